@@ -1,0 +1,131 @@
+/* settings.h -- a resolved configuration, as the engine reads it.
+ *
+ * kac_config (kac.h) keeps what was given; kac_config_settings resolves it: defaults, then the
+ * algorithm's row, then what was given.  keys.c has the one table that names every field.
+ */
+#ifndef KAC_SETTINGS_H
+#define KAC_SETTINGS_H
+
+#include <stdbool.h>
+
+#include "base.h"
+#include "types.h"
+
+enum { KAC_PATH = 1024, KAC_NAME = 64 };
+
+typedef enum kac_schedule {
+    KAC_SCHEDULE_LOGLINEAR,
+    KAC_SCHEDULE_COSINE,
+    KAC_SCHEDULE_COSINE2,
+    KAC_SCHEDULE_LINEAR,
+    KAC_SCHEDULE_GEOMETRIC,
+    KAC_SCHEDULE_FLOW,
+} kac_schedule;
+
+typedef enum kac_reward_kind {
+    KAC_REWARD_NETWORK,
+    KAC_REWARD_PWM,
+    KAC_REWARD_TABLE
+} kac_reward_kind;
+
+typedef struct kac_reward_settings {
+    char name[KAC_NAME]; /* column of samples.csv; "" = made from the file's name */
+    kac_reward_kind kind;
+    char file[KAC_PATH];
+    int64_t output; /* head of the network */
+    double weight;  /* 0: recorded for the final samples, never guides */
+} kac_reward_settings;
+
+typedef enum kac_value { KAC_VALUE_NONE, KAC_VALUE_POSTERIOR_MEAN } kac_value;
+typedef enum kac_estimate {
+    KAC_ESTIMATE_ARGMAX,
+    KAC_ESTIMATE_SOFT,
+    KAC_ESTIMATE_SAMPLE
+} kac_estimate;
+typedef enum kac_trigger_kind {
+    KAC_WHEN_EVERY,
+    KAC_WHEN_ESS,
+    KAC_WHEN_WINDOW,
+    KAC_WHEN_NEVER
+} kac_trigger_kind;
+typedef enum kac_final {
+    KAC_FINAL_WEIGHTED,
+    KAC_FINAL_CATEGORICAL,
+    KAC_FINAL_ARGMAX,
+    KAC_FINAL_TOP_K
+} kac_final;
+
+typedef struct kac_settings {
+    struct {
+        char file[KAC_PATH];
+    } model;
+    struct {
+        int kind;      /* only masked, 0 */
+        int64_t steps; /* T, 1 .. 2^20 - 1 */
+        kac_schedule schedule;
+        int64_t length;     /* L; 0 = auto, the model's */
+        double temperature; /* of the denoiser's probabilities, > 0 */
+        double epsilon;     /* schedule: m(1) = 1 - epsilon (loglinear, cosine) */
+        double end;         /* time of level 0, loglinear .. geometric */
+        double begin;       /* flow: time of level T */
+    } process;
+    int rewards;
+    kac_reward_settings reward[KAC_MAX_TERMS];
+    struct {
+        char algorithm[KAC_NAME];
+        double alpha;
+        int64_t groups, particles, children;
+        kac_value value;
+        kac_estimate estimate;
+        int64_t samples; /* J */
+        kac_potential potential;
+        kac_rule parent_rule;
+        bool keep_normaliser;
+        int64_t parent_keep; /* top_k: K */
+        kac_rule group_rule;
+        kac_scheme scheme;
+        bool global; /* select.group.scope: group | global */
+        kac_trigger_kind trigger;
+        double below;
+        int64_t every, from, to; /* steps counted 1 .. T; to 0 = T */
+        kac_final final;
+        int64_t keep;          /* 0 = all */
+        bool final_pool;       /* final.scope: group | all */
+        bool dead_is_error;    /* on_dead: error | freeze */
+        bool invalid_is_worst; /* on_invalid: error | worst */
+        bool reuse;
+    } sampler;
+    uint64_t seed;
+    struct {
+        char name[KAC_NAME];
+        int precision;   /* only exact, 0 */
+        int64_t batch;   /* rows a network call; 0 = auto */
+        int64_t threads; /* 0 = auto */
+        int isa;         /* -1 = auto, else kac_isa */
+    } device;
+    struct {
+        char dir[KAC_PATH];
+        bool trace;
+        bool likelihood; /* estimate log-likelihoods of the samples */
+    } output;
+} kac_settings;
+
+struct kac_config;
+
+/* Errors: INVALID (settings that contradict each other, a missing required key). */
+kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
+
+/* A row of the table of algorithms (step/algorithms.c): settings under a name. */
+typedef struct kac_algorithm {
+    const char *name;
+    const char *summary; /* one sentence */
+    const char *law;     /* what its samples follow, one sentence */
+    const char *source;  /* paper */
+    struct {
+        const char *key, *value;
+    } set[16]; /* ends with a NULL key */
+} kac_algorithm;
+
+extern const kac_algorithm kac_algorithms[]; /* ends with a NULL name */
+
+#endif /* KAC_SETTINGS_H */

@@ -1,0 +1,48 @@
+/* network.h -- a model file opened on a device: a denoiser or a reward. */
+#ifndef KAC_NETWORK_H
+#define KAC_NETWORK_H
+
+#include "ops.h"
+#include "safetensors.h"
+
+typedef enum kac_role { KAC_ROLE_DENOISER, KAC_ROLE_REWARD } kac_role;
+
+typedef struct kac_network kac_network;
+
+/* What an architecture brings (one constant entry in the table of network.c).  `load` reads
+ * and checks the tensors, fills the fields of *network from `net` on, and packs. */
+typedef struct kac_arch {
+    const char *name; /* kac.arch */
+    kac_role role;
+    kac_status (*load)(kac_device *dev, const kac_tensors *file, kac_network *network);
+} kac_arch;
+
+struct kac_network {
+    kac_device *dev;
+    const kac_arch *arch;
+    kac_net *net;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+    char path[1024];
+    char alphabet[KAC_MAX_STATES + 1]; /* one letter a state, without the mask */
+    int32_t states;                    /* S */
+    int32_t length;                    /* the file's default L, 0: none */
+    int32_t fixed_length;              /* 1: no other length works */
+    int32_t outputs;                   /* reward heads; a denoiser has 0 */
+    int32_t reads_time;
+    int32_t takes_soft; /* rewards: forward accepts probabilities */
+};
+
+/* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).
+ * Errors: INVALID (file and what is allowed), IO, NOMEM. */
+kac_status kac_network_open(kac_device *dev, const char *path, kac_role role,
+                            kac_network **out);
+void kac_network_close(kac_network *network);
+
+/* Whether sequences of `length` can be evaluated.  Errors: INVALID. */
+kac_status kac_network_check_length(const kac_network *network, int32_t length);
+
+/* network->forward on the device. */
+kac_status kac_network_ask(const kac_network *network, const kac_query *query);
+
+#endif /* KAC_NETWORK_H */

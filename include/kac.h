@@ -1,0 +1,178 @@
+/* kac.h -- Feynman-Kac sampling from a diffusion model tilted by a reward, public C API.
+ *
+ *     p*(x0)  proportional to  q(x0) exp(r(x0) / alpha)
+ *
+ * q is the law of the reverse chain that is really run, r the reward, alpha the temperature.
+ * A run carries a population of particles down the chain, proposes children, weighs them by
+ * how promising they are, and selects.  docs/algorithms.md says which law each row samples.
+ *
+ * Conventions, stated once:
+ *   - Functions that can fail return kac_status; outputs are written only on KAC_OK.
+ *   - kac_last_error() explains the latest failure on the calling thread.
+ *   - X_create makes, X_destroy frees and accepts NULL.  Every other pointer is borrowed, for
+ *     the call unless its comment says longer.
+ *   - Counts are int64_t, byte sizes are size_t, log-weights are natural logs.
+ *   - One object, one thread at a time; different objects are independent.
+ *   - The library never prints, exits, catches signals or reads the environment.
+ */
+#ifndef KAC_H
+#define KAC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KAC_API __attribute__((visibility("default")))
+
+/* Compilers that can, warn when a status is dropped. */
+#if defined(__clang__)
+#define KAC_NODISCARD __attribute__((warn_unused_result))
+#else
+#define KAC_NODISCARD
+#endif
+
+/* ---- status ----------------------------------------------------------------------------- */
+
+typedef enum KAC_NODISCARD kac_status {
+    KAC_OK = 0,
+    KAC_ERR_INVALID,     /* an argument, key, value or file content breaks a stated rule */
+    KAC_ERR_NOMEM,       /* host or device memory ran out */
+    KAC_ERR_IO,          /* the machine could not read or write a file */
+    KAC_ERR_UNSUPPORTED, /* this build or machine lacks the feature */
+    KAC_ERR_DEVICE,      /* the accelerator runtime failed */
+    KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
+    KAC_ERR_INTERNAL,    /* a bug in kac */
+} kac_status;
+
+/* A short fixed name for `status`, such as "invalid argument".  Never NULL. */
+KAC_API const char *kac_status_string(kac_status status);
+
+/* Text of this thread's latest failure; "" if there was none.  Valid until the next failing
+ * call on this thread. */
+KAC_API const char *kac_last_error(void);
+
+/* "0.1.0": the version of the library. */
+KAC_API const char *kac_version(void);
+
+/* ---- configurations --------------------------------------------------------------------- */
+
+/* What a run is told: the keys of docs/config.md with their values. */
+typedef struct kac_config kac_config;
+
+/* Every key at its default. */
+KAC_API kac_status kac_config_create(kac_config **out);
+KAC_API void kac_config_destroy(kac_config *config);
+
+/* Reads a YAML file on top of what is there.  All mistakes of the file are reported in one
+ * message, a line "FILE:LINE:COLUMN: ..." each; the config is then unchanged.
+ * Errors: INVALID (content), IO. */
+KAC_API kac_status kac_config_read(kac_config *config, const char *path);
+
+/* Sets one key from text: kac_config_set(c, "reward.0.weight", "2").
+ * Errors: INVALID (no such key, or a value out of range; the message says what is allowed). */
+KAC_API kac_status kac_config_set(kac_config *config, const char *key, const char *value);
+
+/* The value in force (given, else the algorithm's row, else the default) as text, at most
+ * size - 1 bytes and a final zero.  Errors: INVALID (no such key). */
+KAC_API kac_status kac_config_get(const kac_config *config, const char *key, char *text,
+                                  size_t size);
+
+/* Writes what `key` means: type, range, default, help; a section ("sampler") lists its keys,
+ * "algorithms" the rows; NULL writes all as the Markdown of docs/config.md.
+ * Errors: INVALID (no such key), IO. */
+KAC_API kac_status kac_config_explain(const char *key, FILE *out);
+
+/* ---- runs ------------------------------------------------------------------------------- */
+
+/* One sampling run: model, rewards, population. */
+typedef struct kac_run kac_run;
+
+/* Opens the device, the model and the rewards, and takes all memory that the run needs.
+ * `config` is copied.  Errors: INVALID, IO, NOMEM, UNSUPPORTED, DEVICE. */
+KAC_API kac_status kac_run_create(const kac_config *config, kac_run **out);
+KAC_API void kac_run_destroy(kac_run *run);
+
+/* Queues one reverse step.  Call it kac_run_steps() times.
+ * Errors: INVALID (no step is left), DEVICE. */
+KAC_API kac_status kac_run_step(kac_run *run);
+
+KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
+
+/* What the latest step did. */
+typedef struct kac_progress {
+    int64_t step;           /* steps done, 0 .. T */
+    double ess;             /* mean over groups of ESS / particles, in (0, 1] */
+    int64_t selected;       /* groups that selected in this step */
+    double value[3];        /* 10 %, 50 %, 90 % quantiles of the particles' values */
+    int64_t distinct;       /* distinct states in the population */
+    int64_t denoiser_calls; /* state rows evaluated so far */
+    int64_t denoiser_saved; /* state rows asked for and not evaluated again, so far */
+    int64_t reward_calls;   /* the same for reward networks */
+    int64_t reward_saved;   /* */
+    double seconds;         /* wall time since the run began */
+} kac_progress;
+
+/* Waits for the queued steps, adds their lines to the trace, and fills *out (may be NULL).
+ * Errors: NUMERIC (NaN from a network, or a dead group under on_dead: error; the message names
+ * slot and step), DEVICE. */
+KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
+
+/* After the last step: the final selection, the recorded rewards and likelihoods.
+ * Errors: as kac_run_sync, and INVALID before the last step. */
+KAC_API kac_status kac_run_finish(kac_run *run);
+
+/* One sample of a finished run. */
+typedef struct kac_sample {
+    int64_t group;
+    int64_t slot;          /* where it stood in the population */
+    const char *object;    /* as text in the model's alphabet; valid until destroy */
+    double reward;         /* weighted sum of the terms */
+    double log_weight;     /* full unnormalised log-weight; NaN where the run has none */
+    const double *terms;   /* [kac_run_terms()] each reward term; valid until destroy */
+    double log_likelihood; /* estimate under the denoiser, nats; NaN unless asked for */
+} kac_sample;
+
+KAC_API int64_t kac_run_samples(const kac_run *run); /* 0 before kac_run_finish */
+KAC_API int64_t kac_run_terms(const kac_run *run);
+
+/* Errors: INVALID (i out of range). */
+KAC_API kac_status kac_run_sample(const kac_run *run, int64_t i, kac_sample *out);
+
+/* The evidence of target `target` (0 in a run with one target): an estimate of
+ * log E_q[exp(r / alpha)] and the standard error of it from replicate groups; NaN where there
+ * is none (not properly weighted; fewer than 2 groups for the error). */
+KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_evidence,
+                              double *standard_error);
+
+/* Writes the files of docs/files.md into the existing folder `dir`: samples.csv,
+ * samples.fasta, run.json, and trace.jsonl where output.trace is on.
+ * Errors: INVALID (not finished), IO. */
+KAC_API kac_status kac_run_write(kac_run *run, const char *dir);
+
+/* ---- files and devices ------------------------------------------------------------------ */
+
+/* Writes metadata and tensors of a safetensors file.  Errors: INVALID (malformed), IO. */
+KAC_API kac_status kac_inspect(const char *path, FILE *out);
+
+/* Runs the network of `model` on the recorded inputs of `recording` and writes a line for each
+ * recorded output: its name, shape and max|a - b| / max|b|.  *worst is the largest of them.
+ * `isa` as device.isa.  docs/files.md lists the tensors of a recording.
+ * Errors: INVALID (a file, or nothing to compare), IO, NOMEM. */
+KAC_API kac_status kac_verify(const char *model, const char *recording, const char *isa,
+                              FILE *out, double *worst);
+
+/* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
+ * Errors: INVALID (not a run), IO. */
+KAC_API kac_status kac_compare(const char *const *dirs, int count, FILE *out);
+
+/* Writes a line for each device that a run could use here: its name and what it is. */
+KAC_API kac_status kac_devices(FILE *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KAC_H */

@@ -1,0 +1,239 @@
+/* ops.h -- the contract between host/ and kernels/.
+ *
+ * Each operation is a comment, a function type, and one function of that type for each backend:
+ * kac_cpu_<op> in <topic>_cpu.c, and later kac_cuda_<op> in <topic>_cuda.cu.  A backend is one
+ * constant table of sub-tables: memory, states, masked, particles, one for each network.  No
+ * slot is ever NULL.
+ *
+ * Pointers are memory of `dev` unless named host_*.  Calls are queued in order and may return
+ * before the work is done; only download waits.  No operation allocates except alloc and pack.
+ * Counts, step numbers and decisions inside the loop are values in device memory, so a step can
+ * be queued, or replayed, without the host reading anything.  Inputs come first, outputs last.
+ */
+#ifndef KAC_OPS_H
+#define KAC_OPS_H
+
+#include "base.h"
+#include "networks.h"
+#include "types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- memory ----------------------------------------------------------------------------- */
+
+typedef kac_status kac_open_fn(kac_device *dev, int ordinal);
+typedef void kac_close_fn(kac_device *dev);
+
+/* Zeroed, 64-byte aligned; NULL with kac_last_error() set when memory runs out. */
+typedef void *kac_alloc_fn(kac_device *dev, size_t bytes);
+typedef void kac_release_fn(kac_device *dev, void *ptr); /* accepts NULL */
+
+typedef kac_status kac_copy_fn(kac_device *dev, void *dst, const void *src, size_t bytes);
+typedef kac_status kac_upload_fn(kac_device *dev, void *dst, const void *host_src,
+                                 size_t bytes);
+typedef kac_status kac_download_fn(kac_device *dev, void *host_dst, const void *src,
+                                   size_t bytes);
+
+typedef struct kac_memory_ops {
+    kac_open_fn *open;
+    kac_close_fn *close;
+    kac_alloc_fn *alloc;
+    kac_release_fn *release;
+    kac_copy_fn *copy;
+    kac_upload_fn *upload;
+    kac_download_fn *download;
+} kac_memory_ops;
+
+/* ---- states: distinct rows of tokens and what is known of them --------------------------- */
+
+/* Forgets every entry. */
+typedef kac_status kac_clear_fn(kac_device *dev, kac_memo *memo);
+kac_clear_fn kac_cpu_clear;
+
+/* Forgets every entry but those named in refs[0 .. n-1] (negative ones name nothing).  The kept
+ * entries keep their number, key, terms and slot.  With `findable` 0 they are kept, but find
+ * will not meet them: their results belong to another noise level. */
+typedef kac_status kac_sweep_fn(kac_device *dev, kac_memo *memo, const int32_t *refs, int32_t n,
+                                int findable);
+kac_sweep_fn kac_cpu_sweep;
+
+/* For i in 0 .. n-1 where entry[i] < 0: entry[i] = the entry whose key equals row i of `x`
+ * (hash, then comparison); where there is none, a new one.  New entries are numbered by first
+ * appearance, get slot -1, and are listed: fresh->src[q] = i, fresh->entry[q] = entry[i], for q
+ * in 0 .. *fresh->count - 1, in the order of i.  With memo->reuse 0 every such row is new.  A
+ * memo with too few free entries for n new ones is cleared first, so its capacity must be >= n
+ * plus the entries that the caller still refers to.
+ * *asked grows by the number of rows with entry[i] < 0 on entry; asked may be NULL. */
+typedef kac_status kac_find_fn(kac_device *dev, kac_memo *memo, const uint8_t *x, int32_t n,
+                               int32_t *entry, kac_fresh *fresh, int64_t *asked);
+kac_find_fn kac_cpu_find;
+
+/* Chooses where the results of fresh entries first .. first + batch - 1 go (those below
+ * *fresh->count).  An entry whose state still has a mask, or any entry when memo->reuse is 0,
+ * becomes a job: job->src[j] = fresh->src[q], job->dst[j] = slot[entry] = a free slot, or where
+ * no slot is free the spare slot memo->slots + (q - first); *job->count is the number of jobs.
+ * Spare slots given by an earlier assign are taken back first (their entries get slot -1).
+ * *made grows by the number of jobs. */
+typedef kac_status kac_assign_fn(kac_device *dev, kac_memo *memo, const uint8_t *x,
+                                 int32_t mask, const kac_fresh *fresh, int32_t first,
+                                 int32_t batch, kac_jobs *job, int64_t *made);
+kac_assign_fn kac_cpu_assign;
+
+/* out[i] = memo->terms[entry[i]], rows of memo->n_terms floats, i in 0 .. n-1. */
+typedef kac_status kac_recall_fn(kac_device *dev, const kac_memo *memo, const int32_t *entry,
+                                 int32_t n, float *out);
+kac_recall_fn kac_cpu_recall;
+
+/* memo->terms[fresh->entry[q]] = terms[q - first] for q in first .. first + batch - 1 below
+ * *fresh->count. */
+typedef kac_status kac_learn_fn(kac_device *dev, kac_memo *memo, const kac_fresh *fresh,
+                                int32_t first, int32_t batch, const float *terms);
+kac_learn_fn kac_cpu_learn;
+
+typedef struct kac_states_ops {
+    kac_clear_fn *clear;
+    kac_sweep_fn *sweep;
+    kac_find_fn *find;
+    kac_assign_fn *assign;
+    kac_recall_fn *recall;
+    kac_learn_fn *learn;
+} kac_states_ops;
+
+/* ---- masked: absorbing diffusion --------------------------------------------------------- */
+
+/* Everything masked: x[i][l] = mask for l < length, 0 in the padding.  x: [n][stride]. */
+typedef kac_status kac_masked_start_fn(kac_device *dev, const kac_shape *shape, int32_t n,
+                                       uint8_t *x);
+kac_masked_start_fn kac_cpu_masked_start;
+
+/* The clock moves on: move += 1, level -= 1. */
+typedef kac_status kac_tick_fn(kac_device *dev, kac_clock *clock);
+kac_tick_fn kac_cpu_tick;
+
+/* Draws `children` children of each particle for the move from level clock->level + 1 to
+ * clock->level (tick comes first).  Child m of particle i is row i * children + m of y.  A
+ * masked site is revealed when word 0 of its draw (purpose PROPOSE, the child, the position) is
+ * below levels[clock->level + 1].reveal; its token then is the first k with
+ * C_k > kac_below(draw, 1, C_S), C the running sum of kac_token_weight (masked.h) over the
+ * logits of x's slot, tempered by a->temperature.  Revealed sites are copied.  y->entry[c] is
+ * x->entry[i] where the child equals its parent and a->keep_entries, else -1. */
+typedef kac_status kac_propose_fn(kac_device *dev, const kac_propose_args *a);
+kac_propose_fn kac_cpu_propose;
+
+/* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
+ * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
+ * entry's slot.  out may not overlap x. */
+typedef kac_status kac_complete_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
+kac_complete_fn kac_cpu_complete;
+
+/* The same with probabilities: out[q - first][l][k], shape [batch][length][S]: the denoiser's
+ * tempered softmax at masked sites, one-hot at revealed ones. */
+typedef kac_status kac_soften_fn(kac_device *dev, const kac_complete_args *a, float *out);
+kac_soften_fn kac_cpu_soften;
+
+/* a->samples random completions of each row i of 0 .. a->n-1 whose logits are at hand in this
+ * batch: out[i * samples + j], masked sites drawn independently (purpose COMPLETE, child
+ * m * samples + j).  Rows at hand: those whose entry is fresh number first .. first+batch-1
+ * (memo->order), and, when first is 0, those whose entry is not fresh. */
+typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
+kac_imagine_fn kac_cpu_imagine;
+
+/* x[i] = a noised copy of x0[i / a->levels_each]: each site masked when word 0 of its draw
+ * (purpose RENOISE, move = the level, particle = i / levels_each) is below
+ * 2^32 m(t_level), for level = T - a->first_level - i % levels_each.  See masked.h. */
+typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);
+kac_renoise_fn kac_cpu_renoise;
+
+/* out[i] = sum over sites masked in x[i] of log softmax(logits of slot[i])[x0 token], fp64 sum
+ * in site order; untempered. */
+typedef kac_status kac_masked_score_fn(kac_device *dev, const kac_renoise_args *a,
+                                       const uint8_t *x, const int32_t *entry,
+                                       const kac_memo *memo, double *out);
+kac_masked_score_fn kac_cpu_masked_score;
+
+typedef struct kac_masked_ops {
+    kac_masked_start_fn *start;
+    kac_tick_fn *tick;
+    kac_propose_fn *propose;
+    kac_complete_fn *complete;
+    kac_soften_fn *soften;
+    kac_imagine_fn *imagine;
+    kac_renoise_fn *renoise;
+    kac_masked_score_fn *score;
+} kac_masked_ops;
+
+/* ---- particles: banks, weights, selection ------------------------------------------------ */
+
+/* Values and banks of the children, and their log-weights.  For child c of particle i in group
+ * g: with J = a->samples completions of terms [n * M * J][n_terms],
+ *   r_j  = sum over terms of group_weight[g][term] * terms[c * J + j][term]
+ *   v    = r_0 / alpha_g for J = 1, else log mean_j exp(r_j / alpha_g)
+ *   bank, stat = kac_bank(potential, v, parent's bank and stat, last level?)   (particles.h)
+ *   log_w = parent's log_w + bank - parent's bank - log M
+ * and value[c] = v * alpha_g (reward units).  Level clock->level == 0 is the last: bank = v.
+ * Without terms (a->terms NULL) v = 0 and the bank stays.  A NaN term sets a->fault (lowest
+ * child wins); an infinite one, or any NaN where a->invalid_is_worst, counts as -INFINITY. */
+typedef kac_status kac_weigh_fn(kac_device *dev, const kac_weigh_args *a);
+kac_weigh_fn kac_cpu_weigh;
+
+/* The parent stage: among the M children of each particle keeps K, written to
+ * pick[i * K ..] (row of y) with log-weights log_w[i * K ..]:
+ *   none:        all, K = M, log-weights as they are
+ *   categorical: one with probability proportional to exp(log_w), purpose PARENT; the new
+ *                log-weight is log sum exp (normaliser keep) or the parent's (discard)
+ *   argmax:      the largest (first on ties); the parent's log-weight
+ *   top_k:       the K largest in order (value, then index); the parent's log-weight
+ * A parent whose children all have weight zero: pick is its child 0, log-weight -INFINITY. */
+typedef kac_status kac_select_parent_fn(kac_device *dev, const kac_select_args *a);
+kac_select_parent_fn kac_cpu_select_parent;
+
+/* The group stage: for each pool of groups, from its C = N K candidates decides by the level's
+ * trigger and the ESS (in integers) whether to select, and if so draws N offspring by rule and
+ * scheme (purpose GROUP).  chosen[slot] = row of y; log_w[slot] its log-weight; the group's
+ * log_z, ess, selected, dead.  Weights: particles.h.  A pool without trigger keeps candidate
+ * i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
+ * without trigger; a->fault is set under on_dead error. */
+typedef kac_status kac_select_group_fn(kac_device *dev, const kac_select_args *a);
+kac_select_group_fn kac_cpu_select_group;
+
+/* The survivors become the particles: x[slot] = y[chosen[slot]] in every array but log_w, and
+ * eve from the parent. */
+typedef kac_status kac_survive_fn(kac_device *dev, const kac_particles *y, int32_t children,
+                                  const int32_t *chosen, kac_particles *x,
+                                  int32_t *scratch /* [n] */);
+kac_survive_fn kac_cpu_survive;
+
+typedef struct kac_particle_ops {
+    kac_weigh_fn *weigh;
+    kac_select_parent_fn *select_parent;
+    kac_select_group_fn *select_group;
+    kac_survive_fn *survive;
+} kac_particle_ops;
+
+/* ---- tables ------------------------------------------------------------------------------ */
+
+typedef struct kac_ops {
+    const char *name;
+    kac_memory_ops memory;
+    kac_states_ops states;
+    kac_masked_ops masked;
+    kac_particle_ops particles;
+    kac_network_ops networks; /* networks.h */
+} kac_ops;
+
+extern const kac_ops kac_cpu_ops;
+
+/* One struct for every backend; the CPU leaves `stream` zero. */
+struct kac_device {
+    const kac_ops *ops;
+    int ordinal;
+    kac_isa isa;  /* CPU: which micro-kernels */
+    void *stream; /* cudaStream_t */
+};
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* KAC_OPS_H */

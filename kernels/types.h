@@ -1,0 +1,242 @@
+/* types.h -- the data that operations share.  Pointers are device memory. */
+#ifndef KAC_TYPES_H
+#define KAC_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct kac_device kac_device;
+
+/* CPU instruction sets with their own micro-kernels; all give the same bits. */
+typedef enum kac_isa { KAC_ISA_PORTABLE, KAC_ISA_AVX2, KAC_ISA_AVX512 } kac_isa;
+
+enum { KAC_MAX_STATES = 32, KAC_MAX_CHILDREN = 4096, KAC_MAX_TERMS = 16 };
+
+/* ---- process ---------------------------------------------------------------------------- */
+
+/* What the tokens of one state look like. */
+typedef struct kac_shape {
+    int32_t length; /* L, sites */
+    int32_t states; /* S, letters; token S is the mask */
+    int32_t stride; /* bytes of one row of tokens: L rounded up to 16, padding is 0 */
+} kac_shape;
+
+/* One level of the time grid; level T is noise, level 0 the end. */
+typedef struct kac_level {
+    double t;        /* time, as the schedule counts it */
+    double mask;     /* m(t): probability that a site is masked */
+    float sigma;     /* what a denoiser that reads t is fed */
+    int32_t trigger; /* group selection on arriving here: KAC_TRIGGER_... */
+    uint64_t reveal; /* the move from here to the next lower level reveals a masked site when
+                        its 32-bit word is below this; 0 .. 2^32 */
+} kac_level;
+
+typedef enum kac_trigger { KAC_TRIGGER_NEVER, KAC_TRIGGER_ALWAYS, KAC_TRIGGER_ESS } kac_trigger;
+
+/* Where the run is: level of the particles, and the number of moves made so far. */
+typedef struct kac_clock {
+    int32_t level;
+    int32_t move;
+} kac_clock;
+
+/* ---- population ------------------------------------------------------------------------- */
+
+/* A set of particles that compete with each other. */
+typedef struct kac_group {
+    int32_t offset; /* first slot */
+    int32_t count;  /* particles */
+    int32_t id;     /* global index: keys the random numbers */
+    int32_t target; /* groups with one target are replicates */
+    double alpha;
+    /* what the run writes */
+    double log_z;     /* log of the weight cashed in so far */
+    double ess;       /* of the candidates at the latest group stage / their number */
+    int32_t selected; /* the latest group stage drew survivors */
+    int32_t dead;     /* every weight is zero */
+} kac_group;
+
+/* Particles or children: parallel arrays of n rows. */
+typedef struct kac_particles {
+    int32_t n;
+    uint8_t *x;     /* [n][stride] tokens */
+    double *log_w;  /* [n] log-weight since the group last cashed in */
+    double *bank;   /* [n] log of the product of all potentials so far */
+    double *stat;   /* [n] running max or sum of values, units of r / alpha */
+    double *value;  /* [n] latest value, units of r */
+    int32_t *entry; /* [n] entry of the memo of evaluations that holds x, or -1 */
+    int32_t *eve;   /* [n] slot of the first ancestor; unused in children */
+    int32_t *group; /* [n] index in the table of groups; unused in children */
+} kac_particles;
+
+/* The first thing that went wrong in the loop; kind 0: nothing has. */
+typedef struct kac_fault {
+    int32_t kind; /* KAC_FAULT_... */
+    int32_t slot; /* of the particle, or the first slot of a dead group */
+    int32_t level;
+    int32_t term; /* reward term, -1: the denoiser */
+} kac_fault;
+
+enum { KAC_FAULT_NONE, KAC_FAULT_NAN, KAC_FAULT_DEAD };
+
+/* ---- memo: distinct states and their results --------------------------------------------- */
+
+/* Entries are distinct states; an entry has a key, terms (a few floats), and where the denoiser
+ * was run on it a slot: a row of logits.  Two memos exist: evaluations (logits and the terms of
+ * the completion) and rewards (terms only, slots = 0). */
+typedef struct kac_memo {
+    int32_t capacity;    /* entries */
+    int32_t buckets;     /* power of two >= 2 capacity */
+    int32_t stride;      /* bytes of a key */
+    int32_t slots;       /* rows of logits that persist; `spare` more follow them */
+    int32_t spare;       /* rows that live until the next assign */
+    int32_t slot_floats; /* floats of a row of logits, L S */
+    int32_t n_terms;
+    int32_t reuse;         /* 0: every row asked for is a new entry */
+    uint8_t *keys;         /* [capacity][stride] */
+    uint64_t *hash;        /* [capacity] */
+    int32_t *table;        /* [buckets] entry or -1 */
+    int32_t *live;         /* [capacity] 1: in use */
+    int32_t *free_entries; /* [capacity] stack of free entries, popped from the end */
+    int32_t *free_slots;   /* [slots] stack of free slots, popped from the end */
+    int32_t *slot;         /* [capacity] row of logits, or -1 */
+    int32_t *order;        /* [capacity] number in the latest fresh list, or -1 */
+    int32_t *spare_owner;  /* [spare] entry that holds spare row i, or -1 */
+    int32_t *counts;       /* [2] free entries, free slots */
+    float *terms;          /* [capacity][n_terms] */
+    float *logits;         /* [slots + spare][slot_floats] */
+} kac_memo;
+
+/* Entries made by the latest find, in order. */
+typedef struct kac_fresh {
+    int32_t *src;   /* [capacity] row asked for */
+    int32_t *entry; /* [capacity] */
+    int32_t *count; /* device scalar */
+    int32_t capacity;
+} kac_fresh;
+
+/* Rows for a network to run. */
+typedef struct kac_jobs {
+    int32_t *src;   /* [capacity] row of the states */
+    int32_t *dst;   /* [capacity] row of the result */
+    int32_t *count; /* device scalar */
+    int32_t capacity;
+} kac_jobs;
+
+/* ---- arguments of more than eight ---------------------------------------------------------
+ */
+
+typedef struct kac_propose_args {
+    kac_shape shape;
+    const kac_level *levels; /* [T + 1] */
+    const kac_clock *clock;
+    const kac_group *groups;
+    const kac_particles *x; /* parents (host struct of device arrays) */
+    const kac_memo *memo;   /* holds the parents' logits */
+    uint64_t seed;
+    int32_t children;
+    float temperature;
+    int32_t keep_entries; /* an unchanged child keeps its parent's entry */
+    kac_fault *fault;     /* a NaN logit that is used sets it, term -1 */
+    kac_particles *y;     /* out: tokens and entries */
+} kac_propose_args;
+
+typedef struct kac_complete_args {
+    kac_shape shape;
+    const kac_clock *clock;
+    const kac_group *groups;
+    const uint8_t *x;     /* [n][stride] */
+    const int32_t *entry; /* [n] */
+    const int32_t *group; /* imagine: [n / children] index of the parent's group */
+    const kac_memo *memo;
+    const kac_fresh *fresh;
+    uint64_t seed;
+    int32_t n;
+    int32_t first;
+    int32_t batch;
+    int32_t children; /* imagine: row i is child i % children of slot i / children */
+    int32_t samples;  /* imagine */
+    float temperature;
+} kac_complete_args;
+
+typedef struct kac_renoise_args {
+    kac_shape shape;
+    const kac_level *levels; /* [T + 1] */
+    const uint8_t *x0;       /* [n][stride] */
+    const int32_t *id;       /* [n] identity that keys the draws of row i of x0 */
+    uint64_t seed;
+    int32_t n;           /* rows of x0 */
+    int32_t steps;       /* T */
+    int32_t first_level; /* levels T - first_level, T - first_level - 1, ... */
+    int32_t levels_each; /* noised copies of each row */
+} kac_renoise_args;
+
+typedef enum kac_potential {
+    KAC_POTENTIAL_DIFFERENCE,
+    KAC_POTENTIAL_MAX,
+    KAC_POTENTIAL_SUM,
+    KAC_POTENTIAL_TERMINAL,
+} kac_potential;
+
+typedef struct kac_weigh_args {
+    const kac_clock *clock;
+    const kac_level *levels;
+    const kac_group *groups;
+    const double *group_weight; /* [groups][n_terms] weights of the reward terms */
+    const kac_particles *x;     /* parents */
+    const float *terms;         /* [n M samples][n_terms], or NULL: no value at this level */
+    int32_t n_terms;
+    int32_t children; /* M */
+    int32_t samples;  /* J */
+    kac_potential potential;
+    int32_t invalid_is_worst;
+    kac_fault *fault;
+    kac_particles *y; /* log_w, bank, stat, value out */
+} kac_weigh_args;
+
+typedef enum kac_rule {
+    KAC_RULE_NONE,
+    KAC_RULE_CATEGORICAL,
+    KAC_RULE_ARGMAX,
+    KAC_RULE_TOP_K,
+} kac_rule;
+
+typedef enum kac_scheme {
+    KAC_SCHEME_TOURNAMENT,
+    KAC_SCHEME_SYSTEMATIC,
+    KAC_SCHEME_STRATIFIED,
+    KAC_SCHEME_RESIDUAL,
+    KAC_SCHEME_MULTINOMIAL,
+    KAC_SCHEME_KILLING, /* needs one candidate a particle */
+} kac_scheme;
+
+/* Both stages of selection.  A pool is a group, or with scope `global` all groups of a target:
+ * pool p holds the slots of groups pool_first[p] .. pool_first[p + 1] - 1, which are
+ * consecutive; its draws are keyed by the id of its first group, particle = index in the pool.
+ */
+typedef struct kac_select_args {
+    const kac_clock *clock;
+    const kac_level *levels;
+    kac_group *groups;         /* log_z, ess, selected, dead out (same for all of a pool) */
+    const int32_t *pool_first; /* [pools + 1] */
+    int32_t pools;
+    uint64_t seed;
+    const kac_particles *x; /* parents */
+    const kac_particles *y; /* children with their log_w */
+    int32_t children;       /* M */
+    kac_rule parent_rule;
+    int32_t keep_normaliser;
+    int32_t keep; /* K candidates a particle after the parent stage */
+    kac_rule group_rule;
+    kac_scheme scheme;
+    int32_t below; /* select when ESS < below / 2^16 of the candidates' number */
+    int32_t dead_is_error;
+    kac_fault *fault;
+    int32_t *pick;      /* [n K] between the stages: rows of y */
+    double *pick_w;     /* [n K] their log-weights */
+    uint64_t *weight;   /* [n K] scratch */
+    int32_t *offspring; /* [n K] scratch */
+    int32_t *chosen;    /* [n] out: rows of y */
+    double *log_w;      /* [n] out: may be x->log_w */
+} kac_select_args;
+
+#endif /* KAC_TYPES_H */
