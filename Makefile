@@ -1,53 +1,75 @@
-# make              build/release/libkac.{a,so} and build/kac
-# make demo         installs what is missing, builds, runs the built-in default
-# make test         installs what is missing, builds, passes the tests
-# make check        everything a change must pass; make MODE=asan test: one other build
-# make info         what was found; turn off by hand with CUDA=0 MPI=0 OMP=0
+# make              build/kac, build/libkac.a and build/libkac.so
+# make demo         installs what is missing, builds, designs promoters with six algorithms
+# make test         installs what is missing, builds, passes the tests; last line: the total
+# make check        everything a change must pass; make fuzz, make nightly: the long forms
+# make bench        speed
+# make install PREFIX=/usr/local DESTDIR=
+# make MODE=asan    other builds: debug asan tsan fuzz, each in its own folder
+# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0
 
 MODE  ?= release
 BUILD ?= build/$(MODE)
+# gcc's OpenMP gives ThreadSanitizer false alarms, and only clang has a fuzzer
 ifeq ($(origin CC),default)
-  CC := gcc
+  CC := $(if $(filter tsan fuzz,$(MODE)),clang,gcc)
 endif
-OMP ?= 1
+OMP    ?= 1
+CUDA   ?= 0
+MPI    ?= 0
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 60
+MAKEFLAGS += --no-print-directory
 
 # ---- flags ----------------------------------------------------------------------------
+sanitize    := -fno-sanitize-recover=all -fno-omit-frame-pointer
 opt.release := -O3 -g -DNDEBUG
 opt.debug   := -O0 -g3
-opt.asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+opt.asan    := -O1 -g -fsanitize=address,undefined $(sanitize)
 opt.tsan    := -O1 -g -fsanitize=thread
-opt := $(or $(opt.$(MODE)),$(error MODE=$(MODE): want release, debug, asan or tsan))
+opt.fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined $(sanitize)
+opt := $(or $(opt.$(MODE)),$(error MODE=$(MODE): want release, debug, asan, tsan or fuzz))
 
 std  := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno
 warn := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
         -Wcast-qual -Wvla -Wformat=2 -Wconversion -Wdouble-promotion -Wundef $(if $(WERROR),-Werror)
 cflags := $(std) $(opt) $(warn) -fPIC -fvisibility=hidden -MMD -MP \
           $(if $(filter 1,$(OMP)),-fopenmp,-Wno-unknown-pragmas) $(CFLAGS)
+link   := $(cflags) $(LDFLAGS)
 libs   := -lyaml -ljansson -lm $(LDLIBS)
 
 # ---- sources --------------------------------------------------------------------------
 # kernels/X_simd.c is compiled once for each instruction set; simd.h names its functions
-c    := $(filter-out %_simd.c,$(wildcard kernels/*.c)) $(wildcard host/[!c]*/*.c)
+c    := $(filter-out %_simd.c host/cli/%,$(wildcard kernels/*.c host/*/*.c))
 simd := $(wildcard kernels/*_simd.c)
 isas := portable $(if $(filter x86_64 amd64,$(shell uname -m)),avx2 avx512)
 isa.portable :=
 isa.avx2     := -mavx2 -mfma
 isa.avx512   := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma
 
-obj  := $(c:%.c=$(BUILD)/%.o) $(foreach i,$(isas),$(simd:%.c=$(BUILD)/%.$i.o))
-unit := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/test_*.c))
-cli  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard host/cli/*.c))
-lib  := $(BUILD)/libkac.a
+obj   := $(c:%.c=$(BUILD)/%.o) $(foreach i,$(isas),$(simd:%.c=$(BUILD)/%.$i.o))
+cli   := $(patsubst %.c,$(BUILD)/%.o,$(wildcard host/cli/*.c))
+unit  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/test_*.c))
+race  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/run_*.c))
+fuzz  := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz_*.c))
+bench := $(patsubst %.c,$(BUILD)/%,$(wildcard benchmarks/bench_*.c))
+
+version := $(shell sed -n '/kac_version/,/}/s/.*"\(.*\)".*/\1/p' kernels/base.c)
+soname  := libkac.so.$(firstword $(subst ., ,$(version)))
+lib     := $(BUILD)/libkac.a
+made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac
 
 .DELETE_ON_ERROR:
-.PHONY: all info clean FORCE
-all: $(lib) $(BUILD)/kac
+.PHONY: all programs demo test check format format-check tidy scripts-check race race-programs \
+        fuzz fuzz-programs nightly bench install info clean FORCE
+all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models
 
-# ---- rules; the include path is the layer rule -------------------------------------------
+# ---- rules; the include path is the layer rule ----------------------------------------
+host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
-$(BUILD)/host/%.o:     inc = -Iinclude -Ikernels -Ihost/process -Ihost/network -Ihost/reward -Ihost/step -Ihost/files
+$(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
-$(BUILD)/tests/%.o $(BUILD)/benchmarks/%.o: inc = -Iinclude -Ikernels -Ihost/process -Ihost/network -Ihost/reward -Ihost/step -Ihost/files -Itests
+$(BUILD)/tests/%.o $(BUILD)/benchmarks/%.o: inc = $(host) -Itests
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -58,22 +80,114 @@ $(BUILD)/%_simd.$1.o: %_simd.c $(BUILD)/flags
 	$(CC) $(cflags) -Iinclude -Ikernels $(isa.$1) -DKAC_SIMD=$1 -DKAC_SIMD_$1=1 -c $$< -o $$@
 endef
 $(foreach i,$(isas),$(eval $(call simd_rule,$i)))
+
 $(lib): $(obj)
 	@rm -f $@
 	$(AR) rcs $@ $^
+$(BUILD)/$(soname): $(obj)
+	$(CC) $(link) -shared -Wl,-soname,$(soname) $^ -o $@ $(libs)
 $(BUILD)/kac: $(cli) $(lib)
-	$(CC) $(cflags) $^ -o $@ $(libs)
+	$(CC) $(link) $^ -o $@ $(libs)
 $(BUILD)/tests/unit: $(unit) $(lib)
-	$(CC) $(cflags) $^ -o $@ -lcriterion $(libs)
-$(BUILD)/tests/run_%: $(BUILD)/tests/run_%.o $(lib)
-	$(CC) $(cflags) $^ -o $@ $(libs)
+	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
+$(race) $(bench) $(BUILD)/tests/make_models: %: %.o $(lib)
+	$(CC) $(link) $^ -o $@ $(libs)
+$(fuzz): %: %.o $(lib)
+	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)
+
+build/kac build/libkac.a: build/%: build/release/%
+	@ln -sf release/$* $@
+build/libkac.so: build/release/$(soname)
+	@ln -sf release/$(soname) $@
 
 $(BUILD)/flags: FORCE # changes when a flag does, and everything rebuilds
 	@mkdir -p $(@D)
-	@echo '$(CC) $(cflags)' | cmp -s - $@ || echo '$(CC) $(cflags)' >$@
+	@echo '$(CC) $(link) $(libs)' | cmp -s - $@ || echo '$(CC) $(link) $(libs)' >$@
 
+# ---- demo and tests; what is missing is installed first, so they build in a second make ----
+demo:
+	@CC='$(CC)' tools/install-deps build
+	@$(MAKE) all
+	@configs/demo.sh $(BUILD)/kac
+
+test:
+	@CC='$(CC)' tools/install-deps test
+	@$(MAKE) programs
+	@tests/run-all $(BUILD)
+
+# ---- checks ---------------------------------------------------------------------------
+src     := $(wildcard include/*.h kernels/*.[ch] host/*/*.[ch] tests/*.[ch] benchmarks/*.[ch])
+scripts := tools/install-deps .ci/run $(wildcard tests/run-* tests/*.sh configs/*.sh)
+
+format:
+	clang-format -i $(src)
+format-check:
+	clang-format --dry-run -Werror $(src)
+	! grep -n '#include "\.\./' $(src)
+scripts-check:
+	shellcheck $(scripts)
+tidy: # two at a time
+	printf '%s\n' $(filter %.c,$(src)) | xargs -n 1 -P 2 sh -c \
+	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
+	   2>/dev/null || { echo "tidy: $$0" >&2; exit 255; }'
+
+# gcc and clang without a warning; sanitizers; races; fuzzers; and last the tests of the release
+check: format-check scripts-check tidy
+	@$(MAKE) CC=gcc WERROR=1 BUILD=build/gcc programs
+	@$(MAKE) CC=clang WERROR=1 BUILD=build/clang programs
+	@$(MAKE) MODE=asan programs
+	@tests/run-unit build/asan
+	@$(MAKE) race
+	@$(MAKE) fuzz FUZZ_SECONDS=10
+	@$(MAKE) test
+
+# Criterion does not run under ThreadSanitizer: plain programs, clang's OpenMP with archer
+race:
+	@$(MAKE) MODE=tsan race-programs
+	@set -e; for p in $(race:$(BUILD)/%=build/tsan/%); do echo "race: $$p"; \
+	  OMP_NUM_THREADS=4 OMP_TOOL_LIBRARIES=$(lastword $(wildcard /usr/lib/llvm-*/lib/libarcher.so)) \
+	  TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 $$p; done
+fuzz:
+	@$(MAKE) MODE=fuzz fuzz-programs
+	@set -e; for p in $(fuzz:$(BUILD)/%=build/fuzz/%); do mkdir -p $$p.corpus; \
+	  echo "fuzz: $$p for $(FUZZ_SECONDS) s"; \
+	  $$p -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$$p.crash- $$p.corpus $(wildcard tests/corpus); done
+nightly: check
+	@$(MAKE) MODE=asan test
+	@$(MAKE) OMP=0 BUILD=build/serial test
+	@$(MAKE) fuzz FUZZ_SECONDS=1200
+race-programs: $(race)
+fuzz-programs: $(fuzz)
+bench: $(bench)
+	@set -e; for p in $(bench); do echo "$$p"; $$p; done
+
+# ---- install --------------------------------------------------------------------------
+install: all
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
+	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
+	install $(BUILD)/kac '$(DESTDIR)$(PREFIX)/bin'
+	install -m 644 include/kac.h '$(DESTDIR)$(PREFIX)/include'
+	install -m 644 $(lib) $(BUILD)/$(soname) '$(DESTDIR)$(PREFIX)/lib'
+	ln -sf $(soname) '$(DESTDIR)$(PREFIX)/lib/libkac.so'
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
+	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
+	cp -R models configs docs '$(DESTDIR)$(PREFIX)/share/kac'
+
+# ---- the rest -------------------------------------------------------------------------
+has = $(shell echo '\#include <$1>' | $(CC) -E - >/dev/null 2>&1 && echo yes || echo no)
+tool = $(or $(shell command -v $1),no)
 info:
-	@echo 'MODE=$(MODE) CC=$(CC) OMP=$(OMP)'
+	@echo 'version     $(version), MODE=$(MODE), BUILD=$(BUILD)'
+	@echo 'compiler    $(shell $(CC) --version | head -n 1)'
+	@echo 'kernels     $(isas)'
+	@echo 'OpenMP      $(if $(filter 1,$(OMP)),$(call has,omp.h),turned off)'
+	@echo 'libyaml     $(call has,yaml.h)'
+	@echo 'jansson     $(call has,jansson.h)'
+	@echo 'criterion   $(call has,criterion/criterion.h) (tests)'
+	@echo 'checks      $(call tool,clang) $(call tool,clang-format) $(call tool,clang-tidy) $(call tool,shellcheck)'
+	@echo 'CUDA        $(or $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)),no nvcc), not used by this version'
+	@echo 'MPI         $(or $(shell command -v mpicc),no mpicc), not used by this version'
 clean:
 	rm -rf build
 

@@ -116,7 +116,7 @@ typedef struct kac_progress {
     double seconds;         /* wall time since the run began */
 } kac_progress;
 
-/* Waits for the queued steps, adds their lines to the trace, and fills *out (may be NULL).
+/* Waits for the queued steps and says what the latest did in *out (may be NULL).
  * Errors: NUMERIC (NaN from a network, or a dead group under on_dead: error; the message names
  * slot and step), DEVICE. */
 KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);

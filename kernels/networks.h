@@ -19,15 +19,16 @@
 extern "C" {
 #endif
 
-/* Rows for a network: for j in 0 .. min(*count - first, capacity) - 1, the state in row
- * src[first + j] gets its result in row dst[first + j] of out. */
+/* Rows for a network: for j in 0 .. min(*count - first, capacity) - 1, the state in row src[j]
+ * gets its result in row dst[j] of out; a NULL list means row j itself.  (`first` only says how
+ * far into the counted rows this window begins.) */
 typedef struct kac_query {
     const uint8_t *tokens; /* [..][stride]; token S is a mask (a reward net sees it as zeros) */
     const float *soft;     /* [..][length][S] instead of tokens, or NULL: rewards only */
     int32_t stride;        /* bytes of a row of tokens */
     int32_t length;        /* L */
-    const int32_t *src;    /* [first + capacity], or NULL: the identity */
-    const int32_t *dst;    /* [first + capacity], or NULL: the identity */
+    const int32_t *src;    /* [capacity], or NULL: row j */
+    const int32_t *dst;    /* [capacity], or NULL: row j */
     const int32_t *count;  /* device scalar, or NULL: first + capacity */
     int32_t first;
     int32_t capacity;
@@ -47,7 +48,7 @@ typedef void kac_net_drop_fn(kac_device *dev, kac_net *net); /* accepts NULL */
 /* ---- cnn1d: dilated convolutions with a residual stream (denoiser) ------------------------
  */
 
-enum { KAC_CNN1D_MAX_LAYERS = 64 };
+enum { KAC_CNN1D_MAX_LAYERS = 64, KAC_CNN1D_MAX_HIDDEN = 1024, KAC_CNN1D_MAX_KERNEL = 255 };
 
 typedef struct kac_cnn1d_weights {
     int32_t states; /* S; one-hot input and logits have S + 1 channels */
@@ -78,14 +79,207 @@ typedef struct kac_cnn1d_ops {
     kac_net_drop_fn *drop;
 } kac_cnn1d_ops;
 
-/* The other architectures (convgru, conv_regressor, pwm, table_denoiser, table_reward, markov)
- * follow here in the same form: a struct of weights, three functions, a sub-table. */
+/* ---- table: every answer stored (denoiser, reward) ----------------------------------------
+ */
+
+/* A state's row is its number in base S + 1 (denoiser; the mask is digit S) or S (reward), the
+ * first position most significant. */
+typedef struct kac_table_weights {
+    int32_t states;      /* S */
+    int32_t length;      /* L */
+    int64_t rows;        /* (S + 1)^L or S^L */
+    const float *values; /* denoiser: [rows][L][S] logits; reward: [rows] */
+} kac_table_weights;
+
+typedef kac_status kac_table_pack_fn(kac_device *dev, const kac_table_weights *host_weights,
+                                     kac_net **out);
+
+/* The row of the state, for revealed positions too. */
+kac_table_pack_fn kac_cpu_table_denoiser_pack;
+kac_net_forward_fn kac_cpu_table_denoiser_forward;
+kac_net_drop_fn kac_cpu_table_denoiser_drop;
+
+/* The entry of the state.  Soft: the expectation under independent sites, in fp64 by an fma
+ * chain over the rows, the weight of a row being the product over sites from the last to the
+ * first.  A masked site is a row of zeros, so the reward is then 0. */
+kac_table_pack_fn kac_cpu_table_reward_pack;
+kac_net_forward_fn kac_cpu_table_reward_forward;
+kac_net_drop_fn kac_cpu_table_reward_drop;
+
+typedef struct kac_table_ops {
+    kac_table_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_table_ops;
+
+/* ---- markov: exact posteriors of a Markov chain (denoiser) --------------------------------
+ */
+
+typedef struct kac_markov_weights {
+    int32_t states;          /* S */
+    const float *initial;    /* [S], sums to 1 */
+    const float *transition; /* [S][S], rows sum to 1: from, to */
+} kac_markov_weights;
+
+typedef kac_status kac_markov_pack_fn(kac_device *dev, const kac_markov_weights *host_weights,
+                                      kac_net **out);
+
+/* log of the posterior of each site given the revealed ones, by scaled forward-backward in
+ * fp64; -INFINITY where it is zero.  Revealed sites are certain.  Where no sequence agrees with
+ * the revealed sites (independent proposals can reveal such a pair) there is no posterior, and
+ * every masked site gets logits of 0, the uniform law.
+ * L. R. Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77(2), 1989, section III. */
+kac_markov_pack_fn kac_cpu_markov_pack;
+kac_net_forward_fn kac_cpu_markov_forward;
+kac_net_drop_fn kac_cpu_markov_drop;
+
+typedef struct kac_markov_ops {
+    kac_markov_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_markov_ops;
+
+/* ---- pwm: position weight matrix (reward) -------------------------------------------------
+ */
+
+typedef struct kac_pwm_weights {
+    int32_t states;      /* S */
+    int32_t length;      /* L */
+    const float *weight; /* [L][S] */
+} kac_pwm_weights;
+
+typedef kac_status kac_pwm_pack_fn(kac_device *dev, const kac_pwm_weights *host_weights,
+                                   kac_net **out);
+
+/* The sum over sites of the weight of the token (soft: its expectation), one fma chain. */
+kac_pwm_pack_fn kac_cpu_pwm_pack;
+kac_net_forward_fn kac_cpu_pwm_forward;
+kac_net_drop_fn kac_cpu_pwm_drop;
+
+typedef struct kac_pwm_ops {
+    kac_pwm_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_pwm_ops;
+
+/* ---- conv_regressor: convolutions, pools and dense layers (reward) ------------------------
+ */
+
+typedef enum kac_layer_kind {
+    KAC_LAYER_CONV,
+    KAC_LAYER_DENSE,
+    KAC_LAYER_MAXPOOL,
+    KAC_LAYER_AVGPOOL,
+    KAC_LAYER_GLOBALMAX,
+    KAC_LAYER_GLOBALAVG,
+    KAC_LAYER_FLATTEN, /* index = time * channels + channel */
+} kac_layer_kind;
+
+typedef enum kac_activation {
+    KAC_ACT_LINEAR,
+    KAC_ACT_RELU,
+    KAC_ACT_GELU, /* with erf */
+    KAC_ACT_TANH,
+    KAC_ACT_ELU,
+} kac_activation;
+
+enum { KAC_REGRESSOR_MAX_LAYERS = 64 };
+
+/* One layer: [in_length][in] to [out_length][out].  A dense layer is a convolution of one tap
+ * over a sequence of length 1. */
+typedef struct kac_regressor_layer {
+    kac_layer_kind kind;
+    kac_activation act; /* conv, dense */
+    int32_t in, out;    /* channels */
+    int32_t in_length, out_length;
+    int32_t taps, dilation; /* conv */
+    int32_t pad;            /* conv: zeros on the left */
+    int32_t size;           /* pools: width of a window; windows do not overlap */
+    const float *kernel;    /* conv [taps][in][out], a correlation; dense [in][out] */
+    const float *bias;      /* [out] */
+} kac_regressor_layer;
+
+typedef struct kac_conv_regressor_weights {
+    int32_t states;        /* S */
+    int32_t length;        /* L, of the object */
+    const uint8_t *prefix; /* [prefix_length] tokens before the object */
+    const uint8_t *suffix; /* [suffix_length] and after it */
+    int32_t prefix_length, suffix_length;
+    int32_t outputs;
+    int32_t layers;
+    kac_regressor_layer layer[KAC_REGRESSOR_MAX_LAYERS];
+    float scale, offset; /* out = fma(scale, last layer, offset) */
+} kac_conv_regressor_weights;
+
+typedef kac_status kac_conv_regressor_pack_fn(kac_device *dev,
+                                              const kac_conv_regressor_weights *host_weights,
+                                              kac_net **out);
+
+/* Averages: sum in index order, times the reciprocal of the size. */
+kac_conv_regressor_pack_fn kac_cpu_conv_regressor_pack;
+kac_net_forward_fn kac_cpu_conv_regressor_forward;
+kac_net_drop_fn kac_cpu_conv_regressor_drop;
+
+typedef struct kac_conv_regressor_ops {
+    kac_conv_regressor_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_conv_regressor_ops;
+
+/* ---- convgru: convolutions, a bidirectional GRU, a mean over positions (reward) -----------
+ */
+
+enum { KAC_CONVGRU_MAX_BLOCKS = 64, KAC_CONVGRU_STEM_TAPS = 15, KAC_CONVGRU_TAPS = 5 };
+
+/* PyTorch's shapes.  Index 1 of a pair is the reverse direction.  The rows of the GRU are the
+ * gates r, z, n. */
+typedef struct kac_convgru_weights {
+    int32_t states;                                  /* S */
+    int32_t channels;                                /* C */
+    int32_t blocks;                                  /* after the stem */
+    int32_t residual;                                /* 1: blocks add their input before relu */
+    int32_t outputs;                                 /* tasks */
+    const float *stem, *stem_bias;                   /* [C][S][15], [C] */
+    const float *conv[KAC_CONVGRU_MAX_BLOCKS];       /* [C][C][5] */
+    const float *conv_bias[KAC_CONVGRU_MAX_BLOCKS];  /* [C] */
+    const float *norm[KAC_CONVGRU_MAX_BLOCKS];       /* [C] scale of BatchNorm, or NULL */
+    const float *norm_bias[KAC_CONVGRU_MAX_BLOCKS];  /* [C] */
+    const float *norm_mean[KAC_CONVGRU_MAX_BLOCKS];  /* [C] running mean */
+    const float *norm_var[KAC_CONVGRU_MAX_BLOCKS];   /* [C] running variance */
+    const float *gru_input[2], *gru_input_bias[2];   /* [3C][C], [3C] */
+    const float *gru_hidden[2], *gru_hidden_bias[2]; /* [3C][C], [3C] */
+    const float *layer_norm, *layer_norm_bias;       /* [C] */
+    const float *ffn0, *ffn0_bias, *ffn1, *ffn1_bias; /* [2C][C], [2C], [C][2C], [C] */
+    const float *head, *head_bias;                    /* [tasks][C], [tasks] */
+} kac_convgru_weights;
+
+typedef kac_status kac_convgru_pack_fn(kac_device *dev, const kac_convgru_weights *host_weights,
+                                       kac_net **out);
+
+/* Stem, relu; blocks of conv, BatchNorm folded into it, + input, relu; the two directions of
+ * the GRU summed; LayerNorm, dense, relu, dense; the mean over positions; the head, which is
+ * linear and so may follow the mean. */
+kac_convgru_pack_fn kac_cpu_convgru_pack;
+kac_net_forward_fn kac_cpu_convgru_forward;
+kac_net_drop_fn kac_cpu_convgru_drop;
+
+typedef struct kac_convgru_ops {
+    kac_convgru_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_convgru_ops;
 
 /* ---- all of them --------------------------------------------------------------------------
  */
 
 typedef struct kac_network_ops {
     kac_cnn1d_ops cnn1d;
+    kac_table_ops table_denoiser;
+    kac_table_ops table_reward;
+    kac_markov_ops markov;
+    kac_pwm_ops pwm;
+    kac_conv_regressor_ops conv_regressor;
+    kac_convgru_ops convgru;
 } kac_network_ops;
 
 #ifdef __cplusplus

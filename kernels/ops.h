@@ -52,22 +52,27 @@ typedef struct kac_memory_ops {
 typedef kac_status kac_clear_fn(kac_device *dev, kac_memo *memo);
 kac_clear_fn kac_cpu_clear;
 
-/* Forgets every entry but those named in refs[0 .. n-1] (negative ones name nothing).  The kept
- * entries keep their number, key, terms and slot.  With `findable` 0 they are kept, but find
- * will not meet them: their results belong to another noise level. */
-typedef kac_status kac_sweep_fn(kac_device *dev, kac_memo *memo, const int32_t *refs, int32_t n,
+/* Forgets every entry but those named in refs[0 .. n-1] (negative ones name nothing) that have
+ * a persistent slot; a ref to any other entry becomes -1.  The kept entries keep their number,
+ * key, terms and slot.  With `findable` 0 they are kept, but find will not meet them: their
+ * results belong to another noise level. */
+typedef kac_status kac_sweep_fn(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t n,
                                 int findable);
 kac_sweep_fn kac_cpu_sweep;
 
-/* For i in 0 .. n-1 where entry[i] < 0: entry[i] = the entry whose key equals row i of `x`
- * (hash, then comparison); where there is none, a new one.  New entries are numbered by first
- * appearance, get slot -1, and are listed: fresh->src[q] = i, fresh->entry[q] = entry[i], for q
- * in 0 .. *fresh->count - 1, in the order of i.  With memo->reuse 0 every such row is new.  A
- * memo with too few free entries for n new ones is cleared first, so its capacity must be >= n
- * plus the entries that the caller still refers to.
- * *asked grows by the number of rows with entry[i] < 0 on entry; asked may be NULL. */
-typedef kac_status kac_find_fn(kac_device *dev, kac_memo *memo, const uint8_t *x, int32_t n,
-                               int32_t *entry, kac_fresh *fresh, int64_t *asked);
+/* entry[i] = -1 for i in 0 .. n-1: nothing is known of those rows. */
+typedef kac_status kac_forget_fn(kac_device *dev, int32_t *entry, int32_t n);
+kac_forget_fn kac_cpu_forget;
+
+/* For each live row i of `rows` (types.h) with entry[i] < 0: entry[i] = the entry whose key
+ * equals the row (hash, then comparison); where there is none, a new one.  New entries are
+ * numbered by first appearance, get slot -1, and are listed: fresh->src[q] = i,
+ * fresh->entry[q] = entry[i], for q in 0 .. *fresh->count - 1, in the order of i.  With
+ * memo->reuse 0 every such row is new.  A memo with fewer free entries than rows->n is cleared
+ * first, so its capacity must be >= rows->n plus the entries that the caller still refers to.
+ * *made grows by the number of new entries; it may be NULL. */
+typedef kac_status kac_find_fn(kac_device *dev, kac_memo *memo, const kac_rows *rows,
+                               int32_t *entry, kac_fresh *fresh, int64_t *made);
 kac_find_fn kac_cpu_find;
 
 /* Chooses where the results of fresh entries first .. first + batch - 1 go (those below
@@ -95,6 +100,7 @@ kac_learn_fn kac_cpu_learn;
 typedef struct kac_states_ops {
     kac_clear_fn *clear;
     kac_sweep_fn *sweep;
+    kac_forget_fn *forget;
     kac_find_fn *find;
     kac_assign_fn *assign;
     kac_recall_fn *recall;
@@ -124,7 +130,8 @@ kac_propose_fn kac_cpu_propose;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
  * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
- * entry's slot.  out may not overlap x. */
+ * entry's slot.  With a->every_row, instead out[i] for every row i of 0 .. a->n-1 at hand (as
+ * imagine says).  out may not overlap x. */
 typedef kac_status kac_complete_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_complete_fn kac_cpu_complete;
 
@@ -173,8 +180,9 @@ typedef struct kac_masked_ops {
  *   bank, stat = kac_bank(potential, v, parent's bank and stat, last level?)   (particles.h)
  *   log_w = parent's log_w + bank - parent's bank - log M
  * and value[c] = v * alpha_g (reward units).  Level clock->level == 0 is the last: bank = v.
- * Without terms (a->terms NULL) v = 0 and the bank stays.  A NaN term sets a->fault (lowest
- * child wins); an infinite one, or any NaN where a->invalid_is_worst, counts as -INFINITY. */
+ * Without terms (a->terms NULL) v = 0 and the bank stays.  Terms of weight
+ * zero are not looked at.  A NaN term or +INFINITY sets a->fault (lowest child wins); where
+ * a->invalid_is_worst both count as -INFINITY instead. */
 typedef kac_status kac_weigh_fn(kac_device *dev, const kac_weigh_args *a);
 kac_weigh_fn kac_cpu_weigh;
 

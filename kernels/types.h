@@ -78,6 +78,14 @@ typedef struct kac_fault {
 
 enum { KAC_FAULT_NONE, KAC_FAULT_NAN, KAC_FAULT_DEAD };
 
+/* A window of rows of tokens: rows 0 .. min(*count - first, n) - 1 of x are live. */
+typedef struct kac_rows {
+    const uint8_t *x;     /* [n][stride] */
+    const int32_t *count; /* device scalar, or NULL: all n */
+    int32_t first;
+    int32_t n;
+} kac_rows;
+
 /* ---- memo: distinct states and their results --------------------------------------------- */
 
 /* Entries are distinct states; an entry has a key, terms (a few floats), and where the denoiser
@@ -153,8 +161,9 @@ typedef struct kac_complete_args {
     int32_t n;
     int32_t first;
     int32_t batch;
-    int32_t children; /* imagine: row i is child i % children of slot i / children */
-    int32_t samples;  /* imagine */
+    int32_t children;  /* imagine: row i is child i % children of slot i / children */
+    int32_t samples;   /* imagine */
+    int32_t every_row; /* complete: rows of x rather than fresh entries */
     float temperature;
 } kac_complete_args;
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 ALIGN = 64  # byte boundary on which the data section starts
@@ -56,8 +56,12 @@ def save(path: str | Path, tensors: Mapping[str, Tensor | np.ndarray], metadata:
 
 def load(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: tensors by name, metadata."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def encode(sequences: Sequence[str], alphabet: str) -> np.ndarray:
@@ -126,7 +130,7 @@ class Cnn1d(nn.Module):
                 sigma = x.new_zeros(len(x))
             angle = 2 * math.pi * sigma[:, None] * self.time_embedder[0].W
             cond = F.relu(self.time_embedder[1](torch.cat([angle.sin(), angle.cos()], dim=1)))
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             h = F.dropout(feat, self.dropout, self.training)
             if cond is not None:
                 h = h + self.time_layers[i]["dense"](cond)[:, :, None]
@@ -212,7 +216,7 @@ class ConvRegressor(nn.Module):
     `layers` is the text of kac.layers, for example
     "conv,pad=same,act=relu;maxpool,size=2;flatten;dense,act=relu;dense". Layer i holds `i.kernel`
     ([tap,in,out] or [in,out]) and `i.bias`; `widths` gives the outputs of the convolutions and dense layers in order,
-    `taps` the kernel sizes of the convolutions. `batchnorm` puts a BatchNorm before each hidden activation
+    `taps` the kernel sizes of the convolutions. `batchnorm` puts a BatchNorm before each activation but the last
     during training; `fold()` merges it into the kernels, and only then does the module equal its file.
     """
 
@@ -235,8 +239,6 @@ class ConvRegressor(nn.Module):
         self.prefix, self.suffix, self.scale, self.offset, self.dropout = prefix, suffix, scale, offset, dropout
         self.layers = [_parse_layer(part) for part in layers.split(";")]
         self.kernels, self.biases, self.bns = nn.ParameterDict(), nn.ParameterDict(), nn.ModuleDict()
-        if batchnorm and self.layers[-1]["kind"] == "dense" and self.layers[-1]["act"] != "linear":
-            raise ValueError("conv_regressor: with BatchNorm the last layer must be linear")
         width, taps_left = iter(widths), iter(taps)
         time: int | None = length + len(prefix) + len(suffix)
         channels = len(alphabet)
@@ -390,8 +392,8 @@ def load_module(path: str | Path) -> tuple[nn.Module, dict[str, str]]:
             meta["kac.residual"] == "1",
         )
     elif arch == "conv_regressor":
-        order = sorted((n for n in tensors if n.endswith(".kernel")), key=lambda n: int(n.split(".")[0]))
-        kernels = [tensors[n] for n in order]
+        named = {tuple(name.split(".", 1)): t for name, t in tensors.items()}
+        kernels = [t for (i, kind), t in sorted(named.items(), key=lambda item: int(item[0][0])) if kind == "kernel"]
         net = ConvRegressor(
             meta["kac.layers"],
             meta["kac.alphabet"],
@@ -403,7 +405,7 @@ def load_module(path: str | Path) -> tuple[nn.Module, dict[str, str]]:
             float(meta.get("kac.scale", 1)),
             float(meta.get("kac.offset", 0)),
         )
-        tensors = {f"{'kernels' if n.endswith('kernel') else 'biases'}.{n.split('.')[0]}": t for n, t in tensors.items()}
+        tensors = {f"{'kernels' if kind == 'kernel' else 'biases'}.{i}": t for (i, kind), t in named.items()}
     else:
         raise ValueError(f"{path}: kac.arch is {arch!r}, not cnn1d, convgru or conv_regressor")
     missing, unexpected = net.load_state_dict(tensors, strict=False)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from kac_io import encode
 
 ALPHABET, LENGTH = "ACGT", 80
@@ -29,7 +30,7 @@ PARTS = {"guide": 0.45, "judge": 0.35, "valid": 0.05, "test": 0.15}
 
 @dataclass
 class Promoters:
-    """tokens uint8 [N,80]; kind [N] index into KINDS; expression float32 [N,2] (NaN: not measured); cluster, part [N]."""
+    """tokens uint8 [N,80]; kind [N], in KINDS; expression float32 [N,2], NaN where not measured; cluster, part [N]."""
 
     tokens: np.ndarray
     kind: np.ndarray
@@ -42,7 +43,7 @@ class Promoters:
         return np.flatnonzero(np.isin(self.part, [list(PARTS).index(p) for p in parts]))
 
     def weights(self, rows: np.ndarray) -> np.ndarray:
-        """The data law on these rows: kinds equal, in a kind clusters equal, in a cluster sequences equal; sums to 1."""
+        """The data law on these rows: kinds equal, in a kind clusters, in a cluster sequences; sums to 1."""
         weight = np.zeros(len(rows))
         for kind in range(len(KINDS)):
             mine = np.flatnonzero(self.kind[rows] == kind)
@@ -99,13 +100,14 @@ def single_linkage(sequences: list[str], tokens: np.ndarray) -> np.ndarray:
 def assign_parts(sequences: list[str], cluster: np.ndarray) -> np.ndarray:
     """Part [N] (index into PARTS), a function of the smallest sequence of the cluster and SPLIT_SEED."""
     members: dict[int, list[str]] = defaultdict(list)
-    for sequence, c in zip(sequences, cluster):
+    for sequence, c in zip(sequences, cluster, strict=True):
         members[c].append(sequence)
     bounds = np.cumsum(list(PARTS.values()))
     part_of = {}
     for c, names in members.items():
         digest = hashlib.sha256(f"{SPLIT_SEED}:{min(names)}".encode()).digest()
-        part_of[c] = min(int(np.searchsorted(bounds, int.from_bytes(digest[:8], "big") / 2**64, "right")), len(PARTS) - 1)
+        place = int(np.searchsorted(bounds, int.from_bytes(digest[:8], "big") / 2**64, "right"))
+        part_of[c] = min(place, len(PARTS) - 1)
     return np.array([part_of[c] for c in cluster])
 
 
@@ -121,6 +123,13 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 def _ranks(values: np.ndarray) -> np.ndarray:
     _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(count) - (count - 1) / 2)[inverse]
+
+
+def describe_clusters() -> str:
+    """What a cluster is and how it gets its part, for the cards."""
+    return f"""Single linkage over all kinds: two sequences are in one cluster when they differ in at most {MAX_DISTANCE} of 80
+letters, or share a {SHARED_KMER}-mer at any offset. A whole cluster goes to one part (split seed {SPLIT_SEED}): no cluster spans
+two parts."""  # noqa: E501
 
 
 def describe_split(data: Promoters) -> str:

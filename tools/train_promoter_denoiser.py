@@ -15,14 +15,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kac_io import Cnn1d, one_hot, save, subs
-from promoter_data import ALPHABET, KINDS, LENGTH, MAX_DISTANCE, SHARED_KMER, SPLIT_SEED, Promoters, describe_split
-from promoter_data import load_promoters
 from torch import Tensor
+
+from kac_io import Cnn1d, load_module, one_hot, save, subs
+from promoter_data import (
+    ALPHABET,
+    KINDS,
+    LENGTH,
+    SPLIT_SEED,
+    Promoters,
+    describe_clusters,
+    describe_split,
+    load_promoters,
+)
 
 MASK = len(ALPHABET)
 EPS = 1e-3  # log-linear schedule: masked with probability (1 - EPS) t
 MARKOV_ORDER = 3
+STEPS = 128  # of the reverse chain whose bound is reported
+TRAIN = ("guide", "judge")
+OPTIONS = "hidden kernel dilations dropout steps batch lr weight_decay ema check_every seed".split()
 
 
 def bound_terms(net: Cnn1d, x0: Tensor, t: Tensor, weight: Tensor, rng: torch.Generator) -> Tensor:
@@ -45,7 +57,7 @@ def discrete_bound(net: Cnn1d, x0: Tensor, steps: int, seed: int, every: int = 1
     """The bound of the T-step reverse chain on -log p(x0) per base, one draw of the masks per step [B].
 
     sum_i (m(t_i) - m(s_i)) / m(t_i) * sum over masked of -log p, with m(t) = t and t_i = i/T, so the weight is 1/i.
-    With `every` > 1 only the middle of every so many steps is used, with their weight together (quick, for choosing weights).
+    With `every` > 1 only the middle of every so many steps is used, with the weight of all (quick, to choose weights).
     """
     net.eval()
     rng = torch.Generator().manual_seed(seed)
@@ -114,37 +126,12 @@ def law_mean(data: Promoters, rows: np.ndarray, value: np.ndarray) -> dict[str, 
     return result
 
 
-def draw_batch(rng: np.random.Generator, rows: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
-    return rng.choice(rows, size, p=weight)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="yeast_promoter_80.tsv.gz")
-    parser.add_argument("--out", type=Path, default=Path("models/promoter_denoiser.safetensors"))
-    parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--kernel", type=int, default=9)
-    parser.add_argument("--dilations", default="1,1,4,4,16")
-    parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--weight-decay", type=float, default=0.05)
-    parser.add_argument("--ema", type=float, default=0.995)
-    parser.add_argument("--check-every", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    if not args.data.is_file():
-        parser.error(f"--data: {args.data} is not a file")
-
-    began = time.monotonic()
-    torch.set_num_threads(args.threads)
+def fit(args: argparse.Namespace, data: Promoters) -> tuple[Cnn1d, int, float]:
+    """Train; returns the moving average chosen on the valid part, its step and its bound there."""
     torch.manual_seed(args.seed)
     draw, rng = np.random.default_rng(args.seed), torch.Generator().manual_seed(args.seed)
-    data = load_promoters(args.data)
     tokens = torch.from_numpy(data.tokens).long()
-    train = data.rows("guide", "judge")
+    train = data.rows(*TRAIN)
     weight = data.weights(train)
     valid = few_of_each_cluster(data, data.rows("valid"), 4, 120, seed=0)
     net = Cnn1d(MASK, args.hidden, args.kernel, [int(d) for d in args.dilations.split(",")], dropout=args.dropout)
@@ -154,10 +141,10 @@ def main() -> int:
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda k: min(1, (k + 1) / 100) * 0.5 * (1 + math.cos(math.pi * k / args.steps))
     )
-    print("markov valid", law_mean(data, valid, markov_nll(data.tokens[train], weight, data.tokens[valid], 3)), flush=True)
+    began = time.monotonic()
     for step in range(1, args.steps + 1):
         net.train()
-        loss = training_loss(net, tokens[draw_batch(draw, train, weight, args.batch)], rng)
+        loss = training_loss(net, tokens[draw.choice(train, args.batch, p=weight)], rng)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -165,108 +152,145 @@ def main() -> int:
         schedule.step()
         with torch.no_grad():
             keep = min(args.ema, step / (step + 10))
-            for average, value in zip(ema.parameters(), net.parameters()):
+            for average, value in zip(ema.parameters(), net.parameters(), strict=True):
                 average.lerp_(value, 1 - keep)
         if step % args.check_every == 0 or step == args.steps:
-            bounds = law_mean(data, valid, discrete_bound(ema, tokens[valid], 128, seed=0, every=8))
+            bounds = law_mean(data, valid, discrete_bound(ema, tokens[valid], STEPS, seed=0, every=8))
             if bounds["law"][0] < best:
                 best, best_step, best_state = bounds["law"][0], step, copy.deepcopy(ema.state_dict())
             text = " ".join(f"{name} {mean:.4f}" for name, (mean, _) in bounds.items())
             print(f"step {step} loss {loss.item():.4f} valid {text} ({time.monotonic() - began:.0f} s)", flush=True)
-
-    trained = time.monotonic() - began
     ema.load_state_dict(best_state)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    card = "Masked diffusion model of 80-bp yeast promoter sequences; data Vaishnav et al. 2022 (MIT)."
-    save(args.out, ema.state_dict(), ema.metadata(ALPHABET, LENGTH) | {"kac.card": card, "kac.licence": "Apache-2.0"})
+    return ema, best_step, best
 
-    test = few_of_each_cluster(data, data.rows("test"), 4, 300, seed=0)
-    scores = {
-        "this model (bound, T = 128)": discrete_bound(ema, tokens[test], 128, seed=1),
-        "third-order Markov": markov_nll(data.tokens[train], weight, data.tokens[test], MARKOV_ORDER),
-        "composition only": markov_nll(data.tokens[train], weight, data.tokens[test], 0),
-    }
-    gain = law_mean(data, test, scores["third-order Markov"] - scores["this model (bound, T = 128)"])
-    table = ["| nats per base | law | " + " | ".join(KINDS) + " |", "|---" * (len(KINDS) + 2) + "|"]
-    for name, score in scores.items():
-        means = law_mean(data, test, score)
-        table.append(f"| {name} | " + " | ".join(f"{means[k][0]:.4f} ± {means[k][1]:.4f}" for k in ("law", *KINDS)) + " |")
-    table.append("| gain over Markov | " + " | ".join(f"{gain[k][0]:.4f} ± {gain[k][1]:.4f}" for k in ("law", *KINDS)) + " |")
-    args.out.with_suffix(".md").write_text(
-        write_card(args, ema, data, "\n".join(table), len(test), best, best_step, trained, time.monotonic() - began)
-    )
-    print("\n".join(table))
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="yeast_promoter_80.tsv.gz")
+    parser.add_argument("--out", type=Path, default=Path("models/promoter_denoiser.safetensors"))
+    parser.add_argument("--hidden", type=int, default=64)
+    parser.add_argument("--kernel", type=int, default=9)
+    parser.add_argument("--dilations", default="1,1,4,4,16")
+    parser.add_argument("--dropout", type=float, default=0.3)
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--weight-decay", type=float, default=0.1)
+    parser.add_argument("--ema", type=float, default=0.995)
+    parser.add_argument("--check-every", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--card-only", action="store_true", help="measure the file at --out again and rewrite its card")
+    args = parser.parse_args()
+    if not args.data.is_file():
+        parser.error(f"--data: {args.data} is not a file")
+    if args.card_only and not args.out.is_file():
+        parser.error(f"--card-only: {args.out} is not a file")
+
+    torch.set_num_threads(args.threads)
+    data = load_promoters(args.data)
+    if not args.card_only:
+        began = time.monotonic()
+        net, step, best = fit(args, data)
+        extra = {
+            "kac.card": "Masked diffusion model of 80-bp yeast promoter sequences; data Vaishnav et al. 2022 (MIT).",
+            "kac.licence": "Apache-2.0",
+            "train.step": step,
+            "train.valid_bound": f"{best:.4f}",
+            "train.seconds": f"{time.monotonic() - began:.0f}",
+            "train.torch": torch.__version__,
+            "train.threads": args.threads,
+            "train.options": " ".join(f"--{name.replace('_', '-')} {getattr(args, name)}" for name in OPTIONS),
+        }
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        save(args.out, net.state_dict(), net.metadata(ALPHABET, LENGTH) | extra)
+    net, meta = load_module(args.out)
+    card = write_card(net, meta, data, args.out)
+    args.out.with_suffix(".md").write_text(card)
+    print(card)
     return 0
 
 
-def write_card(
-    args: argparse.Namespace,
-    net: Cnn1d,
-    data: Promoters,
-    table: str,
-    tested: int,
-    best: float,
-    best_step: int,
-    trained: float,
-    total: float,
-) -> str:
+def measure(net: Cnn1d, data: Promoters) -> tuple[int, str]:
+    """Held-out figures: the number of sequences and a Markdown table."""
+    train = data.rows(*TRAIN)
+    weight = data.weights(train)
+    test = few_of_each_cluster(data, data.rows("test"), 4, 300, seed=0)
+    markov = {k: markov_nll(data.tokens[train], weight, data.tokens[test], k) for k in (0, MARKOV_ORDER)}
+    model = discrete_bound(net, torch.from_numpy(data.tokens[test]).long(), STEPS, seed=1)
+    rows = {
+        "this model (bound)": model,
+        "third-order Markov": markov[MARKOV_ORDER],
+        "composition only": markov[0],
+        "gain over Markov": markov[MARKOV_ORDER] - model,
+    }
+    columns = ("law", *KINDS)
+    table = [f"| nats per base | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, value in rows.items():
+        means = law_mean(data, test, value)
+        table.append(f"| {name} | " + " | ".join(f"{means[c][0]:.4f} ± {means[c][1]:.4f}" for c in columns) + " |")
+    return len(test), "\n".join(table)
+
+
+def write_card(net: Cnn1d, meta: dict[str, str], data: Promoters, out: Path) -> str:
+    tested, table = measure(net, data)
     parameters = sum(p.numel() for p in net.parameters())
-    command = " ".join(
-        f"--{name.replace('_', '-')} {getattr(args, name)}"
-        for name in ("hidden", "kernel", "dilations", "dropout", "steps", "batch", "lr", "weight_decay", "ema", "seed")
-    )
-    return f"""# promoter_denoiser
+    return f"""# {out.stem}
 
-A masked diffusion model of yeast promoter sequences, 80 letters over ACGT: the sequence that was placed between the
-constant flanks TGCATTTTTTTCACATC and GGTTACGGCTGTT of the measured library.
+A masked diffusion model of yeast promoter sequences, 80 letters over ACGT: what stood between the constant flanks
+TGCATTTTTTTCACATC and GGTTACGGCTGTT of the measured library.
 
-* File: `{args.out.name}`, {args.out.stat().st_size:,} bytes, {parameters:,} parameters, float32. Licence Apache-2.0.
-* Architecture `cnn1d`: hidden {net.hidden}, kernel {net.kernel}, dilations {", ".join(map(str, net.dilations))}, mask index {MASK}.
-  It does not read t (`kac.time` 0, no time tensors).
-* Training: MDLM, SUBS parameterisation, log-linear schedule, continuous-time bound. AdamW, cosine rate, dropout {args.dropout}.
-  The weights are a moving average (decay {args.ema}), taken at step {best_step} of {args.steps}, where the bound on the
-  valid part was lowest ({best:.4f} nats per base, on few sequences and a coarse grid).
+* File: `{out.name}`, {out.stat().st_size:,} bytes, {parameters:,} parameters, float32.
+  Licence Apache-2.0.
+* Architecture `cnn1d`: hidden {meta["kac.hidden"]}, kernel {meta["kac.kernel"]}, dilations {meta["kac.dilations"]}.
+  It does not read t (`kac.time` 0, no time tensors). The mask is index {MASK}.
+* Training: MDLM, SUBS parameterisation, log-linear schedule, continuous-time bound; AdamW, cosine rate, dropout.
+  The weights are a moving average, taken at step {meta["train.step"]}, where the bound on the valid part was lowest
+  ({meta["train.valid_bound"]} nats per base, on few sequences and a coarse grid of times).
 
 ## Data
 
-28,037 sequences with measured expression of Vaishnav et al., "The evolution, evolvability and engineering of gene
-regulatory DNA", Nature 603:455 (2022); the test sets of 1edv/evolution (MIT licence). Four kinds: `random` (random
-letters), `native` (native promoters with single mutations), `drift` (random sequences drifting under mutation) and
-`sswm` (trajectories evolved in silico under strong selection for high or low expression). Expression is not used here.
+28,037 sequences of Vaishnav et al., "The evolution, evolvability and engineering of gene regulatory DNA",
+Nature 603:455 (2022): the test sets of github.com/1edv/evolution (MIT licence). Four kinds: `random`, `native`
+(199 native promoters, each with about 18 single-letter mutants), `drift` (random sequences and mutants of them, three
+of each) and `sswm` (441 trajectories evolved in silico for high or low expression).
 
 **Data law.** The four kinds have equal weight; within a kind, clusters of near-duplicates have equal weight; within a
-cluster, sequences have equal weight. So 199 native promoters and 441 trajectories count as much as 6,121 random
-sequences, and no promoter counts more because it has more mutants. About half of what this model draws looks like random DNA:
-that is what the library is. Expression was not a criterion.
+cluster, sequences have equal weight. So no promoter counts more because more mutants of it were measured, and 199
+native promoters count as much as 6,121 random sequences. Half of what this model learned is thus random DNA, which is
+what the library is. Expression was not a criterion.
 
-**Split.** Single linkage over all kinds: two sequences are in one cluster when they differ in at most {MAX_DISTANCE} of 80
-letters, or share a {SHARED_KMER}-mer at any offset. Each whole cluster goes to one part (split seed {SPLIT_SEED}); no cluster spans
-parts. This model was trained on guide + judge, chosen on valid, measured on test. Sequences / clusters:
+**Split.** {describe_clusters()}
+This model was trained on guide and judge together, chosen on valid, measured on test. Sequences / clusters:
 
 {describe_split(data)}
 
 ## Held-out likelihood
 
-On {tested} test sequences (at most four of a cluster; mean ± standard error over clusters). The model's figure is the bound
-of the 128-step reverse chain, sum over steps of (m(t) - m(s)) / m(t) times the sum over masked positions of -log p, with m(t) = t, one
-draw of the masks at each step; the true value is lower. The Markov models were fitted to the same training part under the same
-law, with pseudo-count 1, and are evaluated exactly. ln 4 = {math.log(4):.4f}.
+On {tested} test sequences, at most four of a cluster; mean ± standard error over clusters, in nats per base
+(ln 4 = {math.log(4):.4f}). The model's figure is the bound of the {STEPS}-step reverse chain: the sum over steps of
+(m(t) - m(s)) / m(t) times the sum over masked positions of -log p, with m(t) = t and one draw of the masks at each
+step; the true value is not larger. The Markov models were fitted to the same training sequences under the same law, with
+pseudo-count 1, and their figures are exact.
 
 {table}
 
 ## Limits
 
-Most of the library has little structure beyond composition and kind, so the gain over a Markov model is small, and most of it comes from
-recognising the kind of a sequence from its own letters. There are only 199 native promoters and 441 trajectories: trained longer, the model
-learns them by heart, hence the early stop. It knows nothing of chromatin, of sequence outside the 80 letters, or of expression.
+Most of the library has little structure beyond its composition, so the gain over a Markov model is small: part of
+it comes from recognising the kind of a sequence from its own letters. Of native promoters there are only 199, of
+trajectories 441: trained longer, the model learns them by heart, hence the dropout and the early stop. It knows nothing
+of chromatin, of what lies outside the 80 letters, or of expression.
 
 ## Retrain
 
-    python tools/train_promoter_denoiser.py --data yeast_promoter_80.tsv.gz {command}
+    python tools/train_promoter_denoiser.py --data yeast_promoter_80.tsv.gz \\
+        {meta["train.options"]}
 
-Seed {args.seed} (weights, batches, masks), split seed {SPLIT_SEED}. Made with torch {torch.__version__}, {args.threads} CPU thread(s) of a shared machine:
-{trained:.0f} s to train, {total:.0f} s with the evaluation. Another version or thread count gives slightly different weights.
-"""
+Seed 1 is that of weights, batches and masks; the split has its own, {SPLIT_SEED}. Made with torch
+{meta["train.torch"]}, {meta["train.threads"]} CPU thread(s) of a shared machine, in {meta["train.seconds"]} s. Another version or thread count gives
+slightly different weights.
+"""  # noqa: E501
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ typedef struct kac_settings {
         double below;
         int64_t every, from, to; /* steps counted 1 .. T; to 0 = T */
         kac_final final;
-        int64_t keep;          /* 0 = all */
-        bool final_pool;       /* final.scope: group | all */
+        int64_t keep;          /* for each group; 0 = all */
+        bool final_pool;       /* final.scope: group | all: keep x groups of all particles */
         bool dead_is_error;    /* on_dead: error | freeze */
         bool invalid_is_worst; /* on_invalid: error | worst */
         bool reuse;
@@ -111,9 +111,30 @@ typedef struct kac_settings {
 } kac_settings;
 
 struct kac_config;
+struct json_t;
 
-/* Errors: INVALID (settings that contradict each other, a missing required key). */
+/* Defaults, then the algorithm's row, then what was given; then what follows from it:
+ *   group_rule none     trigger is never
+ *   potential terminal  value is none
+ *   estimate            samples is 1 unless it is sample
+ *   final argmax        keep is 1 where it is all
+ *   alpha 0             is 1, because only rules that ignore alpha may have it
+ * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
+
+/* Whether every stage keeps the weights proper, so that the evidence means something: no
+ * argmax, no top_k, no discarded normaliser. */
+bool kac_properly_weighted(const kac_settings *settings);
+
+kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
+
+/* kac_config_read from memory; `path` names it in messages. */
+kac_status kac_config_parse(struct kac_config *config, const char *path, const void *bytes,
+                            size_t size);
+
+/* All keys with the values in force, as nested JSON objects that kac_config_read takes back.
+ * Errors: NOMEM. */
+kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
 
 /* A row of the table of algorithms (step/algorithms.c): settings under a name. */
 typedef struct kac_algorithm {

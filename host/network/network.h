@@ -7,10 +7,14 @@
 
 typedef enum kac_role { KAC_ROLE_DENOISER, KAC_ROLE_REWARD } kac_role;
 
+/* A position is a 24-bit number in the counter of a random draw (rng.h). */
+enum { KAC_NETWORK_MAX_LENGTH = 1 << 24 };
+
 typedef struct kac_network kac_network;
 
-/* What an architecture brings (one constant entry in the table of network.c).  `load` reads
- * and checks the tensors, fills the fields of *network from `net` on, and packs. */
+/* What an architecture brings (one constant entry in the table of network.c).  Before `load`,
+ * alphabet, states and length (kac.length, 0 where absent) are set; it reads and checks the
+ * tensors, sets the other fields of *network from `net` on, and packs. */
 typedef struct kac_arch {
     const char *name; /* kac.arch */
     kac_role role;

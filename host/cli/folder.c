@@ -1,0 +1,167 @@
+/* folder.c -- the output folder of a run, which appears complete or not at all.
+ *
+ * Files are written into a hidden sibling of the folder, .NAME.partial-XXXXXX, which is renamed
+ * at the end.  It is made before anything is computed, so that a place where nothing can be
+ * written is known at once.
+ */
+#include "folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A place that can not be is the user's mistake; anything else is the machine's. */
+static cli_exit place_error(int error)
+{
+    switch (error) {
+    case EACCES:
+    case EPERM:
+    case EROFS:
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case ENAMETOOLONG: return CLI_MISTAKE;
+    default: return CLI_MACHINE;
+    }
+}
+
+static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *at)
+{
+    (void)info, (void)kind, (void)at;
+    return remove(path);
+}
+
+static void remove_tree(const char *path)
+{
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+        cli_fail(CLI_MACHINE, "cannot remove %s: %s", path, strerror(errno));
+}
+
+/* mkdir -p of everything above the last part of `path`. */
+static cli_exit make_parents(const char *path)
+{
+    char *parent = strdup(path);
+    if (parent == NULL) return cli_fail(CLI_MACHINE, "out of memory");
+    cli_exit code = CLI_DONE;
+    for (char *slash = strchr(parent + 1, '/'); slash != NULL && code == CLI_DONE;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(parent, 0777) != 0 && errno != EEXIST)
+            code =
+                cli_fail(CLI_MACHINE, "cannot make the folder %s: %s", parent, strerror(errno));
+        *slash = '/';
+    }
+    free(parent);
+    return code;
+}
+
+/* A new empty folder .NAME.KIND-XXXXXX beside `path`, or NULL. */
+static char *make_sibling(const char *path, const char *kind)
+{
+    const char *slash = strrchr(path, '/');
+    int parent = slash != NULL ? (int)(slash + 1 - path) : 0;
+    char *sibling = NULL;
+    if (asprintf(&sibling, "%.*s.%s.%s-XXXXXX", parent, path, path + parent, kind) < 0)
+        return NULL;
+    if (mkdtemp(sibling) == NULL) {
+        free(sibling);
+        return NULL;
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    if (chmod(sibling, 0777 & ~mask) != 0) { /* mkdtemp closes it to others */
+        rmdir(sibling);
+        free(sibling);
+        return NULL;
+    }
+    return sibling;
+}
+
+/* Whether --force may remove the folder at `path`: it holds a run, or nothing. */
+static bool replaceable(const char *path)
+{
+    DIR *dir = opendir(path);
+    if (dir == NULL) return false;
+    bool run = false, empty = true;
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        if (strcmp(entry->d_name, "run.json") == 0) run = true;
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) empty = false;
+    }
+    closedir(dir);
+    return run || empty;
+}
+
+cli_exit folder_begin(folder *f, const char *path, bool force)
+{
+    if (*path == '\0')
+        return cli_fail(CLI_MISTAKE, "no output folder: give --out DIR or output.dir");
+    f->path = strdup(path);
+    if (f->path == NULL) return cli_fail(CLI_MACHINE, "out of memory");
+    for (size_t n = strlen(f->path); n > 1 && f->path[n - 1] == '/'; n--)
+        f->path[n - 1] = '\0';
+    const char *slash = strrchr(f->path, '/');
+    const char *name = slash != NULL ? slash + 1 : f->path;
+    if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return cli_fail(CLI_MISTAKE, "%s: the output must be a folder with a name", path);
+
+    struct stat info;
+    if (lstat(f->path, &info) == 0) {
+        if (!force)
+            return cli_fail(CLI_MISTAKE,
+                            "%s exists; choose another --out, or --force to "
+                            "replace it",
+                            f->path);
+        if (!S_ISDIR(info.st_mode) || !replaceable(f->path))
+            return cli_fail(CLI_MISTAKE,
+                            "%s is not the folder of a run; --force does not "
+                            "replace it",
+                            f->path);
+        f->replace = true;
+    }
+    cli_exit code = make_parents(f->path);
+    if (code != CLI_DONE) return code;
+    f->partial = make_sibling(f->path, "partial");
+    if (f->partial == NULL)
+        return cli_fail(place_error(errno), "cannot write beside %s: %s", f->path,
+                        strerror(errno));
+    return CLI_DONE;
+}
+
+cli_exit folder_commit(folder *f)
+{
+    char *old = NULL;
+    if (f->replace) {
+        old = make_sibling(f->path, "old");
+        if (old == NULL || rename(f->path, old) != 0) {
+            cli_fail(CLI_MACHINE, "cannot move %s aside: %s", f->path, strerror(errno));
+            if (old != NULL) rmdir(old);
+            free(old);
+            return CLI_MACHINE;
+        }
+    }
+    cli_exit code = CLI_DONE;
+    if (rename(f->partial, f->path) != 0) {
+        code = cli_fail(CLI_MACHINE, "cannot name the output %s: %s", f->path, strerror(errno));
+        if (old != NULL && rename(old, f->path) != 0)
+            cli_fail(CLI_MACHINE, "the earlier run is now %s", old);
+    } else {
+        free(f->partial);
+        f->partial = NULL;
+        if (old != NULL) remove_tree(old);
+    }
+    free(old);
+    return code;
+}
+
+void folder_end(folder *f)
+{
+    if (f->partial != NULL) remove_tree(f->partial);
+    free(f->partial);
+    free(f->path);
+    *f = (folder){NULL, NULL, false};
+}

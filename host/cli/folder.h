@@ -1,0 +1,25 @@
+/* folder.h -- the output folder of a run, which appears complete or not at all. */
+#ifndef KAC_FOLDER_H
+#define KAC_FOLDER_H
+
+#include <stdbool.h>
+
+#include "cli.h"
+
+typedef struct folder {
+    char *path;    /* where the run shall appear */
+    char *partial; /* its hidden sibling, where files are written; NULL when there is none */
+    bool replace;  /* an earlier run at `path` is replaced */
+} folder;
+
+/* Refuses a `path` that exists, unless `force` is given and an earlier run or nothing is in it;
+ * then makes the sibling, and the folders above it. */
+cli_exit folder_begin(folder *f, const char *path, bool force);
+
+/* Gives the sibling its name, in place of an earlier run where there is one. */
+cli_exit folder_commit(folder *f);
+
+/* Removes the sibling if it is still there, and frees. */
+void folder_end(folder *f);
+
+#endif /* KAC_FOLDER_H */

@@ -1,0 +1,115 @@
+/* main.c -- the program kac: finds the command and hands over. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+typedef struct command {
+    const char *name;
+    cli_command_fn *call;
+    const char *usage;   /* what follows the name */
+    const char *summary; /* one line */
+    const char *details; /* whole lines, or "" */
+} command;
+
+static cli_command_fn help, version;
+
+static const command commands[] = {
+    {"run", cli_run, "CONFIG.yaml [--set KEY=VALUE]... [--out DIR] [--force] [--quiet]",
+     "sample as a configuration says",
+     "  --set KEY=VALUE  set a key of the configuration, such as sampler.alpha=0.2; "
+     "repeatable\n"
+     "  --out DIR        the folder to make, instead of output.dir\n"
+     "  --force          replace that folder where it holds an earlier run\n"
+     "  --quiet          no progress and no summary\n"
+     "The folder appears when the run is complete, or not at all.  The environment variable\n"
+     "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},
+    {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
+    {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
+     "KEY is a key (sampler.alpha), a section (sampler) or \"algorithms\"; without it, all "
+     "keys\n"
+     "are written as Markdown.\n"},
+    {"devices", cli_devices, "", "list the devices that a run can use here", ""},
+    {"verify", cli_verify, "MODEL RECORDING [--tolerance X]",
+     "compare a network with recorded outputs",
+     "  --tolerance X  largest allowed max|a - b| / max|b|, 1e-4 unless given\n"
+     "Exit code 0 where every tensor is within it, 2 where not.\n"},
+    {"compare", cli_compare, "DIR...", "print a table of runs, a row each", ""},
+    {"help", help, "[COMMAND]", "say how a command is used", ""},
+    {"version", version, "", "print the version", ""},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static const command *find(const char *name)
+{
+    for (const command *c = commands; c->name != NULL; c++)
+        if (strcmp(c->name, name) == 0) return c;
+    return NULL;
+}
+
+static cli_exit unknown(const char *name)
+{
+    const char *near = cli_nearest(name, commands, sizeof *commands);
+    if (near != NULL)
+        return cli_fail(CLI_MISTAKE, "unknown command %s; did you mean %s?", name, near);
+    return cli_fail(CLI_MISTAKE, "unknown command %s; kac help lists them", name);
+}
+
+static cli_exit version(int argc, char **argv)
+{
+    if (!cli_operands(argv[0], argc - 1, 0, 0)) return CLI_MISTAKE;
+    printf("kac %s\n", kac_version());
+    return CLI_DONE;
+}
+
+static cli_exit help(int argc, char **argv)
+{
+    if (!cli_operands(argv[0], argc - 1, 0, 1)) return CLI_MISTAKE;
+    if (argc > 1) {
+        const command *c = find(argv[1]);
+        if (c == NULL) return unknown(argv[1]);
+        printf("kac %s %s\n%s.\n%s", c->name, c->usage, c->summary, c->details);
+        return CLI_DONE;
+    }
+    puts("kac samples from a diffusion model tilted by a reward.\n");
+    for (const command *c = commands; c->name != NULL; c++)
+        printf("  kac %-8s %s\n", c->name, c->summary);
+    puts("\nkac help COMMAND says more; kac explain KEY explains a configuration's key.\n"
+         "Exit codes: 0 done; 2 what was given is wrong; 3 the machine failed or the run was\n"
+         "stopped; 1 a bug in kac.");
+    return CLI_DONE;
+}
+
+/* --help anywhere before "--" asks for help and nothing else. */
+static int asks_for_help(int argc, char **argv)
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return 1;
+    return 0;
+}
+
+static cli_exit dispatch(int argc, char **argv)
+{
+    if (argc < 2) return cli_fail(CLI_MISTAKE, "give a command; kac help lists them");
+    if (strcmp(argv[1], "--version") == 0) return version(argc - 1, argv + 1);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return help(argc - 1, argv + 1);
+
+    const command *c = find(argv[1]);
+    if (c == NULL) return unknown(argv[1]);
+    if (asks_for_help(argc - 1, argv + 1)) {
+        char *of_command[] = {argv[0], argv[1], NULL};
+        return help(2, of_command);
+    }
+    return c->call(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    cli_exit code = dispatch(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        code =
+            cli_fail(CLI_MACHINE, "cannot write to the standard output: %s", strerror(errno));
+    return (int)code;
+}

@@ -1,0 +1,17 @@
+/* process.h -- the noising processes as tables of levels. */
+#ifndef KAC_PROCESS_H
+#define KAC_PROCESS_H
+
+#include "settings.h"
+#include "types.h"
+
+/* Fills levels[0 .. T] of the masked process for the schedule of `settings`: times, mask
+ * probabilities, sigma and reveal thresholds.  Schedules: MDLM (Sahoo et al., NeurIPS 2024)
+ * and its published code; `flow`: the masking interpolant of discrete flow matching (Campbell
+ * et al., ICML 2024).  Errors: INVALID (a level where the mask probability does not fall). */
+kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels);
+
+/* Marks the levels on arriving at which a group may select. */
+void kac_trigger_levels(const kac_settings *settings, kac_level *levels);
+
+#endif /* KAC_PROCESS_H */

@@ -1,0 +1,66 @@
+/* schedule.c -- noise schedules and the time grid of the masked process.
+ *
+ * Notation: t time, m(t) probability that a site is masked at t, sigma = -log(1 - m), e the
+ * schedule's epsilon.  Level k of 0 .. T; level T is noise.
+ */
+#include <math.h>
+
+#include "process.h"
+
+static const double half_pi = 1.5707963267948966;
+
+/* m(t). */
+static double mask_probability(kac_schedule schedule, double t, double e)
+{
+    double c = cos(half_pi * t);
+    switch (schedule) {
+    case KAC_SCHEDULE_LOGLINEAR: return (1 - e) * t;
+    case KAC_SCHEDULE_COSINE: return 1 - (e + (1 - e) * c);
+    case KAC_SCHEDULE_COSINE2: return 1 - (e + (1 - e) * c * c);
+    case KAC_SCHEDULE_LINEAR: return -expm1(-10 * t);
+    case KAC_SCHEDULE_GEOMETRIC: return -expm1(-pow(1e-3, 1 - t));
+    case KAC_SCHEDULE_FLOW: return 1 - t;
+    }
+    return NAN;
+}
+
+kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels)
+{
+    int64_t steps = settings->process.steps;
+    kac_schedule schedule = settings->process.schedule;
+
+    for (int64_t k = 0; k <= steps; k++) {
+        double share = (double)k / (double)steps; /* 1 at the noise */
+        double t = schedule == KAC_SCHEDULE_FLOW
+                       ? 1 - (1 - settings->process.begin) * share
+                       : settings->process.end + (1 - settings->process.end) * share;
+        double m = mask_probability(schedule, t, settings->process.epsilon);
+        levels[k] = (kac_level){.t = t, .mask = m, .sigma = (float)-log1p(-m)};
+        if (k == 0) continue;
+        double stay = levels[k - 1].mask / m;
+        if (!(stay >= 0 && stay <= 1))
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "process: level %lld of %lld has mask probability %g after %g; it "
+                            "must not rise on the way to level 0",
+                            (long long)k, (long long)steps, levels[k - 1].mask, m);
+        levels[k].reveal = (uint64_t)llround((1 - stay) * 0x1p32);
+    }
+    return KAC_OK;
+}
+
+void kac_trigger_levels(const kac_settings *settings, kac_level *levels)
+{
+    int64_t steps = settings->process.steps;
+    int64_t to = settings->sampler.to == 0 ? steps : settings->sampler.to;
+    kac_trigger_kind kind = settings->sampler.trigger;
+
+    for (int64_t k = 0; k < steps; k++) {
+        int64_t step = steps - k; /* the step that arrives at level k */
+        bool due = kind != KAC_WHEN_NEVER && settings->sampler.group_rule != KAC_RULE_NONE &&
+                   step % settings->sampler.every == 0 && step >= settings->sampler.from &&
+                   step <= to;
+        levels[k].trigger = !due                   ? KAC_TRIGGER_NEVER
+                            : kind == KAC_WHEN_ESS ? KAC_TRIGGER_ESS
+                                                   : KAC_TRIGGER_ALWAYS;
+    }
+}

@@ -1,0 +1,47 @@
+/* reward.h -- the reward: a weighted sum of terms, each computed once for each distinct object.
+ */
+#ifndef KAC_REWARD_H
+#define KAC_REWARD_H
+
+#include "network.h"
+#include "settings.h"
+
+typedef struct kac_rewards kac_rewards;
+
+/* The terms of `settings` with weight != 0 (`judge` 0: they guide) or == 0 (`judge` 1: they are
+ * recorded).  A file is opened once, however many terms read it; its heads lie side by side in
+ * a row of `columns` floats.
+ * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are
+ * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
+typedef struct kac_rewards_config {
+    const kac_settings *settings;
+    const char *alphabet; /* of the model; the rewards' must be the same */
+    kac_shape shape;
+    int32_t batch;
+    int64_t expected; /* objects that the run will ask for, at most */
+    bool judge;
+    bool reuse;
+} kac_rewards_config;
+
+kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
+                            kac_rewards **out);
+void kac_rewards_close(kac_rewards *rewards);
+
+int32_t kac_rewards_columns(const kac_rewards *rewards);  /* floats of a row of terms */
+int32_t kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs */
+bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
+
+/* Column of term `term` of the settings, or -1 where it belongs to the other kind. */
+int32_t kac_rewards_column(const kac_rewards *rewards, int term);
+
+/* terms[i] = the row of columns of each live row of `rows`, shape [rows->n][columns], device
+ * memory.  *made (device) grows by the number of objects evaluated.  Errors: DEVICE. */
+kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *terms,
+                             int64_t *made);
+
+/* The same at probabilities soft [n][length][S]; live rows as in kac_rows with this count and
+ * first.  Nothing is remembered. */
+kac_status kac_rewards_score_soft(kac_rewards *rewards, const float *soft, const int32_t *count,
+                                  int32_t first, int32_t n, float *terms);
+
+#endif /* KAC_REWARD_H */

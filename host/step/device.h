@@ -1,0 +1,15 @@
+/* device.h -- which backend a run computes on. */
+#ifndef KAC_DEVICE_H
+#define KAC_DEVICE_H
+
+#include <stdbool.h>
+
+#include "ops.h"
+
+/* Opens "auto", "cpu" (or "cpu:0"); isa -1: the best this processor has.
+ * Errors: INVALID (no such device), UNSUPPORTED (not in this build, or the processor lacks the
+ * instruction set), NOMEM. */
+kac_status kac_device_open(const char *name, int isa, kac_device **out);
+void kac_device_close(kac_device *dev); /* accepts NULL */
+
+#endif /* KAC_DEVICE_H */

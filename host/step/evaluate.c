@@ -1,0 +1,189 @@
+/* evaluate.c -- what the networks say of particles, children and objects, nothing asked twice.
+ *
+ * Rows are looked up in the memo of evaluations; the fresh ones are run in batches, and what
+ * is wanted of a batch is taken before the next one, because outputs beyond the memo's
+ * persistent slots live only until then.  A dropped output is computed again when its particle
+ * survives, and counted.
+ */
+#include "run.h"
+
+/* Where first .. first + batch - 1 of the fresh entries are at hand, takes what is wanted. */
+typedef kac_status take_fn(kac_run *r, int32_t first);
+
+/* Looks up and runs the rows of `p`; *made (may be NULL) grows by the number of fresh ones. */
+static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t *made)
+{
+    const kac_states_ops *op = &r->dev->ops->states;
+    kac_rows rows = {p->x, NULL, 0, p->n};
+
+    r->calls.denoiser_asked += p->n;
+    KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
+    for (int32_t first = 0; first < p->n; first += r->batch) {
+        KAC_TRY(op->assign(r->dev, &r->evals, p->x, r->shape.states, &r->fresh, first, r->batch,
+                           &r->jobs, &r->made[0]));
+        kac_lap(r, KAC_PHASE_OTHER);
+        kac_query q = {
+            .tokens = p->x,
+            .stride = r->shape.stride,
+            .length = r->shape.length,
+            .src = r->jobs.src,
+            .dst = r->jobs.dst,
+            .count = r->jobs.count,
+            .capacity = r->batch,
+            .levels = r->levels,
+            .clock = r->clock,
+            .out = r->evals.logits,
+            .out_stride = r->slot_floats,
+        };
+        KAC_TRY(kac_network_ask(r->denoiser, &q));
+        kac_lap(r, KAC_PHASE_DENOISER);
+        if (take != NULL) KAC_TRY(take(r, first));
+    }
+    return KAC_OK;
+}
+
+/* Arguments that concern batch first .. of the children. */
+static kac_complete_args children_of(const kac_run *r, int32_t first)
+{
+    return (kac_complete_args){
+        .shape = r->shape,
+        .clock = r->clock,
+        .groups = r->group,
+        .x = r->y.x,
+        .entry = r->y.entry,
+        .group = r->x.group,
+        .memo = &r->evals,
+        .fresh = &r->fresh,
+        .seed = r->set.seed,
+        .n = r->y.n,
+        .first = first,
+        .batch = r->batch,
+        .children = r->children,
+        .samples = r->samples,
+        .temperature = (float)r->set.process.temperature,
+    };
+}
+
+/* Terms of the most likely completion of each fresh child, remembered with its evaluation. */
+static kac_status take_argmax(kac_run *r, int32_t first)
+{
+    kac_complete_args a = children_of(r, first);
+    kac_rows rows = {r->completion, r->fresh.count, first, r->batch};
+    KAC_TRY(r->dev->ops->masked.complete(r->dev, &a, r->completion));
+    KAC_TRY(kac_rewards_score(r->guide, &rows, r->batch_terms, &r->made[1]));
+    KAC_TRY(r->dev->ops->states.learn(r->dev, &r->evals, &r->fresh, first, r->batch,
+                                      r->batch_terms));
+    kac_lap(r, KAC_PHASE_REWARD);
+    return KAC_OK;
+}
+
+/* The same at the denoiser's probabilities. */
+static kac_status take_soft(kac_run *r, int32_t first)
+{
+    kac_complete_args a = children_of(r, first);
+    KAC_TRY(r->dev->ops->masked.soften(r->dev, &a, r->soft));
+    KAC_TRY(kac_rewards_score_soft(r->guide, r->soft, r->fresh.count, first, r->batch,
+                                   r->batch_terms));
+    KAC_TRY(r->dev->ops->states.learn(r->dev, &r->evals, &r->fresh, first, r->batch,
+                                      r->batch_terms));
+    kac_lap(r, KAC_PHASE_REWARD);
+    return KAC_OK;
+}
+
+/* Random completions belong to a child, not to its state: equal children draw their own. */
+static kac_status take_samples(kac_run *r, int32_t first)
+{
+    kac_complete_args a = children_of(r, first);
+    return r->dev->ops->masked.imagine(r->dev, &a, r->completion);
+}
+
+/* Every child at hand with its masks filled. */
+static kac_status take_objects(kac_run *r, int32_t first)
+{
+    kac_complete_args a = children_of(r, first);
+    a.every_row = 1;
+    return r->dev->ops->masked.complete(r->dev, &a, r->completion);
+}
+
+kac_status kac_evaluate_parents(kac_run *r)
+{
+    const kac_states_ops *op = &r->dev->ops->states;
+    if (r->set.sampler.reuse) {
+        KAC_TRY(op->sweep(r->dev, &r->evals, r->x.entry, r->n, !r->denoiser->reads_time));
+    } else {
+        KAC_TRY(op->clear(r->dev, &r->evals));
+        KAC_TRY(op->forget(r->dev, r->x.entry, r->n));
+    }
+    return evaluate(r, &r->x, NULL, NULL);
+}
+
+kac_status kac_evaluate_children(kac_run *r)
+{
+    int64_t objects = (int64_t)r->y.n * r->samples;
+    r->calls.reward_asked += objects * kac_rewards_networks(r->guide);
+
+    switch (r->set.sampler.estimate) {
+    case KAC_ESTIMATE_ARGMAX: KAC_TRY(evaluate(r, &r->y, take_argmax, NULL)); break;
+    case KAC_ESTIMATE_SOFT: KAC_TRY(evaluate(r, &r->y, take_soft, &r->made[1])); break;
+    case KAC_ESTIMATE_SAMPLE: {
+        kac_rows rows = {r->completion, NULL, 0, (int32_t)objects};
+        KAC_TRY(evaluate(r, &r->y, take_samples, NULL));
+        KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
+        kac_lap(r, KAC_PHASE_REWARD);
+        return KAC_OK;
+    }
+    }
+    return r->dev->ops->states.recall(r->dev, &r->evals, r->y.entry, r->y.n, r->terms);
+}
+
+kac_status kac_evaluate_objects(kac_run *r)
+{
+    size_t bytes = (size_t)r->y.n * (size_t)r->shape.stride;
+    kac_rows rows = {r->y.x, NULL, 0, r->y.n};
+
+    KAC_TRY(evaluate(r, &r->y, take_objects, NULL));
+    KAC_TRY(r->dev->ops->memory.copy(r->dev, r->y.x, r->completion, bytes));
+    r->calls.reward_asked += (int64_t)r->y.n * kac_rewards_networks(r->guide);
+    KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
+    kac_lap(r, KAC_PHASE_REWARD);
+    return KAC_OK;
+}
+
+kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int32_t n,
+                          double *host_out)
+{
+    const kac_ops *op = r->dev->ops;
+    kac_particles copies = {.n = n, .x = r->y.x, .entry = r->y.entry};
+    kac_clock clock = {0, 0};
+    double *score = r->x.value; /* the run is over: its arrays serve as scratch */
+    double *host = r->sort;
+
+    for (int32_t i = 0; i < n; i++)
+        host_out[i] = 0;
+    for (clock.level = r->steps; clock.level > 0; clock.level--) {
+        kac_renoise_args a = {
+            .shape = r->shape,
+            .levels = r->levels,
+            .x0 = x0,
+            .id = id,
+            .seed = r->set.seed,
+            .n = n,
+            .steps = r->steps,
+            .first_level = r->steps - clock.level,
+            .levels_each = 1,
+        };
+        kac_level level[2];
+        KAC_TRY(op->memory.upload(r->dev, r->clock, &clock, sizeof clock));
+        KAC_TRY(op->memory.download(r->dev, level, &r->levels[clock.level - 1], sizeof level));
+        KAC_TRY(op->masked.renoise(r->dev, &a, copies.x));
+        KAC_TRY(op->states.forget(r->dev, copies.entry, n));
+        KAC_TRY(op->states.clear(r->dev, &r->evals));
+        KAC_TRY(evaluate(r, &copies, NULL, NULL));
+        KAC_TRY(op->masked.score(r->dev, &a, copies.x, copies.entry, &r->evals, score));
+        KAC_TRY(op->memory.download(r->dev, host, score, (size_t)n * sizeof *score));
+        double share = 1 - level[0].mask / level[1].mask;
+        for (int32_t i = 0; i < n; i++)
+            host_out[i] += share * host[i];
+    }
+    return KAC_OK;
+}

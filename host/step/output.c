@@ -1,0 +1,241 @@
+/* output.c -- the files of a finished run (docs/files.md). */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomic.h"
+#include "run.h"
+#include "settings.h"
+
+static const char *const phase_name[KAC_PHASES] = {"denoiser", "reward", "propose", "select",
+                                                   "other"};
+
+/* Name of a reward term: the one given, else the file's without folder and ending. */
+static void term_name(const kac_reward_settings *reward, char *text, size_t size)
+{
+    const char *slash = strrchr(reward->file, '/');
+    const char *base = slash != NULL ? slash + 1 : reward->file;
+    const char *dot = strrchr(base, '.');
+    int length = dot != NULL && dot != base ? (int)(dot - base) : (int)strlen(base);
+    if (reward->name[0] != '\0')
+        snprintf(text, size, "%s", reward->name);
+    else
+        snprintf(text, size, "%.*s", length, base);
+}
+
+/* null where x is no number. */
+static json_t *number(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+/* ---- what is written -----------------------------------------------------------------------
+ */
+
+static void write_samples(const kac_run *r, FILE *out)
+{
+    fprintf(out, "id,group,slot,object,reward,log_weight");
+    for (int term = 0; term < r->set.rewards; term++) {
+        char name[KAC_NAME];
+        term_name(&r->set.reward[term], name, sizeof name);
+        fprintf(out, ",%s", name);
+    }
+    fprintf(out, "%s\n", r->set.output.likelihood ? ",log_likelihood" : "");
+    for (int64_t i = 0; i < r->samples_out; i++) {
+        kac_sample s;
+        if (kac_run_sample(r, i, &s) != KAC_OK) return;
+        fprintf(out, "%" PRId64 ",%" PRId64 ",%" PRId64 ",%s,%.17g,", i, s.group, s.slot,
+                s.object, s.reward);
+        if (!isnan(s.log_weight)) fprintf(out, "%.17g", s.log_weight);
+        for (int term = 0; term < r->set.rewards; term++)
+            fprintf(out, ",%.9g", s.terms[term]);
+        if (r->set.output.likelihood) fprintf(out, ",%.9g", s.log_likelihood);
+        fputc('\n', out);
+    }
+}
+
+static void write_fasta(const kac_run *r, FILE *out)
+{
+    for (int64_t i = 0; i < r->samples_out; i++) {
+        kac_sample s;
+        if (kac_run_sample(r, i, &s) != KAC_OK) return;
+        fprintf(out, ">%" PRId64 " group=%" PRId64 " reward=%.6g\n%s\n", i, s.group, s.reward,
+                s.object);
+    }
+}
+
+static json_t *evaluations(int64_t denoiser, int64_t denoiser_saved, int64_t reward,
+                           int64_t reward_saved)
+{
+    return json_pack("{sIsIsIsI}", "denoiser", (json_int_t)denoiser, "denoiser_saved",
+                     (json_int_t)denoiser_saved, "reward", (json_int_t)reward, "reward_saved",
+                     (json_int_t)reward_saved);
+}
+
+static void write_trace(const kac_run *r, FILE *out)
+{
+    for (int32_t i = 0; i < r->lines; i++) {
+        const kac_line *line = &r->line[i];
+        const kac_progress *p = &line->progress;
+        json_t *json = json_pack(
+            "{sIsfsfsfsIs[ooo]sIsosf}", "step", (json_int_t)p->step, "t", line->t, "ess",
+            p->ess, "ess_least", line->ess_least, "selected", (json_int_t)p->selected, "value",
+            number(p->value[0]), number(p->value[1]), number(p->value[2]), "distinct",
+            (json_int_t)p->distinct, "evaluations",
+            evaluations(p->denoiser_calls, p->denoiser_saved, p->reward_calls, p->reward_saved),
+            "seconds", line->lap);
+        json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        json_decref(json);
+        fputc('\n', out);
+    }
+}
+
+/* ---- run.json ------------------------------------------------------------------------------
+ */
+
+/* {"q10", "median", "q90"} of `values`, which are sorted. */
+static json_t *quantiles(double *values, int64_t n)
+{
+    kac_sort(values, n);
+    return json_pack("{sososo}", "q10", number(kac_quantile(values, n, 0.1)), "median",
+                     number(kac_quantile(values, n, 0.5)), "q90",
+                     number(kac_quantile(values, n, 0.9)));
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int64_t distinct_objects(const kac_run *r, const char **text)
+{
+    int64_t distinct = 0;
+    for (int64_t i = 0; i < r->samples_out; i++)
+        text[i] = r->text + (size_t)i * ((size_t)r->shape.length + 1);
+    qsort(text, (size_t)r->samples_out, sizeof *text, by_text);
+    for (int64_t i = 0; i < r->samples_out; i++)
+        distinct += i == 0 || strcmp(text[i - 1], text[i]) != 0;
+    return distinct;
+}
+
+/* Mean over pairs of samples of the share of sites at which they differ. */
+static double pairwise_distance(const kac_run *r)
+{
+    int64_t n = r->samples_out;
+    double pairs = 0;
+    if (n < 2) return NAN;
+    for (int32_t l = 0; l < r->shape.length; l++) {
+        int64_t count[256] = {0};
+        double same = 0;
+        for (int64_t i = 0; i < n; i++)
+            count[(unsigned char)r->text[i * (r->shape.length + 1) + l]]++;
+        for (int c = 0; c < 256; c++)
+            same += (double)count[c] * (double)(count[c] - 1);
+        pairs += (double)n * (double)(n - 1) - same;
+    }
+    return pairs / ((double)n * (double)(n - 1)) / r->shape.length;
+}
+
+/* What the samples are like, each sample counted once whatever its weight. */
+static json_t *summary(const kac_run *r)
+{
+    int64_t n = r->samples_out;
+    double *values = calloc((size_t)n + 1, sizeof *values);
+    const char **text = calloc((size_t)n + 1, sizeof *text);
+    json_t *json = json_object();
+    json_t *terms = json_array();
+    if (values == NULL || text == NULL || n == 0) goto done;
+
+    for (int64_t i = 0; i < n; i++)
+        values[i] = r->result[i].reward;
+    json_object_set_new(json, "reward", quantiles(values, n));
+    for (int term = 0; term < r->set.rewards; term++) {
+        char name[KAC_NAME];
+        term_name(&r->set.reward[term], name, sizeof name);
+        for (int64_t i = 0; i < n; i++)
+            values[i] = r->result_terms[i * r->set.rewards + term];
+        json_array_append_new(terms, json_pack("{sssfso}", "name", name, "weight",
+                                               r->set.reward[term].weight, "value",
+                                               quantiles(values, n)));
+    }
+    if (r->set.output.likelihood) {
+        for (int64_t i = 0; i < n; i++)
+            values[i] = r->result[i].log_likelihood;
+        json_object_set_new(json, "log_likelihood", quantiles(values, n));
+    }
+    json_object_set_new(json, "distinct", json_integer((json_int_t)distinct_objects(r, text)));
+    json_object_set_new(json, "pairwise_distance", number(pairwise_distance(r)));
+done:
+    json_object_set_new(json, "terms", terms);
+    free(values);
+    free(text);
+    return json;
+}
+
+static json_t *seconds(const kac_run *r)
+{
+    json_t *json = json_pack("{sf}", "total", r->total);
+    for (int phase = 0; phase < KAC_PHASES; phase++)
+        json_object_set_new(json, phase_name[phase], json_real(r->seconds[phase]));
+    return json;
+}
+
+static kac_status run_json(const kac_run *r, json_t **out)
+{
+    static const char *const isa[] = {"portable", "avx2", "avx512"};
+    const kac_settings *s = &r->set;
+    json_t *config = NULL;
+    KAC_TRY(kac_config_json(r->config, &config));
+    *out = json_pack(
+        "{sssssIsosbsososIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
+        s->sampler.algorithm, "seed", (json_int_t)s->seed, "config", config,
+        "properly_weighted", r->weighted, "log_evidence", number(r->log_evidence),
+        "log_evidence_se", number(r->log_evidence_se), "groups", (json_int_t)r->groups,
+        "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->steps, "samples",
+        (json_int_t)r->samples_out, "evaluations",
+        evaluations(r->calls.denoiser_made, r->calls.denoiser_asked - r->calls.denoiser_made,
+                    r->calls.reward_made, r->calls.reward_asked - r->calls.reward_made),
+        "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa", isa[r->dev->isa],
+        "summary", summary(r));
+    if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
+    return KAC_OK;
+}
+
+/* ---- writing -------------------------------------------------------------------------------
+ */
+
+typedef void write_fn(const kac_run *r, FILE *out);
+
+static void write_json(const kac_run *r, FILE *out)
+{
+    json_dumpf(r->json, out, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    fputc('\n', out);
+}
+
+static kac_status write_file(const kac_run *r, const char *dir, const char *name,
+                             write_fn *write)
+{
+    char path[2 * KAC_PATH];
+    kac_atomic *file = NULL;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    KAC_TRY(kac_atomic_create(path, &file));
+    write(r, kac_atomic_stream(file));
+    return kac_atomic_commit(file);
+}
+
+kac_status kac_run_write(kac_run *r, const char *dir)
+{
+    KAC_REQUIRE(r != NULL && dir != NULL && r->finished);
+    kac_status status = KAC_OK;
+    KAC_TRY_DONE(write_file(r, dir, "samples.csv", write_samples));
+    KAC_TRY_DONE(write_file(r, dir, "samples.fasta", write_fasta));
+    if (r->set.output.trace) KAC_TRY_DONE(write_file(r, dir, "trace.jsonl", write_trace));
+    KAC_TRY_DONE(run_json(r, &r->json));
+    KAC_TRY_DONE(write_file(r, dir, "run.json", write_json));
+done:
+    json_decref(r->json);
+    r->json = NULL;
+    return status;
+}

@@ -1,0 +1,269 @@
+/* masked_cpu.c -- absorbing diffusion on the CPU: children, completions, noised copies. */
+#include "masked.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "ops.h"
+
+static size_t row_at(int64_t row, int32_t stride)
+{
+    return (size_t)row * (size_t)stride;
+}
+
+static bool has_mask(const uint8_t *row, const kac_shape *shape)
+{
+    return memchr(row, shape->states, (size_t)shape->length) != NULL;
+}
+
+/* Logits [L][S] of an entry whose evaluation is at hand. */
+static const float *logits_of(const kac_memo *memo, int32_t entry)
+{
+    assert(entry >= 0 && memo->slot[entry] >= 0);
+    return memo->logits + row_at(memo->slot[entry], memo->slot_floats);
+}
+
+kac_status kac_cpu_masked_start(kac_device *dev, const kac_shape *shape, int32_t n, uint8_t *x)
+{
+    (void)dev;
+    memset(x, 0, row_at(n, shape->stride));
+    for (int32_t i = 0; i < n; i++)
+        memset(x + row_at(i, shape->stride), shape->states, (size_t)shape->length);
+    return KAC_OK;
+}
+
+kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
+{
+    (void)dev;
+    clock->move++;
+    clock->level--;
+    return KAC_OK;
+}
+
+/* ---- children --------------------------------------------------------------------------- */
+
+/* Reveals sites of the children of particle i, which start as its copies; y->entry[c] becomes -1
+ * where child c was changed.  Returns whether a site had no law to draw from.  Sites are outside
+ * and children inside, so that the weights of a site are made at most once, and only where a
+ * child reveals it. */
+static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
+{
+    const kac_particles *x = a->x;
+    const kac_group *group = &a->groups[x->group[i]];
+    const uint8_t *row = x->x + row_at(i, a->shape.stride);
+    const float *logits = logits_of(a->memo, x->entry[i]);
+    int32_t states = a->shape.states;
+    int64_t first = (int64_t)i * a->children;
+    uint8_t *child = a->y->x + row_at(first, a->shape.stride);
+    uint32_t sums[KAC_MAX_STATES];
+    bool lawless = false;
+    kac_key key = {.seed = a->seed,
+                   .move = (uint32_t)a->clock->move,
+                   .group = (uint32_t)group->id,
+                   .particle = (uint32_t)(i - group->offset)};
+
+    for (int32_t l = 0; l < a->shape.length; l++) {
+        if (row[l] != states) continue;
+        bool summed = false;
+        for (int32_t m = 0; m < a->children; m++) {
+            key.child = (uint32_t)m;
+            kac_u32x4 draw = kac_draw(key, KAC_DRAW_PROPOSE, (uint32_t)l);
+            if (draw.v[0] >= threshold) continue;
+            if (!summed) {
+                sums[states - 1] =
+                    kac_token_sums(logits + row_at(l, states), states, a->temperature, sums);
+                summed = true;
+            }
+            bool lawful = sums[states - 1] > 0;
+            child[row_at(m, a->shape.stride) + (size_t)l] =
+                lawful ? kac_token(sums, draw, states) : 0;
+            a->y->entry[first + m] = -1;
+            lawless |= !lawful;
+        }
+    }
+    return lawless;
+}
+
+kac_status kac_cpu_propose(kac_device *dev, const kac_propose_args *a)
+{
+    (void)dev;
+    const kac_particles *x = a->x;
+    uint64_t threshold = a->levels[a->clock->level + 1].reveal;
+    int32_t worst = INT32_MAX;
+
+#pragma omp parallel for schedule(dynamic, 4) reduction(min : worst)
+    for (int32_t i = 0; i < x->n; i++) {
+        const uint8_t *row = x->x + row_at(i, a->shape.stride);
+        for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
+            memcpy(a->y->x + row_at(c, a->shape.stride), row, (size_t)a->shape.stride);
+            a->y->entry[c] = a->keep_entries ? x->entry[i] : -1;
+        }
+        if (threshold > 0 && has_mask(row, &a->shape) && reveal(a, i, threshold) && i < worst)
+            worst = i;
+    }
+    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
+        *a->fault = (kac_fault){KAC_FAULT_NAN, worst, a->clock->level, -1};
+    return KAC_OK;
+}
+
+/* ---- completions ------------------------------------------------------------------------ */
+
+static int32_t window_end(const kac_complete_args *a)
+{
+    int32_t count = *a->fresh->count;
+    return count < a->first + a->batch ? count : a->first + a->batch;
+}
+
+/* Whether the logits of row i are at hand in this batch. */
+static bool at_hand(const kac_complete_args *a, int32_t i)
+{
+    int32_t q = a->memo->order[a->entry[i]];
+    return q < 0 ? a->first == 0 : q >= a->first && q < a->first + a->batch;
+}
+
+/* Row i of x with its masks filled by the likeliest tokens. */
+static void complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
+{
+    const uint8_t *row = a->x + row_at(i, a->shape.stride);
+    int32_t states = a->shape.states;
+    memcpy(out, row, (size_t)a->shape.stride);
+    if (!has_mask(row, &a->shape)) return;
+    const float *logits = logits_of(a->memo, a->entry[i]);
+    for (int32_t l = 0; l < a->shape.length; l++)
+        if (row[l] == states) out[l] = kac_token_best(logits + row_at(l, states), states);
+}
+
+kac_status kac_cpu_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)
+{
+    (void)dev;
+    if (a->every_row) {
+#pragma omp parallel for schedule(static)
+        for (int32_t i = 0; i < a->n; i++)
+            if (at_hand(a, i)) complete_row(a, i, out + row_at(i, a->shape.stride));
+        return KAC_OK;
+    }
+    int32_t end = window_end(a);
+#pragma omp parallel for schedule(static)
+    for (int32_t q = a->first; q < end; q++)
+        complete_row(a, a->fresh->src[q], out + row_at(q - a->first, a->shape.stride));
+    return KAC_OK;
+}
+
+/* The law that propose draws from, as floats: integer weights over their sum.  Where there is no
+ * law, NaN. */
+static void soften_site(const float *logits, int32_t states, float temperature, float *out)
+{
+    uint32_t sums[KAC_MAX_STATES];
+    uint32_t sum = kac_token_sums(logits, states, temperature, sums);
+    for (int32_t k = 0; k < states; k++) {
+        double weight = sum == 0 ? (double)NAN : (double)(sums[k] - (k > 0 ? sums[k - 1] : 0));
+        out[k] = (float)(weight / (double)sum);
+    }
+}
+
+static void soften_row(const kac_complete_args *a, int32_t i, float *out)
+{
+    const uint8_t *row = a->x + row_at(i, a->shape.stride);
+    int32_t states = a->shape.states;
+    const float *logits =
+        has_mask(row, &a->shape) ? logits_of(a->memo, a->entry[i]) : NULL;
+    for (int32_t l = 0; l < a->shape.length; l++) {
+        float *site = out + row_at(l, states);
+        if (row[l] == states) {
+            soften_site(logits + row_at(l, states), states, a->temperature, site);
+            continue;
+        }
+        for (int32_t k = 0; k < states; k++)
+            site[k] = k == row[l] ? 1.0f : 0.0f;
+    }
+}
+
+kac_status kac_cpu_soften(kac_device *dev, const kac_complete_args *a, float *out)
+{
+    (void)dev;
+    int32_t end = window_end(a);
+    int32_t floats = a->shape.length * a->shape.states;
+#pragma omp parallel for schedule(static)
+    for (int32_t q = a->first; q < end; q++)
+        soften_row(a, a->fresh->src[q], out + row_at(q - a->first, floats));
+    return KAC_OK;
+}
+
+/* The random completions of row i. */
+static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
+{
+    const uint8_t *row = a->x + row_at(i, a->shape.stride);
+    int32_t states = a->shape.states, stride = a->shape.stride, parent = i / a->children;
+    const kac_group *group = &a->groups[a->group[parent]];
+    uint32_t sums[KAC_MAX_STATES];
+    kac_key key = {.seed = a->seed,
+                   .move = (uint32_t)a->clock->move,
+                   .group = (uint32_t)group->id,
+                   .particle = (uint32_t)(parent - group->offset)};
+
+    for (int32_t j = 0; j < a->samples; j++)
+        memcpy(out + row_at(j, stride), row, (size_t)stride);
+    if (!has_mask(row, &a->shape)) return;
+    const float *logits = logits_of(a->memo, a->entry[i]);
+    for (int32_t l = 0; l < a->shape.length; l++) {
+        if (row[l] != states) continue;
+        const float *site = logits + row_at(l, states);
+        bool lawful = kac_token_sums(site, states, a->temperature, sums) > 0;
+        for (int32_t j = 0; j < a->samples; j++) {
+            key.child = (uint32_t)(i % a->children * a->samples + j);
+            kac_u32x4 draw = kac_draw(key, KAC_DRAW_COMPLETE, (uint32_t)l);
+            out[row_at(j, stride) + (size_t)l] = lawful ? kac_token(sums, draw, states) : 0;
+        }
+    }
+}
+
+kac_status kac_cpu_imagine(kac_device *dev, const kac_complete_args *a, uint8_t *out)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < a->n; i++)
+        if (at_hand(a, i))
+            imagine_row(a, i, out + row_at((int64_t)i * a->samples, a->shape.stride));
+    return KAC_OK;
+}
+
+/* ---- likelihood ------------------------------------------------------------------------- */
+
+kac_status kac_cpu_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < a->n * a->levels_each; i++) {
+        int32_t source = i / a->levels_each;
+        int32_t level = a->steps - a->first_level - i % a->levels_each;
+        uint64_t threshold = kac_mask_threshold(a->levels[level].mask);
+        uint8_t *row = x + row_at(i, a->shape.stride);
+        kac_key key = {.seed = a->seed,
+                       .move = (uint32_t)level,
+                       .particle = (uint32_t)a->id[source]};
+        memcpy(row, a->x0 + row_at(source, a->shape.stride), (size_t)a->shape.stride);
+        for (int32_t l = 0; l < a->shape.length; l++)
+            if (kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
+                row[l] = (uint8_t)a->shape.states;
+    }
+    return KAC_OK;
+}
+
+kac_status kac_cpu_masked_score(kac_device *dev, const kac_renoise_args *a, const uint8_t *x,
+                                const int32_t *entry, const kac_memo *memo, double *out)
+{
+    (void)dev;
+    int32_t states = a->shape.states;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < a->n * a->levels_each; i++) {
+        const uint8_t *row = x + row_at(i, a->shape.stride);
+        const uint8_t *truth = a->x0 + row_at(i / a->levels_each, a->shape.stride);
+        out[i] = 0;
+        if (!has_mask(row, &a->shape)) continue;
+        const float *logits = logits_of(memo, entry[i]);
+        for (int32_t l = 0; l < a->shape.length; l++)
+            if (row[l] == states)
+                out[i] += kac_token_log_prob(logits + row_at(l, states), states, truth[l]);
+    }
+    return KAC_OK;
+}

@@ -1,0 +1,35 @@
+/* scratch_cpu.c -- working memory of a thread. */
+#include "scratch_cpu.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { LINE = 64 };
+
+static _Thread_local void *memory;
+static _Thread_local size_t capacity;
+
+/* The key exists for its destructor, which frees the memory of a thread that ends. */
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int have_key;
+
+static void make_key(void)
+{
+    have_key = pthread_key_create(&key, free) == 0;
+}
+
+void *kac_cpu_scratch(size_t bytes)
+{
+    if (bytes <= capacity) return memory;
+    (void)pthread_once(&once, make_key);
+    void *grown = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
+    if (!have_key || grown == NULL || pthread_setspecific(key, grown) != 0) {
+        free(grown);
+        return NULL;
+    }
+    free(memory);
+    memory = grown;
+    capacity = bytes;
+    return memory;
+}

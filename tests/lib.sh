@@ -1,0 +1,80 @@
+# lib.sh -- what the shell tests share; sourced, with the build folder as its argument.
+#
+#   begin NAME        names the next case
+#   run COMMAND...    runs it; $code, and its output in $work/out and $work/err
+#   expect CODE       the exit code of the latest run
+#   says TEXT         stderr of the latest run has TEXT
+#   holds WHAT TEST.. what must be true, and the command that tells
+#   skip REASON       the case can not be tried here
+#   finish            prints the total and exits
+# shellcheck shell=bash
+set -uo pipefail
+build=$(cd "${1:?usage: test BUILD}" && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034 # for those who source this
+kac=$build/kac
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$root" || exit 1
+
+passed=0 failed=0 skipped=0 name='' bad='' code=0
+
+# Closes the case in hand.
+close() {
+    if [ -z "$name" ]; then return; fi
+    if [ -z "$bad" ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED: %s\n' "$name"
+        printf '%s' "$bad"
+        sed 's/^/    | /' "$work/out" "$work/err" 2>/dev/null | tail -n 20
+    fi
+    name='' bad=''
+}
+
+begin() {
+    close
+    name=$1
+    : >"$work/out"
+    : >"$work/err"
+}
+
+run() {
+    code=0
+    "$@" >"$work/out" 2>"$work/err" || code=$?
+    if grep -q 'Sanitizer' "$work/err"; then bad+="    a sanitizer reported"$'\n'; fi
+}
+
+expect() {
+    if [ "$code" -ne "$1" ]; then bad+="    exit code $code, not $1"$'\n'; fi
+}
+
+says() {
+    if ! grep -qF -e "$1" "$work/err"; then bad+="    stderr does not say: $1"$'\n'; fi
+}
+
+holds() {
+    local what=$1
+    shift
+    if ! "$@" >/dev/null 2>&1; then bad+="    not so: $what"$'\n'; fi
+}
+
+skip() {
+    printf 'skipped: %s: %s\n' "$name" "$1"
+    skipped=$((skipped + 1))
+    name='' bad=''
+}
+
+finish() {
+    close
+    local test
+    test=$(basename "$0" .sh)
+    if [ $((passed + failed)) -eq 0 ]; then
+        echo 'FAILED: nothing was tried'
+        failed=1
+    fi
+    echo "$test: $passed passed, $failed failed, $skipped skipped"
+    [ "$failed" -eq 0 ]
+    exit
+}

@@ -1,0 +1,291 @@
+/* test_invariance.c -- changes of a run that must not change a bit of its samples. */
+#include <criterion/criterion.h>
+
+#include "table_run.h"
+
+/* The settings that most tests vary: everything that draws random numbers takes part. */
+#define SMC                                                                                    \
+    "sampler.algorithm=smc process.steps=5 sampler.alpha=0.5 sampler.particles=6 "             \
+    "sampler.groups=8 seed=7 "
+#define NESTED                                                                                 \
+    "sampler.algorithm=nested process.steps=5 sampler.alpha=0.5 sampler.particles=4 "          \
+    "sampler.children=3 sampler.groups=8 seed=7 "
+#define SVDD                                                                                   \
+    "sampler.algorithm=svdd_pm process.steps=5 sampler.alpha=0.5 sampler.particles=4 "         \
+    "sampler.children=3 sampler.groups=8 seed=7 "
+
+typedef struct fixture {
+    chain c;
+    char dir[256];
+} fixture;
+
+static fixture f;
+
+static void open_models(void)
+{
+    chain_make(&f.c, 3, 5, false, 1);
+    cr_assert(table_folder(f.dir));
+    cr_assert_eq(table_write(&f.c, f.dir), KAC_OK, "%s", kac_last_error());
+}
+
+static void remove_models(void)
+{
+    table_folder_remove(f.dir);
+}
+
+TestSuite(invariance, .init = open_models, .fini = remove_models);
+
+/* A run with `more` settings after `settings`. */
+static table_run sample(const char *settings, const char *more)
+{
+    table_run run = {0};
+    char text[1024];
+    snprintf(text, sizeof text, "%s%s", settings, more);
+    kac_status status = table_sample(&f.c, f.dir, text, &run);
+    cr_assert_eq(status, KAC_OK, "%s: %s", text, kac_last_error());
+    return run;
+}
+
+/* The same doubles bit for bit, NaN included. */
+static bool same_bits(const double *a, const double *b, int64_t n)
+{
+    return memcmp(a, b, (size_t)n * sizeof *a) == 0;
+}
+
+static void expect_same(const table_run *a, const table_run *b, int64_t n, const char *what)
+{
+    cr_assert(a->n >= n && b->n >= n, "%s: too few samples", what);
+    size_t ints = (size_t)n * sizeof *a->object;
+    cr_expect_arr_eq(a->object, b->object, ints, "%s: objects", what);
+    cr_expect_arr_eq(a->group, b->group, ints, "%s: groups", what);
+    cr_expect_arr_eq(a->slot, b->slot, ints, "%s: slots", what);
+    cr_expect(same_bits(a->reward, b->reward, n), "%s: rewards", what);
+    cr_expect(same_bits(a->log_weight, b->log_weight, n), "%s: log-weights", what);
+}
+
+/* Runs `settings` with each word of `more` and expects the same samples. */
+static void expect_invariant(const char *settings, const char *const *more)
+{
+    table_run first = sample(settings, more[0]);
+    for (int k = 1; more[k] != NULL; k++) {
+        table_run other = sample(settings, more[k]);
+        cr_expect_eq(first.n, other.n, "%s: %s", settings, more[k]);
+        expect_same(&first, &other, first.n, more[k]);
+        cr_expect(same_bits(&first.log_evidence, &other.log_evidence, 1), "%s", more[k]);
+        cr_expect(same_bits(&first.standard_error, &other.standard_error, 1), "%s", more[k]);
+        table_run_free(&other);
+    }
+    table_run_free(&first);
+}
+
+static const char *const ROWS[] = {
+    SMC,
+    SMC "sampler.value.estimate=sample sampler.value.samples=2 "
+        "sampler.select.group.trigger.kind=every ",
+    SMC "sampler.value.estimate=soft sampler.potential=max "
+        "sampler.select.group.scheme=killing ",
+    NESTED,
+    SVDD,
+    SVDD "sampler.select.parent.rule=argmax ",
+    SMC "sampler.select.parent.rule=none sampler.children=2 "
+        "sampler.select.group.scope=global sampler.select.group.trigger.kind=every "
+        "sampler.final.kind=categorical sampler.final.keep=1 ",
+    "sampler.algorithm=best_of_n process.steps=5 sampler.particles=6 sampler.groups=8 seed=7 ",
+};
+enum { ROWS_COUNT = sizeof ROWS / sizeof *ROWS };
+
+Test(invariance, a_run_repeats)
+{
+    const char *const more[] = {"", "", NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(ROWS[k], more);
+}
+
+Test(invariance, seeds_differ)
+{
+    table_run a = sample(SMC, "seed=1"), b = sample(SMC, "seed=2");
+    cr_expect_arr_neq(a.object, b.object, (size_t)a.n * sizeof *a.object);
+    table_run_free(&a);
+    table_run_free(&b);
+}
+
+Test(invariance, reuse)
+{
+    const char *const more[] = {"sampler.reuse=on", "sampler.reuse=off", NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(ROWS[k], more);
+}
+
+Test(invariance, reuse_saves_calls)
+{
+    table_run on = sample(NESTED, "sampler.reuse=on"),
+              off = sample(NESTED, "sampler.reuse=off");
+    cr_expect_lt(on.calls, off.calls, "%lld calls with reuse, %lld without",
+                 (long long)on.calls, (long long)off.calls);
+    table_run_free(&on);
+    table_run_free(&off);
+}
+
+Test(invariance, batch)
+{
+    const char *const more[] = {"device.batch=auto", "device.batch=1", "device.batch=3",
+                                "device.batch=1000", NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(ROWS[k], more);
+}
+
+Test(invariance, batch_without_reuse)
+{
+    const char *const more[] = {"sampler.reuse=on device.batch=7",
+                                "sampler.reuse=off device.batch=1",
+                                "sampler.reuse=off device.batch=3", NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(ROWS[k], more);
+}
+
+Test(invariance, threads)
+{
+    const char *const more[] = {"device.threads=1", "device.threads=2", "device.threads=5",
+                                NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(ROWS[k], more);
+}
+
+Test(invariance, instruction_sets)
+{
+    const char *const more[] = {"device.isa=auto", "device.isa=portable", NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(ROWS[k], more);
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        const char *const wide[] = {"device.isa=portable", "device.isa=avx2", NULL};
+        for (int k = 0; k < ROWS_COUNT; k++)
+            expect_invariant(ROWS[k], wide);
+    }
+    if (__builtin_cpu_supports("avx512f")) {
+        const char *const wider[] = {"device.isa=portable", "device.isa=avx512", NULL};
+        for (int k = 0; k < ROWS_COUNT; k++)
+            expect_invariant(ROWS[k], wider);
+    }
+#endif
+}
+
+/* A group does not know what stands beside it. */
+Test(invariance, a_group_is_alone)
+{
+    for (int k = 0; k < ROWS_COUNT; k++) {
+        if (strstr(ROWS[k], "global") != NULL) continue;
+        table_run eight = sample(ROWS[k], "");
+        table_run four = sample(ROWS[k], "sampler.groups=4");
+        table_run one = sample(ROWS[k], "sampler.groups=1");
+        expect_same(&four, &eight, four.n, ROWS[k]);
+        expect_same(&one, &eight, one.n, ROWS[k]);
+        cr_expect_eq(one.n * 8, eight.n);
+        table_run_free(&eight);
+        table_run_free(&four);
+        table_run_free(&one);
+    }
+}
+
+/* Twice the reward at twice alpha is the same target. */
+Test(invariance, reward_and_alpha_double)
+{
+    for (int k = 0; k < ROWS_COUNT; k++) {
+        table_run a = sample(ROWS[k], ""), b;
+        b = sample(ROWS[k], "reward.0.weight=2 sampler.alpha=1");
+        cr_assert_eq(a.n, b.n);
+        for (int64_t i = 0; i < a.n; i++)
+            b.reward[i] /= 2;
+        expect_same(&a, &b, a.n, ROWS[k]);
+        table_run_free(&a);
+        table_run_free(&b);
+    }
+}
+
+/* One particle, one child: nothing can be selected, whatever the algorithm. */
+Test(invariance, one_particle_is_pretrained)
+{
+    const char *const rows[] = {SMC, NESTED "sampler.children=1 ", SVDD "sampler.children=1 ",
+                                SMC "sampler.select.group.trigger.kind=every ",
+                                "sampler.algorithm=best_of_n process.steps=5 seed=7 "};
+    const char *alone = "sampler.groups=50 sampler.particles=1";
+    table_run plain = sample("sampler.algorithm=pretrained process.steps=5 seed=7 ", alone);
+    cr_assert_eq(plain.n, 50);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        table_run run = sample(rows[k], alone);
+        cr_assert_eq(run.n, 50);
+        cr_expect_arr_eq(plain.object, run.object, 50 * sizeof *run.object, "%s", rows[k]);
+        table_run_free(&run);
+    }
+    table_run_free(&plain);
+}
+
+/* The full log-weight of one particle that was never selected is its reward. */
+Test(invariance, one_particle_weighs_its_reward)
+{
+    const char *const potentials[] = {"difference", "max", "sum", "terminal"};
+    for (int k = 0; k < 4; k++) {
+        char more[128];
+        snprintf(more, sizeof more,
+                 "sampler.groups=50 sampler.particles=1 sampler.potential=%s "
+                 "sampler.select.group.trigger.kind=every",
+                 potentials[k]);
+        table_run run = sample(SMC, more);
+        for (int64_t i = 0; i < run.n; i++)
+            cr_expect_float_eq(run.log_weight[i], run.reward[i] / 0.5, 1e-12, "%s: %g for %g",
+                               potentials[k], run.log_weight[i], run.reward[i] / 0.5);
+        table_run_free(&run);
+    }
+}
+
+/* A constant reward steers nothing: no selection by ESS, and the evidence is r / alpha. */
+Test(invariance, constant_reward)
+{
+    const char *const rows[] = {SMC,
+                                SMC "sampler.potential=max ",
+                                SMC "sampler.potential=sum ",
+                                SMC "sampler.potential=terminal ",
+                                NESTED,
+                                SMC "sampler.value.estimate=soft "};
+    for (int o = 0; o < f.c.objects; o++)
+        f.c.reward[o] = 0.75f;
+    cr_assert_eq(table_write(&f.c, f.dir), KAC_OK);
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        table_run run = sample(rows[k], "sampler.select.group.trigger.below=0.99");
+        cr_expect_eq(run.selected, 0, "%s", rows[k]);
+        cr_expect_float_eq(run.log_evidence, 1.5, 1e-6, "%s: %.17g", rows[k], run.log_evidence);
+        for (int64_t i = 0; i < run.n; i++)
+            cr_expect_float_eq(run.log_weight[i], 1.5, 1e-6);
+        table_run_free(&run);
+    }
+    table_run plain = sample("sampler.algorithm=pretrained process.steps=5 seed=7 ",
+                             "sampler.particles=6 sampler.groups=8");
+    table_run smc = sample(SMC, "");
+    cr_expect_arr_eq(plain.object, smc.object, (size_t)smc.n * sizeof *smc.object);
+    table_run_free(&plain);
+    table_run_free(&smc);
+}
+
+/* A reward that is higher everywhere by a power of two moves the evidence and nothing else. */
+Test(invariance, reward_shifts)
+{
+    for (int o = 0; o < f.c.objects; o++) /* exact in float before and after */
+        f.c.reward[o] = roundf(f.c.reward[o] * 1024) / 1024;
+    for (int k = 0; k < ROWS_COUNT; k++) {
+        cr_assert_eq(table_write(&f.c, f.dir), KAC_OK);
+        table_run a = sample(ROWS[k], "");
+        chain shifted = f.c;
+        for (int o = 0; o < f.c.objects; o++)
+            shifted.reward[o] += 16;
+        cr_assert_eq(table_write(&shifted, f.dir), KAC_OK);
+        table_run b = sample(ROWS[k], "");
+        cr_assert_eq(a.n, b.n);
+        bool rounds = strstr(ROWS[k], "soft") || strstr(ROWS[k], "estimate=sample");
+        if (!rounds) /* soft values are rounded to float, logs of means to double */
+            cr_expect_arr_eq(a.object, b.object, (size_t)a.n * sizeof *a.object, "%s", ROWS[k]);
+        if (!isnan(a.log_evidence) && !rounds)
+            cr_expect_float_eq(b.log_evidence - a.log_evidence, 32, 1e-10, "%s", ROWS[k]);
+        table_run_free(&a);
+        table_run_free(&b);
+    }
+}
