@@ -4,6 +4,7 @@
  * that of the revealed sites after l given x_l = v; the posterior of site l is their product.
  */
 #include <math.h>
+#include <stdatomic.h>
 
 #include "exact.h"
 #include "ops.h"
@@ -128,17 +129,16 @@ kac_status kac_cpu_markov_forward(kac_device *dev, const kac_net *net, const kac
     (void)dev;
     int32_t n = kac_query_rows(q);
     size_t bytes = (size_t)q->length * (size_t)net->states * sizeof(double);
-    int failed = 0;
+    atomic_int failed = 0;
 #pragma omp parallel for schedule(static)
     for (int32_t j = 0; j < n; j++) {
         double *a = kac_cpu_scratch(bytes);
-        if (a != NULL) {
+        if (a != NULL)
             answer(net, kac_query_tokens(q, j), q->length, a, kac_query_out(q, j));
-        } else {
-#pragma omp atomic write
-            failed = 1;
-        }
+        else
+            atomic_store(&failed, 1);
     }
-    if (failed) return KAC_FAIL(KAC_ERR_NOMEM, "markov: no working memory");
+    if (atomic_load(&failed))
+        return KAC_FAIL(KAC_ERR_NOMEM, "markov: no %zu bytes for a row", bytes);
     return KAC_OK;
 }

@@ -1,10 +1,10 @@
 /* masked.h -- absorbing diffusion: the scalar maths of a site.
  *
- * A move reveals a masked site in two stages.  Whether: word 0 of its draw against a threshold of
- * the schedule.  Which token: words 2 and 3 against integer weights of the denoiser's logits.
- * The first stage needs no logits, so they are read only where a site is revealed, and the second
- * is exact in integers once the weights are.
- * Sahoo et al., "Simple and effective masked diffusion language models", NeurIPS 2024.
+ * A move reveals a masked site in two stages.  Whether: word 0 of its draw against a threshold
+ * of the schedule.  Which token: words 2 and 3 against integer weights of the denoiser's
+ * logits. The first stage needs no logits, so they are read only where a site is revealed, and
+ * the second is exact in integers once the weights are. Sahoo et al., "Simple and effective
+ * masked diffusion language models", NeurIPS 2024.
  */
 #ifndef KAC_MASKED_H
 #define KAC_MASKED_H
@@ -16,8 +16,8 @@
 #include "rng.h"
 #include "types.h"
 
-/* floor(2^26 exp((logit - top) / temperature)) for logit <= top, both finite or logit -INFINITY;
- * a token below 2^-26 of the likeliest is never drawn. */
+/* floor(2^26 exp((logit - top) / temperature)) for logit <= top, both finite or logit
+ * -INFINITY; a token below 2^-26 of the likeliest is never drawn. */
 KAC_HD static inline uint32_t kac_token_weight(float logit, float top, float temperature)
 {
     float x = (logit - top) / temperature;
@@ -25,8 +25,8 @@ KAC_HD static inline uint32_t kac_token_weight(float logit, float top, float tem
     return (uint32_t)(kac_expf(x) * 0x1p26f);
 }
 
-/* Running sums c[0 .. S-1] of the weights of one site's logits.  Returns c[S-1], or 0 where there
- * is no law to draw from: a NaN, a +INFINITY, or nothing but -INFINITY. */
+/* Running sums c[0 .. S-1] of the weights of one site's logits.  Returns c[S-1], or 0 where
+ * there is no law to draw from: a NaN, a +INFINITY, or nothing but -INFINITY. */
 KAC_HD static inline uint32_t kac_token_sums(const float *logits, int32_t states,
                                              float temperature, uint32_t *c)
 {

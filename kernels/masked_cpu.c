@@ -2,6 +2,7 @@
 #include "masked.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "ops.h"
@@ -42,10 +43,10 @@ kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
 
 /* ---- children --------------------------------------------------------------------------- */
 
-/* Reveals sites of the children of particle i, which start as its copies; y->entry[c] becomes -1
- * where child c was changed.  Returns whether a site had no law to draw from.  Sites are outside
- * and children inside, so that the weights of a site are made at most once, and only where a
- * child reveals it. */
+/* Reveals sites of the children of particle i, which start as its copies; y->entry[c] becomes
+ * -1 where child c was changed.  Returns whether a site had no law to draw from.  Sites are
+ * outside and children inside, so that the weights of a site are made at most once, and only
+ * where a child reveals it. */
 static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
 {
     const kac_particles *x = a->x;
@@ -149,8 +150,8 @@ kac_status kac_cpu_complete(kac_device *dev, const kac_complete_args *a, uint8_t
     return KAC_OK;
 }
 
-/* The law that propose draws from, as floats: integer weights over their sum.  Where there is no
- * law, NaN. */
+/* The law that propose draws from, as floats: integer weights over their sum.  Where there is
+ * no law, NaN. */
 static void soften_site(const float *logits, int32_t states, float temperature, float *out)
 {
     uint32_t sums[KAC_MAX_STATES];
@@ -165,8 +166,7 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
 {
     const uint8_t *row = a->x + row_at(i, a->shape.stride);
     int32_t states = a->shape.states;
-    const float *logits =
-        has_mask(row, &a->shape) ? logits_of(a->memo, a->entry[i]) : NULL;
+    const float *logits = has_mask(row, &a->shape) ? logits_of(a->memo, a->entry[i]) : NULL;
     for (int32_t l = 0; l < a->shape.length; l++) {
         float *site = out + row_at(l, states);
         if (row[l] == states) {
@@ -238,9 +238,8 @@ kac_status kac_cpu_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *
         int32_t level = a->steps - a->first_level - i % a->levels_each;
         uint64_t threshold = kac_mask_threshold(a->levels[level].mask);
         uint8_t *row = x + row_at(i, a->shape.stride);
-        kac_key key = {.seed = a->seed,
-                       .move = (uint32_t)level,
-                       .particle = (uint32_t)a->id[source]};
+        kac_key key = {
+            .seed = a->seed, .move = (uint32_t)level, .particle = (uint32_t)a->id[source]};
         memcpy(row, a->x0 + row_at(source, a->shape.stride), (size_t)a->shape.stride);
         for (int32_t l = 0; l < a->shape.length; l++)
             if (kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)

@@ -215,7 +215,7 @@ typedef kac_status kac_conv_regressor_pack_fn(kac_device *dev,
                                               const kac_conv_regressor_weights *host_weights,
                                               kac_net **out);
 
-/* Averages: sum in index order, times the reciprocal of the size. */
+/* Averages: the sum over positions in 16 lanes (exact.h), divided by their number. */
 kac_conv_regressor_pack_fn kac_cpu_conv_regressor_pack;
 kac_net_forward_fn kac_cpu_conv_regressor_forward;
 kac_net_drop_fn kac_cpu_conv_regressor_drop;

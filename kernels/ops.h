@@ -81,9 +81,9 @@ kac_find_fn kac_cpu_find;
  * no slot is free the spare slot memo->slots + (q - first); *job->count is the number of jobs.
  * Spare slots given by an earlier assign are taken back first (their entries get slot -1).
  * *made grows by the number of jobs. */
-typedef kac_status kac_assign_fn(kac_device *dev, kac_memo *memo, const uint8_t *x,
-                                 int32_t mask, const kac_fresh *fresh, int32_t first,
-                                 int32_t batch, kac_jobs *job, int64_t *made);
+typedef kac_status kac_assign_fn(kac_device *dev, kac_memo *memo, int32_t mask,
+                                 const kac_fresh *fresh, int32_t first, int32_t batch,
+                                 kac_jobs *job, int64_t *made);
 kac_assign_fn kac_cpu_assign;
 
 /* out[i] = memo->terms[entry[i]], rows of memo->n_terms floats, i in 0 .. n-1. */

@@ -29,10 +29,9 @@ KAC_HD static inline double kac_stat_start(kac_potential potential)
 }
 
 /* Bank and stat of a child with value v (units of r / alpha) from its parent's.  At the last
- * level the bank is v whatever the potential, so the product of all potentials is exp(r / alpha)
- * on every path.
- * Singhal et al., "A general framework for inference-time scaling and steering of diffusion
- * models", ICML 2025: difference, max and sum potentials. */
+ * level the bank is v whatever the potential, so the product of all potentials is exp(r /
+ * alpha) on every path. Singhal et al., "A general framework for inference-time scaling and
+ * steering of diffusion models", ICML 2025: difference, max and sum potentials. */
 KAC_HD static inline kac_bank_stat kac_bank(kac_potential potential, double v,
                                             kac_bank_stat parent, int last)
 {
@@ -97,8 +96,9 @@ KAC_HD static inline void kac_weight_add(kac_weight_sums *s, uint64_t w)
  * every device decides alike.  n <= 2^24. */
 KAC_HD static inline int kac_ess_is_below(const kac_weight_sums *s, int64_t n, int32_t below)
 {
-    return (unsigned __int128)s->coarse * s->coarse << 16 <
-           s->square * (uint64_t)n * (uint64_t)below;
+    unsigned __int128 sum = s->coarse;
+    uint64_t share = (uint64_t)(n * below);
+    return sum * sum << 16 < s->square * share;
 }
 
 /* ESS / n. */

@@ -1,12 +1,13 @@
 /* particles_cpu.c -- values, banks and log-weights of children, and the survivors' arrays. */
 #include "particles.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "ops.h"
 
-/* r of one completion: the weighted sum of its terms.  *bad becomes the first term that is NaN or
- * +INFINITY, if *bad < 0. */
+/* r of one completion: the weighted sum of its terms.  *bad becomes the first term that is NaN
+ * or +INFINITY, if *bad < 0. */
 static double reward_of(const kac_weigh_args *a, const double *weight, const float *terms,
                         int32_t *bad)
 {
@@ -65,11 +66,11 @@ kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
         y->bank[c] = child.bank;
         y->stat[c] = child.stat;
         y->log_w[c] = kac_child_log_w(x->log_w[i], x->bank[i], child.bank, log_children);
-        if (bad >= 0 && c * KAC_MAX_TERMS + bad < worst) worst = c * KAC_MAX_TERMS + bad;
+        if (bad >= 0 && c * a->n_terms + bad < worst) worst = c * a->n_terms + bad;
     }
     if (worst < INT64_MAX && !a->invalid_is_worst && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / KAC_MAX_TERMS / a->children),
-                                a->clock->level, (int32_t)(worst % KAC_MAX_TERMS)};
+        *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / a->n_terms / a->children),
+                                a->clock->level, (int32_t)(worst % a->n_terms)};
     return KAC_OK;
 }
 

@@ -65,7 +65,7 @@ KAC_HD static inline uint64_t kac_mulhi64(uint64_t a, uint64_t b)
 }
 
 /* Uniform on {0, .., n - 1} from words 2i and 2i + 1 of a draw; bias below n / 2^64. */
-KAC_HD static inline uint64_t kac_below(kac_u32x4 draw, int i, uint64_t n)
+KAC_HD static inline uint64_t kac_below(kac_u32x4 draw, int64_t i, uint64_t n)
 {
     return kac_mulhi64((uint64_t)draw.v[2 * i] << 32 | draw.v[2 * i + 1], n);
 }

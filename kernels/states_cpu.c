@@ -16,8 +16,8 @@ static int32_t bucket_of(const kac_memo *memo, const uint8_t *key, uint64_t hash
     for (;; b = (b + 1) & last) {
         int32_t e = memo->table[b];
         if (e < 0) return (int32_t)b;
-        if (memo->hash[e] == hash &&
-            memcmp(memo->keys + (size_t)e * (size_t)memo->stride, key, (size_t)memo->stride) == 0)
+        if (memo->hash[e] == hash && memcmp(memo->keys + (size_t)e * (size_t)memo->stride, key,
+                                            (size_t)memo->stride) == 0)
             return (int32_t)b;
     }
 }
@@ -167,9 +167,8 @@ static int32_t window_end(const kac_fresh *fresh, int32_t first, int32_t batch)
     return *fresh->count < first + batch ? *fresh->count : first + batch;
 }
 
-kac_status kac_cpu_assign(kac_device *dev, kac_memo *memo, const uint8_t *x, int32_t mask,
-                          const kac_fresh *fresh, int32_t first, int32_t batch, kac_jobs *job,
-                          int64_t *made)
+kac_status kac_cpu_assign(kac_device *dev, kac_memo *memo, int32_t mask, const kac_fresh *fresh,
+                          int32_t first, int32_t batch, kac_jobs *job, int64_t *made)
 {
     (void)dev;
     KAC_REQUIRE(job->capacity >= batch);
@@ -182,7 +181,7 @@ kac_status kac_cpu_assign(kac_device *dev, kac_memo *memo, const uint8_t *x, int
     }
     for (int32_t q = first; q < end; q++) {
         int32_t e = fresh->entry[q];
-        const uint8_t *row = x + (size_t)fresh->src[q] * (size_t)memo->stride;
+        const uint8_t *row = memo->keys + (size_t)e * (size_t)memo->stride;
         if (memo->reuse && memchr(row, mask, (size_t)memo->stride) == NULL) continue;
         if (memo->counts[1] > 0) {
             memo->slot[e] = memo->free_slots[--memo->counts[1]];
@@ -220,7 +219,7 @@ kac_status kac_cpu_learn(kac_device *dev, kac_memo *memo, const kac_fresh *fresh
     size_t width = (size_t)memo->n_terms;
     int32_t end = window_end(fresh, first, batch);
     for (int32_t q = first; q < end; q++)
-        memcpy(memo->terms + (size_t)fresh->entry[q] * width, terms + (size_t)(q - first) * width,
-               width * sizeof *terms);
+        memcpy(memo->terms + (size_t)fresh->entry[q] * width,
+               terms + (size_t)(q - first) * width, width * sizeof *terms);
     return KAC_OK;
 }

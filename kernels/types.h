@@ -2,6 +2,7 @@
 #ifndef KAC_TYPES_H
 #define KAC_TYPES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -58,6 +59,7 @@ typedef struct kac_group {
 /* Particles or children: parallel arrays of n rows. */
 typedef struct kac_particles {
     int32_t n;
+    int32_t stride; /* bytes of a row of x */
     uint8_t *x;     /* [n][stride] tokens */
     double *log_w;  /* [n] log-weight since the group last cashed in */
     double *bank;   /* [n] log of the product of all potentials so far */

@@ -6,6 +6,7 @@
 
 #include "settings.h"
 
+/* libFuzzer calls it by this name.  NOLINTNEXTLINE(readability-identifier-naming) */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* All values in force, as text that the caller frees. */

@@ -2,6 +2,7 @@
  * read to the last byte. */
 #include "safetensors.h"
 
+/* libFuzzer calls it by this name.  NOLINTNEXTLINE(readability-identifier-naming) */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -13,6 +13,7 @@ build=$(cd "${1:?usage: test BUILD}" && pwd)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034 # for those who source this
 kac=$build/kac
+[ -x "$kac" ] || { echo "$kac is not there: make first" >&2; exit 2; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root" || exit 1

@@ -164,6 +164,7 @@ static inline kac_status table_sample(const chain *c, const char *dir, const cha
     if (status == KAC_OK) status = kac_config_set(config, "reward.0.kind", "table");
     if (status == KAC_OK)
         status = kac_config_set(config, "reward.0.file", table_path(dir, "reward"));
+    if (status == KAC_OK) status = kac_config_set(config, "device.threads", "1");
     if (status == KAC_OK) status = table_configure(config, settings);
     if (status == KAC_OK) status = kac_run_create(config, &run);
     for (int64_t k = 0; status == KAC_OK && k < kac_run_steps(run); k++) {

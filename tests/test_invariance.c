@@ -84,6 +84,8 @@ static const char *const ROWS[] = {
         "sampler.select.group.trigger.kind=every ",
     SMC "sampler.value.estimate=soft sampler.potential=max "
         "sampler.select.group.scheme=killing ",
+    SMC "sampler.potential=max sampler.select.group.trigger.below=0.9 ",
+    SMC "sampler.potential=sum sampler.select.group.scheme=residual ",
     NESTED,
     SVDD,
     SVDD "sampler.select.parent.rule=argmax ",
@@ -145,7 +147,7 @@ Test(invariance, batch_without_reuse)
 
 Test(invariance, threads)
 {
-    const char *const more[] = {"device.threads=1", "device.threads=2", "device.threads=5",
+    const char *const more[] = {"device.threads=1", "device.threads=2", "device.threads=3",
                                 NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
         expect_invariant(ROWS[k], more);

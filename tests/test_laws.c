@@ -254,9 +254,7 @@ Test(laws, pooled_children)
                {4096, 4, POOL "sampler.children=2 " ALWAYS SCHEME("systematic")},
                {4096, 3, POOL "sampler.children=2 " ALWAYS SCHEME("multinomial") SOFT},
                {4096, 1, POOL "sampler.children=3 " ALWAYS SCHEME("residual")},
-               {4096, 3, POOL "sampler.children=2 " ALWAYS SCHEME("stratified")},
-               {8192, 3, POOL "sampler.children=2 " ESS("0.7")},
-               {8192, 2, POOL "sampler.children=2 " NEVER});
+               {4096, 3, POOL "sampler.children=2 " ALWAYS SCHEME("stratified")});
 }
 
 Test(laws, final_categorical)

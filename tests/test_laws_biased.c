@@ -233,7 +233,7 @@ Test(biased, one_good_object)
     cr_assert(table_folder(dir));
     cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
     kac_status status = table_sample(&c, dir,
-                                     "sampler.algorithm=smc sampler.value.kind=none "
+                                     "sampler.algorithm=smc sampler.potential=terminal "
                                      "process.steps=3 sampler.alpha=1 sampler.groups=4000 "
                                      "sampler.particles=16",
                                      &run);
@@ -244,6 +244,21 @@ Test(biased, one_good_object)
     cr_expect(fabs(run.log_evidence - (1 + log(law[47]))) < 6 * run.standard_error,
               "%g +- %g for %g", run.log_evidence, run.standard_error, 1 + log(law[47]));
     table_run_free(&run);
+    table_folder_remove(dir);
+}
+
+/* Children that no stage selects among have no proper weight. */
+Test(biased, pooled_children_must_be_selected)
+{
+    static chain c;
+    table_run run = {0};
+    char dir[256];
+    const char *pool = "sampler.algorithm=smc sampler.children=2 "
+                       "sampler.select.group.trigger.kind=ess";
+    chain_make(&c, 3, 4, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    cr_expect_eq(table_sample(&c, dir, pool, &run), KAC_ERR_INVALID);
     table_folder_remove(dir);
 }
 

@@ -3,10 +3,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "safetensors.h"
+#include "scratch.h"
 
 /* A file in memory: a header text and `data` bytes behind it. */
 static size_t make(const char *header, size_t data, unsigned char *out)
@@ -14,7 +14,8 @@ static size_t make(const char *header, size_t data, unsigned char *out)
     size_t length = strlen(header);
     for (int i = 0; i < 8; i++)
         out[i] = (unsigned char)(length >> (8 * i));
-    memcpy(out + 8, header, length);
+    for (size_t i = 0; i < length; i++)
+        out[8 + i] = (unsigned char)header[i];
     for (size_t i = 0; i < data; i++)
         out[8 + length + i] = (unsigned char)i;
     return 8 + length + data;
@@ -108,10 +109,10 @@ Test(safetensors, data_are_aligned)
 
 Test(safetensors, writes_what_it_reads)
 {
-    char path[64] = "/tmp/kac-st-XXXXXX";
-    int fd = mkstemp(path);
-    cr_assert_geq(fd, 0);
-    close(fd);
+    char folder[256];
+    char path[300];
+    scratch_create(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/m.st", folder);
     const uint8_t bytes[3] = {1, 2, 3};
     const float floats[6] = {0, 1, 2, 3, 4, 5};
     const int64_t integer = -7;
@@ -147,11 +148,15 @@ Test(safetensors, writes_what_it_reads)
     }
     kac_tensors_close(file);
     unlink(path);
+    rmdir(folder);
 }
 
 Test(safetensors, write_refuses)
 {
-    const char path[] = "/tmp/kac-st-never-there";
+    char folder[256];
+    char path[300];
+    scratch_create(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/m.st", folder);
     const float x[2] = {1, 2};
     const kac_tensor twice[] = {{"a", KAC_F32, 1, {2}, x, 8}, {"a", KAC_F32, 1, {2}, x, 8}};
     const kac_tensor bytes[] = {{"a", KAC_F32, 1, {3}, x, 8}};
@@ -159,26 +164,56 @@ Test(safetensors, write_refuses)
     cr_assert_eq(kac_tensors_write(path, NULL, 0, twice, 2), KAC_ERR_INVALID);
     cr_assert_eq(kac_tensors_write(path, NULL, 0, bytes, 1), KAC_ERR_INVALID);
     cr_assert_eq(kac_tensors_write(path, NULL, 0, name, 1), KAC_ERR_INVALID);
-    cr_assert_eq(access(path, F_OK), -1);
+    cr_assert_eq(rmdir(folder), 0, "nothing is left");
 }
 
 Test(safetensors, open_refuses)
 {
+    char folder[256];
+    char path[300];
+    char message[400];
     kac_tensors *file = NULL;
-    cr_assert_eq(kac_tensors_open("/tmp/kac-no-such-file", &file), KAC_ERR_INVALID);
-    cr_assert_str_eq(kac_last_error(),
-                     "/tmp/kac-no-such-file: cannot open: No such file or directory");
-    cr_assert_eq(kac_tensors_open("/tmp", &file), KAC_ERR_INVALID);
-    cr_assert_str_eq(kac_last_error(), "/tmp: not a file");
+    scratch_create(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/m.st", folder);
+    cr_assert_eq(kac_tensors_open(path, &file), KAC_ERR_INVALID);
+    snprintf(message, sizeof message, "%s: cannot open: No such file or directory", path);
+    cr_assert_str_eq(kac_last_error(), message);
+    cr_assert_eq(kac_tensors_open(folder, &file), KAC_ERR_INVALID);
+    snprintf(message, sizeof message, "%s: not a file", folder);
+    cr_assert_str_eq(kac_last_error(), message);
     cr_assert_eq(kac_tensors_open("/dev/null", &file), KAC_ERR_INVALID);
 
-    char path[64] = "/tmp/kac-st-XXXXXX";
-    int fd = mkstemp(path);
-    cr_assert_geq(fd, 0);
-    close(fd);
+    FILE *empty = fopen(path, "w");
+    cr_assert_not_null(empty);
+    cr_assert_eq(fclose(empty), 0);
     cr_assert_eq(kac_tensors_open(path, &file), KAC_ERR_INVALID);
-    cr_assert_not_null(strstr(kac_last_error(), ": the file is empty"));
+    snprintf(message, sizeof message, "%s: the file is empty", path);
+    cr_assert_str_eq(kac_last_error(), message);
     unlink(path);
+    rmdir(folder);
+}
+
+Test(safetensors, inspect)
+{
+    char folder[256];
+    char path[300];
+    scratch_create(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/m.st", folder);
+    const double x[2] = {1, 2};
+    const kac_tensor tensors[] = {{"weights", KAC_F64, 2, {1, 2}, x, 16},
+                                  {"bias", KAC_U8, 1, {3}, x, 3}};
+    const char *const metadata[2][2] = {{"b", "2"}, {"a", "1"}};
+    cr_assert_eq(kac_tensors_write(path, metadata, 2, tensors, 2), KAC_OK);
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    cr_assert_eq(kac_inspect(path, out), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(fclose(out), 0);
+    cr_assert_str_eq(text, "a: 1\nb: 2\n\nbias     U8    [3]\nweights  F64   [1, 2]\n"
+                           "2 tensors, 5 elements, 19 bytes\n");
+    free(text);
+    unlink(path);
+    rmdir(folder);
 }
 
 Test(safetensors, floats)

@@ -1,9 +1,9 @@
 """Convert a published DNA or RNA CNN checkpoint (MDLM training code) to a cnn1d file of kac.
 
 Reads a PyTorch checkpoint (its `state_dict`, or a bare state dict) or safetensors. Only tensors and dictionaries are
-built from a checkpoint; whatever else is pickled in it is neither imported nor run. Sizes are read from the tensors; the dilations are not in them and come from the published construction
-(each of 1, 1, 4, 16, 64 four times in a row) or from --dilations. The raw weights are taken, as the published
-samplers do, not the moving average under `ema`.
+built from a checkpoint; whatever else is pickled in it is neither imported nor run. Sizes are read from the tensors;
+the dilations are not in them and come from the published construction (each of 1, 1, 4, 16, 64 several times in a
+row) or from --dilations. The raw weights are taken, as the published samplers do, not the average under `ema`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pickle
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -68,9 +68,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} does not exist")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: neither a PyTorch checkpoint (zip) nor *.safetensors")
-    module = SimpleNamespace(
-        Unpickler=InertUnpickler, load=lambda file, **options: InertUnpickler(file, **options).load()
-    )
+    module = ModuleType("inert_pickle")
+    module.Unpickler = InertUnpickler
+    module.load = lambda file, **options: InertUnpickler(file, **options).load()
     checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):

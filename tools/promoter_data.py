@@ -25,7 +25,7 @@ MEDIA = ("complex", "defined")
 MAX_DISTANCE, SHARED_KMER = 20, 24
 SPLIT_SEED = 20240801
 # Fractions of clusters. guide and judge train disjoint regressors, and together the denoiser.
-PARTS = {"guide": 0.45, "judge": 0.35, "valid": 0.05, "test": 0.15}
+PARTS = {"guide": 0.40, "judge": 0.40, "valid": 0.05, "test": 0.15}
 
 
 @dataclass

@@ -231,19 +231,26 @@ const kac_key *kac_keys_find(const char *name, int *index)
     return NULL;
 }
 
-bool kac_keys_in_section(const kac_key *key, const char *section)
+static bool begins(const kac_key *key, const char *generic)
 {
-    char generic[KAC_NAME];
-    int index = -1;
-    if (!generic_name(section, generic, sizeof generic, &index)) return false;
     size_t length = strlen(generic);
     return strncmp(key->name, generic, length) == 0 && key->name[length] == '.';
 }
 
+bool kac_keys_in_section(const kac_key *key, const char *section)
+{
+    char generic[KAC_NAME];
+    int index = -1;
+    return generic_name(section, generic, sizeof generic, &index) && begins(key, generic);
+}
+
 bool kac_keys_is_section(const char *name)
 {
+    char generic[KAC_NAME];
+    int index = -1;
+    if (!generic_name(name, generic, sizeof generic, &index)) return false;
     for (int i = 0; i < (int)KEYS; i++)
-        if (kac_keys_in_section(&keys[i], name)) return true;
+        if (begins(&keys[i], generic)) return true;
     return false;
 }
 
@@ -365,9 +372,14 @@ static bool parse_choice(const kac_key *key, const char *text, int *out)
         *out = i;
         if (strcmp(choice(key, i), text) == 0) return true;
     }
-    if (key->type != KAC_KEY_SWITCH || strcmp(key->choices[1], "on") != 0) return false;
-    *out = strcmp(text, "true") == 0;
-    return *out == 1 || strcmp(text, "false") == 0;
+    return false;
+}
+
+static bool parse_switch(const kac_key *key, const char *text, bool *out)
+{
+    bool plain = strcmp(key->choices[1], "on") == 0; /* YAML and JSON write true for on */
+    *out = strcmp(text, key->choices[1]) == 0 || (plain && strcmp(text, "true") == 0);
+    return *out || strcmp(text, key->choices[0]) == 0 || (plain && strcmp(text, "false") == 0);
 }
 
 /* Writes text into a field; false where it is not what the key expects. */
@@ -375,10 +387,11 @@ static bool store(const kac_key *key, const char *text, void *field)
 {
     double number = 0;
     int chosen = 0;
+    bool on = false;
     switch (key->type) {
     case KAC_KEY_SWITCH:
-        if (!parse_choice(key, text, &chosen)) return false;
-        *(bool *)field = chosen == 1;
+        if (!parse_switch(key, text, &on)) return false;
+        *(bool *)field = on;
         return true;
     case KAC_KEY_CHOICE:
         if (!parse_choice(key, text, &chosen)) return false;
@@ -457,15 +470,15 @@ kac_status kac_key_assign(kac_settings *settings, const char *name, const char *
     if (of_reward && index < 0)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: want a number for N, from 0", name);
 
-    kac_settings next = *settings; /* a mistake must not append a reward */
-    if (of_reward) KAC_TRY(append_reward(&next, index));
-    if (!store(key, text, field_of(&next, key, index))) {
+    int rewards = settings->rewards;
+    if (of_reward) KAC_TRY(append_reward(settings, index));
+    if (!store(key, text, field_of(settings, key, index))) {
         char expected[512];
+        settings->rewards = rewards; /* a mistake does not append one */
         kac_key_expected(key, expected, sizeof expected);
         return KAC_FAIL(KAC_ERR_INVALID, "%s: expected %s, found `%.100s`", name, expected,
                         text);
     }
-    *settings = next;
     return KAC_OK;
 }
 

@@ -8,7 +8,7 @@ typedef enum kac_key_type {
     KAC_KEY_SWITCH,    /* bool; choices[0] is false, choices[1] is true */
     KAC_KEY_INTEGER,   /* int64_t or uint64_t */
     KAC_KEY_NUMBER,    /* double */
-    KAC_KEY_CHOICE,    /* an enum or int: `first` and up in the order of choices */
+    KAC_KEY_CHOICE,    /* an enum or int: `first` and up, in the order of choices */
     KAC_KEY_ALGORITHM, /* text, the name of a row of kac_algorithms */
     KAC_KEY_TEXT,      /* char [size] */
 } kac_key_type;
@@ -16,12 +16,12 @@ typedef enum kac_key_type {
 typedef struct kac_key {
     const char *name; /* "sampler.alpha"; "reward.N.weight" for each reward N = 0, 1, ... */
     kac_key_type type;
+    int first;     /* value of the first choice */
     size_t offset; /* in kac_settings; of reward[0] for a key of a reward */
     size_t size;   /* of the field */
     double low, high;
     const char *zero; /* how the value 0 is written where it is not in the range, or NULL */
-    const char *const *choices; /* ends with NULL */
-    int first;
+    const char *const *choices;    /* ends with NULL */
     const char *expected;          /* texts: what is allowed, or NULL: anything that fits */
     bool (*accepts)(const char *); /* goes with `expected` */
     const char *initial;           /* default */

@@ -478,10 +478,10 @@ static kac_status describe(const char *path, const kac_tensor *x, json_t *header
                         "%s: tensor `%s`: the name is taken or the shape is not of %zu bytes",
                         path, x->name, x->bytes);
     }
-    json_t *entry =
-        json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[x->dtype].name, "shape", shape,
-                  "data_offsets", (json_int_t)*offset, (json_int_t)(*offset + x->bytes));
+    json_int_t begin = (json_int_t)*offset;
     *offset += x->bytes;
+    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[x->dtype].name, "shape",
+                              shape, "data_offsets", begin, (json_int_t)*offset);
     if (json_object_set_new(header, x->name, entry) != 0)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s`: the name is not UTF-8", path,
                         x->name);
@@ -489,10 +489,9 @@ static kac_status describe(const char *path, const kac_tensor *x, json_t *header
 }
 
 /* The header as text.  Large elements come first, so that every tensor is aligned: `order`
- * [count] says which tensor follows which. */
+ * [count] are their indices as they follow each other. */
 static kac_status make_header(const char *path, const char *const (*metadata)[2], int pairs,
-                              const kac_tensor *tensors, int count, const kac_tensor **order,
-                              char **out)
+                              const kac_tensor *tensors, int count, int *order, char **out)
 {
     kac_status status = KAC_OK;
     json_t *header = json_object();
@@ -513,7 +512,7 @@ static kac_status make_header(const char *path, const char *const (*metadata)[2]
     for (size_t size = 8; size > 0; size /= 2) {
         for (int i = 0; i < count; i++) {
             if (dtypes[tensors[i].dtype].size != size) continue;
-            order[used++] = &tensors[i];
+            order[used++] = i;
             KAC_TRY_DONE(describe(path, &tensors[i], header, &offset));
         }
     }
@@ -532,7 +531,7 @@ kac_status kac_tensors_write(const char *path, const char *const (*metadata)[2],
     kac_status status = KAC_OK;
     char *header = NULL;
     kac_atomic *file = NULL;
-    const kac_tensor **order = calloc((size_t)count + 1, sizeof *order);
+    int *order = calloc((size_t)count + 1, sizeof *order);
     if (order == NULL) return no_memory(path);
     KAC_TRY_DONE(make_header(path, metadata, pairs, tensors, count, order, &header));
     KAC_TRY_DONE(kac_atomic_create(path, &file));
@@ -544,8 +543,10 @@ kac_status kac_tensors_write(const char *path, const char *const (*metadata)[2],
     for (int i = 0; i < LENGTH_BYTES; i++)
         putc((int)(length >> (8 * i) & 255), stream);
     fprintf(stream, "%-*s", (int)length, header);
-    for (int i = 0; i < count; i++)
-        if (order[i]->bytes > 0) fwrite(order[i]->data, 1, order[i]->bytes, stream);
+    for (int i = 0; i < count; i++) {
+        const kac_tensor *x = &tensors[order[i]];
+        if (x->bytes > 0) fwrite(x->data, 1, x->bytes, stream);
+    }
     status = kac_atomic_commit(file);
 done:
     free(order);

@@ -21,7 +21,7 @@ static double mask_probability(kac_schedule schedule, double t, double e)
     case KAC_SCHEDULE_GEOMETRIC: return -expm1(-pow(1e-3, 1 - t));
     case KAC_SCHEDULE_FLOW: return 1 - t;
     }
-    return NAN;
+    return (double)NAN;
 }
 
 kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels)

@@ -8,7 +8,7 @@
 #include "run.h"
 
 /* Where first .. first + batch - 1 of the fresh entries are at hand, takes what is wanted. */
-typedef kac_status take_fn(kac_run *r, int32_t first);
+typedef kac_status take_fn(kac_run *r, const kac_particles *p, int32_t first);
 
 /* Looks up and runs the rows of `p`; *made (may be NULL) grows by the number of fresh ones. */
 static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t *made)
@@ -37,25 +37,25 @@ static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t 
         };
         KAC_TRY(kac_network_ask(r->denoiser, &q));
         kac_lap(r, KAC_PHASE_DENOISER);
-        if (take != NULL) KAC_TRY(take(r, first));
+        if (take != NULL) KAC_TRY(take(r, p, first));
     }
     return KAC_OK;
 }
 
-/* Arguments that concern batch first .. of the children. */
-static kac_complete_args children_of(const kac_run *r, int32_t first)
+/* Arguments that concern batch first .. of the rows of `p`. */
+static kac_complete_args rows_of(const kac_run *r, const kac_particles *p, int32_t first)
 {
     return (kac_complete_args){
         .shape = r->shape,
         .clock = r->clock,
         .groups = r->group,
-        .x = r->y.x,
-        .entry = r->y.entry,
+        .x = p->x,
+        .entry = p->entry,
         .group = r->x.group,
         .memo = &r->evals,
         .fresh = &r->fresh,
         .seed = r->set.seed,
-        .n = r->y.n,
+        .n = p->n,
         .first = first,
         .batch = r->batch,
         .children = r->children,
@@ -65,9 +65,9 @@ static kac_complete_args children_of(const kac_run *r, int32_t first)
 }
 
 /* Terms of the most likely completion of each fresh child, remembered with its evaluation. */
-static kac_status take_argmax(kac_run *r, int32_t first)
+static kac_status take_argmax(kac_run *r, const kac_particles *p, int32_t first)
 {
-    kac_complete_args a = children_of(r, first);
+    kac_complete_args a = rows_of(r, p, first);
     kac_rows rows = {r->completion, r->fresh.count, first, r->batch};
     KAC_TRY(r->dev->ops->masked.complete(r->dev, &a, r->completion));
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->batch_terms, &r->made[1]));
@@ -78,9 +78,9 @@ static kac_status take_argmax(kac_run *r, int32_t first)
 }
 
 /* The same at the denoiser's probabilities. */
-static kac_status take_soft(kac_run *r, int32_t first)
+static kac_status take_soft(kac_run *r, const kac_particles *p, int32_t first)
 {
-    kac_complete_args a = children_of(r, first);
+    kac_complete_args a = rows_of(r, p, first);
     KAC_TRY(r->dev->ops->masked.soften(r->dev, &a, r->soft));
     KAC_TRY(kac_rewards_score_soft(r->guide, r->soft, r->fresh.count, first, r->batch,
                                    r->batch_terms));
@@ -91,18 +91,31 @@ static kac_status take_soft(kac_run *r, int32_t first)
 }
 
 /* Random completions belong to a child, not to its state: equal children draw their own. */
-static kac_status take_samples(kac_run *r, int32_t first)
+static kac_status take_samples(kac_run *r, const kac_particles *p, int32_t first)
 {
-    kac_complete_args a = children_of(r, first);
+    kac_complete_args a = rows_of(r, p, first);
     return r->dev->ops->masked.imagine(r->dev, &a, r->completion);
 }
 
 /* Every child at hand with its masks filled. */
-static kac_status take_objects(kac_run *r, int32_t first)
+static kac_status take_objects(kac_run *r, const kac_particles *p, int32_t first)
 {
-    kac_complete_args a = children_of(r, first);
+    kac_complete_args a = rows_of(r, p, first);
     a.every_row = 1;
     return r->dev->ops->masked.complete(r->dev, &a, r->completion);
+}
+
+/* A child that reveals nothing keeps its parent's entry, so that needs its value too. */
+static take_fn *take_of_parents(const kac_run *r)
+{
+    bool last = r->step + 1 == r->steps;
+    if (last || !r->set.sampler.reuse || r->set.sampler.value == KAC_VALUE_NONE) return NULL;
+    switch (r->set.sampler.estimate) {
+    case KAC_ESTIMATE_ARGMAX: return take_argmax;
+    case KAC_ESTIMATE_SOFT: return take_soft;
+    case KAC_ESTIMATE_SAMPLE: break;
+    }
+    return NULL;
 }
 
 kac_status kac_evaluate_parents(kac_run *r)
@@ -114,7 +127,7 @@ kac_status kac_evaluate_parents(kac_run *r)
         KAC_TRY(op->clear(r->dev, &r->evals));
         KAC_TRY(op->forget(r->dev, r->x.entry, r->n));
     }
-    return evaluate(r, &r->x, NULL, NULL);
+    return evaluate(r, &r->x, take_of_parents(r), NULL);
 }
 
 kac_status kac_evaluate_children(kac_run *r)
@@ -153,7 +166,8 @@ kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int3
                           double *host_out)
 {
     const kac_ops *op = r->dev->ops;
-    kac_particles copies = {.n = n, .x = r->y.x, .entry = r->y.entry};
+    kac_particles copies = {
+        .n = n, .stride = r->shape.stride, .x = r->y.x, .entry = r->y.entry};
     kac_clock clock = {0, 0};
     double *score = r->x.value; /* the run is over: its arrays serve as scratch */
     double *host = r->sort;

@@ -13,7 +13,7 @@ typedef struct population {
     uint8_t *x;     /* [n][stride] */
     double *log_w;  /* [n] */
     double *terms;  /* [n][rewards] */
-    double *reward; /* [n] weighted sum; -INFINITY where invalid */
+    double *reward; /* [n] weighted sum; -HUGE_VAL where invalid */
     double *log_z;  /* [groups] each group's estimate of log Z */
     int32_t *order; /* [n] scratch */
 } population;
@@ -77,7 +77,7 @@ static kac_status fetch(kac_run *r, population *p)
         for (size_t term = 0; term < rewards; term++)
             if (r->set.reward[term].weight != 0)
                 p->reward[i] += r->set.reward[term].weight * p->terms[i * rewards + term];
-        if (!(p->reward[i] < INFINITY)) p->reward[i] = -INFINITY; /* on_invalid: worst */
+        if (!(p->reward[i] < HUGE_VAL)) p->reward[i] = -HUGE_VAL; /* on_invalid: worst */
     }
     return KAC_OK;
 }
@@ -85,14 +85,14 @@ static kac_status fetch(kac_run *r, population *p)
 /* ---- evidence ------------------------------------------------------------------------------
  */
 
-/* log(mean exp) of n values; -INFINITY where all are. */
+/* log(mean exp) of n values; -HUGE_VAL where all are. */
 static double log_mean(const double *x, int32_t n)
 {
-    double top = -INFINITY;
+    double top = -HUGE_VAL;
     double sum = 0;
     for (int32_t i = 0; i < n; i++)
         top = x[i] > top ? x[i] : top;
-    if (top == -INFINITY) return top;
+    if (top == -HUGE_VAL) return top;
     for (int32_t i = 0; i < n; i++)
         sum += kac_exp(x[i] - top);
     return top + kac_log(sum / n);
@@ -105,11 +105,11 @@ static void estimate_evidence(kac_run *r, population *p)
         const kac_group *group = &r->host_group[g];
         p->log_z[g] = group->log_z + log_mean(p->log_w + group->offset, group->count);
     }
-    r->log_evidence = r->log_evidence_se = NAN;
+    r->log_evidence = r->log_evidence_se = (double)NAN;
     if (!r->weighted) return;
     r->log_evidence = log_mean(p->log_z, r->groups);
     /* Groups that were selected together share one normaliser: they are no replicates. */
-    if (r->pools < 2 || r->log_evidence == -INFINITY) return;
+    if (r->pools < 2 || r->log_evidence == -HUGE_VAL) return;
     double square = 0;
     for (int32_t g = 0; g < r->groups; g++) {
         double d = kac_exp(p->log_z[g] - r->log_evidence) - 1;
@@ -143,9 +143,9 @@ static bool same_object(const kac_run *r, const population *p, int32_t i, int32_
 static void keep(kac_run *r, const population *p, int32_t i, double log_weight)
 {
     kac_result *out = &r->result[r->samples_out++];
-    *out = (kac_result){.slot = i, .reward = p->reward[i], .log_likelihood = NAN};
+    *out = (kac_result){.slot = i, .reward = p->reward[i], .log_likelihood = (double)NAN};
     out->group = i / (int32_t)r->set.sampler.particles;
-    out->log_weight = r->weighted ? log_weight : NAN;
+    out->log_weight = r->weighted ? log_weight : (double)NAN;
 }
 
 /* The `most` best distinct objects of slots first .. first + count - 1. */
@@ -163,7 +163,7 @@ static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, i
             if (r->result[k].reward != p->reward[slot]) break;
             seen = same_object(r, p, r->result[k].slot, slot);
         }
-        if (!seen) keep(r, p, slot, NAN);
+        if (!seen) keep(r, p, slot, (double)NAN);
     }
 }
 
@@ -171,7 +171,7 @@ static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, i
 static void keep_drawn(kac_run *r, const population *p, const kac_group *group, int64_t most)
 {
     const double *log_w = p->log_w + group->offset;
-    double top = -INFINITY;
+    double top = -HUGE_VAL;
     uint64_t sum = 0;
     for (int32_t i = 0; i < group->count; i++)
         top = log_w[i] > top ? log_w[i] : top;
@@ -326,6 +326,6 @@ void kac_run_evidence(const kac_run *r, int64_t target, double *log_evidence,
                       double *standard_error)
 {
     bool known = r->finished && target == 0;
-    *log_evidence = known ? r->log_evidence : NAN;
-    *standard_error = known ? r->log_evidence_se : NAN;
+    *log_evidence = known ? r->log_evidence : (double)NAN;
+    *standard_error = known ? r->log_evidence_se : (double)NAN;
 }

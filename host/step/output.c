@@ -125,7 +125,7 @@ static double pairwise_distance(const kac_run *r)
 {
     int64_t n = r->samples_out;
     double pairs = 0;
-    if (n < 2) return NAN;
+    if (n < 2) return (double)NAN;
     for (int32_t l = 0; l < r->shape.length; l++) {
         int64_t count[256] = {0};
         double same = 0;

@@ -11,6 +11,7 @@
 #endif
 
 #include "device.h"
+#include "particles.h"
 #include "process.h"
 #include "settings.h"
 
@@ -49,6 +50,7 @@ static kac_particles take_particles(kac_run *r, int32_t n)
 {
     return (kac_particles){
         .n = n,
+        .stride = r->shape.stride,
         .x = take(r, n, (size_t)r->shape.stride),
         .log_w = take(r, n, sizeof(double)),
         .bank = take(r, n, sizeof(double)),
@@ -180,7 +182,8 @@ static kac_status start(kac_run *r)
     int32_t *first = calloc((size_t)r->pools + 1, sizeof *first);
     double *weight = calloc(groups * columns + 1, sizeof *weight);
     int32_t *index = calloc(3 * n, sizeof *index); /* entry, eve, group */
-    if (!levels || !group || !first || !weight || !index) {
+    double *stat = calloc(n, sizeof *stat);
+    if (!levels || !group || !first || !weight || !index || !stat) {
         status =
             KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the tables of %d groups", r->groups);
         goto done;
@@ -204,6 +207,7 @@ static kac_status start(kac_run *r)
         index[i] = -1;
         index[n + (size_t)i] = i;
         index[2 * n + (size_t)i] = i / each;
+        stat[i] = kac_stat_start(s->sampler.potential);
     }
     size_t ints = n * sizeof *index;
     KAC_TRY_DONE(
@@ -217,6 +221,7 @@ static kac_status start(kac_run *r)
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.entry, index, ints));
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, index + n, ints));
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.group, index + 2 * n, ints));
+    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.stat, stat, n * sizeof *stat));
     status = op->masked.start(r->dev, &r->shape, r->n, r->x.x);
 done:
     free(levels);
@@ -224,6 +229,7 @@ done:
     free(first);
     free(weight);
     free(index);
+    free(stat);
     return status;
 }
 
@@ -399,7 +405,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     KAC_TRY(count_distinct(r, &p->distinct));
 
     kac_sort(r->sort, r->n);
-    line->ess_least = INFINITY;
+    line->ess_least = HUGE_VAL;
     for (int32_t g = 0; g < r->groups; g++) {
         double ess = r->host_group[g].ess;
         p->ess += ess / r->groups;

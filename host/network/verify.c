@@ -1,0 +1,242 @@
+/* verify.c -- runs a network on recorded inputs and compares with recorded outputs. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+#include "network.h"
+
+/* What is open while a recording is replayed. */
+typedef struct replay {
+    kac_device *dev;
+    kac_network *net;
+    kac_tensors *recording;
+    FILE *out;
+    double worst;
+} replay;
+
+/* A tensor of the recording; sizes < 0 are free. */
+static kac_status find(const replay *r, const char *name, kac_dtype dtype, int rank,
+                       const int64_t *shape, const kac_tensor **out)
+{
+    const char *path = kac_tensors_path(r->recording);
+    const kac_tensor *x = kac_tensors_find(r->recording, name);
+    if (x == NULL) return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` is missing", path, name);
+    bool fits = x->dtype == dtype && x->rank == rank;
+    for (int i = 0; fits && i < rank; i++)
+        fits = x->shape[i] >= 1 && (shape[i] < 0 || x->shape[i] == shape[i]);
+    if (!fits) {
+        char has[200];
+        char want[200];
+        kac_tensor wanted = {.rank = rank};
+        for (int i = 0; i < rank; i++)
+            wanted.shape[i] = shape[i];
+        kac_shape_text(x, has, sizeof has);
+        kac_shape_text(&wanted, want, sizeof want);
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` is %s %s, want %s %s (-1: any size)",
+                        path, name, kac_dtype_name(x->dtype), has, kac_dtype_name(dtype), want);
+    }
+    *out = x;
+    return KAC_OK;
+}
+
+static kac_status check_sizes(const replay *r, const kac_tensor *x)
+{
+    if (x->shape[0] > INT32_MAX || x->shape[1] > INT32_MAX)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` is too large",
+                        kac_tensors_path(r->recording), x->name);
+    return kac_network_check_length(r->net, (int32_t)x->shape[1]);
+}
+
+/* Tokens [B][L]; the mask is token S. */
+static kac_status find_tokens(const replay *r, const kac_tensor **out)
+{
+    const int64_t any[2] = {-1, -1};
+    KAC_TRY(find(r, "tokens", KAC_U8, 2, any, out));
+    KAC_TRY(check_sizes(r, *out));
+    const uint8_t *token = (*out)->data;
+    for (size_t i = 0; i < (*out)->bytes; i++)
+        if (token[i] > r->net->states)
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "%s: tensor `tokens`: element %zu is %d, want 0 to %d (the mask)",
+                            kac_tensors_path(r->recording), i, token[i], (int)r->net->states);
+    return KAC_OK;
+}
+
+/* max|a - b| / max|b| over rows of `width` of the `b_width` values that b has; NaN if either
+ * has one. */
+static double difference(const float *a, const float *b, int64_t rows, int64_t width,
+                         int64_t b_width)
+{
+    double most = 0;
+    double scale = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        for (int64_t j = 0; j < width; j++) {
+            double x = (double)a[i * width + j];
+            double y = (double)b[i * b_width + j];
+            double d = x == y ? 0 : fabs(x - y); /* equal infinities */
+            if (isnan(d)) return d;
+            if (d > most) most = d;
+            if (isfinite(y) && fabs(y) > scale) scale = fabs(y);
+        }
+    }
+    return most > 0 ? most / scale : 0;
+}
+
+/* Writes the line of one compared tensor. */
+static kac_status report(replay *r, const kac_tensor *x, double worst)
+{
+    char shape[200];
+    kac_shape_text(x, shape, sizeof shape);
+    if (isnan(worst) || worst > r->worst) r->worst = worst;
+    if (fprintf(r->out, "%s %s %.3g\n", x->name, shape, worst) < 0)
+        return KAC_FAIL(KAC_ERR_IO, "cannot write the comparison of `%s`", x->name);
+    return KAC_OK;
+}
+
+/* Answers rows first .. first + rows - 1 of a query over the whole recording; `sigma` is what a
+ * network that reads time is fed. */
+static kac_status ask(const replay *r, const kac_query *all, int32_t first, int32_t rows,
+                      float sigma)
+{
+    const kac_level level = {.sigma = sigma};
+    const kac_clock clock = {0, 0};
+    kac_query q = *all;
+    q.tokens += (int64_t)first * q.stride;
+    q.out += (int64_t)first * q.out_stride;
+    q.capacity = rows;
+    q.levels = &level;
+    q.clock = &clock;
+    return kac_network_ask(r->net, &q);
+}
+
+static kac_status ask_each(const replay *r, const kac_query *all, const kac_tensor *sigma)
+{
+    if (sigma == NULL) return ask(r, all, 0, all->capacity, 0);
+    const float *value = sigma->data;
+    for (int32_t i = 0; i < all->capacity; i++)
+        KAC_TRY(ask(r, all, i, 1, value[i]));
+    return KAC_OK;
+}
+
+static kac_status replay_denoiser(replay *r)
+{
+    const kac_tensor *tokens = NULL;
+    const kac_tensor *logits = NULL;
+    const kac_tensor *sigma = NULL;
+    KAC_TRY(find_tokens(r, &tokens));
+    const int64_t rows = tokens->shape[0];
+    const int64_t length = tokens->shape[1];
+    const int64_t states = r->net->states;
+    const kac_tensor *given = kac_tensors_find(r->recording, "logits");
+    bool with_mask = given != NULL && given->rank == 3 && given->shape[2] == states + 1;
+    const int64_t shape[3] = {rows, length, with_mask ? states + 1 : states};
+    KAC_TRY(find(r, "logits", KAC_F32, 3, shape, &logits));
+    if (r->net->reads_time || kac_tensors_find(r->recording, "sigma") != NULL)
+        KAC_TRY(find(r, "sigma", KAC_F32, 1, &rows, &sigma));
+
+    float *out = malloc((size_t)(rows * length * states) * sizeof *out);
+    if (out == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "%s: out of memory", r->net->path);
+    kac_query q = {.tokens = tokens->data,
+                   .stride = (int32_t)length,
+                   .length = (int32_t)length,
+                   .capacity = (int32_t)rows,
+                   .out = out,
+                   .out_stride = (int32_t)(length * states)};
+    kac_status status = ask_each(r, &q, sigma);
+    if (status == KAC_OK)
+        status =
+            report(r, logits, difference(out, logits->data, rows * length, states, shape[2]));
+    free(out);
+    return status;
+}
+
+/* Compares what the network makes of the query's input with `recorded` [rows][outputs]. */
+static kac_status replay_outputs(replay *r, kac_query *q, const kac_tensor *recorded)
+{
+    const int64_t rows = recorded->shape[0];
+    const int64_t outputs = r->net->outputs;
+    float *out = malloc((size_t)(rows * outputs) * sizeof *out);
+    if (out == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "%s: out of memory", r->net->path);
+    q->capacity = (int32_t)rows;
+    q->out = out;
+    q->out_stride = (int32_t)outputs;
+    kac_status status = kac_network_ask(r->net, q);
+    if (status == KAC_OK)
+        status = report(r, recorded, difference(out, recorded->data, rows, outputs, outputs));
+    free(out);
+    return status;
+}
+
+static kac_status replay_reward(replay *r)
+{
+    const kac_tensor *output = NULL;
+    if (kac_tensors_find(r->recording, "output") != NULL) {
+        const kac_tensor *tokens = NULL;
+        KAC_TRY(find_tokens(r, &tokens));
+        const int64_t shape[2] = {tokens->shape[0], r->net->outputs};
+        KAC_TRY(find(r, "output", KAC_F32, 2, shape, &output));
+        kac_query q = {.tokens = tokens->data,
+                       .stride = (int32_t)tokens->shape[1],
+                       .length = (int32_t)tokens->shape[1]};
+        KAC_TRY(replay_outputs(r, &q, output));
+    }
+    if (kac_tensors_find(r->recording, "output_probabilities") != NULL) {
+        const kac_tensor *soft = NULL;
+        const int64_t soft_shape[3] = {-1, -1, r->net->states};
+        KAC_TRY(find(r, "probabilities", KAC_F32, 3, soft_shape, &soft));
+        KAC_TRY(check_sizes(r, soft));
+        const int64_t shape[2] = {soft->shape[0], r->net->outputs};
+        KAC_TRY(find(r, "output_probabilities", KAC_F32, 2, shape, &output));
+        kac_query q = {.soft = soft->data, .length = (int32_t)soft->shape[1]};
+        KAC_TRY(replay_outputs(r, &q, output));
+    }
+    return KAC_OK;
+}
+
+static kac_status run(replay *r, const char *model)
+{
+    bool denoiser = kac_tensors_find(r->recording, "logits") != NULL;
+    bool reward = kac_tensors_find(r->recording, "output") != NULL ||
+                  kac_tensors_find(r->recording, "output_probabilities") != NULL;
+    if (!denoiser && !reward)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: nothing to compare: want the tensor `logits` of a denoiser, or "
+                        "`output` or `output_probabilities` of a reward",
+                        kac_tensors_path(r->recording));
+    KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
+                             &r->net));
+    return denoiser ? replay_denoiser(r) : replay_reward(r);
+}
+
+/* -1 is the best of this processor. */
+static kac_status find_isa(const char *name, int *out)
+{
+    static const char *const names[] = {"auto", "portable", "avx2", "avx512"};
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(names[i], name) != 0) continue;
+        *out = i - 1;
+        return KAC_OK;
+    }
+    return KAC_FAIL(KAC_ERR_INVALID, "isa `%s`: want auto, portable, avx2 or avx512", name);
+}
+
+kac_status kac_verify(const char *model, const char *recording, const char *isa, FILE *out,
+                      double *worst)
+{
+    KAC_REQUIRE(model != NULL && recording != NULL && isa != NULL);
+    KAC_REQUIRE(out != NULL && worst != NULL);
+    kac_status status = KAC_OK;
+    replay r = {.out = out};
+    int wanted = -1;
+    KAC_TRY(find_isa(isa, &wanted));
+    KAC_TRY_DONE(kac_device_open("cpu", wanted, &r.dev)); /* its memory is the host's */
+    KAC_TRY_DONE(kac_tensors_open(recording, &r.recording));
+    KAC_TRY_DONE(run(&r, model));
+    *worst = r.worst;
+done:
+    kac_network_close(r.net);
+    kac_tensors_close(r.recording);
+    kac_device_close(r.dev);
+    return status;
+}

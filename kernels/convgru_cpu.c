@@ -1,0 +1,153 @@
+/* convgru_cpu.c -- packs the convgru and spreads its rows over threads. */
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "convgru.h"
+#include "ops.h"
+#include "query.h"
+#include "scratch_cpu.h"
+#include "simd.h"
+
+static kac_convgru_chunk_fn *const chunk_of[] = KAC_SIMD_TABLE(kac_convgru_chunk);
+
+/* ---- pack ------------------------------------------------------------------------------- */
+
+/* A convolution in PyTorch's shape, [out][in][taps]; a dense layer has one tap. */
+static kac_status pack_layer(kac_device *dev, int32_t out_channels, int32_t in, int32_t taps,
+                             const float *weight, const float *bias, kac_layer *out)
+{
+    kac_tile_weights w = {weight, out_channels, taps, in, (int64_t)in * taps, 1, taps};
+    return kac_layer_pack(dev, &w, bias, out);
+}
+
+/* Block i; its BatchNorm multiplies each output channel and moves its bias:
+ * norm(conv(x)) = gain conv(x) + (bias - mean) gain + norm_bias. */
+static kac_status pack_block(kac_device *dev, const kac_convgru_weights *w, int32_t i,
+                             kac_layer *out)
+{
+    const double batch_epsilon = 1e-5;
+    const int32_t c = w->channels;
+    const int64_t each = (int64_t)c * KAC_CONVGRU_TAPS; /* weights of an output channel */
+    if (w->norm[i] == NULL)
+        return pack_layer(dev, c, c, KAC_CONVGRU_TAPS, w->conv[i], w->conv_bias[i], out);
+
+    float *weight = dev->ops->memory.alloc(dev, (size_t)(c * each + c) * sizeof *weight);
+    if (weight == NULL) return KAC_ERR_NOMEM;
+    float *bias = weight + c * each;
+    for (int32_t o = 0; o < c; o++) {
+        double gain = (double)w->norm[i][o] / sqrt((double)w->norm_var[i][o] + batch_epsilon);
+        double moved = ((double)w->conv_bias[i][o] - (double)w->norm_mean[i][o]) * gain;
+        for (int64_t j = o * each; j < (o + 1) * each; j++)
+            weight[j] = (float)((double)w->conv[i][j] * gain);
+        bias[o] = (float)(moved + (double)w->norm_bias[i][o]);
+    }
+    kac_status status = pack_layer(dev, c, c, KAC_CONVGRU_TAPS, weight, bias, out);
+    dev->ops->memory.release(dev, weight);
+    return status;
+}
+
+static kac_status pack(kac_device *dev, const kac_convgru_weights *w, kac_net *net)
+{
+    const int32_t c = w->channels;
+    KAC_TRY(pack_layer(dev, c, w->states, KAC_CONVGRU_STEM_TAPS, w->stem, w->stem_bias,
+                       &net->stem));
+    for (int32_t i = 0; i < w->blocks; i++)
+        KAC_TRY(pack_block(dev, w, i, &net->conv[i]));
+    for (int d = 0; d < 2; d++) {
+        KAC_TRY(pack_layer(dev, 3 * c, c, 1, w->gru_input[d], w->gru_input_bias[d],
+                           &net->gru_input[d]));
+        KAC_TRY(pack_layer(dev, 3 * c, c, 1, w->gru_hidden[d], w->gru_hidden_bias[d],
+                           &net->gru_hidden[d]));
+    }
+    KAC_TRY(pack_layer(dev, 2 * c, c, 1, w->ffn0, w->ffn0_bias, &net->ffn0));
+    KAC_TRY(pack_layer(dev, c, 2 * c, 1, w->ffn1, w->ffn1_bias, &net->ffn1));
+    KAC_TRY(pack_layer(dev, w->outputs, c, 1, w->head, w->head_bias, &net->head));
+
+    net->norm = dev->ops->memory.alloc(dev, 2 * (size_t)c * sizeof *net->norm);
+    if (net->norm == NULL) return KAC_ERR_NOMEM;
+    net->norm_bias = net->norm + c;
+    memcpy(net->norm, w->layer_norm, (size_t)c * sizeof *net->norm);
+    memcpy(net->norm_bias, w->layer_norm_bias, (size_t)c * sizeof *net->norm);
+    return KAC_OK;
+}
+
+kac_status kac_cpu_convgru_pack(kac_device *dev, const kac_convgru_weights *host_weights,
+                                kac_net **out)
+{
+    const kac_convgru_weights *w = host_weights;
+    KAC_REQUIRE(w->channels >= 1 && w->outputs >= 1);
+    KAC_REQUIRE(w->blocks >= 0 && w->blocks <= KAC_CONVGRU_MAX_BLOCKS);
+    kac_net *net = dev->ops->memory.alloc(dev, sizeof *net);
+    if (net == NULL) return KAC_ERR_NOMEM;
+    net->isa = dev->isa;
+    net->states = w->states;
+    net->channels = w->channels;
+    net->blocks = w->blocks;
+    net->residual = w->residual;
+    net->outputs = w->outputs;
+    net->step = kac_tile_round(dev->isa, w->channels);
+    kac_status status = pack(dev, w, net);
+    if (status == KAC_OK)
+        *out = net;
+    else
+        kac_cpu_convgru_drop(dev, net);
+    return status;
+}
+
+void kac_cpu_convgru_drop(kac_device *dev, kac_net *net)
+{
+    if (net == NULL) return;
+    kac_layer_drop(dev, &net->stem);
+    for (int32_t i = 0; i < net->blocks; i++)
+        kac_layer_drop(dev, &net->conv[i]);
+    for (int d = 0; d < 2; d++) {
+        kac_layer_drop(dev, &net->gru_input[d]);
+        kac_layer_drop(dev, &net->gru_hidden[d]);
+    }
+    kac_layer_drop(dev, &net->ffn0);
+    kac_layer_drop(dev, &net->ffn1);
+    kac_layer_drop(dev, &net->head);
+    dev->ops->memory.release(dev, net->norm);
+    dev->ops->memory.release(dev, net);
+}
+
+/* ---- forward ---------------------------------------------------------------------------- */
+
+/* Sequences of a chunk: their two arrays should stay in a core's second-level cache, but the
+ * recurrence, whose rows are those of one position, must fill a register tile. */
+static int32_t chunk_size(const kac_net *net, int32_t length, int32_t rows)
+{
+    enum { CACHE_FLOATS = 1 << 18, LEAST = 14, MOST = 56 };
+    int64_t fit = CACHE_FLOATS / kac_convgru_work_floats(net, length, 1) / LEAST * LEAST;
+    return kac_chunk_rows(rows, fit < LEAST ? LEAST : fit > MOST ? MOST : (int32_t)fit);
+}
+
+kac_status kac_cpu_convgru_forward(kac_device *dev, const kac_net *net, const kac_query *q)
+{
+    (void)dev;
+    const int32_t rows = kac_query_rows(q);
+    if (rows == 0) return KAC_OK;
+    const int32_t size = chunk_size(net, q->length, rows);
+    const int32_t chunks = (rows - 1) / size + 1;
+    const size_t bytes = (size_t)kac_convgru_work_floats(net, q->length, size) * sizeof(float);
+    atomic_int failed = 0;
+#pragma omp parallel for schedule(dynamic)
+    for (int32_t i = 0; i < chunks; i++) {
+        int32_t first = i * size;
+        int32_t batch = rows - first < size ? rows - first : size;
+        float *work = kac_cpu_scratch(bytes);
+        if (work == NULL) {
+            atomic_store(&failed, 1);
+            continue;
+        }
+        kac_layer_input(q, first, batch, net->states, work);
+        const float *x = chunk_of[net->isa](net, q->length, batch, work);
+        for (int32_t b = 0; b < batch; b++)
+            memcpy(kac_query_out(q, first + b), x + (int64_t)b * net->head.step,
+                   (size_t)net->outputs * sizeof *x);
+    }
+    if (atomic_load(&failed))
+        return KAC_FAIL(KAC_ERR_NOMEM, "convgru: no %zu bytes for a chunk", bytes);
+    return KAC_OK;
+}

@@ -1,0 +1,124 @@
+/* select.h -- drawing offspring in integers: the scalar maths of every scheme.
+ *
+ * Notation: w[i] is the integer weight of candidate i of n, c[i] = w[0] + .. + w[i], s =
+ * c[n-1], N the number of offspring.  Every function takes its uniforms as arguments; each
+ * scheme has E[offspring of i] = N w[i] / s exactly when they are uniform on the ranges stated.
+ * n, N <= 2^24 and s < 2^63.
+ */
+#ifndef KAC_SELECT_H
+#define KAC_SELECT_H
+
+#include <stdint.h>
+
+#include "hd.h"
+
+/* The first i with c[i] > u, for u < c[n-1]; never a candidate of weight zero. */
+KAC_HD static inline int32_t kac_first_above(const uint64_t *c, int32_t n, uint64_t u)
+{
+    int32_t low = 0, high = n - 1;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (c[middle] > u)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Systematic: offspring of candidates 0 .. i together, from c = c[i] and one u uniform below s
+ * for all.  E floor((a + u) / s) = a / s for any integer a. Carpenter, Clifford and Fearnhead,
+ * "Improved particle filter for nonlinear problems", IEE Proc. Radar, Sonar and Navigation
+ * 146(1), 1999. */
+KAC_HD static inline int32_t kac_systematic(uint64_t c, int32_t offspring, uint64_t u,
+                                            uint64_t s)
+{
+    return (int32_t)(((unsigned __int128)c * (uint32_t)offspring + u) / s);
+}
+
+/* Stratified: offspring j of N is the candidate kac_first_above finds for this point, u uniform
+ * below s, its own for each j.  N c[i] > j s + u is the same as c[i] > the quotient.
+ * Kitagawa, "Monte Carlo filter and smoother", J. Comput. Graph. Stat. 5(1), 1996. */
+KAC_HD static inline uint64_t kac_stratum(int32_t j, int32_t offspring, uint64_t u, uint64_t s)
+{
+    return (uint64_t)(((unsigned __int128)s * (uint32_t)j + u) / (uint32_t)offspring);
+}
+
+/* Offspring that a candidate gets for certain under residual and tournament, and what is left
+ * of N w / s: residue / s. */
+typedef struct kac_share {
+    int32_t whole;
+    uint64_t residue; /* < s */
+} kac_share;
+
+KAC_HD static inline kac_share kac_share_of(uint64_t w, int32_t offspring, uint64_t s)
+{
+    unsigned __int128 product = (unsigned __int128)w * (uint32_t)offspring;
+    kac_share share = {(int32_t)(product / s), (uint64_t)(product % s)};
+    return share;
+}
+
+/* Residual: the R offspring that are left, R s = the sum of all residues, are each the first i
+ * with f[i] > u1 s + u2, u1 uniform below R and u2 below s.  f[i] is the running sum of
+ * residues, N c[i] - s * (whole offspring of 0 .. i), which needs no third array. Liu and Chen,
+ * "Sequential Monte Carlo methods for dynamic systems", JASA 93(443), 1998. */
+KAC_HD static inline int32_t kac_residual(const uint64_t *c, const int32_t *whole, int32_t n,
+                                          int32_t offspring, uint64_t u1, uint64_t u2)
+{
+    uint64_t s = c[n - 1];
+    unsigned __int128 u = (unsigned __int128)u1 * s + u2;
+    int32_t low = 0, high = n - 1;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        unsigned __int128 f = (unsigned __int128)c[middle] * (uint32_t)offspring -
+                              (unsigned __int128)s * (uint32_t)whole[middle];
+        if (f > u)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* Tournament: pivotal sampling over a binary tree.  Each subtree has at most one candidate with
+ * a residue left, its champion.  Where two subtrees with residues a and b < s meet, either both
+ * fit into one, and the winner takes a + b while the loser has nothing left; or one offspring
+ * is decided, the winner gets it and is done, and the loser goes on with a + b - s.  Which is
+ * one uniform u below kac_match_range.  The last residue is 0 by arithmetic, so the offspring
+ * always sum to N, each candidate gets the floor or the ceiling of N w / s, and the counts are
+ * negatively associated. Deville and Tille, "Unequal probability sampling without replacement
+ * through a splitting method", Biometrika 85(1), 1998; Brown Kramer, Cutler and Radcliffe,
+ * "Negative dependence and Srinivasan's sampling process", Combin. Probab. Comput. 20(3), 2011.
+ */
+typedef struct kac_match {
+    int first_goes_on; /* 1: the champion of the first subtree stays champion, 0: the second's
+                        */
+    int decided;       /* 1: the one that does not go on gets an offspring */
+    uint64_t residue;  /* of the one that goes on */
+} kac_match;
+
+KAC_HD static inline uint64_t kac_match_range(uint64_t a, uint64_t b, uint64_t s)
+{
+    return a + b < s ? a + b : 2 * s - a - b;
+}
+
+KAC_HD static inline kac_match kac_match_play(uint64_t a, uint64_t b, uint64_t s, uint64_t u)
+{
+    kac_match match = {u < a, 0, a + b};
+    if (a + b >= s) {
+        match.first_goes_on = !(u < s - b);
+        match.decided = 1;
+        match.residue = a + b - s;
+    }
+    return match;
+}
+
+/* Killing: candidate i keeps its place when u, uniform below the largest weight, is below w[i];
+ * otherwise the place is drawn again in proportion to the weights.  As many places as
+ * candidates. Del Moral, "Feynman-Kac Formulae", Springer, 2004. */
+KAC_HD static inline int kac_survives(uint64_t w, uint64_t u)
+{
+    return u < w;
+}
+
+#endif /* KAC_SELECT_H */

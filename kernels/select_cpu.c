@@ -1,0 +1,375 @@
+/* select_cpu.c -- both stages of selection: among siblings, then within pools of groups. */
+#include "select.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "ops.h"
+#include "particles.h"
+#include "rng.h"
+
+/* ---- the best --------------------------------------------------------------------------- */
+
+/* The order of argmax and top_k: larger first, then lower index. */
+static bool is_better(const double *l, int32_t i, int32_t j)
+{
+    return l[i] > l[j] || (l[i] == l[j] && i < j);
+}
+
+/* Restores the heap below `at`; its root is the worst. */
+static void sift(const double *l, int32_t *heap, int32_t size, int32_t at)
+{
+    for (int32_t below = 2 * at + 1; below < size; below = 2 * at + 1) {
+        if (below + 1 < size && is_better(l, heap[below], heap[below + 1])) below++;
+        if (is_better(l, heap[below], heap[at])) return;
+        int32_t index = heap[at];
+        heap[at] = heap[below];
+        heap[below] = index;
+        at = below;
+    }
+}
+
+/* best[0 .. keep-1] = the indices of the keep largest of l[0 .. n-1], best first. */
+static void take_best(const double *l, int32_t n, int32_t keep, int32_t *best)
+{
+    for (int32_t i = 0; i < keep; i++)
+        best[i] = i;
+    for (int32_t i = keep / 2 - 1; i >= 0; i--)
+        sift(l, best, keep, i);
+    for (int32_t i = keep; i < n; i++) {
+        if (!is_better(l, i, best[0])) continue;
+        best[0] = i;
+        sift(l, best, keep, 0);
+    }
+    for (int32_t size = keep - 1; size > 0; size--) {
+        int32_t worst = best[0];
+        best[0] = best[size];
+        best[size] = worst;
+        sift(l, best, size, 0);
+    }
+}
+
+static double largest(const double *l, int32_t n)
+{
+    double top = -(double)INFINITY;
+    for (int32_t i = 0; i < n; i++)
+        if (l[i] > top) top = l[i];
+    return top;
+}
+
+/* ---- the parent stage ------------------------------------------------------------------- */
+
+/* One of the children l[0 .. M-1] in proportion to exp(l); *log_sum = log sum exp(l). */
+static int32_t draw_child(const kac_select_args *a, int32_t i, const double *l, double *log_sum)
+{
+    const kac_group *group = &a->groups[a->x->group[i]];
+    kac_key key = {.seed = a->seed,
+                   .move = (uint32_t)a->clock->move,
+                   .group = (uint32_t)group->id,
+                   .particle = (uint32_t)(i - group->offset)};
+    double top = largest(l, a->children);
+    uint64_t sum = 0, c = 0;
+    int32_t m = 0;
+
+    *log_sum = top;
+    if (top == -(double)INFINITY) return 0;
+    for (m = 0; m < a->children; m++)
+        sum += kac_weight(l[m], top);
+    *log_sum = kac_log_mean(top, sum, 1);
+
+    uint64_t u = kac_below(kac_draw(key, KAC_DRAW_PARENT, 0), 0, sum);
+    for (m = 0; (c += kac_weight(l[m], top)) <= u;)
+        m++;
+    return m;
+}
+
+static void select_children(const kac_select_args *a, int32_t i)
+{
+    const double *l = a->y->log_w + (int64_t)i * a->children;
+    int32_t *pick = a->pick + (int64_t)i * a->keep;
+    double *pick_w = a->pick_w + (int64_t)i * a->keep;
+    double log_sum = 0;
+
+    switch (a->parent_rule) {
+    case KAC_RULE_NONE:
+        for (int32_t k = 0; k < a->keep; k++)
+            pick[k] = k;
+        break;
+    case KAC_RULE_CATEGORICAL: pick[0] = draw_child(a, i, l, &log_sum); break;
+    case KAC_RULE_ARGMAX:
+    case KAC_RULE_TOP_K: take_best(l, a->children, a->keep, pick); break;
+    }
+    for (int32_t k = 0; k < a->keep; k++) {
+        double own = l[pick[k]];
+        pick[k] += i * a->children;
+        pick_w[k] = own;
+        if (a->parent_rule == KAC_RULE_NONE || own == -(double)INFINITY) continue;
+        pick_w[k] = a->x->log_w[i];
+        if (a->parent_rule == KAC_RULE_CATEGORICAL && a->keep_normaliser) pick_w[k] = log_sum;
+    }
+}
+
+kac_status kac_cpu_select_parent(kac_device *dev, const kac_select_args *a)
+{
+    (void)dev;
+    KAC_REQUIRE(a->parent_rule == KAC_RULE_TOP_K || a->parent_rule == KAC_RULE_NONE ||
+                a->keep == 1);
+    KAC_REQUIRE(a->keep >= 1 && a->keep <= a->children);
+    KAC_REQUIRE(a->parent_rule != KAC_RULE_NONE || a->keep == a->children);
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < a->x->n; i++)
+        select_children(a, i);
+    return KAC_OK;
+}
+
+/* ---- offspring of a pool ---------------------------------------------------------------- */
+
+/* Candidates that compete for the slots of a pool. */
+typedef struct pool {
+    kac_key key;
+    int32_t first_slot;
+    int32_t n;          /* slots: offspring, N */
+    int32_t candidates; /* C = N K */
+    const double *l;    /* [C] log-weights */
+    uint64_t *w;        /* [C] integer weights, or running sums of them */
+    int32_t *offspring; /* [C] */
+    int32_t *chosen;    /* [N] indices of candidates, then rows of y */
+    uint64_t sum;       /* of the weights */
+} pool;
+
+static kac_u32x4 draw(const pool *p, int32_t number)
+{
+    return kac_draw(p->key, KAC_DRAW_GROUP, (uint32_t)number);
+}
+
+static void run_sums(pool *p)
+{
+    for (int32_t i = 1; i < p->candidates; i++)
+        p->w[i] += p->w[i - 1];
+}
+
+static void systematic(pool *p)
+{
+    uint64_t u = kac_below(draw(p, 0), 0, p->sum);
+    int32_t before = 0;
+    run_sums(p);
+    for (int32_t i = 0; i < p->candidates; i++) {
+        int32_t upto = kac_systematic(p->w[i], p->n, u, p->sum);
+        p->offspring[i] = upto - before;
+        before = upto;
+    }
+}
+
+static void stratified(pool *p)
+{
+    run_sums(p);
+    for (int32_t j = 0; j < p->n; j++) {
+        uint64_t u = kac_stratum(j, p->n, kac_below(draw(p, j), 0, p->sum), p->sum);
+        p->offspring[kac_first_above(p->w, p->candidates, u)]++;
+    }
+}
+
+static void multinomial(pool *p)
+{
+    run_sums(p);
+    for (int32_t j = 0; j < p->n; j++) {
+        uint64_t u = kac_below(draw(p, j), 0, p->sum);
+        p->offspring[kac_first_above(p->w, p->candidates, u)]++;
+    }
+}
+
+static void residual(pool *p)
+{
+    int32_t last = p->candidates - 1;
+    for (int32_t i = 0; i <= last; i++)
+        p->offspring[i] = kac_share_of(p->w[i], p->n, p->sum).whole;
+    run_sums(p);
+    for (int32_t i = 1; i <= last; i++)
+        p->offspring[i] += p->offspring[i - 1];
+
+    int32_t left = p->n - p->offspring[last];
+    for (int32_t j = 0; j < left; j++) {
+        kac_u32x4 words = draw(p, j);
+        uint64_t u1 = kac_below(words, 0, (uint64_t)left), u2 = kac_below(words, 1, p->sum);
+        p->chosen[j] = kac_residual(p->w, p->offspring, p->candidates, p->n, u1, u2);
+    }
+    for (int32_t i = last; i > 0; i--)
+        p->offspring[i] -= p->offspring[i - 1];
+    for (int32_t j = 0; j < left; j++)
+        p->offspring[p->chosen[j]]++;
+}
+
+/* Leaves first .. first + size - 1 of the tournament; at the right edge fewer exist. */
+typedef struct subtree {
+    int32_t first;
+    int32_t size; /* a power of two */
+    int32_t champion;
+    uint64_t residue;
+} subtree;
+
+/* Two neighbours meet.  The number of the draw is the first leaf of the second, which no other
+ * match has. */
+static subtree meet(pool *p, const subtree *one, const subtree *two)
+{
+    uint64_t range = kac_match_range(one->residue, two->residue, p->sum);
+    uint64_t u = kac_below(draw(p, two->first), 0, range);
+    kac_match match = kac_match_play(one->residue, two->residue, p->sum, u);
+    int32_t goes_on = match.first_goes_on ? one->champion : two->champion;
+    p->offspring[one->champion + two->champion - goes_on] += match.decided;
+    return (subtree){one->first, 2 * one->size, goes_on, match.residue};
+}
+
+/* Leaves come in order; the stack holds finished subtrees, larger ones below, as a binary
+ * counter holds its ones.  At the end the right edge is played from the smallest up. */
+static void tournament(pool *p)
+{
+    subtree stack[32];
+    int32_t height = 0;
+    for (int32_t i = 0; i < p->candidates; i++) {
+        kac_share share = kac_share_of(p->w[i], p->n, p->sum);
+        subtree top = {i, 1, i, share.residue};
+        p->offspring[i] = share.whole;
+        while (height > 0 && stack[height - 1].size == top.size)
+            top = meet(p, &stack[--height], &top);
+        stack[height++] = top;
+    }
+    for (; height > 1; height--)
+        stack[height - 2] = meet(p, &stack[height - 2], &stack[height - 1]);
+}
+
+static void killing(pool *p)
+{
+    int32_t redrawn = 0;
+    for (int32_t i = 0; i < p->n; i++) {
+        if (kac_survives(p->w[i], kac_below(draw(p, i), 0, KAC_WEIGHT_ONE)))
+            p->offspring[i]++;
+        else
+            p->chosen[redrawn++] = i;
+    }
+    run_sums(p);
+    for (int32_t j = 0; j < redrawn; j++) {
+        uint64_t u = kac_below(draw(p, p->chosen[j]), 1, p->sum);
+        p->offspring[kac_first_above(p->w, p->candidates, u)]++;
+    }
+}
+
+/* chosen = candidate i offspring[i] times, in the order of i. */
+static void draw_offspring(pool *p, kac_scheme scheme)
+{
+    memset(p->offspring, 0, (size_t)p->candidates * sizeof *p->offspring);
+    switch (scheme) {
+    case KAC_SCHEME_TOURNAMENT: tournament(p); break;
+    case KAC_SCHEME_SYSTEMATIC: systematic(p); break;
+    case KAC_SCHEME_STRATIFIED: stratified(p); break;
+    case KAC_SCHEME_RESIDUAL: residual(p); break;
+    case KAC_SCHEME_MULTINOMIAL: multinomial(p); break;
+    case KAC_SCHEME_KILLING: killing(p); break;
+    }
+    int32_t j = 0;
+    for (int32_t i = 0; i < p->candidates; i++)
+        for (int32_t k = 0; k < p->offspring[i]; k++)
+            p->chosen[j++] = i;
+}
+
+/* ---- the group stage -------------------------------------------------------------------- */
+
+static pool open_pool(const kac_select_args *a, int32_t number)
+{
+    const kac_group *first = &a->groups[a->pool_first[number]];
+    const kac_group *last = &a->groups[a->pool_first[number + 1] - 1];
+    int64_t candidate = (int64_t)first->offset * a->keep;
+    int32_t n = last->offset + last->count - first->offset;
+    return (pool){
+        .key = {.seed = a->seed,
+                .move = (uint32_t)a->clock->move,
+                .group = (uint32_t)first->id},
+        .first_slot = first->offset,
+        .n = n,
+        .candidates = n * a->keep,
+        .l = a->pick_w + candidate,
+        .w = a->weight + candidate,
+        .offspring = a->offspring + candidate,
+        .chosen = a->chosen + first->offset,
+    };
+}
+
+static bool has_trigger(const kac_select_args *a, const kac_weight_sums *sums, int32_t n)
+{
+    switch ((kac_trigger)a->levels[a->clock->level].trigger) {
+    case KAC_TRIGGER_NEVER: return false;
+    case KAC_TRIGGER_ALWAYS: return a->group_rule != KAC_RULE_NONE;
+    case KAC_TRIGGER_ESS: break;
+    }
+    return a->group_rule != KAC_RULE_NONE && kac_ess_is_below(sums, n, a->below);
+}
+
+/* Candidate of each slot, and the log-weights that go with them. */
+static void choose(const kac_select_args *a, pool *p, bool selects)
+{
+    kac_rule rule = selects ? a->group_rule : KAC_RULE_NONE;
+    switch (rule) {
+    case KAC_RULE_NONE:
+        for (int32_t i = 0; i < p->n; i++)
+            p->chosen[i] = i * a->keep;
+        break;
+    case KAC_RULE_CATEGORICAL: draw_offspring(p, a->scheme); break;
+    case KAC_RULE_ARGMAX:
+        take_best(p->l, p->candidates, 1, p->chosen);
+        for (int32_t i = 1; i < p->n; i++)
+            p->chosen[i] = p->chosen[0];
+        break;
+    case KAC_RULE_TOP_K: take_best(p->l, p->candidates, p->n, p->chosen); break;
+    }
+    for (int32_t i = 0; i < p->n; i++) {
+        int64_t candidate = (int64_t)p->first_slot * a->keep + p->chosen[i];
+        double own = p->l[p->chosen[i]]; /* top_k may have to take what has weight zero */
+        a->log_w[p->first_slot + i] = selects && own > -(double)INFINITY ? 0 : own;
+        p->chosen[i] = a->pick[candidate];
+    }
+}
+
+/* Returns whether the pool is dead. */
+static bool select_pool(const kac_select_args *a, int32_t number)
+{
+    pool p = open_pool(a, number);
+    kac_weight_sums sums = {0, 0, 0};
+    double top = largest(p.l, p.candidates);
+    bool dead = top == -(double)INFINITY, selects = false;
+
+    if (!dead) {
+        for (int32_t i = 0; i < p.candidates; i++) {
+            p.w[i] = kac_weight(p.l[i], top);
+            kac_weight_add(&sums, p.w[i]);
+        }
+        p.sum = sums.sum;
+        selects = has_trigger(a, &sums, p.candidates);
+    }
+    choose(a, &p, selects);
+    for (int32_t g = a->pool_first[number]; g < a->pool_first[number + 1]; g++) {
+        kac_group *group = &a->groups[g];
+        group->ess = dead ? 0 : kac_ess_share(&sums, p.candidates);
+        group->selected = selects;
+        group->dead = dead;
+        if (dead) group->log_z = -(double)INFINITY;
+        if (selects && a->group_rule == KAC_RULE_CATEGORICAL)
+            group->log_z += kac_log_mean(top, sums.sum, p.n);
+    }
+    return dead;
+}
+
+kac_status kac_cpu_select_group(kac_device *dev, const kac_select_args *a)
+{
+    (void)dev;
+    KAC_REQUIRE(a->scheme != KAC_SCHEME_KILLING || a->group_rule != KAC_RULE_CATEGORICAL ||
+                a->keep == 1);
+    int32_t worst = INT32_MAX;
+#pragma omp parallel for schedule(dynamic, 1) reduction(min : worst)
+    for (int32_t number = 0; number < a->pools; number++) {
+        if (!select_pool(a, number)) continue;
+        int32_t slot = a->groups[a->pool_first[number]].offset;
+        if (slot < worst) worst = slot;
+    }
+    if (worst < INT32_MAX && a->dead_is_error && a->fault->kind == KAC_FAULT_NONE)
+        *a->fault = (kac_fault){KAC_FAULT_DEAD, worst, a->clock->level, -1};
+    return KAC_OK;
+}

@@ -1,0 +1,71 @@
+/* make_models.c -- writes small models into a folder for the shell tests, good ones and wrong
+ * ones: make_models DIR. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "safetensors.h"
+
+enum { STATES = 3, LENGTH = 4, ROWS = 256, OBJECTS = 81 }; /* ROWS = (S+1)^L, OBJECTS = S^L */
+
+typedef struct model {
+    const char *file;
+    const char *arch;
+    const char *alphabet;
+    const char *length;
+    const char *tensor;
+    int rank;
+    int64_t shape[3];
+    float value; /* written over the first element, if not 0 */
+} model;
+
+static const model models[] = {
+    {"denoiser", "table", "ABC", "4", "logits", 3, {ROWS, LENGTH, STATES}, 0},
+    {"reward", "table", "ABC", "4", "reward", 1, {OBJECTS}, 0},
+    {"judge", "pwm", "ABC", "4", "weight", 2, {LENGTH, STATES}, 0},
+    /* what is wrong with the rest is their name */
+    {"nan", "table", "ABC", "4", "logits", 3, {ROWS, LENGTH, STATES}, NAN},
+    {"infinite", "pwm", "ABC", "4", "weight", 2, {LENGTH, STATES}, 3e38F},
+    {"shape", "table", "ABC", "4", "logits", 3, {ROWS - 1, LENGTH, STATES}, 0},
+    {"length", "table", "ABC", "3", "reward", 1, {27}, 0},
+    {"alphabet", "table", "ABD", "4", "reward", 1, {OBJECTS}, 0},
+};
+
+static kac_status write_model(const char *dir, const model *m)
+{
+    static float data[ROWS * LENGTH * STATES];
+    size_t count = 1;
+    kac_tensor tensor = {.name = m->tensor, .dtype = KAC_F32, .rank = m->rank, .data = data};
+    for (int i = 0; i < m->rank; i++) {
+        tensor.shape[i] = m->shape[i];
+        count *= (size_t)m->shape[i];
+    }
+    tensor.bytes = count * sizeof *data;
+    for (size_t i = 0; i < count; i++)
+        data[i] = (float)(i * 7919 % 101) / 50 - 1; /* no two models need differ */
+    if (m->value != 0) {
+        data[0] = m->value;
+        for (size_t i = STATES; i < count;
+             i++) /* and sums of several leave the range of float */
+            data[i] = m->value;
+    }
+    const char *const metadata[][2] = {
+        {"kac.arch", m->arch}, {"kac.alphabet", m->alphabet}, {"kac.length", m->length}};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s.safetensors", dir, m->file);
+    return kac_tensors_write(path, metadata, 3, &tensor, 1);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2) {
+        fputs("usage: make_models DIR\n", stderr);
+        return 2;
+    }
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++)
+        if (write_model(argv[1], &models[i]) != KAC_OK) {
+            fprintf(stderr, "make_models: %s\n", kac_last_error());
+            return 1;
+        }
+    return 0;
+}
