@@ -60,7 +60,7 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test check format format-check tidy scripts-check race race-programs \
-        fuzz fuzz-programs nightly bench install info clean FORCE
+        fuzz fuzz-programs mutations nightly bench install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models
 
@@ -153,7 +153,9 @@ fuzz:
 	  echo "fuzz: $$p for $(FUZZ_SECONDS) s"; \
 	  $$p -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=$$p.crash- $$p.corpus $(wildcard tests/corpus); done
-nightly: check
+mutations: # do the tests catch the mistakes of tests/mutations?
+	@tests/run-mutations
+nightly: check mutations
 	@$(MAKE) MODE=asan test
 	@$(MAKE) OMP=0 BUILD=build/serial test
 	@$(MAKE) fuzz FUZZ_SECONDS=1200

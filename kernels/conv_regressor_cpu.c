@@ -93,7 +93,7 @@ void kac_cpu_conv_regressor_drop(kac_device *dev, kac_net *net)
 /* Sequences of a chunk: their two arrays should stay in a core's second-level cache. */
 static int32_t chunk_size(const kac_net *net, int32_t rows)
 {
-    enum { CACHE_FLOATS = 1 << 18, MOST = 56 };
+    enum { CACHE_FLOATS = 1 << 17, MOST = 56 };
     int64_t fit = CACHE_FLOATS / (2 * net->row_floats);
     return kac_chunk_rows(rows, fit < 1 ? 1 : fit > MOST ? MOST : (int32_t)fit);
 }

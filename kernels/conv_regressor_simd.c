@@ -43,7 +43,7 @@ static void pool(const kac_conv_regressor_stage *s, int32_t batch, const float *
     const int64_t row = (int64_t)batch * s->in_step;
     const int32_t size = s->what.size;
     bool largest = s->what.kind == KAC_LAYER_MAXPOOL || s->what.kind == KAC_LAYER_GLOBALMAX;
-    for (int32_t l = 0; l < s->what.out_length; l++) {
+    for (int64_t l = 0; l < s->what.out_length; l++) {
         if (largest)
             take_largest(in + l * size * row, row, size, row, out + l * row);
         else

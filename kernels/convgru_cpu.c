@@ -118,7 +118,7 @@ void kac_cpu_convgru_drop(kac_device *dev, kac_net *net)
  * recurrence, whose rows are those of one position, must fill a register tile. */
 static int32_t chunk_size(const kac_net *net, int32_t length, int32_t rows)
 {
-    enum { CACHE_FLOATS = 1 << 18, LEAST = 14, MOST = 56 };
+    enum { CACHE_FLOATS = 1 << 17, LEAST = 14, MOST = 56 };
     int64_t fit = CACHE_FLOATS / kac_convgru_work_floats(net, length, 1) / LEAST * LEAST;
     return kac_chunk_rows(rows, fit < LEAST ? LEAST : fit > MOST ? MOST : (int32_t)fit);
 }

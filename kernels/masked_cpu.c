@@ -122,6 +122,12 @@ static bool at_hand(const kac_complete_args *a, int32_t i)
     return q < 0 ? a->first == 0 : q >= a->first && q < a->first + a->batch;
 }
 
+/* Whether this batch holds nothing, so that no row needs to be looked at. */
+static bool is_past_the_end(const kac_complete_args *a)
+{
+    return a->first > 0 && a->first >= *a->fresh->count;
+}
+
 /* Row i of x with its masks filled by the likeliest tokens. */
 static void complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 {
@@ -138,6 +144,7 @@ kac_status kac_cpu_complete(kac_device *dev, const kac_complete_args *a, uint8_t
 {
     (void)dev;
     if (a->every_row) {
+        if (is_past_the_end(a)) return KAC_OK;
 #pragma omp parallel for schedule(static)
         for (int32_t i = 0; i < a->n; i++)
             if (at_hand(a, i)) complete_row(a, i, out + row_at(i, a->shape.stride));
@@ -220,6 +227,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 kac_status kac_cpu_imagine(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev;
+    if (is_past_the_end(a)) return KAC_OK;
 #pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < a->n; i++)
         if (at_hand(a, i))

@@ -68,9 +68,9 @@ kac_forget_fn kac_cpu_forget;
  * equals the row (hash, then comparison); where there is none, a new one.  New entries are
  * numbered by first appearance, get slot -1, and are listed: fresh->src[q] = i,
  * fresh->entry[q] = entry[i], for q in 0 .. *fresh->count - 1, in the order of i.  With
- * memo->reuse 0 every such row is new.  A memo with fewer free entries than rows->n is cleared
- * first, so its capacity must be >= rows->n plus the entries that the caller still refers to.
- * *made grows by the number of new entries; it may be NULL. */
+ * memo->reuse 0 every such row is new.  A memo with fewer free entries than rows->n is
+ * swept first, with `entry` as refs, so its capacity must be >= rows->n plus the entries that
+ * the caller refers to elsewhere. *made grows by the number of new entries; it may be NULL. */
 typedef kac_status kac_find_fn(kac_device *dev, kac_memo *memo, const kac_rows *rows,
                                int32_t *entry, kac_fresh *fresh, int64_t *made);
 kac_find_fn kac_cpu_find;
@@ -86,7 +86,8 @@ typedef kac_status kac_assign_fn(kac_device *dev, kac_memo *memo, int32_t mask,
                                  kac_jobs *job, int64_t *made);
 kac_assign_fn kac_cpu_assign;
 
-/* out[i] = memo->terms[entry[i]], rows of memo->n_terms floats, i in 0 .. n-1. */
+/* out[i] = memo->terms[entry[i]], rows of memo->n_terms floats, i in 0 .. n-1; zeros where
+ * entry[i] < 0. */
 typedef kac_status kac_recall_fn(kac_device *dev, const kac_memo *memo, const int32_t *entry,
                                  int32_t n, float *out);
 kac_recall_fn kac_cpu_recall;
@@ -148,7 +149,7 @@ typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, u
 kac_imagine_fn kac_cpu_imagine;
 
 /* x[i] = a noised copy of x0[i / a->levels_each]: each site masked when word 0 of its draw
- * (purpose RENOISE, move = the level, particle = i / levels_each) is below
+ * (purpose RENOISE, move = the level, particle = id of the row of x0) is below
  * 2^32 m(t_level), for level = T - a->first_level - i % levels_each.  See masked.h. */
 typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);
 kac_renoise_fn kac_cpu_renoise;

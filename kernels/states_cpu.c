@@ -5,6 +5,8 @@
  */
 #include "states.h"
 
+#include <assert.h>
+
 #include "ops.h"
 
 /* ---- forgetting ------------------------------------------------------------------------- */
@@ -101,6 +103,7 @@ kac_status kac_cpu_forget(kac_device *dev, int32_t *entry, int32_t n)
 /* A new entry for `row`; `bucket` is where it is met, or -1: nowhere. */
 static int32_t add(kac_memo *memo, const uint8_t *row, uint64_t hash, int32_t bucket)
 {
+    assert(memo->counts[0] > 0); /* find has made room for all its rows */
     int32_t e = memo->free_entries[--memo->counts[0]];
     memcpy(memo->keys + (size_t)e * (size_t)memo->stride, row, (size_t)memo->stride);
     memo->hash[e] = hash;
@@ -148,8 +151,6 @@ kac_status kac_cpu_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, i
             entry[i] = memo->table[bucket];
             if (entry[i] >= 0) continue;
         }
-        if (memo->counts[0] == 0)
-            return KAC_FAIL(KAC_ERR_INTERNAL, "memo of %d entries is full", memo->capacity);
         entry[i] = add(memo, row, hash, bucket);
         memo->order[entry[i]] = listed;
         fresh->src[listed] = i;

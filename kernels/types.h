@@ -105,7 +105,7 @@ typedef struct kac_memo {
     uint8_t *keys;         /* [capacity][stride] */
     uint64_t *hash;        /* [capacity] */
     int32_t *table;        /* [buckets] entry or -1 */
-    int32_t *live;         /* [capacity] 1: in use */
+    int32_t *live;         /* [capacity] KAC_ENTRY_... (states.h) */
     int32_t *free_entries; /* [capacity] stack of free entries, popped from the end */
     int32_t *free_slots;   /* [slots] stack of free slots, popped from the end */
     int32_t *slot;         /* [capacity] row of logits, or -1 */
@@ -222,7 +222,7 @@ typedef enum kac_scheme {
 
 /* Both stages of selection.  A pool is a group, or with scope `global` all groups of a target:
  * pool p holds the slots of groups pool_first[p] .. pool_first[p + 1] - 1, which are
- * consecutive; its draws are keyed by the id of its first group, particle = index in the pool.
+ * consecutive; its draws are keyed by the id of its first group, the position says which draw.
  */
 typedef struct kac_select_args {
     const kac_clock *clock;

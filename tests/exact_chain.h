@@ -143,14 +143,14 @@ static inline void chain_temper(chain *c, double temperature)
  * in (-spread, spread), neither symmetric nor additive. */
 static inline void chain_make(chain *c, int states, int length, bool markov, double spread)
 {
-    uint64_t random = (uint64_t)(states * 100 + length * 10 + markov);
+    uint64_t random = (uint64_t)states * 100 + (uint64_t)length * 10 + markov;
     *c = (chain){.states = states, .length = length, .markov = markov};
     c->rows = chain_power(states + 1, length);
     c->objects = chain_power(states, length);
     for (int i = 0; i < c->rows * length * states; i++)
         c->logits[i] = (float)(1.5 * chain_random(&random));
     for (int from = -1; from < states; from++) {
-        float *out = from < 0 ? c->initial : c->transition + from * states;
+        float *out = from < 0 ? c->initial : c->transition + (ptrdiff_t)from * states;
         double w[CHAIN_STATES], sum = 0;
         for (int v = 0; v < states; v++)
             sum += w[v] = exp(1.2 * chain_random(&random));

@@ -5,6 +5,7 @@
 #   expect CODE       the exit code of the latest run
 #   says TEXT         stderr of the latest run has TEXT
 #   holds WHAT TEST.. what must be true, and the command that tells
+#   lines FILE        how many it has; 0 where it is not there
 #   skip REASON       the case can not be tried here
 #   finish            prints the total and exits
 # shellcheck shell=bash
@@ -17,26 +18,27 @@ kac=$build/kac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root" || exit 1
+export OMP_WAIT_POLICY=passive # threads that wait would spin on a busy machine's few cores
 
-passed=0 failed=0 skipped=0 name='' bad='' code=0
+passed=0 failed=0 skipped=0 title='' bad='' code=0
 
 # Closes the case in hand.
 close() {
-    if [ -z "$name" ]; then return; fi
+    if [ -z "$title" ]; then return; fi
     if [ -z "$bad" ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        printf 'FAILED: %s\n' "$name"
+        printf 'FAILED: %s\n' "$title"
         printf '%s' "$bad"
         sed 's/^/    | /' "$work/out" "$work/err" 2>/dev/null | tail -n 20
     fi
-    name='' bad=''
+    title='' bad=''
 }
 
 begin() {
     close
-    name=$1
+    title=$1
     : >"$work/out"
     : >"$work/err"
 }
@@ -61,10 +63,14 @@ holds() {
     if ! "$@" >/dev/null 2>&1; then bad+="    not so: $what"$'\n'; fi
 }
 
+lines() {
+    awk 'END { print NR }' "$1" 2>/dev/null || echo 0
+}
+
 skip() {
-    printf 'skipped: %s: %s\n' "$name" "$1"
+    printf 'skipped: %s: %s\n' "$title" "$1"
     skipped=$((skipped + 1))
-    name='' bad=''
+    title='' bad=''
 }
 
 finish() {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "safetensors.h"
+#include "scratch.h"
 
 enum { NET_FILE_TENSORS = 64, NET_FILE_PAIRS = 16 };
 
@@ -18,6 +19,7 @@ typedef struct net_file {
     int pairs, tensors;
     const char *metadata[NET_FILE_PAIRS][2];
     kac_tensor tensor[NET_FILE_TENSORS];
+    void *data[NET_FILE_TENSORS]; /* of the tensors, to free */
     char name[NET_FILE_TENSORS][64];
     char dir[256];
     char path[300];
@@ -53,8 +55,8 @@ static inline void *net_file_add(net_file *f, kac_dtype dtype, const char *name,
 {
     cr_assert(f->tensors < NET_FILE_TENSORS && strlen(name) < sizeof f->name[0]);
     kac_tensor *x = &f->tensor[f->tensors];
-    char *own = f->name[f->tensors++];
-    strcpy(own, name);
+    char *own = f->name[f->tensors];
+    snprintf(own, sizeof f->name[0], "%s", name);
     *x = (kac_tensor){.name = own, .dtype = dtype, .rank = rank};
     x->bytes = kac_dtype_size(dtype);
     va_list sizes;
@@ -64,10 +66,9 @@ static inline void *net_file_add(net_file *f, kac_dtype dtype, const char *name,
         x->bytes *= (size_t)x->shape[i];
     }
     va_end(sizes);
-    void *data = calloc(1, x->bytes + 1);
-    x->data = data;
-    cr_assert_not_null(data);
-    return data;
+    x->data = f->data[f->tensors] = calloc(1, x->bytes + 1);
+    cr_assert_not_null(x->data);
+    return f->data[f->tensors++];
 }
 
 /* Fills a tensor of floats: uniform on [-scale, scale). */
@@ -84,11 +85,8 @@ static inline float *net_file_fill(net_file *f, void *data, float scale)
 /* Writes the file into a folder of its own; f->path is then its path. */
 static inline const char *net_file_write(net_file *f)
 {
-    const char *base = getenv("TMPDIR");
     if (f->dir[0] == '\0') {
-        snprintf(f->dir, sizeof f->dir, "%s/kac-net-XXXXXX",
-                 base != NULL && *base ? base : "/tmp");
-        cr_assert_not_null(mkdtemp(f->dir));
+        scratch_create(f->dir, sizeof f->dir);
         snprintf(f->path, sizeof f->path, "%s/model.safetensors", f->dir);
     }
     kac_status status = kac_tensors_write(f->path, (const char *const(*)[2])f->metadata,
@@ -104,13 +102,8 @@ static inline void net_file_remove(net_file *f)
         unlink(f->path);
         rmdir(f->dir);
     }
-    for (int i = 0; i < f->tensors; i++) {
-        union {
-            const void *is;
-            void *own;
-        } data = {f->tensor[i].data};
-        free(data.own);
-    }
+    for (int i = 0; i < f->tensors; i++)
+        free(f->data[i]);
     *f = (net_file){0};
 }
 

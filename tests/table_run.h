@@ -116,7 +116,7 @@ static inline kac_status table_configure(kac_config *config, const char *setting
     char text[1024];
     char *rest = text, *word;
     KAC_REQUIRE(strlen(settings) < sizeof text);
-    strcpy(text, settings);
+    memcpy(text, settings, strlen(settings) + 1);
     while ((word = strsep(&rest, " ")) != NULL) {
         char *value = strchr(word, '=');
         if (value == NULL) continue;

@@ -78,7 +78,7 @@ static void expect_invariant(const char *settings, const char *const *more)
     table_run_free(&first);
 }
 
-static const char *const ROWS[] = {
+static const char *const every_row[] = {
     SMC,
     SMC "sampler.value.estimate=sample sampler.value.samples=2 "
         "sampler.select.group.trigger.kind=every ",
@@ -94,13 +94,13 @@ static const char *const ROWS[] = {
         "sampler.final.kind=categorical sampler.final.keep=1 ",
     "sampler.algorithm=best_of_n process.steps=5 sampler.particles=6 sampler.groups=8 seed=7 ",
 };
-enum { ROWS_COUNT = sizeof ROWS / sizeof *ROWS };
+enum { ROWS_COUNT = sizeof every_row / sizeof *every_row };
 
 Test(invariance, a_run_repeats)
 {
     const char *const more[] = {"", "", NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
-        expect_invariant(ROWS[k], more);
+        expect_invariant(every_row[k], more);
 }
 
 Test(invariance, seeds_differ)
@@ -115,7 +115,7 @@ Test(invariance, reuse)
 {
     const char *const more[] = {"sampler.reuse=on", "sampler.reuse=off", NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
-        expect_invariant(ROWS[k], more);
+        expect_invariant(every_row[k], more);
 }
 
 Test(invariance, reuse_saves_calls)
@@ -133,7 +133,7 @@ Test(invariance, batch)
     const char *const more[] = {"device.batch=auto", "device.batch=1", "device.batch=3",
                                 "device.batch=1000", NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
-        expect_invariant(ROWS[k], more);
+        expect_invariant(every_row[k], more);
 }
 
 Test(invariance, batch_without_reuse)
@@ -142,7 +142,7 @@ Test(invariance, batch_without_reuse)
                                 "sampler.reuse=off device.batch=1",
                                 "sampler.reuse=off device.batch=3", NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
-        expect_invariant(ROWS[k], more);
+        expect_invariant(every_row[k], more);
 }
 
 Test(invariance, threads)
@@ -150,24 +150,24 @@ Test(invariance, threads)
     const char *const more[] = {"device.threads=1", "device.threads=2", "device.threads=3",
                                 NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
-        expect_invariant(ROWS[k], more);
+        expect_invariant(every_row[k], more);
 }
 
 Test(invariance, instruction_sets)
 {
     const char *const more[] = {"device.isa=auto", "device.isa=portable", NULL};
     for (int k = 0; k < ROWS_COUNT; k++)
-        expect_invariant(ROWS[k], more);
+        expect_invariant(every_row[k], more);
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         const char *const wide[] = {"device.isa=portable", "device.isa=avx2", NULL};
         for (int k = 0; k < ROWS_COUNT; k++)
-            expect_invariant(ROWS[k], wide);
+            expect_invariant(every_row[k], wide);
     }
     if (__builtin_cpu_supports("avx512f")) {
         const char *const wider[] = {"device.isa=portable", "device.isa=avx512", NULL};
         for (int k = 0; k < ROWS_COUNT; k++)
-            expect_invariant(ROWS[k], wider);
+            expect_invariant(every_row[k], wider);
     }
 #endif
 }
@@ -176,12 +176,12 @@ Test(invariance, instruction_sets)
 Test(invariance, a_group_is_alone)
 {
     for (int k = 0; k < ROWS_COUNT; k++) {
-        if (strstr(ROWS[k], "global") != NULL) continue;
-        table_run eight = sample(ROWS[k], "");
-        table_run four = sample(ROWS[k], "sampler.groups=4");
-        table_run one = sample(ROWS[k], "sampler.groups=1");
-        expect_same(&four, &eight, four.n, ROWS[k]);
-        expect_same(&one, &eight, one.n, ROWS[k]);
+        if (strstr(every_row[k], "global") != NULL) continue;
+        table_run eight = sample(every_row[k], "");
+        table_run four = sample(every_row[k], "sampler.groups=4");
+        table_run one = sample(every_row[k], "sampler.groups=1");
+        expect_same(&four, &eight, four.n, every_row[k]);
+        expect_same(&one, &eight, one.n, every_row[k]);
         cr_expect_eq(one.n * 8, eight.n);
         table_run_free(&eight);
         table_run_free(&four);
@@ -193,12 +193,12 @@ Test(invariance, a_group_is_alone)
 Test(invariance, reward_and_alpha_double)
 {
     for (int k = 0; k < ROWS_COUNT; k++) {
-        table_run a = sample(ROWS[k], ""), b;
-        b = sample(ROWS[k], "reward.0.weight=2 sampler.alpha=1");
+        table_run a = sample(every_row[k], ""), b;
+        b = sample(every_row[k], "reward.0.weight=2 sampler.alpha=1");
         cr_assert_eq(a.n, b.n);
         for (int64_t i = 0; i < a.n; i++)
             b.reward[i] /= 2;
-        expect_same(&a, &b, a.n, ROWS[k]);
+        expect_same(&a, &b, a.n, every_row[k]);
         table_run_free(&a);
         table_run_free(&b);
     }
@@ -275,18 +275,19 @@ Test(invariance, reward_shifts)
         f.c.reward[o] = roundf(f.c.reward[o] * 1024) / 1024;
     for (int k = 0; k < ROWS_COUNT; k++) {
         cr_assert_eq(table_write(&f.c, f.dir), KAC_OK);
-        table_run a = sample(ROWS[k], "");
+        table_run a = sample(every_row[k], "");
         chain shifted = f.c;
         for (int o = 0; o < f.c.objects; o++)
             shifted.reward[o] += 16;
         cr_assert_eq(table_write(&shifted, f.dir), KAC_OK);
-        table_run b = sample(ROWS[k], "");
+        table_run b = sample(every_row[k], "");
         cr_assert_eq(a.n, b.n);
-        bool rounds = strstr(ROWS[k], "soft") || strstr(ROWS[k], "estimate=sample");
+        bool rounds = strstr(every_row[k], "soft") || strstr(every_row[k], "estimate=sample");
         if (!rounds) /* soft values are rounded to float, logs of means to double */
-            cr_expect_arr_eq(a.object, b.object, (size_t)a.n * sizeof *a.object, "%s", ROWS[k]);
+            cr_expect_arr_eq(a.object, b.object, (size_t)a.n * sizeof *a.object, "%s",
+                             every_row[k]);
         if (!isnan(a.log_evidence) && !rounds)
-            cr_expect_float_eq(b.log_evidence - a.log_evidence, 32, 1e-10, "%s", ROWS[k]);
+            cr_expect_float_eq(b.log_evidence - a.log_evidence, 32, 1e-10, "%s", every_row[k]);
         table_run_free(&a);
         table_run_free(&b);
     }

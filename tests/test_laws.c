@@ -10,7 +10,7 @@
 #include "table_run.h"
 
 /* |z| of 17 test functions stays below this with probability 1 - 1e-6. */
-static const double Z_BOUND = 5.43;
+static const double z_bound = 5.43;
 
 typedef struct law_case {
     int groups;
@@ -26,7 +26,7 @@ typedef struct law_model {
     double alpha;
 } law_model;
 
-static const law_model TABLE = {3, 4, false, {3, false}, 1, 0.7};
+static const law_model small_table = {3, 4, false, {3, false}, 1, 0.7};
 
 /* Sums over replicates of the test functions and their squares. */
 typedef struct law_sums {
@@ -128,7 +128,7 @@ static void check_laws(law_model model, const law_case *cases, int count)
         add_groups(&c, &run, &sums);
         cr_expect_eq(sums.replicates, cases[k].groups, "%s: a group has no sample", settings);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < Z_BOUND, "%s: function %d is %.1f standard errors off (%g for %g)",
+        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off (%g for %g)",
                   settings, which, z, sums.sum[which] / (double)sums.replicates, exact[which]);
         check_evidence(&run, &sums, exact[0], settings);
         table_run_free(&run);
@@ -179,7 +179,7 @@ Test(laws, enumeration_sums_to_one_and_finds_the_data_law)
 
 Test(laws, potentials_with_argmax_values)
 {
-    CHECK_LAWS(TABLE, {4096, 4, SMC ESS("0.7") POTENTIAL("difference")},
+    CHECK_LAWS(small_table, {4096, 4, SMC ESS("0.7") POTENTIAL("difference")},
                {8192, 4, SMC ESS("0.7") POTENTIAL("max")},
                {8192, 4, SMC ESS("0.7") POTENTIAL("sum")},
                {4096, 4, SMC ESS("0.7") POTENTIAL("terminal") "sampler.value.kind=none"});
@@ -187,14 +187,14 @@ Test(laws, potentials_with_argmax_values)
 
 Test(laws, potentials_selecting_at_every_step)
 {
-    CHECK_LAWS(TABLE, {4096, 4, SMC ALWAYS POTENTIAL("difference")},
+    CHECK_LAWS(small_table, {4096, 4, SMC ALWAYS POTENTIAL("difference")},
                {8192, 4, SMC ALWAYS POTENTIAL("max")}, {8192, 4, SMC ALWAYS POTENTIAL("sum")},
                {4096, 4, SMC ALWAYS POTENTIAL("terminal") "sampler.value.kind=none"});
 }
 
 Test(laws, soft_and_sampled_values)
 {
-    CHECK_LAWS(TABLE, {4096, 4, SMC ESS("0.7") SOFT},
+    CHECK_LAWS(small_table, {4096, 4, SMC ESS("0.7") SOFT},
                {8192, 4, SMC ESS("0.7") SOFT POTENTIAL("max")},
                {4096, 4, SMC ESS("0.7") SAMPLE}, {8192, 4, SMC ALWAYS SAMPLE POTENTIAL("max")},
                {8192, 4, SMC ESS("0.7") SAMPLE POTENTIAL("sum")});
@@ -202,7 +202,7 @@ Test(laws, soft_and_sampled_values)
 
 Test(laws, fk_steering)
 {
-    CHECK_LAWS(TABLE, {4096, 4, "sampler.algorithm=fk_steering"},
+    CHECK_LAWS(small_table, {4096, 4, "sampler.algorithm=fk_steering"},
                {4096, 4, "sampler.algorithm=fk_steering " POTENTIAL("difference")},
                {8192, 4, "sampler.algorithm=fk_steering " POTENTIAL("max")},
                {8192, 4, "sampler.algorithm=fk_steering " POTENTIAL("sum")},
@@ -211,8 +211,9 @@ Test(laws, fk_steering)
 
 Test(laws, triggers_and_particle_counts)
 {
-    CHECK_LAWS(TABLE, {8192, 2, SMC ALWAYS}, {8192, 2, SMC ESS("0.9")}, {8192, 2, SMC NEVER},
-               {8192, 1, SMC ALWAYS}, {4096, 16, SMC ALWAYS}, {4096, 16, SMC ESS("0.9")},
+    CHECK_LAWS(small_table, {8192, 2, SMC ALWAYS}, {8192, 2, SMC ESS("0.9")},
+               {8192, 2, SMC NEVER}, {8192, 1, SMC ALWAYS}, {4096, 16, SMC ALWAYS},
+               {4096, 16, SMC ESS("0.9")},
                {4096, 4, SMC ALWAYS "sampler.select.group.trigger.every=2"},
                {4096, 4,
                 SMC "sampler.select.group.trigger.kind=window "
@@ -222,7 +223,7 @@ Test(laws, triggers_and_particle_counts)
 Test(laws, schemes_at_every_step)
 {
     CHECK_LAWS(
-        TABLE, {8192, 2, SMC ALWAYS SCHEME("tournament")},
+        small_table, {8192, 2, SMC ALWAYS SCHEME("tournament")},
         {8192, 2, SMC ALWAYS SCHEME("systematic")}, {8192, 2, SMC ALWAYS SCHEME("stratified")},
         {8192, 2, SMC ALWAYS SCHEME("residual")}, {8192, 2, SMC ALWAYS SCHEME("multinomial")},
         {8192, 2, SMC ALWAYS SCHEME("killing")});
@@ -230,7 +231,7 @@ Test(laws, schemes_at_every_step)
 
 Test(laws, schemes_by_ess)
 {
-    CHECK_LAWS(TABLE, {4096, 5, SMC ESS("0.8") SCHEME("tournament")},
+    CHECK_LAWS(small_table, {4096, 5, SMC ESS("0.8") SCHEME("tournament")},
                {4096, 5, SMC ESS("0.8") SCHEME("systematic")},
                {4096, 5, SMC ESS("0.8") SCHEME("stratified")},
                {4096, 5, SMC ESS("0.8") SCHEME("residual")},
@@ -240,7 +241,7 @@ Test(laws, schemes_by_ess)
 
 Test(laws, nested)
 {
-    CHECK_LAWS(TABLE, {4096, 2, NESTED "sampler.children=4 " ESS("0.7")},
+    CHECK_LAWS(small_table, {4096, 2, NESTED "sampler.children=4 " ESS("0.7")},
                {4096, 4, NESTED "sampler.children=2 " ALWAYS},
                {4096, 1, NESTED "sampler.children=3"},
                {4096, 4, NESTED "sampler.children=2 " ALWAYS SCHEME("killing")},
@@ -250,7 +251,7 @@ Test(laws, nested)
 
 Test(laws, pooled_children)
 {
-    CHECK_LAWS(TABLE, {4096, 2, POOL "sampler.children=4 " ALWAYS},
+    CHECK_LAWS(small_table, {4096, 2, POOL "sampler.children=4 " ALWAYS},
                {4096, 4, POOL "sampler.children=2 " ALWAYS SCHEME("systematic")},
                {4096, 3, POOL "sampler.children=2 " ALWAYS SCHEME("multinomial") SOFT},
                {4096, 1, POOL "sampler.children=3 " ALWAYS SCHEME("residual")},
@@ -259,7 +260,7 @@ Test(laws, pooled_children)
 
 Test(laws, final_categorical)
 {
-    CHECK_LAWS(TABLE,
+    CHECK_LAWS(small_table,
                {8192, 4, SMC ESS("0.7") "sampler.final.kind=categorical sampler.final.keep=1"},
                {8192, 2, SMC NEVER "sampler.final.kind=categorical sampler.final.keep=1"},
                {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"});
@@ -347,7 +348,7 @@ Test(laws, dead_groups)
         add_groups(&c, &run, &sums);
         cr_expect_eq(sums.replicates, 8192);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
+        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off", rows[k], which,
                   z);
         check_evidence(&run, &sums, exact[0], rows[k]);
         table_run_free(&run);
@@ -410,6 +411,6 @@ Test(laws, global_scope)
         table_run_free(&run);
     }
     double z = worst_z(&sums, exact, &which);
-    cr_expect(z < Z_BOUND, "function %d is %.1f standard errors off", which, z);
+    cr_expect(z < z_bound, "function %d is %.1f standard errors off", which, z);
     table_folder_remove(dir);
 }

@@ -53,8 +53,7 @@ static kac_status read_sizes(const kac_tensors *file, kac_cnn1d_weights *w)
     return read_dilations(file, w);
 }
 
-/* A tensor of the file, its shape [rows] or [rows][columns][taps]; columns 0 and taps 0 end the
- * shape early. */
+/* A tensor of the file and where its data go; a zero ends the shape. */
 typedef struct want {
     const char *name;
     int64_t shape[3];
@@ -113,12 +112,14 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
                           {"final_conv.2.bias", {tokens}, &w.final2_bias}};
     KAC_TRY(read_tensors(file, wants, (int)(sizeof wants / sizeof *wants)));
 
-    bool has_time = kac_tensors_find(file, "time_embedder.0.W") != NULL;
+    bool has_time = w.reads_time || kac_tensors_find(file, "time_embedder.0.W") != NULL ||
+                    kac_tensors_find(file, "time_embedder.1.weight") != NULL ||
+                    kac_tensors_find(file, "time_layers.0.dense.weight") != NULL;
     if (has_time && h % 2 != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: kac.hidden is %d, time features need an even number",
                         kac_tensors_path(file), (int)h);
-    if (has_time || w.reads_time) {
+    if (has_time) {
         const want time[] = {{"time_embedder.0.W", {h / 2}, &w.fourier},
                              {"time_embedder.1.weight", {h, h}, &w.embed},
                              {"time_embedder.1.bias", {h}, &w.embed_bias}};

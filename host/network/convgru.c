@@ -1,6 +1,8 @@
 /* convgru.c -- loads convolutions with a bidirectional GRU. */
 #include "network.h"
 
+enum { MAX_COUNT = 1 << 15 }; /* channels or outputs */
+
 /* Tensors of a shape; *data points into the file. */
 static kac_status find(const kac_tensors *file, const char *name, int rank,
                        const int64_t *shape, const float **data)
@@ -88,43 +90,47 @@ static kac_status load_gru(const kac_tensors *file, kac_convgru_weights *w)
     return KAC_OK;
 }
 
+/* The first size of tensor `name`, whose other sizes are given: channels or outputs. */
+static kac_status find_count(const kac_tensors *file, const char *name, int64_t middle,
+                             int64_t last, int32_t *count, const float **data)
+{
+    const int64_t shape[3] = {-1, middle, last};
+    const kac_tensor *x = NULL;
+    KAC_TRY(kac_tensors_floats(file, name, 3, shape, &x));
+    if (x->shape[0] < 1 || x->shape[0] > MAX_COUNT)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` has %lld rows, want 1 to %d",
+                        kac_tensors_path(file), name, (long long)x->shape[0], MAX_COUNT);
+    *count = (int32_t)x->shape[0];
+    *data = x->data;
+    return KAC_OK;
+}
+
+/* LayerNorm, the dense layers after it, and the head. */
+static kac_status load_end(const kac_tensors *file, kac_convgru_weights *w)
+{
+    int64_t c = w->channels;
+    KAC_TRY(find_vector(file, "norm.weight", c, &w->layer_norm));
+    KAC_TRY(find_vector(file, "norm.bias", c, &w->layer_norm_bias));
+    KAC_TRY(find_matrix(file, "ffn.0.weight", 2 * c, c, &w->ffn0));
+    KAC_TRY(find_vector(file, "ffn.0.bias", 2 * c, &w->ffn0_bias));
+    KAC_TRY(find_matrix(file, "ffn.1.weight", c, 2 * c, &w->ffn1));
+    KAC_TRY(find_vector(file, "ffn.1.bias", c, &w->ffn1_bias));
+    KAC_TRY(find_count(file, "head.weight", c, 1, &w->outputs, &w->head));
+    return find_vector(file, "head.bias", w->outputs, &w->head_bias);
+}
+
 static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *network)
 {
-    const char *path = kac_tensors_path(file);
     kac_convgru_weights w = {.states = network->states};
     int64_t residual = 0;
     KAC_TRY(kac_tensors_integer(file, "kac.residual", 0, 1, true, 0, &residual));
     w.residual = (int32_t)residual;
-
-    const kac_tensor *stem = NULL;
-    const int64_t stem_shape[3] = {-1, network->states, KAC_CONVGRU_STEM_TAPS};
-    KAC_TRY(kac_tensors_floats(file, "stem.weight", 3, stem_shape, &stem));
-    int64_t c = stem->shape[0];
-    if (c < 1 || c > 1 << 15)
-        return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `stem.weight` has %lld channels", path,
-                        (long long)c);
-    w.channels = (int32_t)c;
-    w.stem = stem->data;
-    KAC_TRY(find_vector(file, "stem.bias", c, &w.stem_bias));
+    KAC_TRY(find_count(file, "stem.weight", network->states, KAC_CONVGRU_STEM_TAPS, &w.channels,
+                       &w.stem));
+    KAC_TRY(find_vector(file, "stem.bias", w.channels, &w.stem_bias));
     KAC_TRY(load_blocks(file, &w));
     KAC_TRY(load_gru(file, &w));
-    KAC_TRY(find_vector(file, "norm.weight", c, &w.layer_norm));
-    KAC_TRY(find_vector(file, "norm.bias", c, &w.layer_norm_bias));
-    KAC_TRY(find_matrix(file, "ffn.0.weight", 2 * c, c, &w.ffn0));
-    KAC_TRY(find_vector(file, "ffn.0.bias", 2 * c, &w.ffn0_bias));
-    KAC_TRY(find_matrix(file, "ffn.1.weight", c, 2 * c, &w.ffn1));
-    KAC_TRY(find_vector(file, "ffn.1.bias", c, &w.ffn1_bias));
-
-    const kac_tensor *head = NULL;
-    const int64_t head_shape[3] = {-1, c, 1};
-    KAC_TRY(kac_tensors_floats(file, "head.weight", 3, head_shape, &head));
-    int64_t tasks = head->shape[0];
-    if (tasks < 1 || tasks > 1 << 15)
-        return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `head.weight` has %lld outputs", path,
-                        (long long)tasks);
-    w.outputs = (int32_t)tasks;
-    w.head = head->data;
-    KAC_TRY(find_vector(file, "head.bias", tasks, &w.head_bias));
+    KAC_TRY(load_end(file, &w));
 
     network->outputs = w.outputs;
     network->takes_soft = 1;

@@ -30,7 +30,8 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     KAC_TRY(kac_tensors_floats(file, "transition", 2, shape, &transition));
     KAC_TRY(check_law(file, "initial", 0, initial->data, s));
     for (int32_t u = 0; u < s; u++)
-        KAC_TRY(check_law(file, "transition", u, (const float *)transition->data + u * s, s));
+        KAC_TRY(check_law(file, "transition", u,
+                          (const float *)transition->data + (int64_t)u * s, s));
 
     network->forward = dev->ops->networks.markov.forward;
     network->drop = dev->ops->networks.markov.drop;

@@ -13,7 +13,7 @@ static const kac_arch *const archs[] = {
     &kac_arch_convgru,      &kac_arch_conv_regressor, &kac_arch_pwm,
     &kac_arch_table_reward,
 };
-enum { ARCHS = sizeof archs / sizeof *archs };
+enum { ARCHS = sizeof archs / sizeof archs[0] };
 
 static const char *role_name(kac_role role)
 {

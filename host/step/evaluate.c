@@ -19,7 +19,7 @@ static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t 
     r->calls.denoiser_asked += p->n;
     KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
     for (int32_t first = 0; first < p->n; first += r->batch) {
-        KAC_TRY(op->assign(r->dev, &r->evals, p->x, r->shape.states, &r->fresh, first, r->batch,
+        KAC_TRY(op->assign(r->dev, &r->evals, r->shape.states, &r->fresh, first, r->batch,
                            &r->jobs, &r->made[0]));
         kac_lap(r, KAC_PHASE_OTHER);
         kac_query q = {
@@ -105,11 +105,17 @@ static kac_status take_objects(kac_run *r, const kac_particles *p, int32_t first
     return r->dev->ops->masked.complete(r->dev, &a, r->completion);
 }
 
+/* Whether what was said of a state holds for it at the next level. */
+static bool keeps_entries(const kac_run *r)
+{
+    return r->set.sampler.reuse && !r->denoiser->reads_time;
+}
+
 /* A child that reveals nothing keeps its parent's entry, so that needs its value too. */
 static take_fn *take_of_parents(const kac_run *r)
 {
     bool last = r->step + 1 == r->steps;
-    if (last || !r->set.sampler.reuse || r->set.sampler.value == KAC_VALUE_NONE) return NULL;
+    if (last || !keeps_entries(r) || r->set.sampler.value == KAC_VALUE_NONE) return NULL;
     switch (r->set.sampler.estimate) {
     case KAC_ESTIMATE_ARGMAX: return take_argmax;
     case KAC_ESTIMATE_SOFT: return take_soft;
@@ -127,7 +133,8 @@ kac_status kac_evaluate_parents(kac_run *r)
         KAC_TRY(op->clear(r->dev, &r->evals));
         KAC_TRY(op->forget(r->dev, r->x.entry, r->n));
     }
-    return evaluate(r, &r->x, take_of_parents(r), NULL);
+    take_fn *take = take_of_parents(r);
+    return evaluate(r, &r->x, take, take == take_soft ? &r->made[1] : NULL);
 }
 
 kac_status kac_evaluate_children(kac_run *r)
