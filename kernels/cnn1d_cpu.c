@@ -148,17 +148,17 @@ void kac_cpu_cnn1d_drop(kac_device *dev, kac_net *net)
 /* ---- forward ---------------------------------------------------------------------------- */
 
 /* Particles of a chunk.  Its activations should stay in a core's second-level cache beside one
- * layer's weights, yet fill register tiles where the taps change with every position; and every
- * thread should get a share of few rows. */
+ * layer's weights, yet half fill a register tile where the taps change with every position; and
+ * every thread should get its share of few rows. */
 static int32_t chunk_size(const kac_net *net, int32_t length, int32_t rows)
 {
-    enum { CACHE_FLOATS = 1 << 18, LEAST = 14, MOST = 56 };
+    enum { CACHE_FLOATS = 1 << 18, STEP = 7, MOST = 56 };
     int32_t threads = 1;
 #ifdef _OPENMP
     threads = omp_get_max_threads();
 #endif
-    int64_t fit = CACHE_FLOATS / kac_cnn1d_work_floats(net, length, 1) / LEAST * LEAST;
-    int32_t most = fit < LEAST ? LEAST : fit > MOST ? MOST : (int32_t)fit;
+    int64_t fit = CACHE_FLOATS / kac_cnn1d_work_floats(net, length, 1) / STEP * STEP;
+    int32_t most = fit < STEP ? STEP : fit > MOST ? MOST : (int32_t)fit;
     int32_t chunks = (rows - 1) / most + 1;
     if (chunks % threads != 0) chunks += threads - chunks % threads;
     return (rows - 1) / chunks + 1;

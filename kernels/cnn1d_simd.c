@@ -74,7 +74,7 @@ static inline float total(const kac_vec *lanes)
 {
     float lane[KAC_SUM_LANES];
     for (int i = 0; i < PARTS; i++)
-        kac_vec_store(lane + i * KAC_LANES, lanes[i]);
+        kac_vec_store(lane + (ptrdiff_t)i * KAC_LANES, lanes[i]);
     return kac_tree(lane);
 }
 
@@ -83,7 +83,7 @@ static void normalise(const kac_net *net, int32_t layer, int64_t rows, const flo
                       float *h)
 {
     const int64_t width = net->width;
-    const int64_t whole = net->hidden / KAC_LANES * KAC_LANES; /* in full vectors */
+    const int64_t whole = net->hidden - net->hidden % KAC_LANES; /* in full vectors */
     const float *shift = net->shift + layer * width;
     const float *gamma = net->norm + layer * width;
     const float *beta = net->norm_bias + layer * width;

@@ -7,8 +7,8 @@
 #ifndef KAC_SIMD_H
 #define KAC_SIMD_H
 
-#define KAC_SIMD_JOIN_(f, isa) f##_##isa
-#define KAC_SIMD_JOIN(f, isa)  KAC_SIMD_JOIN_(f, isa)
+#define KAC_SIMD_PASTE(f, isa) f##_##isa
+#define KAC_SIMD_JOIN(f, isa)  KAC_SIMD_PASTE(f, isa)
 #define KAC_SIMD_NAME(f)       KAC_SIMD_JOIN(f, KAC_SIMD)
 
 /* The functions f_portable, f_avx2, f_avx512 as an array indexed by kac_isa.  Where the other

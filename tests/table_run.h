@@ -10,6 +10,14 @@
 #include "exact_chain.h"
 #include "safetensors.h"
 
+/* How many times more groups the laws are tested with: KAC_LAWS_SCALE, 1 unless set. */
+static inline int table_scale(void)
+{
+    const char *text = getenv("KAC_LAWS_SCALE");
+    int scale = text != NULL ? (int)strtol(text, NULL, 10) : 1;
+    return scale < 1 ? 1 : scale;
+}
+
 /* Every sample of a run. */
 typedef struct table_run {
     int64_t n;

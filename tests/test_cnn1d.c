@@ -92,8 +92,8 @@ enum { MAX_HIDDEN = 128, MAX_LENGTH = 64 };
 
 static void time_shift(const kac_cnn1d_weights *w, int32_t layer, float sigma, float *shift)
 {
-    float features[MAX_HIDDEN];
-    float embedded[MAX_HIDDEN];
+    float features[MAX_HIDDEN] = {0};
+    float embedded[MAX_HIDDEN] = {0};
     int32_t half = w->hidden / 2;
     memset(shift, 0, (size_t)w->hidden * sizeof *shift);
     if (w->fourier == NULL) return;

@@ -25,9 +25,10 @@ static void check_law(biased_model model, chain_choice choice, const char *setti
     cr_assert(table_folder(dir));
     cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
     snprintf(text, sizeof text,
-             "process.steps=%d process.schedule=%s process.temperature=%g sampler.alpha=%g %s",
+             "process.steps=%d process.schedule=%s process.temperature=%g sampler.alpha=%g "
+             "sampler.groups=%d %s",
              model.grid.steps, model.grid.flow ? "flow" : "loglinear", model.temperature,
-             choice.alpha, settings);
+             choice.alpha, 1000 * table_scale(), settings);
     kac_status status = table_sample(&c, dir, text, &run);
     cr_assert_eq(status, KAC_OK, "%s: %s", text, kac_last_error());
     for (int64_t i = 0; i < run.n; i++) {
@@ -40,7 +41,7 @@ static void check_law(biased_model model, chain_choice choice, const char *setti
     table_folder_remove(dir);
 }
 
-#define SAMPLES "sampler.groups=1000 sampler.particles=100 "
+#define SAMPLES "sampler.particles=100 "
 
 /* ---- pretrained ------------------------------------------------------------------------- */
 

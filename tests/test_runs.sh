@@ -120,8 +120,9 @@ done
 begin 'kac verify: another network is found out'
 cp tests/golden/cnn1d_folded.safetensors "$work/other.safetensors"
 chmod u+w "$work/other.safetensors"
-printf '\100' | dd of="$work/other.safetensors" bs=1 conv=notrunc status=none \
-    seek=$(($(wc -c <"$work/other.safetensors") - 1)) # the last weight is now above 2
+head -c 4000 /dev/zero | tr '\0' @ | # a thousand of its weights become 3.004
+    dd of="$work/other.safetensors" bs=1 conv=notrunc status=none \
+        seek=$(($(wc -c <"$work/other.safetensors") - 4000))
 run "$kac" verify "$work/other.safetensors" tests/golden/cnn1d_folded_recording.safetensors
 expect 2
 says 'differs from the recording'

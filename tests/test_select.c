@@ -89,7 +89,7 @@ static void check_multinomial(const small *v)
 static void check_residual(const small *v)
 {
     uint64_t hits[MOST] = {0}, left = (uint64_t)v->offspring;
-    int32_t whole[MOST];
+    int32_t whole[MOST] = {0};
     for (int i = 0; i < v->n; i++) {
         kac_share share = kac_share_of(v->w[i], v->offspring, v->s);
         cr_assert_eq((uint64_t)share.whole * v->s + share.residue,
@@ -220,14 +220,15 @@ Test(schemes, large_weights_do_not_wrap)
 Test(weights, are_floors_of_exponentials)
 {
     cr_expect_eq(kac_weight(3.5, 3.5), KAC_WEIGHT_ONE);
-    cr_expect_eq(kac_weight(INFINITY, INFINITY), KAC_WEIGHT_ONE);
+    cr_expect_eq(kac_weight(HUGE_VAL, HUGE_VAL), KAC_WEIGHT_ONE);
     cr_expect_eq(kac_weight(-HUGE_VAL, -HUGE_VAL), 0);
     cr_expect_eq(kac_weight(-HUGE_VAL, 0), 0);
-    cr_expect_eq(kac_weight(NAN, 0), 0);
+    cr_expect_eq(kac_weight((double)NAN, 0), 0);
     cr_expect_eq(kac_weight(log(1e-300), 0), 0);
     cr_expect_eq(kac_weight(-26.34, 0), 0);
     cr_expect_eq(kac_weight(-26.33, 0), 1);
-    for (double l = -26; l < 0; l += 0.37) {
+    for (int k = 1; k < 70; k++) {
+        double l = -0.37 * k;
         double want = exp(l) * 0x1p38;
         cr_expect_leq(fabs((double)kac_weight(l, 0) - floor(want)), 1 + 1e-15 * want);
         cr_expect_eq(kac_weight(l + 1024, 1024), kac_weight(l + 1024 - 1024, 0));
@@ -416,7 +417,7 @@ static double log_mean(const double *l, int32_t n, int32_t over)
 static void check_scheme(kac_scheme scheme, const double *weight, int32_t count,
                          int32_t children)
 {
-    enum { GROUPS = 6000 };
+    enum { GROUPS = 4000 };
     int32_t each = count * children;
     bool tight = scheme == KAC_SCHEME_TOURNAMENT || scheme == KAC_SCHEME_SYSTEMATIC;
     double total = 0, sum[16] = {0}, square[16] = {0};
@@ -521,6 +522,37 @@ Test(group_stage, matches_are_independent)
     }
     cr_expect_lt(chain_chi_square(law, counts, 4), 1);
     drop_world(&w);
+}
+
+/* Draws have their own uniforms too.  Two offspring of three candidates, as pairs. */
+Test(group_stage, draws_are_independent)
+{
+    enum { GROUPS = 20000, CELLS = 9 };
+    static const struct {
+        kac_scheme scheme;
+        double weight[3], law[CELLS];
+    } cases[] = {
+        {KAC_SCHEME_STRATIFIED, {1, 2, 1}, {0, 0.25, 0.25, 0, 0.25, 0.25, 0, 0, 0}},
+        {KAC_SCHEME_MULTINOMIAL, {1, 2, 1}, {0.0625, 0.25, 0.125, 0, 0.25, 0.25, 0, 0, 0.0625}},
+        {KAC_SCHEME_RESIDUAL, {1, 1, 0}, {0, 1, 0, 0, 0, 0, 0, 0, 0}},
+        {KAC_SCHEME_RESIDUAL, {1, 2, 2}, {0.04, 0.16, 0.16, 0, 0.16, 0.32, 0, 0, 0.16}},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        double counts[CELLS] = {0};
+        world w;
+        make_world(&w, GROUPS, 2, 2);
+        w.a.scheme = cases[k].scheme;
+        for (int32_t c = 0; c < w.y.n; c++)
+            w.y.log_w[c] = c % 4 < 3 ? log(cases[k].weight[c % 4]) : -HUGE_VAL;
+        select_both(&w);
+        for (int32_t g = 0; g < GROUPS; g++)
+            counts[3 * (w.a.chosen[2 * g] - 4 * g) + w.a.chosen[2 * g + 1] - 4 * g]++;
+        if (k == 2)
+            cr_expect_eq(counts[1], GROUPS, "whole shares are certain");
+        else
+            cr_expect_lt(chain_chi_square(cases[k].law, counts, CELLS), 1, "case %zu", k);
+        drop_world(&w);
+    }
 }
 
 Test(group_stage, evidence_is_kept)
@@ -872,7 +904,7 @@ Test(weigh, follows_the_formula)
 {
     const double weight[4] = {2, -1, 0.5, 0}; /* of two groups */
     const float terms[16] = {1,     2,   0.5f, 4, -1, -3, INFINITY,  0,
-                             0.25f, NAN, 1,    1, 2,  2,  -HUGE_VAL, 5};
+                             0.25f, NAN, 1,    1, 2,  2,  -INFINITY, 5};
     const double r[8] = {0, -3, 1, 0, 0.125, 0.5, 1, -HUGE_VAL};
     world w;
     make_world(&w, 2, 2, 2);
@@ -886,7 +918,8 @@ Test(weigh, follows_the_formula)
     cr_assert_eq(kac_cpu_weigh(&dev, &a), KAC_OK);
     for (int32_t c = 0; c < 8; c++) {
         double v = c == 3 ? -HUGE_VAL : r[c] / (c < 4 ? 1 : 0.5);
-        double want = 0.1 * (c / 2) + v - c / 2 - log(2);
+        int32_t parent = c / 2;
+        double want = 0.1 * parent + v - parent - log(2);
         cr_expect_eq(w.y.bank[c], v, "child %d", c);
         cr_expect_eq(w.y.value[c], c == 3 ? -HUGE_VAL : r[c]);
         if (v == -HUGE_VAL)
@@ -912,7 +945,7 @@ Test(weigh, the_lowest_bad_child_is_named)
     float terms[2 * N] = {0};
     terms[2 * 50] = NAN;
     terms[2 * 37 + 1] = NAN;
-    terms[2 * 37] = -HUGE_VAL; /* a reward of -inf is a reward */
+    terms[2 * 37] = -INFINITY; /* a reward of -inf is a reward */
     for (int threads = 1; threads <= 3; threads += 2) {
         world w;
         make_world(&w, 1, N, 1);
@@ -928,8 +961,8 @@ Test(weigh, the_lowest_bad_child_is_named)
 Test(weigh, several_completions_and_none)
 {
     const double weight[2] = {1, 0};
-    const float terms[12] = {1,         0, 2,         0, -HUGE_VAL, 0,
-                             -HUGE_VAL, 0, -HUGE_VAL, 0, -HUGE_VAL, 0};
+    const float terms[12] = {1,         0, 2,         0, -INFINITY, 0,
+                             -INFINITY, 0, -INFINITY, 0, -INFINITY, 0};
     world w;
     make_world(&w, 1, 2, 1);
     w.groups[0].alpha = 0.5;

@@ -6,7 +6,7 @@
 
 #include "network.h"
 
-enum { MAX_OPTION = 1 << 15 }; /* of taps, dilation and size */
+enum { MAX_OPTION = 1 << 15, MAX_CHANNELS = 1 << 24 }; /* option: taps, dilation, size */
 
 static const char *const kinds[] = {"conv",      "dense",     "maxpool", "avgpool",
                                     "globalmax", "globalavg", "flatten"};
@@ -111,7 +111,7 @@ static kac_status find_weights(const kac_tensors *file, int i, kac_regressor_lay
         kac_tensors_floats(file, name, conv ? 3 : 2, conv ? conv_shape : dense_shape, &kernel));
     int64_t taps = conv ? kernel->shape[0] : 1;
     int64_t outputs = kernel->shape[kernel->rank - 1];
-    if (taps < 1 || taps > MAX_OPTION || outputs < 1 || outputs > INT32_MAX)
+    if (taps < 1 || taps > MAX_OPTION || outputs < 1 || outputs > MAX_CHANNELS)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` has %lld taps and %lld outputs", path,
                         name, (long long)taps, (long long)outputs);
     (void)snprintf(name, sizeof name, "%d.bias", i);
@@ -162,7 +162,7 @@ static kac_status make_layer(const kac_tensors *file, int i, const description *
         *flat = true;
         break;
     case KAC_LAYER_FLATTEN:
-        if (length * layer->in > INT32_MAX)
+        if (length * layer->in > MAX_CHANNELS)
             return KAC_FAIL(KAC_ERR_INVALID,
                             "%s: metadata `kac.layers`: layer %d gives %lld channels", path, i,
                             (long long)(length * layer->in));

@@ -20,7 +20,7 @@ static const char *role_name(kac_role role)
     return role == KAC_ROLE_DENOISER ? "denoiser" : "reward";
 }
 
-/* The names of one role, or of both where an architecture of the other was asked for. */
+/* The names of a role's architectures, "a, b, c". */
 static void list_archs(kac_role role, char *text, size_t size)
 {
     text[0] = '\0';

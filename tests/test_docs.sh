@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# test_docs.sh BUILD -- the manual against the program: the generated page is fresh, every row of
+# algorithms has its section, every command and key named is known, every link leads to a file.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+begin 'docs/config.md is what kac explain --all writes'
+run "$kac" explain --all
+expect 0
+holds 'up to date; mend with: build/kac explain --all >docs/config.md' \
+    cmp "$work/out" docs/config.md
+
+begin 'docs/algorithms.md has a section for each row, and no other'
+run "$kac" explain algorithms
+expect 0
+grep '^[a-z]' "$work/out" >"$work/rows"
+sed -n 's/^### //p' docs/algorithms.md >"$work/sections"
+holds 'the same names in the same order' cmp "$work/rows" "$work/sections"
+
+begin 'keys that the manual names exist'
+# `process.steps`, `sampler.alpha=0.2`: in backquotes, or after --set
+grep -ohE '(`|--set )(model|process|reward|sampler|device|output)\.[a-z0-9_.]*[a-z]' \
+    docs/*.md README.md 2>/dev/null | sed 's/.*[` ]//' | sort -u >"$work/keys"
+holds 'some are named' test -s "$work/keys"
+while read -r key; do holds "$key" "$kac" explain "$key"; done <"$work/keys"
+
+for page in README.md docs/*.md models/*.md tools/README.md; do
+    [ -f "$page" ] || continue
+    begin "links of $page"
+    while read -r link; do
+        holds "$link is there" test -e "$(dirname "$page")/${link%%#*}"
+    done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//' | grep -vE '^(https?:|#)')
+    # Paths of the project in running text and examples.
+    while read -r path; do
+        holds "$path is there" test -e "$path"
+    done < <(grep -ohE '\b(configs|models|tools|docker|docs)/[A-Za-z0-9_]+\.[a-zA-Z]+[a-z]' "$page" | sort -u)
+done
+
+finish
