@@ -27,6 +27,8 @@ opt.debug   := -O0 -g3
 opt.asan    := -O1 -g -fsanitize=address,undefined $(sanitize)
 opt.tsan    := -O1 -g -fsanitize=thread
 opt.fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined $(sanitize)
+# no fuzzer reaches the kernels, and clang takes minutes to instrument them
+opt_simd.fuzz := -fno-sanitize=all
 opt := $(or $(opt.$(MODE)),$(error MODE=$(MODE): want release, debug, asan, tsan or fuzz))
 
 std  := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno
@@ -77,7 +79,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 define simd_rule
 $(BUILD)/%_simd.$1.o: %_simd.c $(BUILD)/flags
 	@mkdir -p $$(@D)
-	$(CC) $(cflags) -Iinclude -Ikernels $(isa.$1) -DKAC_SIMD=$1 -DKAC_SIMD_$1=1 -c $$< -o $$@
+	$(CC) $(cflags) -Iinclude -Ikernels $(isa.$1) $(opt_simd.$(MODE)) -DKAC_SIMD=$1 -DKAC_SIMD_$1=1 -c $$< -o $$@
 endef
 $(foreach i,$(isas),$(eval $(call simd_rule,$i)))
 

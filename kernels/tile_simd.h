@@ -10,6 +10,8 @@
 #include "simd.h"
 #include "tile.h"
 
+enum { KAC_TILE_WIDTH = 2 * KAC_LANES }; /* kac_tile_width() of this instruction set */
+
 /* As many accumulators as leave registers for two vectors of weights and one of inputs. */
 #if defined(KAC_SIMD_avx512)
 enum { KAC_TILE_ROWS = 14 };
@@ -43,8 +45,9 @@ __attribute__((always_inline)) static inline void
 kac_tile_fixed(const kac_tile *t, int32_t block, int64_t row, const int rows)
 {
     const float *w = t->weight + block * t->block_step;
-    const float *bias = t->bias + block * 2 * KAC_LANES;
-    float *out = t->out + row * t->out_step + block * 2 * KAC_LANES;
+    const int64_t channel = (int64_t)block * KAC_TILE_WIDTH;
+    const float *bias = t->bias + channel;
+    float *out = t->out + row * t->out_step + channel;
     const int64_t step = t->row_step;
 
     kac_vec acc[KAC_TILE_ROWS][2];
@@ -64,7 +67,7 @@ kac_tile_fixed(const kac_tile *t, int32_t block, int64_t row, const int rows)
                 acc[r][0] = kac_vec_fma(x, w0, acc[r][0]);
                 acc[r][1] = kac_vec_fma(x, w1, acc[r][1]);
             }
-            w += 2 * KAC_LANES;
+            w += KAC_TILE_WIDTH;
             in++;
         }
     }

@@ -231,6 +231,15 @@ Test(laws, schemes_at_every_step)
         {8192, 2, SMC ALWAYS SCHEME("killing")});
 }
 
+Test(laws, schemes_of_an_odd_group)
+{
+    CHECK_LAWS(
+        small_table, {4096, 5, SMC ALWAYS SCHEME("tournament")},
+        {4096, 7, SMC ALWAYS SCHEME("tournament")}, {4096, 5, SMC ALWAYS SCHEME("systematic")},
+        {4096, 5, SMC ALWAYS SCHEME("stratified")}, {4096, 5, SMC ALWAYS SCHEME("residual")},
+        {4096, 5, SMC ALWAYS SCHEME("multinomial")}, {4096, 5, SMC ALWAYS SCHEME("killing")});
+}
+
 Test(laws, schemes_by_ess)
 {
     CHECK_LAWS(small_table, {4096, 5, SMC ESS("0.8") SCHEME("tournament")},
