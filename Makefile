@@ -61,7 +61,7 @@ lib     := $(BUILD)/libkac.a
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac
 
 .DELETE_ON_ERROR:
-.PHONY: all programs demo test check format format-check tidy scripts-check race race-programs \
+.PHONY: all programs demo test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models
@@ -133,15 +133,17 @@ tidy: # two at a time
 	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
 	   2>/dev/null || { echo "tidy: $$0" >&2; exit 255; }'
 
-# gcc and clang without a warning; sanitizers; races; fuzzers; and last the tests of the release
-check: format-check scripts-check tidy
+check: checks
+	@$(MAKE) test
+
+# all but the tests: gcc and clang without a warning, sanitizers, races, fuzzers
+checks: format-check scripts-check tidy
 	@$(MAKE) CC=gcc WERROR=1 BUILD=build/gcc programs
 	@$(MAKE) CC=clang WERROR=1 BUILD=build/clang programs
 	@$(MAKE) MODE=asan programs
 	@tests/run-unit build/asan
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
-	@$(MAKE) test
 
 # Criterion does not run under ThreadSanitizer: plain programs, clang's OpenMP with archer
 race:

@@ -1,9 +1,9 @@
 """Write random networks of the published size, and what PyTorch says of them, for benchmarks/run-cpu.
 
-For each length L: `denoiser_L.safetensors`, the CNN of the published DNA and RNA code (hidden 128, 20 layers, kernel 9),
-its last layer scaled so that logits have a standard deviation of 1.5; `reward_L.safetensors`, a convolutional regressor,
-scaled so that random sequences have rewards of standard deviation 1. Beside each, and for the models named with `--also`, a
-recording `NAME_recording.safetensors` for `kac verify`.
+For each length L: `denoiser_L.safetensors`, the CNN of the published DNA and RNA code (hidden 128, 20 layers,
+kernel 9), its last layer scaled so that logits have a standard deviation of 1.5; `reward_L.safetensors`, a
+convolutional regressor, scaled so that random sequences have rewards of standard deviation 1. Beside each, and for
+the models named with `--also`, a recording `NAME_recording.safetensors` for `kac verify`.
 """
 
 from __future__ import annotations

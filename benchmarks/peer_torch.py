@@ -1,12 +1,13 @@
 """A PyTorch CPU program that samples as the published loops do, to be timed beside kac.
 
-It follows masked diffusion guided as in the code of SVDD (arXiv 2408.08252) and DRAKES (arXiv 2410.13643), written anew
-from their formulas: batched over particles, log-linear schedule, SUBS, categorical draws by an exponential race over all
-positions, a Python loop over the M children. Nothing is reused: smc calls the denoiser three times a step (proposal,
-look-ahead of the child, look-ahead of the parent) and the reward twice; svdd_pm calls them 1 + M and M times.
+It follows masked diffusion guided as in the code of SVDD (arXiv 2408.08252) and DRAKES (arXiv 2410.13643), written
+anew from their formulas: batched over particles, log-linear schedule, SUBS, categorical draws by an exponential race
+over all positions, a Python loop over the M children. Nothing is reused: smc calls the denoiser three times a step
+(proposal, look-ahead of the child, look-ahead of the parent) and the reward twice; svdd_pm calls them 1 + M and M
+times.
 
-    peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --seconds 10    steps for about ten seconds
-    peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --chains 1      whole chains, and their rewards
+    peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --seconds 10    as many steps as that takes
+    peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --chains 1      whole chains, their rewards
     peer_torch.py --about                                                                 versions
 
 Prints one line of JSON.

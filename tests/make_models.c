@@ -14,21 +14,21 @@ typedef struct model {
     const char *alphabet;
     const char *length;
     const char *tensor;
-    int rank;
     int64_t shape[3];
+    int rank;
     float value; /* written over the first element, if not 0 */
 } model;
 
 static const model models[] = {
-    {"denoiser", "table", "ABC", "4", "logits", 3, {ROWS, LENGTH, STATES}, 0},
-    {"reward", "table", "ABC", "4", "reward", 1, {OBJECTS}, 0},
-    {"judge", "pwm", "ABC", "4", "weight", 2, {LENGTH, STATES}, 0},
+    {"denoiser", "table", "ABC", "4", "logits", {ROWS, LENGTH, STATES}, 3, 0},
+    {"reward", "table", "ABC", "4", "reward", {OBJECTS}, 1, 0},
+    {"judge", "pwm", "ABC", "4", "weight", {LENGTH, STATES}, 2, 0},
     /* what is wrong with the rest is their name */
-    {"nan", "table", "ABC", "4", "logits", 3, {ROWS, LENGTH, STATES}, NAN},
-    {"infinite", "pwm", "ABC", "4", "weight", 2, {LENGTH, STATES}, 3e38F},
-    {"shape", "table", "ABC", "4", "logits", 3, {ROWS - 1, LENGTH, STATES}, 0},
-    {"length", "table", "ABC", "3", "reward", 1, {27}, 0},
-    {"alphabet", "table", "ABD", "4", "reward", 1, {OBJECTS}, 0},
+    {"nan", "table", "ABC", "4", "logits", {ROWS, LENGTH, STATES}, 3, NAN},
+    {"infinite", "pwm", "ABC", "4", "weight", {LENGTH, STATES}, 2, 3e38F},
+    {"shape", "table", "ABC", "4", "logits", {ROWS - 1, LENGTH, STATES}, 3, 0},
+    {"length", "table", "ABC", "3", "reward", {27}, 1, 0},
+    {"alphabet", "table", "ABD", "4", "reward", {OBJECTS}, 1, 0},
 };
 
 static kac_status write_model(const char *dir, const model *m)
