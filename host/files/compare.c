@@ -31,14 +31,32 @@ static void cell(FILE *out, int width, int digits, double x)
         fprintf(out, "  %*.*f", width, digits, x);
 }
 
-static void row(const json_t *run, FILE *out)
+/* The algorithm, and the folder's name where that says something else. */
+static void label(const char *dir, const char *algorithm, FILE *out)
+{
+    char text[64];
+    size_t end = strlen(dir);
+    while (end > 1 && dir[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && dir[begin - 1] != '/')
+        begin--;
+    if (strlen(algorithm) == end - begin && strncmp(dir + begin, algorithm, end - begin) == 0)
+        (void)snprintf(text, sizeof text, "%s", algorithm);
+    else
+        (void)snprintf(text, sizeof text, "%s (%.*s)", algorithm, (int)(end - begin),
+                       dir + begin);
+    fprintf(out, "%-24s", text);
+}
+
+static void row(const char *dir, const json_t *run, FILE *out)
 {
     const json_t *summary = json_object_get(run, "summary");
     const json_t *calls = json_object_get(run, "evaluations");
     const json_t *reward = json_object_get(summary, "reward");
     const json_t *likelihood = json_object_get(summary, "log_likelihood");
 
-    fprintf(out, "%-16s", json_string_value(json_object_get(run, "algorithm")));
+    label(dir, json_string_value(json_object_get(run, "algorithm")), out);
     cell(out, 8, 0, number(json_object_get(calls, "denoiser")));
     cell(out, 8, 0, number(json_object_get(calls, "denoiser_saved")));
     cell(out, 7, 2, number(json_object_get(reward, "median")));
@@ -76,15 +94,15 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
 {
     KAC_REQUIRE(dirs != NULL && out != NULL && count >= 1);
     fprintf(out,
-            "%-16s  %18s  %16s  %16s\n"
-            "%-16s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %7s\n",
+            "%-24s  %18s  %16s  %16s\n"
+            "%-24s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %7s\n",
             "", "denoiser calls  ", "guiding reward ", "independent   ", "algorithm", "made",
             "saved", "median", "90 %", "median", "90 %", "samples", "distinct", "distance",
             "log lik.", "seconds");
     for (int i = 0; i < count; i++) {
         json_t *run = NULL;
         KAC_TRY(read_run(dirs[i], &run));
-        row(run, out);
+        row(dirs[i], run, out);
         json_decref(run);
     }
     if (ferror(out)) return KAC_FAIL(KAC_ERR_IO, "cannot write the table of runs");

@@ -166,32 +166,45 @@ static void open_selection(kac_run *r)
     };
 }
 
-/* Level T: the time grid, everything masked, equal weights, banks at zero. */
-static kac_status start(kac_run *r)
+/* The time grid, and the clock at level T. */
+static kac_status start_levels(kac_run *r)
 {
-    const kac_ops *op = r->dev->ops;
-    const kac_settings *s = &r->set;
-    size_t n = (size_t)r->n;
-    size_t groups = (size_t)r->groups;
-    size_t columns = (size_t)kac_rewards_columns(r->guide);
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    size_t count = (size_t)r->steps + 1;
     kac_clock clock = {.level = r->steps, .move = 0};
     kac_status status = KAC_OK;
 
-    kac_level *levels = calloc((size_t)r->steps + 1, sizeof *levels);
+    kac_level *levels = calloc(count, sizeof *levels);
+    if (levels == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
+    KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
+    kac_trigger_levels(&r->set, levels);
+    KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
+    KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
+done:
+    free(levels);
+    return status;
+}
+
+/* The table of groups, which of them select together, and how each weighs the reward's terms.
+ */
+static kac_status start_groups(kac_run *r)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    const kac_settings *s = &r->set;
+    size_t groups = (size_t)r->groups;
+    size_t pools = (size_t)r->pools;
+    size_t columns = (size_t)kac_rewards_columns(r->guide);
+    int32_t each = (int32_t)s->sampler.particles;
+    kac_status status = KAC_OK;
+
     kac_group *group = calloc(groups, sizeof *group);
-    int32_t *first = calloc((size_t)r->pools + 1, sizeof *first);
+    int32_t *first = calloc(pools + 1, sizeof *first);
     double *weight = calloc(groups * columns + 1, sizeof *weight);
-    int32_t *index = calloc(3 * n, sizeof *index); /* entry, eve, group */
-    double *stat = calloc(n, sizeof *stat);
-    if (!levels || !group || !first || !weight || !index || !stat) {
-        status =
-            KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the tables of %d groups", r->groups);
+    if (!group || !first || !weight) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
         goto done;
     }
-    KAC_TRY_DONE(kac_masked_levels(s, levels));
-    kac_trigger_levels(s, levels);
-
-    int32_t each = (int32_t)s->sampler.particles;
     for (int32_t g = 0; g < r->groups; g++) {
         group[g] = (kac_group){
             .offset = g * each, .count = each, .id = g, .alpha = s->sampler.alpha, .ess = 1};
@@ -202,33 +215,45 @@ static kac_status start(kac_run *r)
         }
     }
     for (int32_t p = 0; p <= r->pools; p++)
-        first[p] = r->pools == 1 ? p * r->groups : p;
-    for (int32_t i = 0; i < r->n; i++) {
-        index[i] = -1;
-        index[n + (size_t)i] = i;
-        index[2 * n + (size_t)i] = i / each;
-        stat[i] = kac_stat_start(s->sampler.potential);
-    }
-    size_t ints = n * sizeof *index;
+        first[p] = s->sampler.global ? p * r->groups : p;
+    KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
+    KAC_TRY_DONE(op->upload(r->dev, r->pool_first, first, (pools + 1) * sizeof *first));
     KAC_TRY_DONE(
-        op->memory.upload(r->dev, r->levels, levels, ((size_t)r->steps + 1) * sizeof *levels));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->clock, &clock, sizeof clock));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->group, group, groups * sizeof *group));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->pool_first, first,
-                                   ((size_t)r->pools + 1) * sizeof *first));
-    KAC_TRY_DONE(
-        op->memory.upload(r->dev, r->group_weight, weight, groups * columns * sizeof *weight));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.entry, index, ints));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, index + n, ints));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.group, index + 2 * n, ints));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.stat, stat, n * sizeof *stat));
-    status = op->masked.start(r->dev, &r->shape, r->n, r->x.x);
+        op->upload(r->dev, r->group_weight, weight, groups * columns * sizeof *weight));
 done:
-    free(levels);
     free(group);
     free(first);
     free(weight);
-    free(index);
+    return status;
+}
+
+/* Everything masked, equal weights, banks at zero, nothing evaluated. */
+static kac_status start_particles(kac_run *r)
+{
+    const kac_ops *op = r->dev->ops;
+    size_t n = (size_t)r->n;
+    kac_status status = KAC_OK;
+
+    int32_t *eve = calloc(n, sizeof *eve);
+    int32_t *group = calloc(n, sizeof *group);
+    double *stat = calloc(n, sizeof *stat);
+    if (!eve || !group || !stat) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
+        goto done;
+    }
+    for (int32_t i = 0; i < r->n; i++) {
+        eve[i] = i;
+        group[i] = i / (int32_t)r->set.sampler.particles;
+        stat[i] = kac_stat_start(r->set.sampler.potential);
+    }
+    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, eve, n * sizeof *eve));
+    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.group, group, n * sizeof *group));
+    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.stat, stat, n * sizeof *stat));
+    KAC_TRY_DONE(op->states.forget(r->dev, r->x.entry, r->n));
+    status = op->masked.start(r->dev, &r->shape, r->n, r->x.x);
+done:
+    free(eve);
+    free(group);
     free(stat);
     return status;
 }
@@ -272,7 +297,9 @@ static kac_status open_run(kac_run *r)
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
     if (r->line == NULL || r->sort == NULL || r->host_group == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->steps);
-    return start(r);
+    KAC_TRY(start_levels(r));
+    KAC_TRY(start_groups(r));
+    return start_particles(r);
 }
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
