@@ -30,5 +30,5 @@ row svdd_pm_argmax svdd_pm 1 9 sampler.select.parent.rule=argmax
 echo
 "$kac" compare "${runs[@]}"
 echo
-echo 'The second svdd_pm is argmax, as published code runs it.  The independent reward is a network'
+echo 'svdd_pm_argmax takes the best child, as published code does.  The independent reward is a network'
 echo 'trained on other sequences, which guided nothing.'

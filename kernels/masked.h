@@ -64,6 +64,15 @@ KAC_HD static inline uint8_t kac_token_best(const float *logits, int32_t states)
     return (uint8_t)best;
 }
 
+/* Whether a logit is NaN. */
+KAC_HD static inline int kac_token_is_nan(const float *logits, int32_t states)
+{
+    int is_nan = 0;
+    for (int32_t k = 0; k < states; k++)
+        is_nan |= logits[k] != logits[k];
+    return is_nan;
+}
+
 /* log softmax(logits)[token] in fp64, sums in the order of the tokens. */
 KAC_HD static inline double kac_token_log_prob(const float *logits, int32_t states,
                                                uint8_t token)

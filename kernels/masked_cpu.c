@@ -128,32 +128,51 @@ static bool is_past_the_end(const kac_complete_args *a)
     return a->first > 0 && a->first >= *a->fresh->count;
 }
 
-/* Row i of x with its masks filled by the likeliest tokens. */
-static void complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
+/* Row i of x with its masks filled by the likeliest tokens.  Returns whether a site had a NaN. */
+static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 {
     const uint8_t *row = a->x + row_at(i, a->shape.stride);
     int32_t states = a->shape.states;
+    bool invalid = false;
     memcpy(out, row, (size_t)a->shape.stride);
-    if (!has_mask(row, &a->shape)) return;
+    if (!has_mask(row, &a->shape)) return false;
     const float *logits = logits_of(a->memo, a->entry[i]);
-    for (int32_t l = 0; l < a->shape.length; l++)
-        if (row[l] == states) out[l] = kac_token_best(logits + row_at(l, states), states);
+    for (int32_t l = 0; l < a->shape.length; l++) {
+        if (row[l] != states) continue;
+        out[l] = kac_token_best(logits + row_at(l, states), states);
+        invalid |= kac_token_is_nan(logits + row_at(l, states), states);
+    }
+    return invalid;
+}
+
+/* Notes that the denoiser gave NaN for row `worst` of x, INT32_MAX: for none. */
+static void note_nan(const kac_complete_args *a, int32_t worst)
+{
+    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
+        *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->level, -1};
 }
 
 kac_status kac_cpu_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev;
+    int32_t worst = INT32_MAX;
     if (a->every_row) {
         if (is_past_the_end(a)) return KAC_OK;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) reduction(min : worst)
         for (int32_t i = 0; i < a->n; i++)
-            if (at_hand(a, i)) complete_row(a, i, out + row_at(i, a->shape.stride));
-        return KAC_OK;
+            if (at_hand(a, i) && complete_row(a, i, out + row_at(i, a->shape.stride)) &&
+                i < worst)
+                worst = i;
+    } else {
+        int32_t end = window_end(a);
+#pragma omp parallel for schedule(static) reduction(min : worst)
+        for (int32_t q = a->first; q < end; q++) {
+            int32_t i = a->fresh->src[q];
+            if (complete_row(a, i, out + row_at(q - a->first, a->shape.stride)) && i < worst)
+                worst = i;
+        }
     }
-    int32_t end = window_end(a);
-#pragma omp parallel for schedule(static)
-    for (int32_t q = a->first; q < end; q++)
-        complete_row(a, a->fresh->src[q], out + row_at(q - a->first, a->shape.stride));
+    note_nan(a, worst);
     return KAC_OK;
 }
 
@@ -241,14 +260,12 @@ kac_status kac_cpu_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *
 {
     (void)dev;
 #pragma omp parallel for schedule(static)
-    for (int32_t i = 0; i < a->n * a->levels_each; i++) {
-        int32_t source = i / a->levels_each;
-        int32_t level = a->steps - a->first_level - i % a->levels_each;
-        uint64_t threshold = kac_mask_threshold(a->levels[level].mask);
+    for (int32_t i = 0; i < a->n; i++) {
+        uint64_t threshold = kac_mask_threshold(a->levels[a->level].mask);
         uint8_t *row = x + row_at(i, a->shape.stride);
         kac_key key = {
-            .seed = a->seed, .move = (uint32_t)level, .particle = (uint32_t)a->id[source]};
-        memcpy(row, a->x0 + row_at(source, a->shape.stride), (size_t)a->shape.stride);
+            .seed = a->seed, .move = (uint32_t)a->level, .particle = (uint32_t)a->id[i]};
+        memcpy(row, a->x0 + row_at(i, a->shape.stride), (size_t)a->shape.stride);
         for (int32_t l = 0; l < a->shape.length; l++)
             if (kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
                 row[l] = (uint8_t)a->shape.states;
@@ -262,9 +279,9 @@ kac_status kac_cpu_masked_score(kac_device *dev, const kac_renoise_args *a, cons
     (void)dev;
     int32_t states = a->shape.states;
 #pragma omp parallel for schedule(static)
-    for (int32_t i = 0; i < a->n * a->levels_each; i++) {
+    for (int32_t i = 0; i < a->n; i++) {
         const uint8_t *row = x + row_at(i, a->shape.stride);
-        const uint8_t *truth = a->x0 + row_at(i / a->levels_each, a->shape.stride);
+        const uint8_t *truth = a->x0 + row_at(i, a->shape.stride);
         out[i] = 0;
         if (!has_mask(row, &a->shape)) continue;
         const float *logits = logits_of(memo, entry[i]);

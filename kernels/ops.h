@@ -54,10 +54,8 @@ kac_clear_fn kac_cpu_clear;
 
 /* Forgets every entry but those named in refs[0 .. n-1] (negative ones name nothing) that have
  * a persistent slot; a ref to any other entry becomes -1.  The kept entries keep their number,
- * key, terms and slot.  With `findable` 0 they are kept, but find will not meet them: their
- * results belong to another noise level. */
-typedef kac_status kac_sweep_fn(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t n,
-                                int findable);
+ * key, terms and slot. */
+typedef kac_status kac_sweep_fn(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t n);
 kac_sweep_fn kac_cpu_sweep;
 
 /* entry[i] = -1 for i in 0 .. n-1: nothing is known of those rows. */
@@ -148,9 +146,9 @@ kac_soften_fn kac_cpu_soften;
 typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_imagine_fn kac_cpu_imagine;
 
-/* x[i] = a noised copy of x0[i / a->levels_each]: each site masked when word 0 of its draw
+/* x[i] = a noised copy of x0[i]: each site masked when word 0 of its draw
  * (purpose RENOISE, move = the level, particle = id of the row of x0) is below
- * 2^32 m(t_level), for level = T - a->first_level - i % levels_each.  See masked.h. */
+ * 2^32 m(t_level). */
 typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);
 kac_renoise_fn kac_cpu_renoise;
 

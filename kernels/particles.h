@@ -30,12 +30,15 @@ KAC_HD static inline double kac_stat_start(kac_potential potential)
 
 /* Bank and stat of a child with value v (units of r / alpha) from its parent's.  At the last
  * level the bank is v whatever the potential, so the product of all potentials is exp(r /
- * alpha) on every path. Singhal et al., "A general framework for inference-time scaling and
- * steering of diffusion models", ICML 2025: difference, max and sum potentials. */
+ * alpha) on every path.  Before it, a value of -INFINITY (an invalid completion) says nothing
+ * certain of the end and leaves the bank: only the end may kill.
+ * Singhal et al., "A general framework for inference-time scaling and steering of diffusion
+ * models", ICML 2025: difference, max and sum potentials. */
 KAC_HD static inline kac_bank_stat kac_bank(kac_potential potential, double v,
                                             kac_bank_stat parent, int last)
 {
     kac_bank_stat child = parent;
+    if (!last && v == -(double)INFINITY) return child;
     if (potential == KAC_POTENTIAL_DIFFERENCE) child.bank = v;
     if (potential == KAC_POTENTIAL_MAX) {
         child.stat = v > parent.stat ? v : parent.stat;

@@ -7,13 +7,6 @@
 #include "hd.h"
 #include "types.h"
 
-/* memo->live[e]. */
-enum {
-    KAC_ENTRY_FREE = 0,
-    KAC_ENTRY_KNOWN = 1,  /* find meets it */
-    KAC_ENTRY_HIDDEN = 2, /* in use, but find does not meet it */
-};
-
 /* 64 bits of a row of `stride` bytes, a multiple of 16.  Equal rows have equal hashes; the
  * converse is checked by comparing, so the hash decides about speed and never about results.
  * Each word is multiplied in and folded, the odd constants are those of splitmix64 (Steele, Lea

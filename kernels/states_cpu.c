@@ -42,7 +42,7 @@ static void rebuild_stacks(kac_memo *memo)
     int32_t *count = memo->counts;
     count[0] = count[1] = 0;
     for (int32_t e = memo->capacity - 1; e >= 0; e--)
-        if (memo->live[e] == KAC_ENTRY_FREE) memo->free_entries[count[0]++] = e;
+        if (!memo->live[e]) memo->free_entries[count[0]++] = e;
 
     /* First a mark for each slot, then the marked ones pushed together, then turned round. */
     fill(memo->free_slots, memo->slots, 1);
@@ -57,8 +57,7 @@ static void rebuild_stacks(kac_memo *memo)
     }
 }
 
-kac_status kac_cpu_sweep(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t n,
-                         int findable)
+kac_status kac_cpu_sweep(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t n)
 {
     (void)dev;
     fill(memo->order, memo->capacity, -1);
@@ -74,13 +73,12 @@ kac_status kac_cpu_sweep(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t
     fill(memo->spare_owner, memo->spare, -1);
     for (int32_t e = 0; e < memo->capacity; e++) {
         if (memo->order[e] < 0) {
-            memo->live[e] = KAC_ENTRY_FREE;
+            memo->live[e] = 0;
             memo->slot[e] = -1;
             continue;
         }
         memo->order[e] = -1;
-        if (!findable) memo->live[e] = KAC_ENTRY_HIDDEN;
-        if (memo->live[e] == KAC_ENTRY_KNOWN) insert(memo, e);
+        if (memo->reuse) insert(memo, e);
     }
     rebuild_stacks(memo);
     return KAC_OK;
@@ -88,7 +86,7 @@ kac_status kac_cpu_sweep(kac_device *dev, kac_memo *memo, int32_t *refs, int32_t
 
 kac_status kac_cpu_clear(kac_device *dev, kac_memo *memo)
 {
-    return kac_cpu_sweep(dev, memo, NULL, 0, 1);
+    return kac_cpu_sweep(dev, memo, NULL, 0);
 }
 
 kac_status kac_cpu_forget(kac_device *dev, int32_t *entry, int32_t n)
@@ -108,7 +106,7 @@ static int32_t add(kac_memo *memo, const uint8_t *row, uint64_t hash, int32_t bu
     memcpy(memo->keys + (size_t)e * (size_t)memo->stride, row, (size_t)memo->stride);
     memo->hash[e] = hash;
     memo->slot[e] = -1;
-    memo->live[e] = bucket < 0 ? KAC_ENTRY_HIDDEN : KAC_ENTRY_KNOWN;
+    memo->live[e] = 1;
     if (bucket >= 0) memo->table[bucket] = e;
     return e;
 }
@@ -127,7 +125,7 @@ kac_status kac_cpu_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, i
     int32_t n = live_rows(rows), listed = 0;
     size_t stride = (size_t)memo->stride;
 
-    if (memo->counts[0] < rows->n) KAC_TRY(kac_cpu_sweep(dev, memo, entry, n, 1));
+    if (memo->counts[0] < rows->n) KAC_TRY(kac_cpu_sweep(dev, memo, entry, n));
     fill(memo->order, memo->capacity, -1);
 
     /* The list of fresh entries holds the hashes until it is written: its place q is never

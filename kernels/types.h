@@ -105,7 +105,7 @@ typedef struct kac_memo {
     uint8_t *keys;         /* [capacity][stride] */
     uint64_t *hash;        /* [capacity] */
     int32_t *table;        /* [buckets] entry or -1 */
-    int32_t *live;         /* [capacity] KAC_ENTRY_... (states.h) */
+    int32_t *live;         /* [capacity] 1: in use */
     int32_t *free_entries; /* [capacity] stack of free entries, popped from the end */
     int32_t *free_slots;   /* [slots] stack of free slots, popped from the end */
     int32_t *slot;         /* [capacity] row of logits, or -1 */
@@ -159,11 +159,12 @@ typedef struct kac_complete_args {
     const int32_t *group; /* imagine: [n / children] index of the parent's group */
     const kac_memo *memo;
     const kac_fresh *fresh;
+    kac_fault *fault; /* complete: a NaN logit at a masked site sets it, term -1 */
     uint64_t seed;
     int32_t n;
     int32_t first;
     int32_t batch;
-    int32_t children;  /* imagine: row i is child i % children of slot i / children */
+    int32_t children;  /* row i is child i % children of slot i / children */
     int32_t samples;   /* imagine */
     int32_t every_row; /* complete: rows of x rather than fresh entries */
     float temperature;
@@ -175,10 +176,8 @@ typedef struct kac_renoise_args {
     const uint8_t *x0;       /* [n][stride] */
     const int32_t *id;       /* [n] identity that keys the draws of row i of x0 */
     uint64_t seed;
-    int32_t n;           /* rows of x0 */
-    int32_t steps;       /* T */
-    int32_t first_level; /* levels T - first_level, T - first_level - 1, ... */
-    int32_t levels_each; /* noised copies of each row */
+    int32_t n;     /* rows of x0 */
+    int32_t level; /* of the noise, 0 .. T */
 } kac_renoise_args;
 
 typedef enum kac_potential {

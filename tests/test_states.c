@@ -364,7 +364,7 @@ Test(states, sweep_keeps_what_is_named)
 
     int32_t refs[] = {1, -1, 3, 1, 2}; /* 3 has a spare row, 2 needs none: neither persists */
     const int32_t want[] = {1, -1, -1, 1, -1};
-    cr_assert_eq(kac_cpu_sweep(&dev, &w.memo, refs, 5, 1), KAC_OK);
+    cr_assert_eq(kac_cpu_sweep(&dev, &w.memo, refs, 5), KAC_OK);
     cr_expect_arr_eq(refs, want, sizeof want);
     cr_expect_eq(w.memo.slot[1], slot);
     cr_expect_eq(w.memo.counts[0], ROWS - 1);
@@ -378,25 +378,6 @@ Test(states, sweep_keeps_what_is_named)
     cr_assert_eq(assign(&w, 0, 8, NULL), KAC_OK);
     for (int32_t e = 0; e < 5; e++)
         if (e != 1) cr_expect_neq(w.memo.slot[e], slot, "the kept slot is not given twice");
-    drop_world(&w);
-}
-
-Test(states, hidden_entries_are_kept_but_not_met)
-{
-    world w;
-    make_world(&w, ROWS, 4, 4);
-    spell(&w, 0, "40");
-    cr_assert_eq(find(&w, 1), KAC_OK);
-    cr_assert_eq(assign(&w, 0, 4, NULL), KAC_OK);
-    int32_t refs[] = {0}, slot = w.memo.slot[0];
-    for (int findable = 0; findable < 2; findable++) { /* once hidden, always hidden */
-        cr_assert_eq(kac_cpu_sweep(&dev, &w.memo, refs, 1, findable), KAC_OK);
-        cr_expect_eq(refs[0], 0);
-        cr_expect_eq(w.memo.slot[0], slot);
-        w.entry[0] = -1;
-        cr_assert_eq(find(&w, 1), KAC_OK);
-        cr_expect_eq(w.entry[0], 1, "the state is new at this level");
-    }
     drop_world(&w);
 }
 

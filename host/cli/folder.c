@@ -52,8 +52,8 @@ static cli_exit make_parents(const char *path)
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(parent, 0777) != 0 && errno != EEXIST)
-            code =
-                cli_fail(CLI_MACHINE, "cannot make the folder %s: %s", parent, strerror(errno));
+            code = cli_fail(place_error(errno), "cannot make the folder %s: %s", parent,
+                            strerror(errno));
         *slash = '/';
     }
     free(parent);

@@ -27,11 +27,15 @@ typedef struct request {
 /* ---- signals ---------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stopped;
+static char *volatile unfinished; /* the empty folder to remove on the way out, or NULL */
 
 static void stop(int signal)
 {
     (void)signal;
-    if (stopped) _exit(CLI_MACHINE); /* asked twice: at once, even in the middle of a step */
+    if (stopped) { /* asked twice: at once, even in the middle of a step */
+        if (unfinished != NULL) rmdir(unfinished);
+        _exit(CLI_MACHINE);
+    }
     stopped = 1;
 }
 
@@ -134,48 +138,15 @@ static kac_status take_steps(kac_run *run, progress *shown, kac_progress *now)
     return stopped ? kac_run_sync(run, now) : KAC_OK;
 }
 
-static int ascending(const void *a, const void *b)
+static cli_exit print_summary(const kac_run *run, const char *path)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static cli_exit print_rewards(const kac_run *run)
-{
-    int64_t n = kac_run_samples(run);
-    if (n == 0) return CLI_DONE;
-    double *reward = malloc((size_t)n * sizeof *reward);
-    if (reward == NULL) return cli_fail(CLI_MACHINE, "out of memory");
-    kac_status status = KAC_OK;
-    for (int64_t i = 0; i < n && status == KAC_OK; i++) {
-        kac_sample sample = {0};
-        status = kac_run_sample(run, i, &sample);
-        reward[i] = sample.reward;
-    }
-    if (status == KAC_OK) {
-        qsort(reward, (size_t)n, sizeof *reward, ascending);
-        printf("reward    %.4g (10 %%), %.4g (50 %%), %.4g (90 %%)\n", reward[(n - 1) / 10],
-               reward[(n - 1) / 2], reward[(n - 1) - (n - 1) / 10]);
-    }
-    free(reward);
-    return cli_status(status);
-}
-
-static cli_exit print_summary(const kac_run *run, const char *path, const kac_progress *now)
-{
-    printf("samples   %lld in %s\n", (long long)kac_run_samples(run), path);
-    cli_exit code = print_rewards(run);
     double evidence = 0, error = 0;
     kac_run_evidence(run, 0, &evidence, &error);
-    if (isfinite(evidence) && isfinite(error))
-        printf("evidence  log Z = %.5g +- %.2g\n", evidence, error);
-    else if (isfinite(evidence))
-        printf("evidence  log Z = %.5g\n", evidence);
-    printf("calls     denoiser %lld made, %lld saved; reward %lld made, %lld saved\n",
-           (long long)now->denoiser_calls, (long long)now->denoiser_saved,
-           (long long)now->reward_calls, (long long)now->reward_saved);
-    printf("seconds   %.2f\n", now->seconds);
-    return code;
+    printf("%lld samples in %s", (long long)kac_run_samples(run), path);
+    if (isfinite(evidence)) printf(", log Z = %.5g", evidence);
+    if (isfinite(evidence) && isfinite(error)) printf(" +- %.2g", error);
+    printf("\n\n");
+    return cli_status(kac_compare(&path, 1, stdout));
 }
 
 static cli_exit sample(kac_run *run, const kac_config *config, const request *r, folder *f)
@@ -186,8 +157,6 @@ static cli_exit sample(kac_run *run, const kac_config *config, const request *r,
     kac_status status = take_steps(run, &shown, &now);
     progress_end(&shown);
     if (status == KAC_OK && !stopped) status = kac_run_finish(run);
-    if (status == KAC_OK && !stopped)
-        status = kac_run_sync(run, &now); /* with the last calls */
     if (status == KAC_OK && !stopped) status = kac_run_write(run, f->partial);
     if (status != KAC_OK) return cli_status(status);
     if (stopped)
@@ -196,7 +165,7 @@ static cli_exit sample(kac_run *run, const kac_config *config, const request *r,
 
     cli_exit code = folder_commit(f);
     if (code != CLI_DONE || r->quiet) return code;
-    return print_summary(run, f->path, &now);
+    return print_summary(run, f->path);
 }
 
 cli_exit cli_run(int argc, char **argv)
@@ -214,11 +183,13 @@ cli_exit cli_run(int argc, char **argv)
         watch_signals();
         code = folder_begin(&f, out, r.force);
     }
+    unfinished = f.partial;
     if (code == CLI_DONE) code = cli_status(kac_run_create(config, &run));
     if (code == CLI_DONE) code = sample(run, config, &r, &f);
 
     kac_run_destroy(run);
     kac_config_destroy(config);
+    unfinished = NULL;
     folder_end(&f);
     free(r.set);
     return code;

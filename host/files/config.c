@@ -212,13 +212,19 @@ static kac_status check_sizes(const kac_settings *settings)
 {
     const int64_t most = INT32_MAX;
     int64_t n = settings->sampler.groups * settings->sampler.particles; /* < 2^49 */
-    if (n > most || n * settings->sampler.children > most ||
+    if (n > most || n * (settings->sampler.children + 1) > most ||
         n * settings->sampler.children * settings->sampler.samples > most)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler: %" PRId64 " groups x %" PRId64 " particles x %" PRId64
                         " children x %" PRId64 " samples are more than %" PRId64,
                         settings->sampler.groups, settings->sampler.particles,
                         settings->sampler.children, settings->sampler.samples, most);
+    if (settings->sampler.children * settings->sampler.samples > KAC_MAX_CHILDREN)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.samples: %" PRId64 " completions of %" PRId64
+                        " children are more than %d of a particle",
+                        settings->sampler.samples, settings->sampler.children,
+                        (int)KAC_MAX_CHILDREN);
     if (settings->sampler.to != 0 && settings->sampler.to < settings->sampler.from)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.select.group.trigger.to: %" PRId64
@@ -239,6 +245,14 @@ static kac_status check_selection(const kac_settings *settings)
                         "sampler.select.parent.keep: %" PRId64
                         " is more than sampler.children, %" PRId64,
                         candidates, children);
+    int64_t pool = settings->sampler.global
+                       ? settings->sampler.groups * settings->sampler.particles
+                       : settings->sampler.particles;
+    if (pool * candidates > 1 << 24)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler: %" PRId64 " candidates that compete with each other are more "
+                        "than %d",
+                        pool * candidates, 1 << 24);
     bool every_step =
         (settings->sampler.trigger == KAC_WHEN_EVERY ||
          settings->sampler.trigger == KAC_WHEN_WINDOW) &&

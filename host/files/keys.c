@@ -109,8 +109,10 @@ static const kac_key keys[] = {
              "log-mean-exp of their rewards."},
     {"sampler.potential", CHOICE(sampler.potential, "difference", "max", "sum", "terminal"),
      .initial = "difference",
-     .help = "What weighs a particle on its way: the latest value, the largest so far, the sum "
-             "so far, or nothing before the end. At the end it is always r / alpha."},
+     .help =
+         "What weighs a particle on its way: the latest value, the largest so far, the sum "
+         "so far, or nothing before the end (terminal; then no value is computed). At the end "
+         "it is always r / alpha."},
     {"sampler.select.parent.rule",
      CHOICE(sampler.parent_rule, "none", "categorical", "argmax", "top_k"),
      .initial = "categorical",

@@ -1,24 +1,25 @@
 /* schedule.c -- noise schedules and the time grid of the masked process.
  *
  * Notation: t time, m(t) probability that a site is masked at t, sigma = -log(1 - m), e the
- * schedule's epsilon.  Level k of 0 .. T; level T is noise.
+ * schedule's epsilon.  Level k of 0 .. T; level T is noise.  The functions are kac's own, so that
+ * every machine has the same grid.
  */
 #include <math.h>
 
+#include "exact.h"
 #include "process.h"
-
-static const double half_pi = 1.5707963267948966;
 
 /* m(t). */
 static double mask_probability(kac_schedule schedule, double t, double e)
 {
-    double c = cos(half_pi * t);
+    double sine = 0, c = 0;
+    kac_sincos_turns(t / 4, &sine, &c);
     switch (schedule) {
     case KAC_SCHEDULE_LOGLINEAR: return (1 - e) * t;
     case KAC_SCHEDULE_COSINE: return 1 - (e + (1 - e) * c);
     case KAC_SCHEDULE_COSINE2: return 1 - (e + (1 - e) * c * c);
-    case KAC_SCHEDULE_LINEAR: return -expm1(-10 * t);
-    case KAC_SCHEDULE_GEOMETRIC: return -expm1(-pow(1e-3, 1 - t));
+    case KAC_SCHEDULE_LINEAR: return 1 - kac_exp(-10 * t);
+    case KAC_SCHEDULE_GEOMETRIC: return 1 - kac_exp(-kac_exp((1 - t) * kac_log(1e-3)));
     case KAC_SCHEDULE_FLOW: return 1 - t;
     }
     return (double)NAN;
@@ -35,7 +36,7 @@ kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels)
                        ? 1 - (1 - settings->process.begin) * share
                        : settings->process.end + (1 - settings->process.end) * share;
         double m = mask_probability(schedule, t, settings->process.epsilon);
-        levels[k] = (kac_level){.t = t, .mask = m, .sigma = (float)-log1p(-m)};
+        levels[k] = (kac_level){.t = t, .mask = m, .sigma = (float)-kac_log(1 - m)};
         if (k == 0) continue;
         double stay = levels[k - 1].mask / m;
         if (!(stay >= 0 && stay <= 1))

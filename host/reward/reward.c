@@ -22,16 +22,23 @@ struct kac_rewards {
 };
 
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
-                            int64_t output)
+                            const kac_reward_settings *term)
 {
+    const char *arch = network->arch->name;
+    kac_reward_kind kind = strcmp(arch, "pwm") == 0     ? KAC_REWARD_PWM
+                           : strcmp(arch, "table") == 0 ? KAC_REWARD_TABLE
+                                                        : KAC_REWARD_NETWORK;
+    if (kind != term->kind)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
+                        network->path, arch, kind == KAC_REWARD_NETWORK ? "network" : arch);
     if (strcmp(network->alphabet, config->alphabet) != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: its alphabet is \"%s\", the model's is \"%s\"; they must be equal",
                         network->path, network->alphabet, config->alphabet);
-    if (output >= network->outputs)
+    if (term->output >= network->outputs)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: there is no output %lld; it has %d, counted from 0", network->path,
-                        (long long)output, network->outputs);
+                        (long long)term->output, network->outputs);
     return kac_network_check_length(network, config->shape.length);
 }
 
@@ -48,7 +55,7 @@ static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, in
         r->first_column[at] = r->columns;
         r->columns += r->network[at]->outputs;
     }
-    KAC_TRY(check_fit(config, r->network[at], s->output));
+    KAC_TRY(check_fit(config, r->network[at], s));
     r->column[term] = r->first_column[at] + (int32_t)s->output;
     return KAC_OK;
 }
@@ -143,6 +150,7 @@ static kac_status ask_all(kac_rewards *r, kac_query q, float *terms)
 kac_status kac_rewards_score(kac_rewards *r, const kac_rows *rows, float *terms, int64_t *made)
 {
     const kac_states_ops *op = &r->dev->ops->states;
+    if (r->columns == 0) return KAC_OK;
     for (int32_t b = 0; b < rows->n; b += r->batch) {
         int32_t n = rows->n - b < r->batch ? rows->n - b : r->batch;
         kac_rows part = {rows->x + (size_t)b * (size_t)r->shape.stride, rows->count,

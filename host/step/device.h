@@ -6,7 +6,7 @@
 
 #include "ops.h"
 
-/* Opens "auto", "cpu" (or "cpu:0"); isa -1: the best this processor has.
+/* Opens "auto" or "cpu"; isa -1: the best this processor has.
  * Errors: INVALID (no such device), UNSUPPORTED (not in this build, or the processor lacks the
  * instruction set), NOMEM. */
 kac_status kac_device_open(const char *name, int isa, kac_device **out);

@@ -58,7 +58,8 @@ static kac_complete_args rows_of(const kac_run *r, const kac_particles *p, int32
         .n = p->n,
         .first = first,
         .batch = r->batch,
-        .children = r->children,
+        .fault = r->fault,
+        .children = p->n / r->n,
         .samples = r->samples,
         .temperature = (float)r->set.process.temperature,
     };
@@ -128,7 +129,7 @@ kac_status kac_evaluate_parents(kac_run *r)
 {
     const kac_states_ops *op = &r->dev->ops->states;
     if (r->set.sampler.reuse) {
-        KAC_TRY(op->sweep(r->dev, &r->evals, r->x.entry, r->n, !r->denoiser->reads_time));
+        KAC_TRY(op->sweep(r->dev, &r->evals, r->x.entry, r->n));
     } else {
         KAC_TRY(op->clear(r->dev, &r->evals));
         KAC_TRY(op->forget(r->dev, r->x.entry, r->n));
@@ -137,10 +138,17 @@ kac_status kac_evaluate_parents(kac_run *r)
     return evaluate(r, &r->x, take, take == take_soft ? &r->made[1] : NULL);
 }
 
+/* What a denoiser that reads t said of the particles does not hold at the children's level. */
+static kac_status leave_level(kac_run *r)
+{
+    return r->denoiser->reads_time ? r->dev->ops->states.clear(r->dev, &r->evals) : KAC_OK;
+}
+
 kac_status kac_evaluate_children(kac_run *r)
 {
     int64_t objects = (int64_t)r->y.n * r->samples;
     r->calls.reward_asked += objects * kac_rewards_networks(r->guide);
+    KAC_TRY(leave_level(r));
 
     switch (r->set.sampler.estimate) {
     case KAC_ESTIMATE_ARGMAX: KAC_TRY(evaluate(r, &r->y, take_argmax, NULL)); break;
@@ -161,6 +169,7 @@ kac_status kac_evaluate_objects(kac_run *r)
     size_t bytes = (size_t)r->y.n * (size_t)r->shape.stride;
     kac_rows rows = {r->y.x, NULL, 0, r->y.n};
 
+    KAC_TRY(leave_level(r));
     KAC_TRY(evaluate(r, &r->y, take_objects, NULL));
     KAC_TRY(r->dev->ops->memory.copy(r->dev, r->y.x, r->completion, bytes));
     r->calls.reward_asked += (int64_t)r->y.n * kac_rewards_networks(r->guide);
@@ -189,9 +198,7 @@ kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int3
             .id = id,
             .seed = r->set.seed,
             .n = n,
-            .steps = r->steps,
-            .first_level = r->steps - clock.level,
-            .levels_each = 1,
+            .level = clock.level,
         };
         kac_level level[2];
         KAC_TRY(op->memory.upload(r->dev, r->clock, &clock, sizeof clock));

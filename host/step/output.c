@@ -1,4 +1,5 @@
 /* output.c -- the files of a finished run (docs/files.md). */
+#include <ctype.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -12,8 +13,7 @@
 static const char *const phase_name[KAC_PHASES] = {"denoiser", "reward", "propose", "select",
                                                    "other"};
 
-/* Name of a reward term: the one given, else the file's without folder and ending. */
-static void term_name(const kac_reward_settings *reward, char *text, size_t size)
+void kac_term_name(const kac_reward_settings *reward, char *text, size_t size)
 {
     const char *slash = strrchr(reward->file, '/');
     const char *base = slash != NULL ? slash + 1 : reward->file;
@@ -23,6 +23,8 @@ static void term_name(const kac_reward_settings *reward, char *text, size_t size
         snprintf(text, size, "%s", reward->name);
     else
         snprintf(text, size, "%.*s", length, base);
+    for (char *c = text; *c != '\0'; c++) /* a column of a CSV file */
+        if (!isalnum((unsigned char)*c) && strchr("_.-", *c) == NULL) *c = '_';
 }
 
 /* null where x is no number. */
@@ -39,7 +41,7 @@ static void write_samples(const kac_run *r, FILE *out)
     fprintf(out, "id,group,slot,object,reward,log_weight");
     for (int term = 0; term < r->set.rewards; term++) {
         char name[KAC_NAME];
-        term_name(&r->set.reward[term], name, sizeof name);
+        kac_term_name(&r->set.reward[term], name, sizeof name);
         fprintf(out, ",%s", name);
     }
     fprintf(out, "%s\n", r->set.output.likelihood ? ",log_likelihood" : "");
@@ -80,10 +82,10 @@ static void write_trace(const kac_run *r, FILE *out)
         const kac_line *line = &r->line[i];
         const kac_progress *p = &line->progress;
         json_t *json = json_pack(
-            "{sIsfsfsfsIs[ooo]sIsosf}", "step", (json_int_t)p->step, "t", line->t, "ess",
+            "{sIsfsfsfsIs[ooo]sIsIsosf}", "step", (json_int_t)p->step, "t", line->t, "ess",
             p->ess, "ess_least", line->ess_least, "selected", (json_int_t)p->selected, "value",
             number(p->value[0]), number(p->value[1]), number(p->value[2]), "distinct",
-            (json_int_t)p->distinct, "evaluations",
+            (json_int_t)p->distinct, "eves", (json_int_t)line->eves, "evaluations",
             evaluations(p->denoiser_calls, p->denoiser_saved, p->reward_calls, p->reward_saved),
             "seconds", line->lap);
         json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(17));
@@ -153,7 +155,7 @@ static json_t *summary(const kac_run *r)
     json_object_set_new(json, "reward", quantiles(values, n));
     for (int term = 0; term < r->set.rewards; term++) {
         char name[KAC_NAME];
-        term_name(&r->set.reward[term], name, sizeof name);
+        kac_term_name(&r->set.reward[term], name, sizeof name);
         for (int64_t i = 0; i < n; i++)
             values[i] = r->result_terms[i * r->set.rewards + term];
         json_array_append_new(terms, json_pack("{sssfso}", "name", name, "weight",

@@ -99,6 +99,24 @@ static kac_status open_networks(kac_run *r)
     return KAC_OK;
 }
 
+/* Terms are columns of samples.csv, so no two may have one name. */
+static kac_status check_names(const kac_settings *s)
+{
+    char name[KAC_NAME], other[KAC_NAME];
+    for (int i = 0; i < s->rewards; i++)
+        for (int j = 0; j < i; j++) {
+            kac_term_name(&s->reward[i], name, sizeof name);
+            kac_term_name(&s->reward[j], other, sizeof other);
+            if (strcmp(name, other) == 0)
+                return KAC_FAIL(
+                    KAC_ERR_INVALID,
+                    "reward.%d.name: rewards %d and %d are both called %s; give one "
+                    "another name",
+                    i, j, i, name);
+        }
+    return KAC_OK;
+}
+
 /* Takes the memory of evaluations. */
 static kac_status open_evaluations(kac_run *r)
 {
@@ -178,6 +196,14 @@ static kac_status start_levels(kac_run *r)
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
     KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
+    if (r->denoiser->reads_time && !isfinite(levels[r->steps].sigma)) {
+        status =
+            KAC_FAIL(KAC_ERR_INVALID,
+                     "process: the noise level of t = %g is infinite, and %s reads it; with "
+                     "epsilon (or begin, in schedule flow) above 0 it is not",
+                     levels[r->steps].t, r->set.model.file);
+        goto done;
+    }
     kac_trigger_levels(&r->set, levels);
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
@@ -278,6 +304,7 @@ static kac_status open_run(kac_run *r)
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
     r->batch = (int32_t)(batch < rows ? batch : rows);
 
+    KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
     r->levels = take(r, r->steps + 1, sizeof *r->levels);
     r->clock = take(r, 1, sizeof *r->clock);
@@ -294,8 +321,9 @@ static kac_status open_run(kac_run *r)
     r->line = calloc((size_t)r->steps, sizeof *r->line);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
     r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
+    r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
-    if (r->line == NULL || r->sort == NULL || r->host_group == NULL)
+    if (r->line == NULL || r->sort == NULL || r->host_group == NULL || r->host_eve == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->steps);
     KAC_TRY(start_levels(r));
     KAC_TRY(start_groups(r));
@@ -343,6 +371,7 @@ void kac_run_destroy(kac_run *r)
     free(r->line);
     free(r->sort);
     free(r->host_group);
+    free(r->host_eve);
     free(r->result);
     free(r->result_terms);
     free(r->text);
@@ -415,6 +444,23 @@ static kac_status count_distinct(kac_run *r, int64_t *out)
     return KAC_OK;
 }
 
+static int by_number(const void *a, const void *b)
+{
+    int32_t x = *(const int32_t *)a;
+    int32_t y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Sorts `eve`, and counts its distinct values. */
+static int32_t count_eves(int32_t *eve, int32_t n)
+{
+    int32_t eves = 0;
+    qsort(eve, (size_t)n, sizeof *eve, by_number);
+    for (int32_t i = 0; i < n; i++)
+        eves += i == 0 || eve[i] != eve[i - 1];
+    return eves;
+}
+
 static kac_status fill_line(kac_run *r, kac_line *line)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
@@ -428,10 +474,12 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     KAC_TRY(op->download(r->dev, r->host_group, r->group,
                          (size_t)r->groups * sizeof *r->host_group));
     KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));
+    KAC_TRY(op->download(r->dev, r->host_eve, r->x.eve, (size_t)r->n * sizeof *r->host_eve));
     KAC_TRY(op->download(r->dev, &level, &r->levels[r->steps - r->step], sizeof level));
     KAC_TRY(count_distinct(r, &p->distinct));
 
     kac_sort(r->sort, r->n);
+    line->eves = count_eves(r->host_eve, r->n);
     line->ess_least = HUGE_VAL;
     for (int32_t g = 0; g < r->groups; g++) {
         double ess = r->host_group[g].ess;

@@ -33,7 +33,8 @@ typedef struct kac_calls {
 typedef struct kac_line {
     kac_progress progress;
     double t, ess_least;
-    double lap; /* seconds of this step */
+    int32_t eves; /* distinct first ancestors of the particles */
+    double lap;   /* seconds of this step */
 } kac_line;
 
 /* One final sample. */
@@ -92,7 +93,8 @@ struct kac_run {
     int32_t lines;         /* of the trace */
     kac_line *line;        /* [T] */
     double *sort;          /* [n] scratch */
-    kac_group *host_group; /* [G] as of the latest sync */
+    kac_group *host_group; /* [G] as of the latest line */
+    int32_t *host_eve;     /* [n] */
     bool finished;
     bool weighted; /* properly */
     int64_t samples_out;
@@ -113,6 +115,10 @@ kac_status kac_record(kac_run *run);
 /* Wall clock in seconds, and the time since the last call booked on `phase`. */
 double kac_now(void);
 void kac_lap(kac_run *run, kac_phase phase);
+
+/* Name of a reward term, its column in samples.csv: the one given, else the file's without folder
+ * and ending. */
+void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
 
 /* Ascending; quantile by linear interpolation of sorted values, n >= 1. */
 void kac_sort(double *values, int64_t n);

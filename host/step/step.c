@@ -1,10 +1,10 @@
 /* step.c -- one guided step.
  *
- *     d     = denoise(x)                         carried from the step before where it was
- * computed there y     = propose(x, d)                      M children for each particle v =
- * value(y)                           often one denoiser call on the children, carried along log
- * w += bank(y) - bank(x) - log M select: among siblings, then within groups where the trigger
- * fires
+ *     d = denoise(x)              carried from the step before where it was computed there
+ *     y = propose(x, d)           M children for each particle
+ *     v = value(y)                often one denoiser call on the children, carried along
+ *     log w += bank(y) - bank(x) - log M
+ *     select(y, log w)            among siblings, then within groups where the trigger fires
  *
  * Every algorithm is this step with the settings of its row (algorithms.c).  Feynman-Kac models
  * and their particle approximation: Del Moral, "Feynman-Kac Formulae", 2004, chapters 2 and 3.
