@@ -114,6 +114,7 @@ Test(config, choices_are_in_the_order_of_their_enums)
     cr_assert(!s.sampler.dead_is_error && s.sampler.invalid_is_worst);
     cr_assert_eq(s.device.isa, (int)KAC_ISA_AVX512);
     set(config, "device.isa", "auto");
+    set(config, "sampler.children", "2");
     set(config, "sampler.select.parent.rule", "top_k");
     set(config, "sampler.select.group.scheme", "killing");
     cr_assert_eq(kac_config_settings(config, &s), KAC_OK, "%s", kac_last_error());

@@ -223,6 +223,16 @@ Test(invariance, one_particle_is_pretrained)
 }
 
 /* The full log-weight of one particle that was never selected is its reward. */
+/* Where there is nothing to choose from, no rule of choice drops a weight. */
+Test(invariance, one_child_weighs_its_reward)
+{
+    table_run run = sample(SVDD, "sampler.children=1");
+    for (int64_t i = 0; i < run.n; i++)
+        cr_expect_float_eq(run.log_weight[i], run.reward[i] / 0.5, 1e-12);
+    cr_expect(isfinite(run.log_evidence));
+    table_run_free(&run);
+}
+
 Test(invariance, one_particle_weighs_its_reward)
 {
     const char *const potentials[] = {"difference", "max", "sum", "terminal"};

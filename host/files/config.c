@@ -140,6 +140,7 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
     for (int i = 0; i < config->count; i++)
         KAC_TRY(kac_key_assign(out, config->given[i].key, config->given[i].value));
 
+    if (out->sampler.children == 1) out->sampler.parent_rule = KAC_RULE_NONE; /* no choice */
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;
     if (out->sampler.potential == KAC_POTENTIAL_TERMINAL) out->sampler.value = KAC_VALUE_NONE;
     if (out->sampler.estimate != KAC_ESTIMATE_SAMPLE) out->sampler.samples = 1;
@@ -154,9 +155,8 @@ static bool ranks_only(kac_rule rule)
 
 bool kac_properly_weighted(const kac_settings *settings)
 {
-    bool many = settings->sampler.children > 1;
-    if (many && ranks_only(settings->sampler.parent_rule)) return false;
-    if (many && settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
+    if (ranks_only(settings->sampler.parent_rule)) return false;
+    if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
         return false;
     if (settings->sampler.trigger != KAC_WHEN_NEVER && ranks_only(settings->sampler.group_rule))
@@ -168,8 +168,7 @@ bool kac_properly_weighted(const kac_settings *settings)
 /* Whether alpha changes the samples or their weights. */
 static bool reads_alpha(const kac_settings *settings)
 {
-    if (settings->sampler.children > 1 && settings->sampler.parent_rule == KAC_RULE_CATEGORICAL)
-        return true;
+    if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
     if (settings->sampler.trigger != KAC_WHEN_NEVER &&
         settings->sampler.group_rule == KAC_RULE_CATEGORICAL)
@@ -180,7 +179,7 @@ static bool reads_alpha(const kac_settings *settings)
 /* Whether the reward decides anything. */
 static bool is_guided(const kac_settings *settings)
 {
-    return (settings->sampler.children > 1 && settings->sampler.parent_rule != KAC_RULE_NONE) ||
+    return settings->sampler.parent_rule != KAC_RULE_NONE ||
            settings->sampler.trigger != KAC_WHEN_NEVER ||
            settings->sampler.potential != KAC_POTENTIAL_TERMINAL ||
            settings->sampler.final != KAC_FINAL_WEIGHTED;
