@@ -185,3 +185,118 @@ Test(verify, says_what_is_wrong_with_a_recording)
     net_file_remove(&model);
     net_file_remove(&r);
 }
+
+/* ---- Optimus 5-prime -----------------------------------------------------------------------
+ */
+
+/* A published file, and where its layers go in kac.layers. */
+typedef struct optimus {
+    const char *file, *layers, *suffix, *outputs;
+    const char *source[5];
+    const char *target[5];
+} optimus;
+
+static const optimus published[] = {
+    {"optimus_evolution",
+     "conv,act=relu;conv,act=relu;flatten;dense,act=relu;dense",
+     "ATGG",
+     "evolution.out_f32",
+     {"convolution1d_1", "convolution1d_2", "dense_1", "dense_2"},
+     {"0", "1", "3", "4"}},
+    {"optimus_retrained_evolution",
+     "conv,act=relu;conv,act=relu;flatten;dense,act=relu;dense",
+     "ATGG",
+     "retrained_evolution.out_f32",
+     {"convolution1d_1", "convolution1d_2", "dense_1", "dense_2"},
+     {"0", "1", "3", "4"}},
+    {"optimus5p_multioutput",
+     "conv,pad=same,act=relu;conv,pad=same,act=relu;conv,pad=same,act=relu;flatten;"
+     "dense,act=relu;dense",
+     "",
+     "multioutput.out_f32",
+     {"conv_1", "conv_2", "conv_3", "dense_1", "dense_2"},
+     {"0", "1", "2", "4", "5"}},
+};
+
+/* Writes the tensors of `from` under the names of conv_regressor. */
+static void convert(const optimus *o, const kac_tensors *from, const char *path)
+{
+    const char *const metadata[][2] = {{"kac.arch", "conv_regressor"},
+                                       {"kac.alphabet", "ACGT"},
+                                       {"kac.length", "50"},
+                                       {"kac.layers", o->layers},
+                                       {"kac.suffix", o->suffix}};
+    const int pairs = o->suffix[0] != '\0' ? 5 : 4;
+    static const char *const part[] = {"kernel", "bias"};
+    kac_tensor tensor[10];
+    char name[10][64];
+    int count = 0;
+    for (int i = 0; i < 10; i++) {
+        if (o->source[i / 2] == NULL) continue;
+        char source[64];
+        snprintf(source, sizeof source, "%s.%s", o->source[i / 2], part[i % 2]);
+        snprintf(name[count], sizeof name[0], "%s.%s", o->target[i / 2], part[i % 2]);
+        const kac_tensor *found = kac_tensors_find(from, source);
+        cr_assert_not_null(found, "%s: %s", o->file, source);
+        tensor[count] = *found;
+        tensor[count].name = name[count];
+        count++;
+    }
+    cr_assert_eq(kac_tensors_write(path, metadata, pairs, tensor, count), KAC_OK, "%s",
+                 kac_last_error());
+}
+
+/* Writes the golden sequences (an N, all zeros, is a mask) and outputs as a recording. */
+static void convert_recording(const optimus *o, const kac_tensors *golden, const char *path)
+{
+    const kac_tensor *onehot = kac_tensors_find(golden, "onehot");
+    const kac_tensor *output = kac_tensors_find(golden, o->outputs);
+    cr_assert(onehot != NULL && output != NULL);
+    int64_t rows = onehot->shape[0], length = onehot->shape[1];
+    const float *x = onehot->data;
+    uint8_t *tokens = calloc((size_t)(rows * length), 1);
+    cr_assert_not_null(tokens);
+    for (int64_t i = 0; i < rows * length; i++) {
+        tokens[i] = 4;
+        for (uint8_t k = 0; k < 4; k++)
+            if (x[4 * i + k] == 1) tokens[i] = k;
+    }
+    kac_tensor tensor[] = {
+        {"tokens", KAC_U8, 2, {rows, length}, tokens, (size_t)(rows * length)}, *output};
+    tensor[1].name = "output";
+    tensor[1].rank = 2;
+    tensor[1].shape[1] = output->rank == 2 ? output->shape[1] : 1;
+    cr_assert_eq(kac_tensors_write(path, NULL, 0, tensor, 2), KAC_OK, "%s", kac_last_error());
+    free(tokens);
+}
+
+Test(verify, optimus_5_prime_agrees_with_its_recording)
+{
+    char dir[256], path[300], model[300], recording[300], text[1024];
+    kac_tensors *golden = NULL;
+    if (access("../shared/data/optimus_5utr", R_OK) != 0)
+        cr_skip_test("../shared/data/optimus_5utr is absent");
+    scratch_create(dir, sizeof dir);
+    snprintf(model, sizeof model, "%s/model", dir);
+    snprintf(recording, sizeof recording, "%s/recording", dir);
+    cr_assert_eq(
+        kac_tensors_open("../shared/data/optimus_5utr/golden_optimus.safetensors", &golden),
+        KAC_OK, "%s", kac_last_error());
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        const optimus *o = &published[i];
+        kac_tensors *file = NULL;
+        double worst = 1;
+        snprintf(path, sizeof path, "../shared/data/optimus_5utr/%s.safetensors", o->file);
+        cr_assert_eq(kac_tensors_open(path, &file), KAC_OK, "%s", kac_last_error());
+        convert(o, file, model);
+        convert_recording(o, golden, recording);
+        cr_assert_eq(verify(model, recording, "auto", text, sizeof text, &worst), KAC_OK, "%s",
+                     kac_last_error());
+        cr_expect_lt(worst, 1e-4, "%s: %g", o->file, worst);
+        kac_tensors_close(file);
+    }
+    kac_tensors_close(golden);
+    unlink(model);
+    unlink(recording);
+    rmdir(dir);
+}
