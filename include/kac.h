@@ -92,7 +92,8 @@ KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 typedef struct kac_run kac_run;
 
 /* Opens the device, the model and the rewards, and takes all memory that the run needs.
- * `config` is copied.  Errors: INVALID, IO, NOMEM, UNSUPPORTED, DEVICE. */
+ * `config` is copied.  device.threads, where it is given, becomes the calling thread's number of
+ * OpenMP threads.  Errors: INVALID, IO, NOMEM, UNSUPPORTED, DEVICE. */
 KAC_API kac_status kac_run_create(const kac_config *config, kac_run **out);
 KAC_API void kac_run_destroy(kac_run *run);
 
@@ -111,8 +112,8 @@ typedef struct kac_progress {
     int64_t distinct;       /* distinct states in the population */
     int64_t denoiser_calls; /* state rows evaluated so far */
     int64_t denoiser_saved; /* state rows asked for and not evaluated again, so far */
-    int64_t reward_calls;   /* the same for reward networks */
-    int64_t reward_saved;   /* */
+    int64_t reward_calls;   /* objects evaluated by reward networks so far */
+    int64_t reward_saved;   /* objects asked for and known already, so far */
     double seconds;         /* wall time since the run began */
 } kac_progress;
 

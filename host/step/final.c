@@ -265,7 +265,7 @@ done:
 
 kac_status kac_run_finish(kac_run *r)
 {
-    KAC_REQUIRE(r != NULL && !r->finished);
+    KAC_REQUIRE(r != NULL && r->result == NULL); /* once */
     if (r->step < r->steps)
         return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
                         r->step, r->steps);
