@@ -147,10 +147,13 @@ checks: format-check scripts-check tidy
 
 # Criterion does not run under ThreadSanitizer: plain programs, clang's OpenMP with archer
 race:
-	@$(MAKE) MODE=tsan race-programs
-	@set -e; for p in $(race:$(BUILD)/%=build/tsan/%); do echo "race: $$p"; \
-	  OMP_NUM_THREADS=4 OMP_TOOL_LIBRARIES=$(lastword $(wildcard /usr/lib/llvm-*/lib/libarcher.so)) \
-	  TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 $$p; done
+	@$(MAKE) MODE=tsan all race-programs
+	@set -e; out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
+	export OMP_NUM_THREADS=4 OMP_TOOL_LIBRARIES=$(lastword $(wildcard /usr/lib/llvm-*/lib/libarcher.so)) \
+	  TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1; \
+	for p in $(race:$(BUILD)/%=build/tsan/%); do echo "race: $$p"; $$p; done; \
+	echo 'race: kac run'; build/tsan/kac run configs/quickstart.yaml --set process.steps=6 \
+	  --set sampler.groups=4 --set device.batch=7 --out "$$out/run" --quiet
 fuzz:
 	@$(MAKE) MODE=fuzz fuzz-programs
 	@set -e; for p in $(fuzz:$(BUILD)/%=build/fuzz/%); do mkdir -p $$p.corpus; \

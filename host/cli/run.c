@@ -143,8 +143,12 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     double evidence = 0, error = 0;
     kac_run_evidence(run, 0, &evidence, &error);
     printf("%lld samples in %s", (long long)kac_run_samples(run), path);
-    if (isfinite(evidence)) printf(", log Z = %.5g", evidence);
-    if (isfinite(evidence) && isfinite(error)) printf(" +- %.2g", error);
+    if (isfinite(evidence) && error > 0.5)
+        printf(", log Z near %.5g, but a few groups decide it: do not rely on it", evidence);
+    else if (isfinite(evidence) && isfinite(error))
+        printf(", log Z = %.5g +- %.2g", evidence, error);
+    else if (isfinite(evidence))
+        printf(", log Z = %.5g", evidence);
     printf("\n\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }

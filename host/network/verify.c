@@ -212,10 +212,9 @@ static kac_status run(replay *r, const char *model)
 /* -1 is the best of this processor. */
 static kac_status find_isa(const char *name, int *out)
 {
-    static const char *const names[] = {"auto", "portable", "avx2", "avx512"};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(names[i], name) != 0) continue;
-        *out = i - 1;
+    for (int isa = -1; isa <= (int)KAC_ISA_AVX512; isa++) {
+        if (strcmp(isa < 0 ? "auto" : kac_isa_names[isa], name) != 0) continue;
+        *out = isa;
         return KAC_OK;
     }
     return KAC_FAIL(KAC_ERR_INVALID, "isa `%s`: want auto, portable, avx2 or avx512", name);

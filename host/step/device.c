@@ -9,7 +9,7 @@
 #include <omp.h>
 #endif
 
-static const char *const isa_name[] = {"portable", "avx2", "avx512"};
+const char *const kac_isa_names[] = {"portable", "avx2", "avx512"};
 
 /* The best instruction set of this processor that has its own kernels. */
 static kac_isa best_isa(void)
@@ -34,7 +34,7 @@ kac_status kac_device_open(const char *name, int isa, kac_device **out)
         return KAC_FAIL(KAC_ERR_INVALID, "device \"%s\": there are \"auto\" and \"cpu\"", name);
     if (isa > (int)best_isa())
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device.isa %s: this processor goes up to %s",
-                        isa_name[isa], isa_name[best_isa()]);
+                        kac_isa_names[isa], kac_isa_names[best_isa()]);
 
     kac_device *dev = calloc(1, sizeof *dev);
     if (dev == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "device \"%s\": no memory", name);
@@ -83,7 +83,7 @@ kac_status kac_devices(FILE *out)
     threads = omp_get_max_threads();
 #endif
     int printed = fprintf(out, "cpu  %s, %d thread%s, %s kernels\n", model, threads,
-                          threads == 1 ? "" : "s", isa_name[best_isa()]);
+                          threads == 1 ? "" : "s", kac_isa_names[best_isa()]);
     if (printed < 0) return KAC_FAIL(KAC_ERR_IO, "cannot write the list of devices");
     return KAC_OK;
 }

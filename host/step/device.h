@@ -6,6 +6,9 @@
 
 #include "ops.h"
 
+/* The names of kac_isa. */
+extern const char *const kac_isa_names[KAC_ISA_AVX512 + 1];
+
 /* Opens "auto" or "cpu"; isa -1: the best this processor has.
  * Errors: INVALID (no such device), UNSUPPORTED (not in this build, or the processor lacks the
  * instruction set), NOMEM. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "atomic.h"
+#include "device.h"
 #include "run.h"
 #include "settings.h"
 
@@ -186,7 +187,6 @@ static json_t *seconds(const kac_run *r)
 
 static kac_status run_json(const kac_run *r, json_t **out)
 {
-    static const char *const isa[] = {"portable", "avx2", "avx512"};
     const kac_settings *s = &r->set;
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
@@ -199,8 +199,8 @@ static kac_status run_json(const kac_run *r, json_t **out)
         (json_int_t)r->samples_out, "evaluations",
         evaluations(r->calls.denoiser_made, r->calls.denoiser_asked - r->calls.denoiser_made,
                     r->calls.reward_made, r->calls.reward_asked - r->calls.reward_made),
-        "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa", isa[r->dev->isa],
-        "summary", summary(r));
+        "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa",
+        kac_isa_names[r->dev->isa], "summary", summary(r));
     if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
     return KAC_OK;
 }
