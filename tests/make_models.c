@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "optimus.h"
 #include "safetensors.h"
 
 enum { STATES = 3, LENGTH = 4, ROWS = 256, OBJECTS = 81 }; /* ROWS = (S+1)^L, OBJECTS = S^L */
@@ -56,11 +58,25 @@ static kac_status write_model(const char *dir, const model *m)
     return kac_tensors_write(path, metadata, 3, &tensor, 1);
 }
 
+/* The model of 5' UTRs that configs/utr5_svdd.yaml wants, where its source is at hand. */
+static kac_status write_optimus(const char *dir)
+{
+    const optimus *o = &optimus_published[OPTIMUS_FILES - 1];
+    char source[256], path[4096];
+    snprintf(source, sizeof source, OPTIMUS_DATA "/%s.safetensors", o->file);
+    snprintf(path, sizeof path, "%s/optimus5p.safetensors", dir);
+    return access(source, R_OK) == 0 ? optimus_convert(o, source, path) : KAC_OK;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
         fputs("usage: make_models DIR\n", stderr);
         return 2;
+    }
+    if (write_optimus(argv[1]) != KAC_OK) {
+        fprintf(stderr, "make_models: %s\n", kac_last_error());
+        return 1;
     }
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         if (write_model(argv[1], &models[i]) != KAC_OK) {

@@ -18,15 +18,19 @@ small=(--set process.steps=12 --set sampler.groups=2 --set sampler.children=1 --
 
 # ---- every shipped configuration runs -------------------------------------------------------
 
+"$build/tests/make_models" "$work" || exit 1
 for config in configs/*.yaml; do
     begin "$config"
-    mapfile -t models < <(sed -n 's/^[^#]*file: *\([^ ,}]*\).*/\1/p' "$config")
-    if ! ls "${models[@]}" >/dev/null 2>&1; then
-        skip "it wants ${models[*]}"
-        continue
+    given=()
+    if [ "$config" = configs/utr5_svdd.yaml ]; then # its reward is the user's to convert
+        if [ ! -f "$work/optimus5p.safetensors" ]; then
+            skip '../shared/data/optimus_5utr is absent'
+            continue
+        fi
+        given=(--set "reward.0.file=$work/optimus5p.safetensors")
     fi
     name=$(basename "$config" .yaml)
-    run "$kac" run "$config" "${small[@]}" --set sampler.particles=4 --out "$work/$name"
+    run "$kac" run "$config" "${given[@]}" "${small[@]}" --set sampler.particles=4 --out "$work/$name"
     expect 0
     for file in samples.csv samples.fasta trace.jsonl run.json; do
         holds "$file is there" test -s "$work/$name/$file"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "net_file.h"
+#include "optimus.h"
 
 TestSuite(verify, .timeout = 60);
 
@@ -189,63 +190,6 @@ Test(verify, says_what_is_wrong_with_a_recording)
 /* ---- Optimus 5-prime -----------------------------------------------------------------------
  */
 
-/* A published file, and where its layers go in kac.layers. */
-typedef struct optimus {
-    const char *file, *layers, *suffix, *outputs;
-    const char *source[5];
-    const char *target[5];
-} optimus;
-
-static const optimus published[] = {
-    {"optimus_evolution",
-     "conv,act=relu;conv,act=relu;flatten;dense,act=relu;dense",
-     "ATGG",
-     "evolution.out_f32",
-     {"convolution1d_1", "convolution1d_2", "dense_1", "dense_2"},
-     {"0", "1", "3", "4"}},
-    {"optimus_retrained_evolution",
-     "conv,act=relu;conv,act=relu;flatten;dense,act=relu;dense",
-     "ATGG",
-     "retrained_evolution.out_f32",
-     {"convolution1d_1", "convolution1d_2", "dense_1", "dense_2"},
-     {"0", "1", "3", "4"}},
-    {"optimus5p_multioutput",
-     "conv,pad=same,act=relu;conv,pad=same,act=relu;conv,pad=same,act=relu;flatten;"
-     "dense,act=relu;dense",
-     "",
-     "multioutput.out_f32",
-     {"conv_1", "conv_2", "conv_3", "dense_1", "dense_2"},
-     {"0", "1", "2", "4", "5"}},
-};
-
-/* Writes the tensors of `from` under the names of conv_regressor. */
-static void convert(const optimus *o, const kac_tensors *from, const char *path)
-{
-    const char *const metadata[][2] = {{"kac.arch", "conv_regressor"},
-                                       {"kac.alphabet", "ACGT"},
-                                       {"kac.length", "50"},
-                                       {"kac.layers", o->layers},
-                                       {"kac.suffix", o->suffix}};
-    const int pairs = o->suffix[0] != '\0' ? 5 : 4;
-    static const char *const part[] = {"kernel", "bias"};
-    kac_tensor tensor[10];
-    char name[10][64];
-    int count = 0;
-    for (int i = 0; i < 10; i++) {
-        if (o->source[i / 2] == NULL) continue;
-        char source[64];
-        snprintf(source, sizeof source, "%s.%s", o->source[i / 2], part[i % 2]);
-        snprintf(name[count], sizeof name[0], "%s.%s", o->target[i / 2], part[i % 2]);
-        const kac_tensor *found = kac_tensors_find(from, source);
-        cr_assert_not_null(found, "%s: %s", o->file, source);
-        tensor[count] = *found;
-        tensor[count].name = name[count];
-        count++;
-    }
-    cr_assert_eq(kac_tensors_write(path, metadata, pairs, tensor, count), KAC_OK, "%s",
-                 kac_last_error());
-}
-
 /* Writes the golden sequences (an N, all zeros, is a mask) and outputs as a recording. */
 static void convert_recording(const optimus *o, const kac_tensors *golden, const char *path)
 {
@@ -272,28 +216,23 @@ static void convert_recording(const optimus *o, const kac_tensors *golden, const
 
 Test(verify, optimus_5_prime_agrees_with_its_recording)
 {
-    char dir[256], path[300], model[300], recording[300], text[1024];
+    char dir[256], source[300], model[300], recording[300], text[1024];
     kac_tensors *golden = NULL;
-    if (access("../shared/data/optimus_5utr", R_OK) != 0)
-        cr_skip_test("../shared/data/optimus_5utr is absent");
+    if (access(OPTIMUS_DATA, R_OK) != 0) cr_skip_test(OPTIMUS_DATA " is absent");
     scratch_create(dir, sizeof dir);
     snprintf(model, sizeof model, "%s/model", dir);
     snprintf(recording, sizeof recording, "%s/recording", dir);
-    cr_assert_eq(
-        kac_tensors_open("../shared/data/optimus_5utr/golden_optimus.safetensors", &golden),
-        KAC_OK, "%s", kac_last_error());
-    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
-        const optimus *o = &published[i];
-        kac_tensors *file = NULL;
+    cr_assert_eq(kac_tensors_open(OPTIMUS_DATA "/golden_optimus.safetensors", &golden), KAC_OK,
+                 "%s", kac_last_error());
+    for (int i = 0; i < OPTIMUS_FILES; i++) {
+        const optimus *o = &optimus_published[i];
         double worst = 1;
-        snprintf(path, sizeof path, "../shared/data/optimus_5utr/%s.safetensors", o->file);
-        cr_assert_eq(kac_tensors_open(path, &file), KAC_OK, "%s", kac_last_error());
-        convert(o, file, model);
+        snprintf(source, sizeof source, OPTIMUS_DATA "/%s.safetensors", o->file);
+        cr_assert_eq(optimus_convert(o, source, model), KAC_OK, "%s", kac_last_error());
         convert_recording(o, golden, recording);
         cr_assert_eq(verify(model, recording, "auto", text, sizeof text, &worst), KAC_OK, "%s",
                      kac_last_error());
         cr_expect_lt(worst, 1e-4, "%s: %g", o->file, worst);
-        kac_tensors_close(file);
     }
     kac_tensors_close(golden);
     unlink(model);
