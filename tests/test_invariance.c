@@ -136,6 +136,21 @@ Test(invariance, batch)
         expect_invariant(every_row[k], more);
 }
 
+/* Outputs that do not fit are computed again. */
+Test(invariance, cache)
+{
+    const char *const more[] = {"device.batch=7", "device.batch=7 device.cache=0",
+                                "device.batch=1 device.cache=0", NULL};
+    for (int k = 0; k < ROWS_COUNT; k++)
+        expect_invariant(every_row[k], more);
+    table_run all = sample(NESTED, "device.batch=7"),
+              few = sample(NESTED, "device.batch=7 device.cache=0");
+    cr_expect_gt(few.calls, all.calls, "%lld calls, %lld with a cache", (long long)few.calls,
+                 (long long)all.calls);
+    table_run_free(&all);
+    table_run_free(&few);
+}
+
 Test(invariance, batch_without_reuse)
 {
     const char *const more[] = {"sampler.reuse=on device.batch=7",

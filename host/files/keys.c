@@ -177,6 +177,10 @@ static const kac_key keys[] = {
      .help = "exact gives the same bits on every machine."},
     {"device.batch", INTEGER(device.batch, 1, 16777216), .zero = "auto", .initial = "auto",
      .help = "States in one call of a network; it changes memory and speed, not results."},
+    {"device.cache", INTEGER(device.cache, 0, 1 << 20), .initial = "1024",
+     .help =
+         "Memory in MiB for outputs of the denoiser that will be asked for again, beyond one "
+         "for each particle; what does not fit is computed again, and counted."},
     {"device.threads", INTEGER(device.threads, 1, 4096), .zero = "auto", .initial = "auto",
      .help = "Threads of the CPU; results do not depend on them."},
     {"device.isa", CHOICE(device.isa, "auto", "portable", "avx2", "avx512"), .first = -1,

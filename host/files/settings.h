@@ -100,6 +100,7 @@ typedef struct kac_settings {
         char name[KAC_NAME];
         int precision;   /* only exact, 0 */
         int64_t batch;   /* rows a network call; 0 = auto */
+        int64_t cache;   /* MiB of logits kept between evaluations */
         int64_t threads; /* 0 = auto */
         int isa;         /* -1 = auto, else kac_isa */
     } device;

@@ -15,8 +15,6 @@
 #include "process.h"
 #include "settings.h"
 
-/* Logits kept between evaluations take at most this much; beyond it they are recomputed. */
-static const int64_t logits_bytes = INT64_C(1) << 30;
 static const int32_t default_batch = 1024;
 
 double kac_now(void)
@@ -121,7 +119,8 @@ static kac_status check_names(const kac_settings *s)
 static kac_status open_evaluations(kac_run *r)
 {
     int64_t rows = (int64_t)r->y.n * r->samples;
-    int64_t slots = logits_bytes / ((int64_t)r->slot_floats * (int64_t)sizeof(float));
+    int64_t slots =
+        (r->set.device.cache << 20) / ((int64_t)r->slot_floats * (int64_t)sizeof(float));
     int64_t most = (int64_t)r->n + r->y.n;
     int32_t columns = kac_rewards_columns(r->guide);
     slots = slots < r->n ? r->n : slots > most ? most : slots;
