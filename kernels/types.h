@@ -189,7 +189,6 @@ typedef enum kac_potential {
 
 typedef struct kac_weigh_args {
     const kac_clock *clock;
-    const kac_level *levels;
     const kac_group *groups;
     const double *group_weight; /* [groups][n_terms] weights of the reward terms */
     const kac_particles *x;     /* parents */

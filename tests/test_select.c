@@ -887,7 +887,6 @@ Test(parent_stage, argmax_top_k_and_none)
 static kac_weigh_args weigh_args(world *w, const float *terms, const double *weight)
 {
     return (kac_weigh_args){.clock = &w->clock,
-                            .levels = w->levels,
                             .groups = w->groups,
                             .group_weight = weight,
                             .x = &w->x,

@@ -36,7 +36,6 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
 {
     kac_weigh_args a = {
         .clock = r->clock,
-        .levels = r->levels,
         .groups = r->group,
         .group_weight = r->group_weight,
         .x = &r->x,
