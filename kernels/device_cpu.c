@@ -69,16 +69,18 @@ const kac_ops kac_cpu_ops = {
     .masked =
         {
             .start = kac_cpu_masked_start,
-            .tick = kac_cpu_tick,
-            .propose = kac_cpu_propose,
-            .complete = kac_cpu_complete,
-            .soften = kac_cpu_soften,
-            .imagine = kac_cpu_imagine,
-            .renoise = kac_cpu_renoise,
+            .propose = kac_cpu_masked_propose,
+            .complete = kac_cpu_masked_complete,
+            .soften = kac_cpu_masked_soften,
+            .imagine = kac_cpu_masked_imagine,
+            .renoise = kac_cpu_masked_renoise,
             .score = kac_cpu_masked_score,
         },
     .particles =
         {
+            .tick = kac_cpu_tick,
+            .value = kac_cpu_value,
+            .temper = kac_cpu_temper,
             .weigh = kac_cpu_weigh,
             .select_parent = kac_cpu_select_parent,
             .select_group = kac_cpu_select_group,

@@ -45,6 +45,48 @@ KAC_HD static inline uint32_t kac_token_sums(const float *logits, int32_t states
     return sum;
 }
 
+/* A letter that may not appear has no weight. */
+KAC_HD static inline int kac_token_allowed(uint32_t allowed, int32_t k)
+{
+    return (int)(allowed >> k & 1);
+}
+
+/* Running sums t[0 .. S-1] of the weights of q' ~ q exp(scale tilt) over the letters allowed,
+ * from the running sums c of q's weights and its logits.  Every letter that q can draw and that
+ * is allowed keeps a weight of 1 at least, so the ratio q / q' of the weights is finite and
+ * exact wherever q' draws.  tilt may be NULL.  Returns t[S-1]; 0 where q draws no letter that
+ * is allowed. */
+KAC_HD static inline uint32_t kac_twisted_sums(const float *logits, const uint32_t *c,
+                                               int32_t states, float temperature,
+                                               const float *tilt, float scale, uint32_t allowed,
+                                               uint32_t *t)
+{
+    float energy[KAC_MAX_STATES];
+    float top = -INFINITY;
+    uint32_t sum = 0;
+    for (int32_t k = 0; k < states; k++) {
+        float push = tilt != NULL ? scale * tilt[k] : 0;
+        int possible = c[k] > (k > 0 ? c[k - 1] : 0) && kac_token_allowed(allowed, k);
+        if (!(push - push == 0)) push = 0; /* NaN or infinite */
+        energy[k] = possible ? logits[k] / temperature + push : -INFINITY;
+        if (energy[k] > top) top = energy[k];
+    }
+    for (int32_t k = 0; k < states; k++) {
+        if (energy[k] > -INFINITY) {
+            uint32_t weight = kac_token_weight(energy[k], top, 1);
+            sum += weight > 0 ? weight : 1;
+        }
+        t[k] = sum;
+    }
+    return sum;
+}
+
+/* log of letter k's share of the running sums c. */
+KAC_HD static inline double kac_share_log(const uint32_t *c, int32_t states, int32_t k)
+{
+    return kac_log((double)(c[k] - (k > 0 ? c[k - 1] : 0)) / (double)c[states - 1]);
+}
+
 /* The token of a draw: the first k with c[k] > U, U uniform below c[S-1] > 0. */
 KAC_HD static inline uint8_t kac_token(const uint32_t *c, kac_u32x4 draw, int32_t states)
 {

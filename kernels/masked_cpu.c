@@ -24,24 +24,54 @@ static const float *logits_of(const kac_memo *memo, int32_t entry)
     return memo->logits + row_at(memo->slot[entry], memo->slot_floats);
 }
 
-kac_status kac_cpu_masked_start(kac_device *dev, const kac_shape *shape, int32_t n, uint8_t *x)
+kac_status kac_cpu_masked_start(kac_device *dev, const kac_start_args *a, uint8_t *x)
 {
     (void)dev;
-    memset(x, 0, row_at(n, shape->stride));
-    for (int32_t i = 0; i < n; i++)
-        memset(x + row_at(i, shape->stride), shape->states, (size_t)shape->length);
-    return KAC_OK;
-}
-
-kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
-{
-    (void)dev;
-    clock->move++;
-    clock->level--;
+    memset(x, 0, row_at(a->n, a->shape.stride));
+    for (int32_t i = 0; i < a->n; i++) {
+        uint8_t *row = x + row_at(i, a->shape.stride);
+        if (a->fixed != NULL)
+            memcpy(row, a->fixed, (size_t)a->shape.length);
+        else
+            memset(row, a->shape.states, (size_t)a->shape.length);
+    }
     return KAC_OK;
 }
 
 /* ---- children --------------------------------------------------------------------------- */
+
+/* The law of one masked site: running sums of the denoiser's weights, and of those drawn from. */
+typedef struct site_law {
+    uint32_t q[KAC_MAX_STATES];
+    uint32_t drawn[KAC_MAX_STATES];
+    bool lawful; /* the denoiser gives a law */
+    bool alive;  /* which has a letter that is allowed */
+} site_law;
+
+static site_law law_of_site(const kac_propose_args *a, int32_t i, int32_t l,
+                            const float *logits)
+{
+    const kac_twist *twist = &a->twist;
+    const kac_group *group = &a->groups[a->x->group[i]];
+    int32_t states = a->shape.states;
+    site_law law;
+    law.lawful = kac_token_sums(logits, states, a->temperature, law.q) > 0;
+    law.alive = law.lawful;
+    if (!law.lawful) return law;
+    if (twist->tilt == NULL && twist->allowed == NULL) {
+        memcpy(law.drawn, law.q, sizeof law.q);
+        return law;
+    }
+    const float *tilt = NULL;
+    if (twist->tilt != NULL)
+        tilt =
+            twist->tilt + row_at(twist->row[i], a->shape.length * states) + row_at(l, states);
+    float scale = (float)(twist->scale * group->lambda / group->alpha);
+    uint32_t allowed = twist->allowed != NULL ? twist->allowed[l] : UINT32_MAX;
+    law.alive = kac_twisted_sums(logits, law.q, states, a->temperature, tilt, scale, allowed,
+                                 law.drawn) > 0;
+    return law;
+}
 
 /* Reveals sites of the children of particle i, which start as its copies; y->entry[c] becomes
  * -1 where child c was changed.  Returns whether a site had no law to draw from.  Sites are
@@ -56,7 +86,7 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
     int32_t states = a->shape.states;
     int64_t first = (int64_t)i * a->children;
     uint8_t *child = a->y->x + row_at(first, a->shape.stride);
-    uint32_t sums[KAC_MAX_STATES];
+    bool twisted = a->twist.tilt != NULL || a->twist.allowed != NULL;
     bool lawless = false;
     kac_key key = {.seed = a->seed,
                    .move = (uint32_t)a->clock->move,
@@ -65,27 +95,28 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
 
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        bool summed = false;
+        site_law law;
+        bool known = false;
         for (int32_t m = 0; m < a->children; m++) {
             key.child = (uint32_t)m;
             kac_u32x4 draw = kac_draw(key, KAC_DRAW_PROPOSE, (uint32_t)l);
             if (draw.v[0] >= threshold) continue;
-            if (!summed) {
-                sums[states - 1] =
-                    kac_token_sums(logits + row_at(l, states), states, a->temperature, sums);
-                summed = true;
-            }
-            bool lawful = sums[states - 1] > 0;
-            child[row_at(m, a->shape.stride) + (size_t)l] =
-                lawful ? kac_token(sums, draw, states) : 0;
+            if (!known) law = law_of_site(a, i, l, logits + row_at(l, states));
+            known = true;
+            uint8_t token = law.alive ? kac_token(law.drawn, draw, states) : 0;
+            child[row_at(m, a->shape.stride) + (size_t)l] = token;
             a->y->entry[first + m] = -1;
-            lawless |= !lawful;
+            lawless |= !law.lawful;
+            if (!twisted) continue;
+            a->y->ratio[first + m] += law.alive ? kac_share_log(law.q, states, token) -
+                                                      kac_share_log(law.drawn, states, token)
+                                                : -(double)INFINITY;
         }
     }
     return lawless;
 }
 
-kac_status kac_cpu_propose(kac_device *dev, const kac_propose_args *a)
+kac_status kac_cpu_masked_propose(kac_device *dev, const kac_propose_args *a)
 {
     (void)dev;
     const kac_particles *x = a->x;
@@ -98,6 +129,7 @@ kac_status kac_cpu_propose(kac_device *dev, const kac_propose_args *a)
         for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
             memcpy(a->y->x + row_at(c, a->shape.stride), row, (size_t)a->shape.stride);
             a->y->entry[c] = a->keep_entries ? x->entry[i] : -1;
+            a->y->ratio[c] = 0;
         }
         if (threshold > 0 && has_mask(row, &a->shape) && reveal(a, i, threshold) && i < worst)
             worst = i;
@@ -128,6 +160,16 @@ static bool is_past_the_end(const kac_complete_args *a)
     return a->first > 0 && a->first >= *a->fresh->count;
 }
 
+/* out = the logits of site l, -INFINITY where a letter is not allowed. */
+static void allowed_logits(const kac_complete_args *a, int32_t l, const float *logits,
+                           float *out)
+{
+    const float *site = logits + row_at(l, a->shape.states);
+    uint32_t allowed = a->allowed != NULL ? a->allowed[l] : UINT32_MAX;
+    for (int32_t k = 0; k < a->shape.states; k++)
+        out[k] = kac_token_allowed(allowed, k) ? site[k] : -INFINITY;
+}
+
 /* Row i of x with its masks filled by the likeliest tokens.  Returns whether a site had a NaN. */
 static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 {
@@ -139,8 +181,10 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *logits = logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        out[l] = kac_token_best(logits + row_at(l, states), states);
-        invalid |= kac_token_is_nan(logits + row_at(l, states), states);
+        float site[KAC_MAX_STATES];
+        allowed_logits(a, l, logits, site);
+        out[l] = kac_token_best(site, states);
+        invalid |= kac_token_is_nan(site, states);
     }
     return invalid;
 }
@@ -152,7 +196,7 @@ static void note_nan(const kac_complete_args *a, int32_t worst)
         *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->level, -1};
 }
 
-kac_status kac_cpu_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)
+kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev;
     int32_t worst = INT32_MAX;
@@ -196,7 +240,9 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
     for (int32_t l = 0; l < a->shape.length; l++) {
         float *site = out + row_at(l, states);
         if (row[l] == states) {
-            soften_site(logits + row_at(l, states), states, a->temperature, site);
+            float law[KAC_MAX_STATES];
+            allowed_logits(a, l, logits, law);
+            soften_site(law, states, a->temperature, site);
             continue;
         }
         for (int32_t k = 0; k < states; k++)
@@ -204,7 +250,7 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
     }
 }
 
-kac_status kac_cpu_soften(kac_device *dev, const kac_complete_args *a, float *out)
+kac_status kac_cpu_masked_soften(kac_device *dev, const kac_complete_args *a, float *out)
 {
     (void)dev;
     int32_t end = window_end(a);
@@ -233,7 +279,8 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *logits = logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        const float *site = logits + row_at(l, states);
+        float site[KAC_MAX_STATES];
+        allowed_logits(a, l, logits, site);
         bool lawful = kac_token_sums(site, states, a->temperature, sums) > 0;
         for (int32_t j = 0; j < a->samples; j++) {
             key.child = (uint32_t)(i % a->children * a->samples + j);
@@ -243,7 +290,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     }
 }
 
-kac_status kac_cpu_imagine(kac_device *dev, const kac_complete_args *a, uint8_t *out)
+kac_status kac_cpu_masked_imagine(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev;
     if (is_past_the_end(a)) return KAC_OK;
@@ -256,7 +303,7 @@ kac_status kac_cpu_imagine(kac_device *dev, const kac_complete_args *a, uint8_t 
 
 /* ---- likelihood ------------------------------------------------------------------------- */
 
-kac_status kac_cpu_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)
+kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)
 {
     (void)dev;
 #pragma omp parallel for schedule(static)

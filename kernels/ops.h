@@ -74,8 +74,8 @@ typedef kac_status kac_find_fn(kac_device *dev, kac_memo *memo, const kac_rows *
 kac_find_fn kac_cpu_find;
 
 /* Chooses where the results of fresh entries first .. first + batch - 1 go (those below
- * *fresh->count).  An entry whose state still has a mask, or any entry when memo->reuse is 0,
- * becomes a job: job->src[j] = fresh->src[q], job->dst[j] = slot[entry] = a free slot, or where
+ * *fresh->count).  An entry whose state still has a `mask`, or any entry when memo->reuse is 0
+ * or mask is negative, becomes a job: job->src[j] = fresh->src[q], job->dst[j] = slot[entry] = a free slot, or where
  * no slot is free the spare slot memo->slots + (q - first); *job->count is the number of jobs.
  * Spare slots given by an earlier assign are taken back first (their entries get slot -1).
  * *made grows by the number of jobs. */
@@ -106,82 +106,96 @@ typedef struct kac_states_ops {
     kac_learn_fn *learn;
 } kac_states_ops;
 
-/* ---- masked: absorbing diffusion --------------------------------------------------------- */
+/* ---- process: noise, children, completions ------------------------------------------------
+ *
+ * One table for each process, all of the same types; the comments say what the masked process
+ * (absorbing diffusion) does. */
 
-/* Everything masked: x[i][l] = mask for l < length, 0 in the padding.  x: [n][stride]. */
-typedef kac_status kac_masked_start_fn(kac_device *dev, const kac_shape *shape, int32_t n,
-                                       uint8_t *x);
-kac_masked_start_fn kac_cpu_masked_start;
-
-/* The clock moves on: move += 1, level -= 1. */
-typedef kac_status kac_tick_fn(kac_device *dev, kac_clock *clock);
-kac_tick_fn kac_cpu_tick;
+/* Pure noise, level clock->level: everything masked, x[i][l] = mask for l < length, 0 in the
+ * padding; with a->fixed, copies of that row.  x: [n][stride]. */
+typedef kac_status kac_start_fn(kac_device *dev, const kac_start_args *a, uint8_t *x);
+kac_start_fn kac_cpu_masked_start;
 
 /* Draws `children` children of each particle for the move from level clock->level + 1 to
  * clock->level (tick comes first).  Child m of particle i is row i * children + m of y.  A
  * masked site is revealed when word 0 of its draw (purpose PROPOSE, the child, the position) is
  * below levels[clock->level + 1].reveal; its token then is the first k with
  * C_k > kac_below(draw, 1, C_S), C the running sum of kac_token_weight (masked.h) over the
- * logits of x's slot, tempered by a->temperature.  Revealed sites are copied.  y->entry[c] is
- * x->entry[i] where the child equals its parent and a->keep_entries, else -1. */
+ * logits of x's slot, tempered by a->temperature and twisted by a->twist.  Revealed sites are
+ * copied.  y->entry[c] is x->entry[i] where the child equals its parent and a->keep_entries,
+ * else -1.  y->ratio[c] is the sum over the sites revealed of log q(token) - log q'(token), both
+ * normalised; 0 without a twist. */
 typedef kac_status kac_propose_fn(kac_device *dev, const kac_propose_args *a);
-kac_propose_fn kac_cpu_propose;
+kac_propose_fn kac_cpu_masked_propose;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
  * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
  * entry's slot.  With a->every_row, instead out[i] for every row i of 0 .. a->n-1 at hand (as
  * imagine says).  out may not overlap x. */
 typedef kac_status kac_complete_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
-kac_complete_fn kac_cpu_complete;
+kac_complete_fn kac_cpu_masked_complete;
 
 /* The same with probabilities: out[q - first][l][k], shape [batch][length][S]: the denoiser's
  * tempered softmax at masked sites, one-hot at revealed ones. */
 typedef kac_status kac_soften_fn(kac_device *dev, const kac_complete_args *a, float *out);
-kac_soften_fn kac_cpu_soften;
+kac_soften_fn kac_cpu_masked_soften;
 
 /* a->samples random completions of each row i of 0 .. a->n-1 whose logits are at hand in this
  * batch: out[i * samples + j], masked sites drawn independently (purpose COMPLETE, child
  * m * samples + j).  Rows at hand: those whose entry is fresh number first .. first+batch-1
  * (memo->order), and, when first is 0, those whose entry is not fresh. */
 typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
-kac_imagine_fn kac_cpu_imagine;
+kac_imagine_fn kac_cpu_masked_imagine;
 
 /* x[i] = a noised copy of x0[i]: each site masked when word 0 of its draw
  * (purpose RENOISE, move = the level, particle = id of the row of x0) is below
  * 2^32 m(t_level). */
 typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);
-kac_renoise_fn kac_cpu_renoise;
+kac_renoise_fn kac_cpu_masked_renoise;
 
 /* out[i] = sum over sites masked in x[i] of log softmax(logits of slot[i])[x0 token], fp64 sum
  * in site order; untempered. */
-typedef kac_status kac_masked_score_fn(kac_device *dev, const kac_renoise_args *a,
-                                       const uint8_t *x, const int32_t *entry,
-                                       const kac_memo *memo, double *out);
-kac_masked_score_fn kac_cpu_masked_score;
+typedef kac_status kac_score_fn(kac_device *dev, const kac_renoise_args *a, const uint8_t *x,
+                                const int32_t *entry, const kac_memo *memo, double *out);
+kac_score_fn kac_cpu_masked_score;
 
-typedef struct kac_masked_ops {
-    kac_masked_start_fn *start;
-    kac_tick_fn *tick;
+typedef struct kac_process_ops {
+    kac_start_fn *start;
     kac_propose_fn *propose;
     kac_complete_fn *complete;
     kac_soften_fn *soften;
     kac_imagine_fn *imagine;
     kac_renoise_fn *renoise;
-    kac_masked_score_fn *score;
-} kac_masked_ops;
+    kac_score_fn *score;
+} kac_process_ops;
 
 /* ---- particles: banks, weights, selection ------------------------------------------------ */
 
-/* Values and banks of the children, and their log-weights.  For child c of particle i in group
- * g: with J = a->samples completions of terms [n * M * J][n_terms],
- *   r_j  = sum over terms of group_weight[g][term] * terms[c * J + j][term]
- *   v    = r_0 / alpha_g for J = 1, else log mean_j exp(r_j / alpha_g)
+/* The clock moves on: move += 1, level -= 1. */
+typedef kac_status kac_tick_fn(kac_device *dev, kac_clock *clock);
+kac_tick_fn kac_cpu_tick;
+
+/* Values of the children.  For child c of a particle of group g: with J = a->samples completions
+ * of terms [n * M * J][n_terms],
+ *   r_j      = sum over terms of group_weight[g][term] * terms[c * J + j][term]
+ *   value[c] = r_0 for J = 1, else alpha_g log mean_j exp(r_j / alpha_g)        (reward units)
+ * Without terms (a->terms NULL) it is 0.  Terms of weight zero are not looked at.  A NaN term or
+ * +INFINITY sets a->fault (lowest child wins); where a->invalid_is_worst both count as
+ * -INFINITY instead. */
+typedef kac_status kac_value_fn(kac_device *dev, const kac_weigh_args *a);
+kac_value_fn kac_cpu_value;
+
+/* The groups' tempering exponents lambda at this level: levels[clock->level].temper; or with
+ * KAC_TEMPER_ESS, for each pool, the largest from its present one to 1 at which the ESS of the
+ * candidates' weights is not below a->temper_below (bisection; integer weights).  At level 0
+ * lambda = 1.  Nothing changes without terms. */
+typedef kac_status kac_temper_fn(kac_device *dev, const kac_weigh_args *a);
+kac_temper_fn kac_cpu_temper;
+
+/* Banks and log-weights of the children, with v = lambda_g value[c] / alpha_g:
  *   bank, stat = kac_bank(potential, v, parent's bank and stat, last level?)   (particles.h)
- *   log_w = parent's log_w + bank - parent's bank - log M
- * and value[c] = v * alpha_g (reward units).  Level clock->level == 0 is the last: bank = v.
- * Without terms (a->terms NULL) v = 0 and the bank stays.  Terms of weight
- * zero are not looked at.  A NaN term or +INFINITY sets a->fault (lowest child wins); where
- * a->invalid_is_worst both count as -INFINITY instead. */
+ *   log_w = parent's log_w + bank - parent's bank - log M (+ ratio[c] with a->use_ratio)
+ * Level clock->level == 0 is the last: bank = v.  Without terms the bank stays. */
 typedef kac_status kac_weigh_fn(kac_device *dev, const kac_weigh_args *a);
 kac_weigh_fn kac_cpu_weigh;
 
@@ -213,6 +227,9 @@ typedef kac_status kac_survive_fn(kac_device *dev, const kac_particles *y, int32
 kac_survive_fn kac_cpu_survive;
 
 typedef struct kac_particle_ops {
+    kac_tick_fn *tick;
+    kac_value_fn *value;
+    kac_temper_fn *temper;
     kac_weigh_fn *weigh;
     kac_select_parent_fn *select_parent;
     kac_select_group_fn *select_group;
@@ -225,7 +242,7 @@ typedef struct kac_ops {
     const char *name;
     kac_memory_ops memory;
     kac_states_ops states;
-    kac_masked_ops masked;
+    kac_process_ops masked;
     kac_particle_ops particles;
     kac_network_ops networks; /* networks.h */
 } kac_ops;

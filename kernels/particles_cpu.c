@@ -6,6 +6,16 @@
 
 #include "ops.h"
 
+kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
+{
+    (void)dev;
+    clock->move++;
+    clock->level--;
+    return KAC_OK;
+}
+
+/* ---- values and weights ------------------------------------------------------------------ */
+
 /* r of one completion: the weighted sum of its terms.  *bad becomes the first term that is NaN
  * or +INFINITY, if *bad < 0. */
 static double reward_of(const kac_weigh_args *a, const double *weight, const float *terms,
@@ -44,33 +54,106 @@ static double value_of(const kac_weigh_args *a, int64_t c, const kac_group *grou
     return top + group->alpha * kac_log(sum / a->samples);
 }
 
-kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
+kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
 {
     (void)dev;
-    const kac_particles *x = a->x, *y = a->y;
-    double log_children = kac_log((double)a->children);
-    int last = a->clock->level == 0;
     int64_t worst = INT64_MAX; /* lowest child with a bad term, then which term */
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
-    for (int64_t c = 0; c < (int64_t)x->n * a->children; c++) {
-        int64_t i = c / a->children;
-        const kac_group *group = &a->groups[x->group[i]];
-        kac_bank_stat child = {x->bank[i], x->stat[i]};
+    for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
+        const kac_group *group = &a->groups[a->x->group[c / a->children]];
         int32_t bad = -1;
-        y->value[c] = 0;
-        if (a->terms != NULL) {
-            y->value[c] = value_of(a, c, group, &bad);
-            child = kac_bank(a->potential, y->value[c] / group->alpha, child, last);
-        }
-        y->bank[c] = child.bank;
-        y->stat[c] = child.stat;
-        y->log_w[c] = kac_child_log_w(x->log_w[i], x->bank[i], child.bank, log_children);
+        a->y->value[c] = a->terms != NULL ? value_of(a, c, group, &bad) : 0;
         if (bad >= 0 && c * a->n_terms + bad < worst) worst = c * a->n_terms + bad;
     }
     if (worst < INT64_MAX && !a->invalid_is_worst && a->fault->kind == KAC_FAULT_NONE)
         *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / a->n_terms / a->children),
                                 a->clock->level, (int32_t)(worst % a->n_terms)};
+    return KAC_OK;
+}
+
+/* Bank and log-weight of child c where values count lambda r / alpha. */
+typedef struct weighed {
+    kac_bank_stat bank;
+    double log_w;
+} weighed;
+
+static weighed weigh_child(const kac_weigh_args *a, int64_t c, double lambda)
+{
+    int64_t i = c / a->children;
+    const kac_group *group = &a->groups[a->x->group[i]];
+    kac_bank_stat bank = {a->x->bank[i], a->x->stat[i]};
+    if (a->terms != NULL)
+        bank = kac_bank(a->potential, lambda * a->y->value[c] / group->alpha, bank,
+                        a->clock->level == 0);
+    double log_w =
+        kac_child_log_w(a->x->log_w[i], a->x->bank[i], bank.bank, kac_log((double)a->children));
+    if (a->use_ratio && log_w > -(double)INFINITY) log_w += a->y->ratio[c];
+    return (weighed){bank, log_w};
+}
+
+/* Whether the ESS of the children of slots first .. end - 1 at this lambda is too low. */
+static bool is_too_steep(const kac_weigh_args *a, int64_t first, int64_t end, double lambda)
+{
+    kac_weight_sums sums = {0, 0, 0};
+    double top = -(double)INFINITY;
+    for (int64_t c = first * a->children; c < end * a->children; c++) {
+        double log_w = weigh_child(a, c, lambda).log_w;
+        if (log_w > top) top = log_w;
+    }
+    if (top == -(double)INFINITY) return false;
+    for (int64_t c = first * a->children; c < end * a->children; c++)
+        kac_weight_add(&sums, kac_weight(weigh_child(a, c, lambda).log_w, top));
+    return kac_ess_is_below(&sums, (end - first) * a->children, a->temper_below);
+}
+
+enum { TEMPER_BISECTIONS = 30 };
+
+/* The largest exponent from `lambda` to 1 that bisection finds not too steep. */
+static double solve_lambda(const kac_weigh_args *a, int64_t first, int64_t end, double lambda)
+{
+    double low = lambda, high = 1;
+    if (!is_too_steep(a, first, end, high)) return high;
+    for (int k = 0; k < TEMPER_BISECTIONS; k++) {
+        double middle = low + (high - low) / 2;
+        if (is_too_steep(a, first, end, middle))
+            high = middle;
+        else
+            low = middle;
+    }
+    return low;
+}
+
+kac_status kac_cpu_temper(kac_device *dev, const kac_weigh_args *a)
+{
+    (void)dev;
+    if (a->terms == NULL) return KAC_OK;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int32_t p = 0; p < a->pools; p++) {
+        kac_group *first = &a->groups[a->pool_first[p]];
+        kac_group *last = &a->groups[a->pool_first[p + 1] - 1];
+        double lambda = a->levels[a->clock->level].temper;
+        if (a->clock->level == 0)
+            lambda = 1;
+        else if (a->temper == KAC_TEMPER_ESS)
+            lambda = solve_lambda(a, first->offset, last->offset + last->count, first->lambda);
+        for (kac_group *g = first; g <= last; g++)
+            g->lambda = lambda;
+    }
+    return KAC_OK;
+}
+
+kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
+{
+    (void)dev;
+    const kac_particles *y = a->y;
+#pragma omp parallel for schedule(static)
+    for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
+        weighed child = weigh_child(a, c, a->groups[a->x->group[c / a->children]].lambda);
+        y->bank[c] = child.bank.bank;
+        y->stat[c] = child.bank.stat;
+        y->log_w[c] = child.log_w;
+    }
     return KAC_OK;
 }
 

@@ -181,7 +181,8 @@ kac_status kac_cpu_assign(kac_device *dev, kac_memo *memo, int32_t mask, const k
     for (int32_t q = first; q < end; q++) {
         int32_t e = fresh->entry[q];
         const uint8_t *row = memo->keys + (size_t)e * (size_t)memo->stride;
-        if (memo->reuse && memchr(row, mask, (size_t)memo->stride) == NULL) continue;
+        if (memo->reuse && mask >= 0 && memchr(row, mask, (size_t)memo->stride) == NULL)
+            continue;
         if (memo->counts[1] > 0) {
             memo->slot[e] = memo->free_slots[--memo->counts[1]];
         } else {

@@ -28,6 +28,8 @@ typedef struct kac_level {
     double mask;     /* m(t): probability that a site is masked */
     float sigma;     /* what a denoiser that reads t is fed */
     int32_t trigger; /* group selection on arriving here: KAC_TRIGGER_... */
+    double
+        temper; /* tempering exponent of the values at this level, 0 .. 1; at level 0 it is 1 */
     uint64_t reveal; /* the move from here to the next lower level reveals a masked site when
                         its 32-bit word is below this; 0 .. 2^32 */
 } kac_level;
@@ -50,6 +52,7 @@ typedef struct kac_group {
     int32_t target; /* groups with one target are replicates */
     double alpha;
     /* what the run writes */
+    double lambda;    /* tempering exponent in force: values count lambda r / alpha */
     double log_z;     /* log of the weight cashed in so far */
     double ess;       /* of the candidates at the latest group stage / their number */
     int32_t selected; /* the latest group stage drew survivors */
@@ -65,6 +68,7 @@ typedef struct kac_particles {
     double *bank;   /* [n] log of the product of all potentials so far */
     double *stat;   /* [n] running max or sum of values, units of r / alpha */
     double *value;  /* [n] latest value, units of r */
+    double *ratio; /* [n] log of the denoiser's kernel over the one drawn from; children only */
     int32_t *entry; /* [n] entry of the memo of evaluations that holds x, or -1 */
     int32_t *eve;   /* [n] slot of the first ancestor; unused in children */
     int32_t *group; /* [n] index in the table of groups; unused in children */
@@ -135,6 +139,27 @@ typedef struct kac_jobs {
 /* ---- arguments of more than eight ---------------------------------------------------------
  */
 
+typedef struct kac_start_args {
+    kac_shape shape;
+    const kac_level *levels; /* [T + 1] */
+    const kac_clock *clock;
+    const kac_group *groups;
+    const int32_t *group; /* [n] index of the particle's group */
+    const uint8_t *fixed; /* [stride] a row to start from, masks where free; or NULL */
+    uint64_t seed;
+    int32_t n;
+} kac_start_args;
+
+/* How the letters of a masked site are drawn instead of from the denoiser's law q alone: from
+ * q' ~ q exp(scale tilt) over the letters allowed.  tilt [rows][L][S], units of r; what is not
+ * a number counts as 0. */
+typedef struct kac_twist {
+    const float *tilt;       /* or NULL: none */
+    const int32_t *row;      /* [n] row of each parent */
+    const uint32_t *allowed; /* [L] bit k: letter k may appear at the site; or NULL: all may */
+    double scale;            /* divided by the group's alpha and times its lambda */
+} kac_twist;
+
 typedef struct kac_propose_args {
     kac_shape shape;
     const kac_level *levels; /* [T + 1] */
@@ -146,8 +171,9 @@ typedef struct kac_propose_args {
     int32_t children;
     float temperature;
     int32_t keep_entries; /* an unchanged child keeps its parent's entry */
-    kac_fault *fault;     /* a NaN logit that is used sets it, term -1 */
-    kac_particles *y;     /* out: tokens and entries */
+    kac_twist twist;
+    kac_fault *fault; /* a NaN logit that is used sets it, term -1 */
+    kac_particles *y; /* out: tokens, entries and ratios */
 } kac_propose_args;
 
 typedef struct kac_complete_args {
@@ -164,9 +190,10 @@ typedef struct kac_complete_args {
     int32_t n;
     int32_t first;
     int32_t batch;
-    int32_t children;  /* row i is child i % children of slot i / children */
-    int32_t samples;   /* imagine */
-    int32_t every_row; /* complete: rows of x rather than fresh entries */
+    int32_t children;        /* row i is child i % children of slot i / children */
+    int32_t samples;         /* imagine */
+    int32_t every_row;       /* complete: rows of x rather than fresh entries */
+    const uint32_t *allowed; /* as in kac_twist */
     float temperature;
 } kac_complete_args;
 
@@ -187,9 +214,15 @@ typedef enum kac_potential {
     KAC_POTENTIAL_TERMINAL,
 } kac_potential;
 
+typedef enum kac_temper { KAC_TEMPER_LEVEL, KAC_TEMPER_ESS } kac_temper;
+
+/* From terms to values, to tempering exponents, to log-weights. */
 typedef struct kac_weigh_args {
     const kac_clock *clock;
-    const kac_group *groups;
+    const kac_level *levels;   /* [T + 1] */
+    kac_group *groups;         /* lambda out */
+    const int32_t *pool_first; /* [pools + 1] as in kac_select_args */
+    int32_t pools;
     const double *group_weight; /* [groups][n_terms] weights of the reward terms */
     const kac_particles *x;     /* parents */
     const float *terms;         /* [n M samples][n_terms], or NULL: no value at this level */
@@ -198,8 +231,11 @@ typedef struct kac_weigh_args {
     int32_t samples;  /* J */
     kac_potential potential;
     int32_t invalid_is_worst;
+    int32_t use_ratio; /* 1: log-weights take in y->ratio */
+    kac_temper temper;
+    int32_t temper_below; /* ess: solved for ESS = below / 2^16 of the candidates' number */
     kac_fault *fault;
-    kac_particles *y; /* log_w, bank, stat, value out */
+    kac_particles *y; /* value, then log_w, bank, stat out */
 } kac_weigh_args;
 
 typedef enum kac_rule {

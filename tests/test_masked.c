@@ -58,6 +58,7 @@ static void make_world(world *w, const uint8_t *start, int32_t groups, int32_t e
     w->y = (kac_particles){.n = n * children,
                            .stride = STRIDE,
                            .x = zeros((int64_t)n * children, STRIDE),
+                           .ratio = zeros((int64_t)n * children, sizeof(double)),
                            .entry = zeros((int64_t)n * children, sizeof(int32_t))};
     w->memo = (kac_memo){.capacity = ENTRIES,
                          .slots = ENTRIES,
@@ -76,7 +77,8 @@ static void make_world(world *w, const uint8_t *start, int32_t groups, int32_t e
         w->x.group[i] = i / each;
     }
     for (int32_t g = 0; g < groups; g++)
-        w->groups[g] = (kac_group){.offset = g * each, .count = each, .id = g, .alpha = 1};
+        w->groups[g] =
+            (kac_group){.offset = g * each, .count = each, .id = g, .alpha = 1, .lambda = 1};
     w->levels[2].reveal = UINT64_C(1) << 31;
     w->propose = (kac_propose_args){.shape = shape,
                                     .levels = w->levels,
@@ -109,16 +111,16 @@ static void make_world(world *w, const uint8_t *start, int32_t groups, int32_t e
 
 static void drop_world(world *w)
 {
-    void *all[] = {w->groups,      w->x.x,       w->x.entry,    w->x.group,
-                   w->y.x,         w->y.entry,   w->memo.slot,  w->memo.order,
-                   w->memo.logits, w->fresh.src, w->fresh.entry};
+    void *all[] = {w->groups,     w->x.x,         w->x.entry,   w->x.group,
+                   w->y.x,        w->y.ratio,     w->y.entry,   w->memo.slot,
+                   w->memo.order, w->memo.logits, w->fresh.src, w->fresh.entry};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         kac_cpu_ops.memory.release(&dev, all[i]);
 }
 
 static void propose(world *w)
 {
-    cr_assert_eq(kac_cpu_propose(&dev, &w->propose), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_cpu_masked_propose(&dev, &w->propose), KAC_OK, "%s", kac_last_error());
 }
 
 static const uint8_t *child(const world *w, int32_t c)
@@ -189,8 +191,9 @@ Test(masked, start_and_tick)
 {
     uint8_t x[4][STRIDE];
     kac_clock clock = {.level = 5, .move = 0};
+    kac_start_args start_args = {.shape = shape, .n = 4};
     memset(x, 9, sizeof x);
-    cr_assert_eq(kac_cpu_masked_start(&dev, &shape, 4, x[0]), KAC_OK);
+    cr_assert_eq(kac_cpu_masked_start(&dev, &start_args, x[0]), KAC_OK);
     for (int i = 0; i < 4; i++)
         for (int l = 0; l < STRIDE; l++)
             cr_expect_eq(x[i][l], l < L ? S : 0);
@@ -377,7 +380,7 @@ Test(completions, argmax_of_fresh_entries)
             memset(out, 77, sizeof out);
             w.complete.first = first;
             w.complete.batch = batch;
-            cr_assert_eq(kac_cpu_complete(&dev, &w.complete, out[0]), KAC_OK);
+            cr_assert_eq(kac_cpu_masked_complete(&dev, &w.complete, out[0]), KAC_OK);
             for (int32_t j = 0; j < 4; j++) {
                 if (j < batch && first + j < 3)
                     cr_expect_arr_eq(out[j], want[first + j], L);
@@ -399,7 +402,7 @@ Test(completions, every_row_at_hand)
     for (int32_t first = 0; first < 3; first++) {
         memset(out, 77, sizeof out);
         w.complete.first = first;
-        cr_assert_eq(kac_cpu_complete(&dev, &w.complete, out[0]), KAC_OK);
+        cr_assert_eq(kac_cpu_masked_complete(&dev, &w.complete, out[0]), KAC_OK);
         for (int32_t i = 0; i < 6; i++)
             cr_expect_eq(out[i][0] != 77, batch_of[i] == first, "batch %d, row %d", first, i);
         if (first == 1) cr_expect_eq(out[4][0], 1);
@@ -413,7 +416,7 @@ Test(completions, soft_is_the_law_that_is_drawn_from)
     world w;
     make_fresh(&w);
     w.complete.temperature = 0.7f;
-    cr_assert_eq(kac_cpu_soften(&dev, &w.complete, out[0][0]), KAC_OK);
+    cr_assert_eq(kac_cpu_masked_soften(&dev, &w.complete, out[0][0]), KAC_OK);
     for (int k = 0; k < S; k++) {
         cr_expect_float_eq(out[0][0][k], site_law(0, k, 0.7), 1e-7);
         cr_expect_float_eq(out[0][2][k], site_law(2, k, 0.7), 1e-7);
@@ -440,7 +443,7 @@ Test(completions, random_ones_have_their_law)
     w.complete.children = CHILDREN;
     w.complete.samples = SAMPLES;
     w.complete.temperature = 0.8f;
-    cr_assert_eq(kac_cpu_imagine(&dev, &w.complete, out), KAC_OK);
+    cr_assert_eq(kac_cpu_masked_imagine(&dev, &w.complete, out), KAC_OK);
     for (int k = 0; k < CELLS; k++)
         law[k] = site_law(0, k / S, 0.8) * site_law(2, k % S, 0.8);
     for (int32_t i = 0; i < w.y.n * SAMPLES; i++) {
@@ -454,10 +457,10 @@ Test(completions, random_ones_have_their_law)
     uint8_t *other = zeros((int64_t)w.y.n * SAMPLES, STRIDE);
     set_threads(3);
     w.complete.first = 1;
-    cr_assert_eq(kac_cpu_imagine(&dev, &w.complete, other), KAC_OK);
+    cr_assert_eq(kac_cpu_masked_imagine(&dev, &w.complete, other), KAC_OK);
     cr_expect_eq(other[0], 0, "known rows belong to the first batch");
     w.complete.first = 0;
-    cr_assert_eq(kac_cpu_imagine(&dev, &w.complete, other), KAC_OK);
+    cr_assert_eq(kac_cpu_masked_imagine(&dev, &w.complete, other), KAC_OK);
     cr_expect_eq(memcmp(out, other, (size_t)w.y.n * SAMPLES * STRIDE), 0);
 
     world alone;
@@ -469,7 +472,7 @@ Test(completions, random_ones_have_their_law)
     alone.complete.children = CHILDREN;
     alone.complete.samples = SAMPLES;
     alone.complete.temperature = 0.8f;
-    cr_assert_eq(kac_cpu_imagine(&dev, &alone.complete, other), KAC_OK);
+    cr_assert_eq(kac_cpu_masked_imagine(&dev, &alone.complete, other), KAC_OK);
     size_t bytes = (size_t)EACH * CHILDREN * SAMPLES * STRIDE;
     cr_expect_eq(memcmp(out + 8 * bytes, other, bytes), 0);
     drop_world(&alone);
@@ -497,7 +500,7 @@ Test(likelihood, noise_masks_at_the_rate_of_its_level)
     for (a.level = 0; a.level < LEVELS; a.level++) {
         double masks = 0, p = rate[a.level];
         levels[a.level].mask = p;
-        cr_assert_eq(kac_cpu_renoise(&dev, &a, x), KAC_OK);
+        cr_assert_eq(kac_cpu_masked_renoise(&dev, &a, x), KAC_OK);
         for (int32_t i = 0; i < N; i++)
             for (int l = 0; l < STRIDE; l++) {
                 uint8_t token = x[(ptrdiff_t)i * STRIDE + l];

@@ -144,6 +144,7 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;
     if (out->sampler.potential == KAC_POTENTIAL_TERMINAL) out->sampler.value = KAC_VALUE_NONE;
     if (out->sampler.estimate != KAC_ESTIMATE_SAMPLE) out->sampler.samples = 1;
+    if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
     return KAC_OK;
 }
@@ -155,6 +156,8 @@ static bool ranks_only(kac_rule rule)
 
 bool kac_properly_weighted(const kac_settings *settings)
 {
+    if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
+        return false;
     if (ranks_only(settings->sampler.parent_rule)) return false;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
@@ -168,6 +171,7 @@ bool kac_properly_weighted(const kac_settings *settings)
 /* Whether alpha changes the samples or their weights. */
 static bool reads_alpha(const kac_settings *settings)
 {
+    if (settings->sampler.twist != KAC_TWIST_NONE) return true;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
     if (settings->sampler.trigger != KAC_WHEN_NEVER &&
@@ -180,6 +184,7 @@ static bool reads_alpha(const kac_settings *settings)
 static bool is_guided(const kac_settings *settings)
 {
     return settings->sampler.parent_rule != KAC_RULE_NONE ||
+           settings->sampler.twist != KAC_TWIST_NONE ||
            settings->sampler.trigger != KAC_WHEN_NEVER ||
            settings->sampler.potential != KAC_POTENTIAL_TERMINAL ||
            settings->sampler.final != KAC_FINAL_WEIGHTED;

@@ -38,6 +38,13 @@ static bool is_column(const char *text)
                              "_.-")] == '\0';
 }
 
+static bool is_template(const char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text <= ' ' || *text > '~') return false;
+    return true;
+}
+
 /* Integers of JSON files keep all their digits up to 2^53. */
 #define SEED_MOST  9007199254740991.0
 #define STEPS_MOST 1048575 /* the move has 20 bits in the counter of random numbers */
@@ -71,6 +78,14 @@ static const kac_key keys[] = {
          "there is filled in at once."},
     {"process.begin", NUMBER(process.begin, 0, 0.5), .initial = "0.01",
      .help = "Schedule flow: time of the first level (0 is noise)."},
+
+    {"process.template", TEXT(process.template), .accepts = is_template,
+     .expected =
+         "letters of the model's alphabet, ? for a free site, or for DNA and RNA a code "
+         "such as N, R or Y for the letters it stands for",
+     .initial = "",
+     .help = "Sites that are given, a character for each: a letter stays as it is, ? is free, "
+             "and a IUPAC code restricts the site to its letters (with the exact weight)."},
 
     {"reward.N.name", TEXT(reward[0].name), .accepts = is_column,
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
@@ -107,6 +122,28 @@ static const kac_key keys[] = {
     {"sampler.value.samples", INTEGER(sampler.samples, 1, 64), .initial = "1",
      .help = "Estimate sample: completions drawn for each child, J; the value is the "
              "log-mean-exp of their rewards."},
+    {"sampler.twist.kind", CHOICE(sampler.twist, "none", "posterior_mean"), .initial = "none",
+     .help = "Tilts the letters that are proposed by a gradient: of the reward at the "
+             "denoiser's probabilities, as a function of the noisy state."},
+    {"sampler.twist.path", CHOICE(sampler.twist_path, "both", "direct", "denoiser"),
+     .initial = "both",
+     .help = "What the gradient goes through: a site's own probabilities (direct), what its "
+             "letter tells the denoiser about the others (denoiser), or both."},
+    {"sampler.twist.scale", NUMBER(sampler.twist_scale, -LARGEST, LARGEST), .initial = "1",
+     .help = "Multiplies the tilt, for each particle alone; 1 is the first-order guess of the "
+             "best proposal."},
+    {"sampler.twist.weights", SWITCH(sampler.twist_weighs, "ignore", "correct"),
+     .initial = "correct",
+     .help = "Whether weights take in the exact ratio of the denoiser's law to the tilted one; "
+             "ignore gives up p*."},
+    {"sampler.temper.kind", CHOICE(sampler.temper, "none", "linear", "geometric", "ess"),
+     .initial = "none",
+     .help = "Values count in part at first and in full at the end: their exponent rises with "
+             "the steps (linear, geometric), or as far as the ESS of each pool allows (ess)."},
+    {"sampler.temper.gamma", NUMBER(sampler.temper_gamma, 0, 1e3), .initial = "0.05",
+     .help = "Kind geometric: the exponent at step s is (1 + gamma)^s - 1, at most 1."},
+    {"sampler.temper.ess", NUMBER(sampler.temper_ess, 0, 1), .initial = "0.7",
+     .help = "Kind ess: the share of the candidates that the exponent must leave effective."},
     {"sampler.potential", CHOICE(sampler.potential, "difference", "max", "sum", "terminal"),
      .initial = "difference",
      .help =

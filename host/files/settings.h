@@ -11,7 +11,7 @@
 #include "base.h"
 #include "types.h"
 
-enum { KAC_PATH = 1024, KAC_NAME = 64 };
+enum { KAC_PATH = 1024, KAC_NAME = 64, KAC_TEMPLATE = 8192 };
 
 typedef enum kac_schedule {
     KAC_SCHEDULE_LOGLINEAR,
@@ -42,6 +42,18 @@ typedef enum kac_estimate {
     KAC_ESTIMATE_SOFT,
     KAC_ESTIMATE_SAMPLE
 } kac_estimate;
+typedef enum kac_tempering {
+    KAC_TEMPERING_NONE,
+    KAC_TEMPERING_LINEAR,
+    KAC_TEMPERING_GEOMETRIC,
+    KAC_TEMPERING_ESS
+} kac_tempering;
+typedef enum kac_twist_kind { KAC_TWIST_NONE, KAC_TWIST_POSTERIOR_MEAN } kac_twist_kind;
+typedef enum kac_twist_path {
+    KAC_TWIST_BOTH,
+    KAC_TWIST_DIRECT,
+    KAC_TWIST_DENOISER
+} kac_twist_path;
 typedef enum kac_trigger_kind {
     KAC_WHEN_EVERY,
     KAC_WHEN_ESS,
@@ -68,6 +80,8 @@ typedef struct kac_settings {
         double epsilon;     /* schedule: m(1) = 1 - epsilon (loglinear, cosine) */
         double end;         /* time of level 0, loglinear .. geometric */
         double begin;       /* flow: time of level T */
+        char template
+            [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;
     int rewards;
     kac_reward_settings reward[KAC_MAX_TERMS];
@@ -78,6 +92,13 @@ typedef struct kac_settings {
         kac_value value;
         kac_estimate estimate;
         int64_t samples; /* J */
+        kac_twist_kind twist;
+        kac_twist_path twist_path;
+        double twist_scale;
+        bool twist_weighs; /* twist.weights: ignore | correct */
+        kac_tempering temper;
+        double temper_gamma; /* geometric */
+        double temper_ess;   /* ess: share of the candidates' number */
         kac_potential potential;
         kac_rule parent_rule;
         bool keep_normaliser;

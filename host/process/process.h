@@ -11,6 +11,10 @@
  * et al., ICML 2024).  Errors: INVALID (a level where the mask probability does not fall). */
 kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels);
 
+/* Sets the tempering exponents that `settings` give to levels[0 .. T]; with kind ess they are
+ * where the exponents start. */
+void kac_temper_levels(const kac_settings *settings, kac_level *levels);
+
 /* Marks the levels on arriving at which a group may select. */
 void kac_trigger_levels(const kac_settings *settings, kac_level *levels);
 

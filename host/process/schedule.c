@@ -49,6 +49,24 @@ kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels)
     return KAC_OK;
 }
 
+void kac_temper_levels(const kac_settings *settings, kac_level *levels)
+{
+    int64_t steps = settings->process.steps;
+    for (int64_t k = 0; k <= steps; k++) {
+        double step = (double)(steps - k); /* the step that arrives at level k */
+        double lambda = 1;
+        switch (settings->sampler.temper) {
+        case KAC_TEMPERING_NONE: break;
+        case KAC_TEMPERING_LINEAR: lambda = step / (double)steps; break;
+        case KAC_TEMPERING_GEOMETRIC:
+            lambda = kac_exp(step * kac_log(1 + settings->sampler.temper_gamma)) - 1;
+            break;
+        case KAC_TEMPERING_ESS: lambda = 0; break;
+        }
+        levels[k].temper = k == 0 || lambda > 1 ? 1 : lambda;
+    }
+}
+
 void kac_trigger_levels(const kac_settings *settings, kac_level *levels)
 {
     int64_t steps = settings->process.steps;

@@ -70,7 +70,7 @@ static kac_status take_argmax(kac_run *r, const kac_particles *p, int32_t first)
 {
     kac_complete_args a = rows_of(r, p, first);
     kac_rows rows = {r->completion, r->fresh.count, first, r->batch};
-    KAC_TRY(r->dev->ops->masked.complete(r->dev, &a, r->completion));
+    KAC_TRY(r->process->complete(r->dev, &a, r->completion));
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->batch_terms, &r->made[1]));
     KAC_TRY(r->dev->ops->states.learn(r->dev, &r->evals, &r->fresh, first, r->batch,
                                       r->batch_terms));
@@ -82,7 +82,7 @@ static kac_status take_argmax(kac_run *r, const kac_particles *p, int32_t first)
 static kac_status take_soft(kac_run *r, const kac_particles *p, int32_t first)
 {
     kac_complete_args a = rows_of(r, p, first);
-    KAC_TRY(r->dev->ops->masked.soften(r->dev, &a, r->soft));
+    KAC_TRY(r->process->soften(r->dev, &a, r->soft));
     KAC_TRY(kac_rewards_score_soft(r->guide, r->soft, r->fresh.count, first, r->batch,
                                    r->batch_terms));
     KAC_TRY(r->dev->ops->states.learn(r->dev, &r->evals, &r->fresh, first, r->batch,
@@ -95,7 +95,7 @@ static kac_status take_soft(kac_run *r, const kac_particles *p, int32_t first)
 static kac_status take_samples(kac_run *r, const kac_particles *p, int32_t first)
 {
     kac_complete_args a = rows_of(r, p, first);
-    return r->dev->ops->masked.imagine(r->dev, &a, r->completion);
+    return r->process->imagine(r->dev, &a, r->completion);
 }
 
 /* Every child at hand with its masks filled. */
@@ -103,7 +103,7 @@ static kac_status take_objects(kac_run *r, const kac_particles *p, int32_t first
 {
     kac_complete_args a = rows_of(r, p, first);
     a.every_row = 1;
-    return r->dev->ops->masked.complete(r->dev, &a, r->completion);
+    return r->process->complete(r->dev, &a, r->completion);
 }
 
 /* Whether what was said of a state holds for it at the next level. */
@@ -203,11 +203,11 @@ kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int3
         kac_level level[2];
         KAC_TRY(op->memory.upload(r->dev, r->clock, &clock, sizeof clock));
         KAC_TRY(op->memory.download(r->dev, level, &r->levels[clock.level - 1], sizeof level));
-        KAC_TRY(op->masked.renoise(r->dev, &a, copies.x));
+        KAC_TRY(r->process->renoise(r->dev, &a, copies.x));
         KAC_TRY(op->states.forget(r->dev, copies.entry, n));
         KAC_TRY(op->states.clear(r->dev, &r->evals));
         KAC_TRY(evaluate(r, &copies, NULL, NULL));
-        KAC_TRY(op->masked.score(r->dev, &a, copies.x, copies.entry, &r->evals, score));
+        KAC_TRY(r->process->score(r->dev, &a, copies.x, copies.entry, &r->evals, score));
         KAC_TRY(op->memory.download(r->dev, host, score, (size_t)n * sizeof *score));
         double share = 1 - level[0].mask / level[1].mask;
         for (int32_t i = 0; i < n; i++)

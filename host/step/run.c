@@ -54,6 +54,7 @@ static kac_particles take_particles(kac_run *r, int32_t n)
         .bank = take(r, n, sizeof(double)),
         .stat = take(r, n, sizeof(double)),
         .value = take(r, n, sizeof(double)),
+        .ratio = take(r, n, sizeof(double)),
         .entry = take(r, n, sizeof(int32_t)),
         .eve = take(r, n, sizeof(int32_t)),
         .group = take(r, n, sizeof(int32_t)),
@@ -64,6 +65,7 @@ static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
     KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
+    r->process = &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
 
     int64_t length = s->process.length != 0 ? s->process.length : r->denoiser->length;
@@ -203,6 +205,7 @@ static kac_status start_levels(kac_run *r)
                      levels[r->steps].t, r->set.model.file);
         goto done;
     }
+    kac_temper_levels(&r->set, levels);
     kac_trigger_levels(&r->set, levels);
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
@@ -233,6 +236,7 @@ static kac_status start_groups(kac_run *r)
     for (int32_t g = 0; g < r->groups; g++) {
         group[g] = (kac_group){
             .offset = g * each, .count = each, .id = g, .alpha = s->sampler.alpha, .ess = 1};
+        group[g].lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0;
         for (int term = 0; term < s->rewards; term++) {
             int32_t column = kac_rewards_column(r->guide, term);
             if (column >= 0)
@@ -256,6 +260,7 @@ done:
 static kac_status start_particles(kac_run *r)
 {
     const kac_ops *op = r->dev->ops;
+    const kac_settings *s = &r->set;
     size_t n = (size_t)r->n;
     kac_status status = KAC_OK;
 
@@ -275,7 +280,14 @@ static kac_status start_particles(kac_run *r)
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.group, group, n * sizeof *group));
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.stat, stat, n * sizeof *stat));
     KAC_TRY_DONE(op->states.forget(r->dev, r->x.entry, r->n));
-    status = op->masked.start(r->dev, &r->shape, r->n, r->x.x);
+    kac_start_args start = {.shape = r->shape,
+                            .levels = r->levels,
+                            .clock = r->clock,
+                            .groups = r->group,
+                            .group = r->x.group,
+                            .seed = s->seed,
+                            .n = r->n};
+    status = r->process->start(r->dev, &start, r->x.x);
 done:
     free(eve);
     free(group);

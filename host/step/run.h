@@ -47,6 +47,7 @@ struct kac_run {
     kac_config *config; /* owned copy */
     kac_settings set;
     kac_device *dev;
+    const kac_process_ops *process;
     kac_network *denoiser;
     kac_rewards *guide; /* terms that steer */
     kac_rewards *judge; /* terms that are recorded at the end */

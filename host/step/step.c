@@ -10,6 +10,8 @@
  * and their particle approximation: Del Moral, "Feynman-Kac Formulae", 2004, chapters 2 and 3.
  * Nothing here is read back by the host: counts, clock and decisions are device memory.
  */
+#include <math.h>
+
 #include "run.h"
 
 static kac_status propose(kac_run *r)
@@ -28,15 +30,19 @@ static kac_status propose(kac_run *r)
         .fault = r->fault,
         .y = &r->y,
     };
-    return r->dev->ops->masked.propose(r->dev, &a);
+    return r->process->propose(r->dev, &a);
 }
 
 /* `terms` NULL: this level has no value; J completions a child. */
 static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
 {
+    const kac_particle_ops *op = &r->dev->ops->particles;
     kac_weigh_args a = {
         .clock = r->clock,
+        .levels = r->levels,
         .groups = r->group,
+        .pool_first = r->pool_first,
+        .pools = r->pools,
         .group_weight = r->group_weight,
         .x = &r->x,
         .terms = terms,
@@ -45,10 +51,16 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
         .samples = samples,
         .potential = r->set.sampler.potential,
         .invalid_is_worst = r->set.sampler.invalid_is_worst,
+        .use_ratio = r->set.sampler.twist_weighs,
+        .temper =
+            r->set.sampler.temper == KAC_TEMPERING_ESS ? KAC_TEMPER_ESS : KAC_TEMPER_LEVEL,
+        .temper_below = (int32_t)lround(r->set.sampler.temper_ess * 65536),
         .fault = r->fault,
         .y = &r->y,
     };
-    return r->dev->ops->particles.weigh(r->dev, &a);
+    KAC_TRY(op->value(r->dev, &a));
+    KAC_TRY(op->temper(r->dev, &a));
+    return op->weigh(r->dev, &a);
 }
 
 static kac_status select_survivors(kac_run *r)
@@ -69,7 +81,7 @@ kac_status kac_run_step(kac_run *r)
 
     kac_lap(r, KAC_PHASE_OTHER);
     KAC_TRY(kac_evaluate_parents(r));
-    KAC_TRY(r->dev->ops->masked.tick(r->dev, r->clock));
+    KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
     KAC_TRY(propose(r));
     kac_lap(r, KAC_PHASE_PROPOSE);
     if (last)
