@@ -313,9 +313,11 @@ kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, ui
         kac_key key = {
             .seed = a->seed, .move = (uint32_t)a->level, .particle = (uint32_t)a->id[i]};
         memcpy(row, a->x0 + row_at(i, a->shape.stride), (size_t)a->shape.stride);
-        for (int32_t l = 0; l < a->shape.length; l++)
-            if (kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
+        for (int32_t l = 0; l < a->shape.length; l++) {
+            bool given = a->fixed != NULL && a->fixed[l] != a->shape.states;
+            if (!given && kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
                 row[l] = (uint8_t)a->shape.states;
+        }
     }
     return KAC_OK;
 }

@@ -147,7 +147,7 @@ kac_soften_fn kac_cpu_masked_soften;
 typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_imagine_fn kac_cpu_masked_imagine;
 
-/* x[i] = a noised copy of x0[i]: each site masked when word 0 of its draw
+/* x[i] = a noised copy of x0[i]: each site that a->fixed leaves free masked when word 0 of its draw
  * (purpose RENOISE, move = the level, particle = id of the row of x0) is below
  * 2^32 m(t_level). */
 typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);

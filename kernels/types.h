@@ -200,6 +200,7 @@ typedef struct kac_complete_args {
 typedef struct kac_renoise_args {
     kac_shape shape;
     const kac_level *levels; /* [T + 1] */
+    const uint8_t *fixed;    /* as in kac_start_args: its letters are never masked */
     const uint8_t *x0;       /* [n][stride] */
     const int32_t *id;       /* [n] identity that keys the draws of row i of x0 */
     uint64_t seed;

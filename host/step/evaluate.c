@@ -58,6 +58,7 @@ static kac_complete_args rows_of(const kac_run *r, const kac_particles *p, int32
         .n = p->n,
         .first = first,
         .batch = r->batch,
+        .allowed = r->allowed,
         .fault = r->fault,
         .children = p->n / r->n,
         .samples = r->samples,
@@ -194,6 +195,7 @@ kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int3
         kac_renoise_args a = {
             .shape = r->shape,
             .levels = r->levels,
+            .fixed = r->fixed,
             .x0 = x0,
             .id = id,
             .seed = r->set.seed,

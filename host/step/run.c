@@ -68,7 +68,9 @@ static kac_status open_networks(kac_run *r)
     r->process = &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
 
-    int64_t length = s->process.length != 0 ? s->process.length : r->denoiser->length;
+    int64_t length = s->process.length != 0        ? s->process.length
+                     : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
+                                                      : r->denoiser->length;
     if (length == 0)
         return KAC_FAIL(KAC_ERR_INVALID, "process.length is needed: %s does not say its own",
                         s->model.file);
@@ -214,6 +216,38 @@ done:
     return status;
 }
 
+/* What the template gives, on the device. */
+static kac_status start_template(kac_run *r)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    const char *text = r->set.process.template;
+    size_t length = (size_t)r->shape.length;
+    kac_status status = KAC_OK;
+    bool restricts = false;
+    if (text[0] == '\0') return KAC_OK;
+    if (strlen(text) != length)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.template: %zu characters for an object of %zu sites",
+                        strlen(text), length);
+
+    uint8_t *fixed = calloc((size_t)r->shape.stride, 1);
+    uint32_t *allowed = calloc(length, sizeof *allowed);
+    r->fixed = take(r, r->shape.stride, 1);
+    uint32_t *device = take(r, r->shape.length, sizeof *device);
+    if (!fixed || !allowed || !r->fixed || !device) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a template of %zu sites", length);
+        goto done;
+    }
+    KAC_TRY_DONE(kac_masked_template(text, r->denoiser->alphabet, fixed, allowed, &restricts));
+    KAC_TRY_DONE(op->upload(r->dev, r->fixed, fixed, (size_t)r->shape.stride));
+    KAC_TRY_DONE(op->upload(r->dev, device, allowed, length * sizeof *allowed));
+    if (restricts) r->allowed = device;
+done:
+    free(fixed);
+    free(allowed);
+    return status;
+}
+
 /* The table of groups, which of them select together, and how each weighs the reward's terms.
  */
 static kac_status start_groups(kac_run *r)
@@ -285,6 +319,7 @@ static kac_status start_particles(kac_run *r)
                             .clock = r->clock,
                             .groups = r->group,
                             .group = r->x.group,
+                            .fixed = r->fixed,
                             .seed = s->seed,
                             .n = r->n};
     status = r->process->start(r->dev, &start, r->x.x);
@@ -337,6 +372,7 @@ static kac_status open_run(kac_run *r)
     if (r->line == NULL || r->sort == NULL || r->host_group == NULL || r->host_eve == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->steps);
     KAC_TRY(start_levels(r));
+    KAC_TRY(start_template(r));
     KAC_TRY(start_groups(r));
     return start_particles(r);
 }

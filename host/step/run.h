@@ -59,6 +59,8 @@ struct kac_run {
     /* the process */
     kac_level *levels; /* [T + 1] */
     kac_clock *clock;
+    uint8_t *fixed;     /* [stride] letters that the template gives, or NULL */
+    uint32_t *allowed;  /* [L] letters that it leaves to each site, or NULL: all */
 
     /* the population */
     kac_group *group;     /* [G] */
