@@ -85,6 +85,7 @@ const kac_ops kac_cpu_ops = {
             .select_parent = kac_cpu_select_parent,
             .select_group = kac_cpu_select_group,
             .survive = kac_cpu_survive,
+            .regroup = kac_cpu_regroup,
         },
     .networks =
         {

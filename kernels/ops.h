@@ -211,20 +211,31 @@ typedef kac_status kac_select_parent_fn(kac_device *dev, const kac_select_args *
 kac_select_parent_fn kac_cpu_select_parent;
 
 /* The group stage: for each pool of groups, from its C = N K candidates decides by the level's
- * trigger and the ESS (in integers) whether to select, and if so draws N offspring by rule and
- * scheme (purpose GROUP).  chosen[slot] = row of y; log_w[slot] its log-weight; the group's
- * log_z, ess, selected, dead.  Weights: particles.h.  A pool without trigger keeps candidate
- * i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
+ * trigger and the ESS (in integers) whether to select, and if so draws offspring by rule and
+ * scheme (purpose GROUP).  There are as many as slots, or levels[clock->level].particles for each
+ * group where that is not 0, in slots counted anew from 0; such a level must select (trigger
+ * always), and the number may only fall.  chosen[slot] = row of y; log_w[slot] its
+ * log-weight; the group's log_z, ess, selected, dead.  Weights: particles.h.  With a->scaled
+ * weights are exp(value / largest |value|), and the groups' log_z stays.  Rule replace: the
+ * floor(fraction N) of least weight, one at least, give way to draws by weight from the others.
+ * A pool without trigger keeps candidate i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
  * without trigger; a->fault is set under on_dead error. */
 typedef kac_status kac_select_group_fn(kac_device *dev, const kac_select_args *a);
 kac_select_group_fn kac_cpu_select_group;
 
-/* The survivors become the particles: x[slot] = y[chosen[slot]] in every array but log_w, and
- * eve from the parent. */
+/* The survivors become the particles: x[slot] = y[chosen[slot]], slot in 0 .. x->n-1, in every
+ * array but log_w, and eve from the parent. */
 typedef kac_status kac_survive_fn(kac_device *dev, const kac_particles *y, int32_t children,
                                   const int32_t *chosen, kac_particles *x,
                                   int32_t *scratch /* [n] */);
 kac_survive_fn kac_cpu_survive;
+
+/* The table of groups after a level at which their number of particles falls: offsets and counts
+ * by levels[clock->level].particles, and group[i] of every slot i that is left. */
+typedef kac_status kac_regroup_fn(kac_device *dev, const kac_level *levels,
+                                  const kac_clock *clock, int32_t n_groups, kac_group *groups,
+                                  int32_t *group);
+kac_regroup_fn kac_cpu_regroup;
 
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
@@ -234,6 +245,7 @@ typedef struct kac_particle_ops {
     kac_select_parent_fn *select_parent;
     kac_select_group_fn *select_group;
     kac_survive_fn *survive;
+    kac_regroup_fn *regroup;
 } kac_particle_ops;
 
 /* ---- tables ------------------------------------------------------------------------------ */

@@ -24,10 +24,11 @@ typedef struct kac_shape {
 
 /* One level of the time grid; level T is noise, level 0 the end. */
 typedef struct kac_level {
-    double t;        /* time, as the schedule counts it */
-    double mask;     /* m(t): probability that a site is masked */
-    float sigma;     /* what a denoiser that reads t is fed */
-    int32_t trigger; /* group selection on arriving here: KAC_TRIGGER_... */
+    double t;          /* time, as the schedule counts it */
+    double mask;       /* m(t): probability that a site is masked */
+    float sigma;       /* what a denoiser that reads t is fed */
+    int32_t trigger;   /* group selection on arriving here: KAC_TRIGGER_... */
+    int32_t particles; /* of each group from here on; 0: as many as before */
     double
         temper; /* tempering exponent of the values at this level, 0 .. 1; at level 0 it is 1 */
     uint64_t reveal; /* the move from here to the next lower level reveals a masked site when
@@ -244,6 +245,7 @@ typedef enum kac_rule {
     KAC_RULE_CATEGORICAL,
     KAC_RULE_ARGMAX,
     KAC_RULE_TOP_K,
+    KAC_RULE_REPLACE, /* groups only: the worst give way to copies of the others */
 } kac_rule;
 
 typedef enum kac_scheme {
@@ -274,15 +276,17 @@ typedef struct kac_select_args {
     int32_t keep; /* K candidates a particle after the parent stage */
     kac_rule group_rule;
     kac_scheme scheme;
-    int32_t below; /* select when ESS < below / 2^16 of the candidates' number */
+    int32_t scaled;  /* groups weigh exp(value / largest |value| of the pool) instead */
+    double fraction; /* replace: of the pool's slots */
+    int32_t below;   /* select when ESS < below / 2^16 of the candidates' number */
     int32_t dead_is_error;
     kac_fault *fault;
     int32_t *pick;      /* [n K] between the stages: rows of y */
     double *pick_w;     /* [n K] their log-weights */
     uint64_t *weight;   /* [n K] scratch */
     int32_t *offspring; /* [n K] scratch */
-    int32_t *chosen;    /* [n] out: rows of y */
-    double *log_w;      /* [n] out: may be x->log_w */
+    int32_t *chosen;    /* [survivors] out: rows of y */
+    double *log_w;      /* [survivors] out: may be x->log_w */
 } kac_select_args;
 
 #endif /* KAC_TYPES_H */

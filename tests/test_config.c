@@ -284,8 +284,8 @@ Test(config, all_mistakes_at_once)
            "`heavy`\n"
            "f.yaml:6:14: sampler.particles: expected an integer from 1 to 16777216, found "
            "`1_0`\n"
-           "f.yaml:7:26: sampler.select.group.rule: expected none, categorical, argmax or "
-           "top_k, found `best`");
+           "f.yaml:7:26: sampler.select.group.rule: expected none, categorical, argmax, "
+           "top_k or replace, found `best`");
 
     char text[4000] = "";
     for (int i = 0; i < 100; i++)

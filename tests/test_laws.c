@@ -277,6 +277,29 @@ Test(laws, final_categorical)
                {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"});
 }
 
+/* Exponents only decide what intermediate weights are: whatever they hang on, even on the
+ * particles themselves, they cancel from the final weights, so all three kinds are unbiased. */
+#define TEMPER(kind) "sampler.temper.kind=" kind " "
+Test(laws, tempering)
+{
+    CHECK_LAWS(small_table, {4096, 4, SMC ALWAYS TEMPER("linear")},
+               {4096, 4, SMC ESS("0.7") TEMPER("geometric") "sampler.temper.gamma=0.3"},
+               {8192, 2, SMC ALWAYS TEMPER("ess") "sampler.temper.ess=0.9"},
+               {8192, 3, SMC ESS("0.9") TEMPER("ess") "sampler.temper.ess=0.8"},
+               {4096, 5, SMC ALWAYS TEMPER("ess") SAMPLE},
+               {4096, 3, NESTED "sampler.children=2 " ALWAYS TEMPER("ess")},
+               {8192, 4, SMC ALWAYS TEMPER("ess") POTENTIAL("max")});
+}
+
+Test(laws, funnel)
+{
+    CHECK_LAWS(small_table, {4096, 6, SMC ESS("0.7") "sampler.funnel=3"},
+               {4096, 6, SMC ALWAYS "sampler.funnel=4,2"},
+               {4096, 5, SMC NEVER SCHEME("systematic") "sampler.funnel=3,1"},
+               {4096, 4, NESTED "sampler.children=2 " ALWAYS "sampler.funnel=2"},
+               {4096, 4, POOL "sampler.children=2 " ALWAYS "sampler.funnel=3,1"});
+}
+
 Test(laws, more_steps_than_sites)
 {
     CHECK_LAWS(((law_model){3, 4, false, {9, false}, 1, 0.7}), {4096, 4, SMC ESS("0.7")},

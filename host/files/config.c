@@ -151,7 +151,12 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
 
 static bool ranks_only(kac_rule rule)
 {
-    return rule == KAC_RULE_ARGMAX || rule == KAC_RULE_TOP_K;
+    return rule == KAC_RULE_ARGMAX || rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE;
+}
+
+static bool groups_select(const kac_settings *settings)
+{
+    return settings->sampler.trigger != KAC_WHEN_NEVER || settings->sampler.funnel[0] != '\0';
 }
 
 bool kac_properly_weighted(const kac_settings *settings)
@@ -162,7 +167,8 @@ bool kac_properly_weighted(const kac_settings *settings)
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
         return false;
-    if (settings->sampler.trigger != KAC_WHEN_NEVER && ranks_only(settings->sampler.group_rule))
+    if (groups_select(settings) &&
+        (ranks_only(settings->sampler.group_rule) || settings->sampler.scaled))
         return false;
     return settings->sampler.final == KAC_FINAL_WEIGHTED ||
            settings->sampler.final == KAC_FINAL_CATEGORICAL;
@@ -174,8 +180,7 @@ static bool reads_alpha(const kac_settings *settings)
     if (settings->sampler.twist != KAC_TWIST_NONE) return true;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
-    if (settings->sampler.trigger != KAC_WHEN_NEVER &&
-        settings->sampler.group_rule == KAC_RULE_CATEGORICAL)
+    if (groups_select(settings) && settings->sampler.group_rule == KAC_RULE_CATEGORICAL)
         return true;
     return settings->sampler.final == KAC_FINAL_CATEGORICAL || kac_properly_weighted(settings);
 }
@@ -184,8 +189,7 @@ static bool reads_alpha(const kac_settings *settings)
 static bool is_guided(const kac_settings *settings)
 {
     return settings->sampler.parent_rule != KAC_RULE_NONE ||
-           settings->sampler.twist != KAC_TWIST_NONE ||
-           settings->sampler.trigger != KAC_WHEN_NEVER ||
+           settings->sampler.twist != KAC_TWIST_NONE || groups_select(settings) ||
            settings->sampler.potential != KAC_POTENTIAL_TERMINAL ||
            settings->sampler.final != KAC_FINAL_WEIGHTED;
 }
@@ -237,6 +241,31 @@ static kac_status check_sizes(const kac_settings *settings)
     return KAC_OK;
 }
 
+static kac_status check_funnel(const kac_settings *settings)
+{
+    const char *funnel = settings->sampler.funnel;
+    if (funnel[0] == '\0') return KAC_OK;
+    int64_t stages = 2;
+    for (const char *c = funnel; *c != '\0'; c++)
+        stages += *c == ',';
+    if (strtol(funnel, NULL, 10) > settings->sampler.particles)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: %s begins with more than sampler.particles, %" PRId64,
+                        funnel, settings->sampler.particles);
+    if (stages > settings->process.steps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: %" PRId64 " stages for %" PRId64 " steps", stages,
+                        settings->process.steps);
+    if (settings->sampler.group_rule == KAC_RULE_NONE ||
+        settings->sampler.group_rule == KAC_RULE_REPLACE ||
+        (settings->sampler.group_rule == KAC_RULE_CATEGORICAL &&
+         settings->sampler.scheme == KAC_SCHEME_KILLING))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: groups must be able to select fewer than they are: "
+                        "select.group.rule categorical (not killing), argmax or top_k");
+    return KAC_OK;
+}
+
 static kac_status check_selection(const kac_settings *settings)
 {
     int64_t children = settings->sampler.children;
@@ -275,6 +304,13 @@ static kac_status check_selection(const kac_settings *settings)
             "sampler.select.group.scheme: killing needs one candidate a particle, and "
             "the parent stage leaves %" PRId64,
             candidates);
+    if (candidates > 1 && settings->sampler.group_rule == KAC_RULE_REPLACE)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.select.group.rule: replace needs one candidate a particle, and "
+            "the parent stage leaves %" PRId64,
+            candidates);
+    KAC_TRY(check_funnel(settings));
     if (settings->sampler.value == KAC_VALUE_NONE &&
         settings->sampler.potential != KAC_POTENTIAL_TERMINAL)
         return KAC_FAIL(KAC_ERR_INVALID,

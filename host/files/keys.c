@@ -38,6 +38,21 @@ static bool is_column(const char *text)
                              "_.-")] == '\0';
 }
 
+static bool is_counts(const char *text)
+{
+    long before = 16777216;
+    while (*text != '\0') {
+        char *end = NULL;
+        if (*text < '0' || *text > '9') return false;
+        long count = strtol(text, &end, 10);
+        if (count < 1 || count > before || (*end != ',' && *end != '\0')) return false;
+        if (*end == ',' && end[1] == '\0') return false;
+        before = count;
+        text = *end == ',' ? end + 1 : end;
+    }
+    return true;
+}
+
 static bool is_template(const char *text)
 {
     for (; *text != '\0'; text++)
@@ -109,6 +124,11 @@ static const kac_key keys[] = {
      .help = "Groups: independent replicates, within which particles compete."},
     {"sampler.particles", INTEGER(sampler.particles, 1, 16777216), .initial = "64",
      .help = "Particles of a group, N."},
+    {"sampler.funnel", TEXT(sampler.funnel), .accepts = is_counts,
+     .expected = "numbers of particles that fall, such as 32,16,8", .initial = "",
+     .help = "Numbers of particles of a group after sampler.particles, each for an equal part "
+             "of the steps: many at first, few at the end. Where the number falls groups "
+             "select."},
     {"sampler.children", INTEGER(sampler.children, 1, KAC_MAX_CHILDREN), .initial = "1",
      .help = "Proposals drawn from each particle in each step, M."},
     {"sampler.value.kind", CHOICE(sampler.value, "none", "posterior_mean"),
@@ -163,11 +183,19 @@ static const kac_key keys[] = {
     {"sampler.select.parent.keep", INTEGER(sampler.parent_keep, 1, KAC_MAX_CHILDREN),
      .initial = "1", .help = "Rule top_k: children kept of each particle."},
     {"sampler.select.group.rule",
-     CHOICE(sampler.group_rule, "none", "categorical", "argmax", "top_k"),
+     CHOICE(sampler.group_rule, "none", "categorical", "argmax", "top_k", "replace"),
      .initial = "categorical",
      .help =
          "Selection among the particles of a group: none, draw by weight, all copies of the "
-         "best, or the best as many as there are particles."},
+         "best, the best as many as there are particles, or replace the worst by draws from "
+         "the others."},
+    {"sampler.select.group.weights", SWITCH(sampler.scaled, "proper", "scaled"),
+     .initial = "proper",
+     .help =
+         "What groups select by: the weights, or exp(value / largest |value|), which is the "
+         "published rule of SVDD-R and gives up p*."},
+    {"sampler.select.group.fraction", NUMBER(sampler.fraction, 0, 1), .initial = "0.04",
+     .help = "Rule replace: the fraction of the particles that is replaced, one at least."},
     {"sampler.select.group.scheme",
      CHOICE(sampler.scheme, "tournament", "systematic", "stratified", "residual", "multinomial",
             "killing"),

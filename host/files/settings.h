@@ -89,6 +89,7 @@ typedef struct kac_settings {
         char algorithm[KAC_NAME];
         double alpha;
         int64_t groups, particles, children;
+        char funnel[256]; /* numbers of particles that follow, "32,8" */
         kac_value value;
         kac_estimate estimate;
         int64_t samples; /* J */
@@ -105,7 +106,9 @@ typedef struct kac_settings {
         int64_t parent_keep; /* top_k: K */
         kac_rule group_rule;
         kac_scheme scheme;
-        bool global; /* select.group.scope: group | global */
+        bool global;     /* select.group.scope: group | global */
+        bool scaled;     /* select.group.weights: proper | scaled */
+        double fraction; /* rule replace */
         kac_trigger_kind trigger;
         double below;
         int64_t every, from, to; /* steps counted 1 .. T; to 0 = T */

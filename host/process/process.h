@@ -15,7 +15,8 @@ kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels);
  * where the exponents start. */
 void kac_temper_levels(const kac_settings *settings, kac_level *levels);
 
-/* Marks the levels on arriving at which a group may select. */
+/* Marks the levels on arriving at which a group may select, and those at which the number of its
+ * particles falls. */
 void kac_trigger_levels(const kac_settings *settings, kac_level *levels);
 
 /* Reads process.template for sites of `alphabet`: fixed[l] = the letter that is given or the mask

@@ -4,7 +4,7 @@
 #include "process.h"
 
 /* The letters that each code stands for; T is U in RNA. */
-static const char *const codes[] = {"RAG", "YCT",  "SCG",  "WAT",  "KGT",  "MAC",
+static const char *const codes[] = {"RAG",  "YCT",  "SCG",  "WAT",  "KGT",  "MAC",
                                     "BCGT", "DAGT", "HACT", "VACG", "NACGT"};
 
 static uint32_t bit_of(const char *alphabet, char letter)
@@ -42,8 +42,8 @@ kac_status kac_masked_template(const char *text, const char *alphabet, uint8_t *
         if (text[l] == '?') letters = all;
         if (letters == 0)
             return KAC_FAIL(KAC_ERR_INVALID,
-                            "process.template: site %zu is `%c`; want a letter of %s, ?%s", l + 1,
-                            text[l], alphabet,
+                            "process.template: site %zu is `%c`; want a letter of %s, ?%s",
+                            l + 1, text[l], alphabet,
                             is_nucleic(alphabet) ? " or a IUPAC code such as N, R or Y" : "");
         allowed[l] = letter != 0 ? letter : letters;
         fixed[l] =

@@ -144,7 +144,7 @@ static void keep(kac_run *r, const population *p, int32_t i, double log_weight)
 {
     kac_result *out = &r->result[r->samples_out++];
     *out = (kac_result){.slot = i, .reward = p->reward[i], .log_likelihood = (double)NAN};
-    out->group = i / (int32_t)r->set.sampler.particles;
+    out->group = i / (r->n / r->groups);
     out->log_weight = r->weighted ? log_weight : (double)NAN;
 }
 

@@ -68,7 +68,7 @@ static kac_status open_networks(kac_run *r)
     r->process = &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
 
-    int64_t length = s->process.length != 0        ? s->process.length
+    int64_t length = s->process.length != 0           ? s->process.length
                      : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
                                                       : r->denoiser->length;
     if (length == 0)
@@ -175,6 +175,8 @@ static void open_selection(kac_run *r)
         .keep = r->keep,
         .group_rule = s->sampler.group_rule,
         .scheme = s->sampler.scheme,
+        .scaled = s->sampler.scaled,
+        .fraction = s->sampler.fraction,
         .below = (int32_t)lround(s->sampler.below * 65536),
         .dead_is_error = s->sampler.dead_is_error,
         .fault = r->fault,
@@ -209,6 +211,8 @@ static kac_status start_levels(kac_run *r)
     }
     kac_temper_levels(&r->set, levels);
     kac_trigger_levels(&r->set, levels);
+    for (int32_t k = 0; k <= r->steps; k++)
+        r->funnel[k] = levels[k].particles;
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
 done:
@@ -365,11 +369,13 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(open_evaluations(r));
     open_selection(r);
     r->line = calloc((size_t)r->steps, sizeof *r->line);
+    r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
     r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
     r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
-    if (r->line == NULL || r->sort == NULL || r->host_group == NULL || r->host_eve == NULL)
+    if (r->line == NULL || r->funnel == NULL || r->sort == NULL || r->host_group == NULL ||
+        r->host_eve == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->steps);
     KAC_TRY(start_levels(r));
     KAC_TRY(start_template(r));
@@ -416,6 +422,7 @@ void kac_run_destroy(kac_run *r)
     }
     kac_config_destroy(r->config);
     free(r->line);
+    free(r->funnel);
     free(r->sort);
     free(r->host_group);
     free(r->host_eve);

@@ -58,9 +58,10 @@ struct kac_run {
 
     /* the process */
     kac_level *levels; /* [T + 1] */
+    int32_t *funnel; /* host, [T + 1]: particles of a group from this level on, 0: as before */
     kac_clock *clock;
-    uint8_t *fixed;     /* [stride] letters that the template gives, or NULL */
-    uint32_t *allowed;  /* [L] letters that it leaves to each site, or NULL: all */
+    uint8_t *fixed;    /* [stride] letters that the template gives, or NULL */
+    uint32_t *allowed; /* [L] letters that it leaves to each site, or NULL: all */
 
     /* the population */
     kac_group *group;     /* [G] */

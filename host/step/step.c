@@ -67,9 +67,16 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
 static kac_status select_survivors(kac_run *r)
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
+    int32_t each = r->funnel[r->steps - r->step - 1];
     KAC_TRY(op->select_parent(r->dev, &r->select));
     KAC_TRY(op->select_group(r->dev, &r->select));
-    return op->survive(r->dev, &r->y, r->children, r->select.chosen, &r->x, r->scratch);
+    if (each > 0) { /* fewer go on */
+        r->n = r->x.n = r->groups * each;
+        r->y.n = r->n * r->children;
+    }
+    KAC_TRY(op->survive(r->dev, &r->y, r->children, r->select.chosen, &r->x, r->scratch));
+    if (each == 0) return KAC_OK;
+    return op->regroup(r->dev, r->levels, r->clock, r->groups, r->group, r->x.group);
 }
 
 kac_status kac_run_step(kac_run *r)
