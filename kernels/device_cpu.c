@@ -69,6 +69,7 @@ const kac_ops kac_cpu_ops = {
     .masked =
         {
             .start = kac_cpu_masked_start,
+            .blend = kac_cpu_masked_blend,
             .propose = kac_cpu_masked_propose,
             .complete = kac_cpu_masked_complete,
             .soften = kac_cpu_masked_soften,

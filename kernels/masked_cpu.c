@@ -301,6 +301,34 @@ kac_status kac_cpu_masked_imagine(kac_device *dev, const kac_complete_args *a, u
     return KAC_OK;
 }
 
+/* ---- guidance --------------------------------------------------------------------------- */
+
+static void blend_site(double w, int32_t states, const float *other, float *logits)
+{
+    double out[KAC_MAX_STATES];
+    for (int32_t k = 0; k < states; k++) {
+        double log_p = kac_token_log_prob(logits, states, (uint8_t)k);
+        double log_other = kac_token_log_prob(other, states, (uint8_t)k);
+        if (log_other < -100) log_other = -100;
+        out[k] = log_p == -(double)INFINITY ? log_p : (1 + w) * log_p - w * log_other;
+    }
+    for (int32_t k = 0; k < states; k++)
+        logits[k] = (float)out[k];
+}
+
+kac_status kac_cpu_masked_blend(kac_device *dev, const kac_blend_args *a, float *logits)
+{
+    (void)dev;
+    int32_t floats = a->length * a->states;
+#pragma omp parallel for schedule(static)
+    for (int32_t j = 0; j < *a->jobs->count; j++)
+        for (int32_t l = 0; l < a->length; l++)
+            blend_site(a->guidance, a->states,
+                       a->other + row_at(j, floats) + row_at(l, a->states),
+                       logits + row_at(a->jobs->dst[j], floats) + row_at(l, a->states));
+    return KAC_OK;
+}
+
 /* ---- likelihood ------------------------------------------------------------------------- */
 
 kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)

@@ -159,8 +159,18 @@ typedef kac_status kac_score_fn(kac_device *dev, const kac_renoise_args *a, cons
                                 const int32_t *entry, const kac_memo *memo, double *out);
 kac_score_fn kac_cpu_masked_score;
 
+/* Classifier-free guidance: in row dst[j] of logits, for each job j,
+ *   log p = (1 + w) log p_1 - w log p_2
+ * site by site, where p_1, p_2 are the softmax of that row and of a->other; not normalised.  A
+ * letter that p_1 excludes stays excluded, and log p_2 counts as -100 at least.
+ * Ho & Salimans, "Classifier-free diffusion guidance", 2022; for discrete states Nisonoff et al.,
+ * "Unlocking guidance for discrete state-space diffusion and flow models", ICLR 2025. */
+typedef kac_status kac_blend_fn(kac_device *dev, const kac_blend_args *a, float *logits);
+kac_blend_fn kac_cpu_masked_blend;
+
 typedef struct kac_process_ops {
     kac_start_fn *start;
+    kac_blend_fn *blend;
     kac_propose_fn *propose;
     kac_complete_fn *complete;
     kac_soften_fn *soften;

@@ -198,6 +198,15 @@ typedef struct kac_complete_args {
     float temperature;
 } kac_complete_args;
 
+/* Rows of logits that two networks gave for the same jobs. */
+typedef struct kac_blend_args {
+    const kac_jobs *jobs;
+    int32_t length, states;
+    double guidance; /* w */
+    const float
+        *other; /* [jobs->capacity][L][S] log-odds of the second network, row j for job j */
+} kac_blend_args;
+
 typedef struct kac_renoise_args {
     kac_shape shape;
     const kac_level *levels; /* [T + 1] */

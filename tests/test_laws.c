@@ -346,6 +346,88 @@ Test(laws, markov_denoiser_tempered)
                {4096, 3, SMC ALWAYS SAMPLE});
 }
 
+/* Classifier-free guidance: the chain is that of the blended logits (1 + w) l_1 - w l_2, which
+ * are the guided law up to what softmax takes off. */
+Test(laws, classifier_free_guidance)
+{
+    static chain c, other, blended;
+    static const char *const rows[] = {NEVER, ALWAYS, ESS("0.7") SAMPLE, ESS("0.7") SOFT};
+    const double w = 0.8;
+    double exact[CHAIN_FUNCTIONS];
+    char dir[256], second[256], settings[1024];
+    chain_make(&c, 3, 4, false, 1);
+    other = blended = c;
+    for (int i = 0; i < c.rows * c.length * c.states; i++) {
+        other.logits[i] = -0.5F * c.logits[i] + 0.1F * (float)(i % 7);
+        blended.logits[i] =
+            (float)((1 + w) * (double)c.logits[i] - w * (double)other.logits[i]);
+    }
+    chain_temper(&blended, 1);
+    int functions = chain_tilted(&blended, (chain_grid){3, false}, 0.7, exact);
+    cr_assert(table_folder(dir) && table_folder(second));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(table_write(&other, second), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 4; k++) {
+        table_run run = {0};
+        law_sums sums = {.functions = functions};
+        int which = 0;
+        snprintf(settings, sizeof settings,
+                 SMC "process.steps=3 sampler.alpha=0.7 sampler.groups=4096 "
+                     "sampler.particles=4 model.unconditional=%s model.guidance=%g %s",
+                 table_path(second, "denoiser"), w, rows[k]);
+        kac_status status = table_sample(&blended, dir, settings, &run);
+        cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
+        add_groups(&blended, &run, &sums);
+        double z = worst_z(&sums, exact, &which);
+        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off", rows[k], which,
+                  z);
+        table_run_free(&run);
+    }
+    table_folder_remove(dir);
+    table_folder_remove(second);
+}
+
+/* A template: the chain starts from the letters that are given. */
+Test(laws, given_letters)
+{
+    static chain c;
+    static const char *const rows[] = {NEVER, ALWAYS, ESS("0.7") SAMPLE};
+    static double law[CHAIN_OBJECTS];
+    double exact[CHAIN_FUNCTIONS] = {0}, phi[CHAIN_FUNCTIONS];
+    char dir[256], settings[1024];
+    int functions = 0;
+    chain_make(&c, 3, 4, true, 1);
+    chain_law_from(&c, (chain_grid){3, false}, (chain_choice){CHAIN_FIRST, 1, 1},
+                   ((3 * 4 + 2) * 4 + 3) * 4 + 0, law); /* ?C?A */
+    for (int o = 0; o < c.objects; o++) {
+        functions = chain_functions(&c, o, phi);
+        for (int j = 0; j < functions; j++)
+            exact[j] += law[o] * exp((double)c.reward[o] / 0.7) * phi[j];
+    }
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 3; k++) {
+        table_run run = {0};
+        law_sums sums = {.functions = functions};
+        int which = 0;
+        snprintf(settings, sizeof settings,
+                 SMC "process.steps=3 process.template=?C?A sampler.alpha=0.7 "
+                     "sampler.groups=4096 sampler.particles=4 %s",
+                 rows[k]);
+        kac_status status = table_sample(&c, dir, settings, &run);
+        cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
+        for (int64_t i = 0; i < run.n; i++)
+            cr_assert(chain_letter(&c, run.object[i], 1) == 2 &&
+                      chain_letter(&c, run.object[i], 3) == 0);
+        add_groups(&c, &run, &sums);
+        double z = worst_z(&sums, exact, &which);
+        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off", rows[k], which,
+                  z);
+        table_run_free(&run);
+    }
+    table_folder_remove(dir);
+}
+
 /* A group whose weights are all zero is dead: frozen, it counts as evidence 0, and the
  * estimates stay unbiased.  A completion of value -infinity on the way does not kill, since its
  * particle may still end well. */

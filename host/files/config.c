@@ -28,6 +28,8 @@ static kac_status no_memory(void)
     return KAC_FAIL(KAC_ERR_NOMEM, "configuration: out of memory");
 }
 
+static kac_status resolve(const kac_config *config, kac_settings *out);
+
 /* ---- what was given --------------------------------------------------------------------- */
 
 kac_status kac_config_create(kac_config **out)
@@ -103,6 +105,35 @@ kac_status kac_config_clone(const kac_config *config, kac_config **out)
     KAC_TRY(kac_config_create(&copy));
     for (int i = 0; i < config->count; i++)
         KAC_TRY_DONE(keep(copy, config->given[i].key, config->given[i].value));
+    *out = copy;
+    copy = NULL;
+done:
+    kac_config_destroy(copy);
+    return status;
+}
+
+kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_config **out)
+{
+    static const char *const kept[] = {"model.", "process.", "reward.", "objective.",
+                                       "device."};
+    static const uint64_t apart = UINT64_C(1) << 52;
+    kac_status status = KAC_OK;
+    kac_config *copy = NULL;
+    kac_settings settings;
+    char text[32];
+    KAC_REQUIRE(config != NULL && out != NULL);
+    KAC_TRY(resolve(config, &settings));
+    KAC_TRY(kac_config_create(&copy));
+    for (int i = 0; i < config->count; i++)
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+            if (strncmp(config->given[i].key, kept[k], strlen(kept[k])) == 0)
+                KAC_TRY_DONE(keep(copy, config->given[i].key, config->given[i].value));
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", "pretrained"));
+    snprintf(text, sizeof text, "%" PRId64, samples);
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.groups", text));
+    snprintf(text, sizeof text, "%" PRIu64, settings.seed ^ apart);
+    KAC_TRY_DONE(kac_config_set(copy, "seed", text));
+    KAC_TRY_DONE(kac_config_set(copy, "output.trace", "off"));
     *out = copy;
     copy = NULL;
 done:
@@ -632,11 +663,12 @@ kac_status kac_config_read(kac_config *config, const char *path)
 
 static json_t *json_value(const kac_key *key, const char *text)
 {
-    bool is_number = key->zero == NULL || strcmp(text, key->zero) != 0;
+    bool is_number = (key->zero == NULL || strcmp(text, key->zero) != 0) &&
+                     (key->absent == NULL || strcmp(text, key->absent) != 0);
     if (key->type == KAC_KEY_SWITCH && strcmp(key->choices[1], "on") == 0)
         return json_boolean(strcmp(text, "on") == 0);
     if (key->type == KAC_KEY_INTEGER && is_number) return json_integer(strtoll(text, NULL, 10));
-    if (key->type == KAC_KEY_NUMBER) return json_real(strtod(text, NULL));
+    if (key->type == KAC_KEY_NUMBER && is_number) return json_real(strtod(text, NULL));
     return json_string(text);
 }
 

@@ -70,6 +70,13 @@ static const kac_key keys[] = {
      .help = "The denoiser: a safetensors file that names its architecture and alphabet. "
              "Required."},
 
+    {"model.unconditional", TEXT(model.unconditional), .initial = "",
+     .help = "Classifier-free guidance: the denoiser without the condition that model.file has "
+             "been trained with; log p = (1 + w) log p_file - w log p_unconditional."},
+    {"model.guidance", NUMBER(model.guidance, -1, 1e3), .initial = "1",
+     .help = "The weight w of classifier-free guidance; -1 leaves the unconditional model, 0 "
+             "the conditional one."},
+
     {"process.kind", CHOICE(process.kind, "masked"), .initial = "masked",
      .help = "The noising process: masked is absorbing discrete diffusion."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
@@ -117,9 +124,23 @@ static const kac_key keys[] = {
 
     {"sampler.algorithm", .type = KAC_KEY_ALGORITHM, FIELD(sampler.algorithm), .initial = "smc",
      .help = "A row of the table of algorithms; every key below may override it."},
-    {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .initial = "1",
-     .help = "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
-             "smaller steers harder. argmax ignores it, and only there 0 is allowed."},
+    {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .absent = "auto", .initial = "1",
+     .help =
+         "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
+         "smaller steers harder. argmax ignores it, and only there 0 is allowed. auto finds "
+         "it from pretrained samples, so that p* is as far from q as pilot says."},
+    {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
+     .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
+             "of pretrained samples under p*."},
+    {"sampler.pilot.kl", NUMBER(sampler.pilot_kl, 0.01, 20), .initial = "2",
+     .help =
+         "Target kl: KL(p* || q) in nats; the pilot must hold far more than its exponential "
+         "of samples."},
+    {"sampler.pilot.ess", NUMBER(sampler.pilot_share, 0.001, 0.999), .initial = "0.1",
+     .help = "Target ess: effective sample size of the pilot under p*, divided by its number."},
+    {"sampler.pilot.particles", INTEGER(sampler.pilot, 16, 16777216), .initial = "1024",
+     .help = "alpha auto: pretrained samples that are drawn for it, with random numbers of "
+             "their own; their calls count."},
     {"sampler.groups", INTEGER(sampler.groups, 1, 16777216), .initial = "16",
      .help = "Groups: independent replicates, within which particles compete."},
     {"sampler.particles", INTEGER(sampler.particles, 1, 16777216), .initial = "64",
@@ -417,7 +438,8 @@ void kac_key_expected(const kac_key *key, char *text, size_t size)
                  key->zero ? " or " : "", key->low, key->high);
         return;
     case KAC_KEY_NUMBER:
-        snprintf(text, size, "a number from %g to %g", key->low, key->high);
+        snprintf(text, size, "%s%sa number from %g to %g", key->absent ? key->absent : "",
+                 key->absent ? " or " : "", key->low, key->high);
         return;
     case KAC_KEY_TEXT:
         if (key->expected != NULL)
@@ -480,6 +502,10 @@ static bool store(const kac_key *key, const char *text, void *field)
         *(int64_t *)field = (int64_t)number;
         return true;
     case KAC_KEY_NUMBER:
+        if (key->absent != NULL && strcmp(text, key->absent) == 0) {
+            *(double *)field = (double)NAN;
+            return true;
+        }
         if (!parse_number(text, &number) || !(number >= key->low && number <= key->high))
             return false;
         *(double *)field = number;
@@ -580,7 +606,12 @@ void kac_key_text(const kac_settings *settings, const kac_key *key, int index, c
         else
             snprintf(text, size, "%lld", (long long)*(const int64_t *)field);
         return;
-    case KAC_KEY_NUMBER: number_text(*(const double *)field, text, size); return;
+    case KAC_KEY_NUMBER:
+        if (key->absent != NULL && isnan(*(const double *)field))
+            snprintf(text, size, "%s", key->absent);
+        else
+            number_text(*(const double *)field, text, size);
+        return;
     case KAC_KEY_ALGORITHM:
     case KAC_KEY_TEXT: snprintf(text, size, "%s", (const char *)field); return;
     }

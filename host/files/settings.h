@@ -70,6 +70,8 @@ typedef enum kac_final {
 typedef struct kac_settings {
     struct {
         char file[KAC_PATH];
+        char unconditional[KAC_PATH];
+        double guidance; /* w */
     } model;
     struct {
         int kind;      /* only masked, 0 */
@@ -87,7 +89,10 @@ typedef struct kac_settings {
     kac_reward_settings reward[KAC_MAX_TERMS];
     struct {
         char algorithm[KAC_NAME];
-        double alpha;
+        double alpha;   /* NaN: auto, until a pilot has found it */
+        bool pilot_ess; /* pilot.target: kl | ess */
+        double pilot_kl, pilot_share;
+        int64_t pilot; /* samples */
         int64_t groups, particles, children;
         char funnel[256]; /* numbers of particles that follow, "32,8" */
         kac_value value;
@@ -152,6 +157,12 @@ kac_status kac_config_settings(const struct kac_config *config, kac_settings *ou
 bool kac_properly_weighted(const kac_settings *settings);
 
 kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
+
+/* The same model, process, rewards and device, sampled from the denoiser alone: `samples` objects,
+ * each its own group, with random numbers that no run of the configuration draws.
+ * Errors: NOMEM, and those of kac_config_set. */
+kac_status kac_config_pilot(const struct kac_config *config, int64_t samples,
+                            struct kac_config **out);
 
 /* kac_config_read from memory; `path` names it in messages. */
 kac_status kac_config_parse(struct kac_config *config, const char *path, const void *bytes,

@@ -10,13 +10,27 @@
 /* Where first .. first + batch - 1 of the fresh entries are at hand, takes what is wanted. */
 typedef kac_status take_fn(kac_run *r, const kac_particles *p, int32_t first);
 
+/* Classifier-free guidance of the rows that `q` has asked. */
+static kac_status guide_free(kac_run *r, kac_query q)
+{
+    kac_blend_args a = {.jobs = &r->jobs,
+                        .length = r->shape.length,
+                        .states = r->shape.states,
+                        .guidance = r->set.model.guidance,
+                        .other = r->other};
+    q.dst = NULL;
+    q.out = r->other;
+    KAC_TRY(kac_network_ask(r->unconditional, &q));
+    return r->process->blend(r->dev, &a, r->evals.logits);
+}
+
 /* Looks up and runs the rows of `p`; *made (may be NULL) grows by the number of fresh ones. */
 static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t *made)
 {
     const kac_states_ops *op = &r->dev->ops->states;
     kac_rows rows = {p->x, NULL, 0, p->n};
 
-    r->calls.denoiser_asked += p->n;
+    r->calls.denoiser_asked += (int64_t)p->n * kac_run_denoisers(r);
     KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
     for (int32_t first = 0; first < p->n; first += r->batch) {
         KAC_TRY(op->assign(r->dev, &r->evals, r->shape.states, &r->fresh, first, r->batch,
@@ -36,6 +50,7 @@ static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t 
             .out_stride = r->slot_floats,
         };
         KAC_TRY(kac_network_ask(r->denoiser, &q));
+        if (r->unconditional != NULL) KAC_TRY(guide_free(r, q));
         kac_lap(r, KAC_PHASE_DENOISER);
         if (take != NULL) KAC_TRY(take(r, p, first));
     }
@@ -110,7 +125,7 @@ static kac_status take_objects(kac_run *r, const kac_particles *p, int32_t first
 /* Whether what was said of a state holds for it at the next level. */
 static bool keeps_entries(const kac_run *r)
 {
-    return r->set.sampler.reuse && !r->denoiser->reads_time;
+    return r->set.sampler.reuse && !r->reads_time;
 }
 
 /* A child that reveals nothing keeps its parent's entry, so that needs its value too. */
@@ -142,7 +157,7 @@ kac_status kac_evaluate_parents(kac_run *r)
 /* What a denoiser that reads t said of the particles does not hold at the children's level. */
 static kac_status leave_level(kac_run *r)
 {
-    return r->denoiser->reads_time ? r->dev->ops->states.clear(r->dev, &r->evals) : KAC_OK;
+    return r->reads_time ? r->dev->ops->states.clear(r->dev, &r->evals) : KAC_OK;
 }
 
 kac_status kac_evaluate_children(kac_run *r)

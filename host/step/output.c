@@ -191,9 +191,9 @@ static kac_status run_json(const kac_run *r, json_t **out)
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssIsosbsososIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
-        s->sampler.algorithm, "seed", (json_int_t)s->seed, "config", config,
-        "properly_weighted", r->weighted, "log_evidence", number(r->log_evidence),
+        "{sssssfsIsosbsososIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
+        s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
+        config, "properly_weighted", r->weighted, "log_evidence", number(r->log_evidence),
         "log_evidence_se", number(r->log_evidence_se), "groups", (json_int_t)r->groups,
         "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->steps, "samples",
         (json_int_t)r->samples_out, "evaluations",

@@ -12,6 +12,7 @@
 
 #include "device.h"
 #include "particles.h"
+#include "pilot.h"
 #include "process.h"
 #include "settings.h"
 
@@ -61,12 +62,33 @@ static kac_particles take_particles(kac_run *r, int32_t n)
     };
 }
 
+int kac_run_denoisers(const kac_run *r)
+{
+    return r->unconditional != NULL ? 2 : 1;
+}
+
+/* The second denoiser of classifier-free guidance. */
+static kac_status open_unconditional(kac_run *r)
+{
+    const char *file = r->set.model.unconditional;
+    if (file[0] == '\0') return KAC_OK;
+    KAC_TRY(kac_network_open(r->dev, file, KAC_ROLE_DENOISER, &r->unconditional));
+    r->reads_time |= r->unconditional->reads_time;
+    if (strcmp(r->unconditional->alphabet, r->denoiser->alphabet) == 0) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_INVALID,
+                    "model.unconditional: %s has the letters %s, and %s has %s", file,
+                    r->unconditional->alphabet, r->set.model.file, r->denoiser->alphabet);
+}
+
 static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
     KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
     r->process = &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
+
+    r->reads_time = r->denoiser->reads_time;
+    KAC_TRY(open_unconditional(r));
 
     int64_t length = s->process.length != 0           ? s->process.length
                      : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
@@ -75,6 +97,8 @@ static kac_status open_networks(kac_run *r)
         return KAC_FAIL(KAC_ERR_INVALID, "process.length is needed: %s does not say its own",
                         s->model.file);
     KAC_TRY(kac_network_check_length(r->denoiser, (int32_t)length));
+    if (r->unconditional != NULL)
+        KAC_TRY(kac_network_check_length(r->unconditional, (int32_t)length));
     r->shape =
         (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((length + 15) / 16 * 16)};
     r->slot_floats = r->shape.length * r->shape.states;
@@ -147,6 +171,8 @@ static kac_status open_evaluations(kac_run *r)
     r->completion = take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
     if (r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
         r->soft = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
+    if (r->unconditional != NULL)
+        r->other = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
     r->batch_terms = take(r, r->batch, (size_t)columns * sizeof(float));
     r->terms = take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
@@ -201,7 +227,7 @@ static kac_status start_levels(kac_run *r)
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
     KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
-    if (r->denoiser->reads_time && !isfinite(levels[r->steps].sigma)) {
+    if (r->reads_time && !isfinite(levels[r->steps].sigma)) {
         status =
             KAC_FAIL(KAC_ERR_INVALID,
                      "process: the noise level of t = %g is infinite, and %s reads it; with "
@@ -392,6 +418,8 @@ kac_status kac_run_create(const kac_config *config, kac_run **out)
     r->began = r->lap = kac_now();
     KAC_TRY_DONE(kac_config_settings(config, &r->set));
     KAC_TRY_DONE(kac_config_clone(config, &r->config));
+    if (isnan(r->set.sampler.alpha)) KAC_TRY_DONE(kac_pilot(config, &r->set, &r->pilot));
+    r->calls = r->pilot;
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
 #endif
@@ -416,6 +444,7 @@ void kac_run_destroy(kac_run *r)
         kac_fresh_close(r->dev, &r->fresh);
         kac_fresh_close(r->dev, &r->census_fresh);
         kac_network_close(r->denoiser);
+        kac_network_close(r->unconditional);
         kac_rewards_close(r->guide);
         kac_rewards_close(r->judge);
         kac_device_close(r->dev);
@@ -523,8 +552,8 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     int64_t made[2];
 
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
-    r->calls.denoiser_made = made[0];
-    r->calls.reward_made = made[1] * kac_rewards_networks(r->guide);
+    r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
+    r->calls.reward_made = r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide);
     KAC_TRY(op->download(r->dev, r->host_group, r->group,
                          (size_t)r->groups * sizeof *r->host_group));
     KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));

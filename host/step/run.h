@@ -49,8 +49,10 @@ struct kac_run {
     kac_device *dev;
     const kac_process_ops *process;
     kac_network *denoiser;
-    kac_rewards *guide; /* terms that steer */
-    kac_rewards *judge; /* terms that are recorded at the end */
+    kac_network *unconditional; /* classifier-free guidance, or NULL */
+    bool reads_time;            /* one of them does: what they say holds at one level only */
+    kac_rewards *guide;         /* terms that steer */
+    kac_rewards *judge;         /* terms that are recorded at the end */
 
     kac_shape shape;
     int32_t steps, n, groups, children, samples, keep, batch, pools;
@@ -76,6 +78,7 @@ struct kac_run {
     kac_jobs jobs;       /* [batch] */
     uint8_t *completion; /* [max(batch, n M J)][stride] */
     float *soft;         /* [batch][L][S], where the estimate is soft */
+    float *other;        /* [batch][L][S] of the unconditional denoiser */
     float *batch_terms;  /* [batch][columns] */
     float *terms;        /* [n M J][columns] */
     float *judge_terms;  /* [n][columns of the judges] */
@@ -91,6 +94,7 @@ struct kac_run {
     /* host */
     int32_t step; /* steps queued so far */
     kac_calls calls;
+    kac_calls pilot; /* what finding alpha took, in calls too */
     double seconds[KAC_PHASES];
     double began, lap;     /* wall clock */
     double total;          /* seconds, once finished */
@@ -115,6 +119,9 @@ struct kac_run {
 
 /* The line of the trace for the latest step, unless it is there already. */
 kac_status kac_record(kac_run *run);
+
+/* Denoiser calls that one state costs. */
+int kac_run_denoisers(const kac_run *run);
 
 /* Wall clock in seconds, and the time since the last call booked on `phase`. */
 double kac_now(void);

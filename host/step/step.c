@@ -26,7 +26,7 @@ static kac_status propose(kac_run *r)
         .seed = r->set.seed,
         .children = r->children,
         .temperature = (float)r->set.process.temperature,
-        .keep_entries = r->set.sampler.reuse && !r->denoiser->reads_time,
+        .keep_entries = r->set.sampler.reuse && !r->reads_time,
         .twist = {.allowed = r->allowed},
         .fault = r->fault,
         .y = &r->y,
