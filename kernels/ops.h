@@ -225,8 +225,8 @@ kac_select_parent_fn kac_cpu_select_parent;
  * scheme (purpose GROUP).  There are as many as slots, or levels[clock->level].particles for each
  * group where that is not 0, in slots counted anew from 0; such a level must select (trigger
  * always), and the number may only fall.  chosen[slot] = row of y; log_w[slot] its
- * log-weight; the group's log_z, ess, selected, dead.  Weights: particles.h.  With a->scaled
- * weights are exp(value / largest |value|), and the groups' log_z stays.  Rule replace: the
+ * log-weight; the group's log_z, ess, selected, dead.  Weights: particles.h.  With a->weights
+ * other than proper they are made of the candidates' values, and the groups' log_z stays.  Rule replace: the
  * floor(fraction N) of least weight, one at least, give way to draws by weight from the others.
  * A pool without trigger keeps candidate i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
  * without trigger; a->fault is set under on_dead error. */

@@ -132,6 +132,7 @@ typedef struct pool {
     int32_t candidates; /* C = N K */
     int32_t first_slot; /* of the offspring */
     int32_t n;          /* offspring */
+    double alpha;       /* of the first group */
     const int32_t *row; /* [C] rows of y */
     double *l;          /* [C] log-weights */
     uint64_t *w;        /* [C] integer weights, or running sums of them */
@@ -313,6 +314,7 @@ static pool open_pool(const kac_select_args *a, int32_t number)
         .candidates = parents * a->keep,
         .first_slot = slot,
         .n = n,
+        .alpha = first->alpha,
         .row = a->pick + candidate,
         .l = a->pick_w + candidate,
         .w = a->weight + candidate,
@@ -356,16 +358,17 @@ static void choose(const kac_select_args *a, pool *p, bool selects)
     }
 }
 
-/* Log-weights that are values over the largest absolute one; weight zero stays. */
-static void scale_weights(const kac_select_args *a, pool *p)
+/* Log-weights made of values; weight zero stays. */
+static void weigh_values(const kac_select_args *a, pool *p)
 {
-    double most = 0;
-    for (int32_t i = 0; i < p->candidates; i++) {
+    double unit = 0;
+    if (a->weights == KAC_WEIGHTS_VALUE) unit = p->alpha;
+    for (int32_t i = 0; i < p->candidates && a->weights == KAC_WEIGHTS_SCALED; i++) {
         double size = fabs(a->y->value[p->row[i]]);
-        if (p->l[i] > -(double)INFINITY && size < (double)INFINITY && size > most) most = size;
+        if (p->l[i] > -(double)INFINITY && size < (double)INFINITY && size > unit) unit = size;
     }
     for (int32_t i = 0; i < p->candidates; i++)
-        if (p->l[i] > -(double)INFINITY) p->l[i] = most > 0 ? a->y->value[p->row[i]] / most : 0;
+        if (p->l[i] > -(double)INFINITY) p->l[i] = unit > 0 ? a->y->value[p->row[i]] / unit : 0;
 }
 
 /* Returns whether the pool is dead. */
@@ -373,7 +376,7 @@ static bool select_pool(const kac_select_args *a, int32_t number)
 {
     pool p = open_pool(a, number);
     kac_weight_sums sums = {0, 0, 0};
-    if (a->scaled) scale_weights(a, &p);
+    if (a->weights != KAC_WEIGHTS_PROPER) weigh_values(a, &p);
     double top = largest(p.l, p.candidates);
     bool dead = top == -(double)INFINITY, selects = false;
 
@@ -392,7 +395,8 @@ static bool select_pool(const kac_select_args *a, int32_t number)
         group->selected = selects;
         group->dead = dead;
         if (dead) group->log_z = -(double)INFINITY;
-        if (selects && a->group_rule == KAC_RULE_CATEGORICAL && !a->scaled)
+        if (selects && a->group_rule == KAC_RULE_CATEGORICAL &&
+            a->weights == KAC_WEIGHTS_PROPER)
             group->log_z += kac_log_mean(top, sums.sum, p.parents);
     }
     return dead;

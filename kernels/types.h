@@ -266,6 +266,13 @@ typedef enum kac_scheme {
     KAC_SCHEME_KILLING, /* needs one candidate a particle */
 } kac_scheme;
 
+/* What a group selects by. */
+typedef enum kac_weights {
+    KAC_WEIGHTS_PROPER, /* its weights */
+    KAC_WEIGHTS_VALUE,  /* exp(value / alpha) */
+    KAC_WEIGHTS_SCALED, /* exp(value / the pool's largest |value|) */
+} kac_weights;
+
 /* Both stages of selection.  A pool is a group, or with scope `global` all groups of a target:
  * pool p holds the slots of groups pool_first[p] .. pool_first[p + 1] - 1, which are
  * consecutive; its draws are keyed by the id of its first group, the position says which draw.
@@ -285,7 +292,7 @@ typedef struct kac_select_args {
     int32_t keep; /* K candidates a particle after the parent stage */
     kac_rule group_rule;
     kac_scheme scheme;
-    int32_t scaled;  /* groups weigh exp(value / largest |value| of the pool) instead */
+    kac_weights weights;
     double fraction; /* replace: of the pool's slots */
     int32_t below;   /* select when ESS < below / 2^16 of the candidates' number */
     int32_t dead_is_error;

@@ -741,8 +741,9 @@ Test(group_stage, replace_draws_from_the_others)
     drop_world(&w);
 }
 
-/* Scaled weights: exp(value / largest |value|), so the best is at most e^2 times the worst. */
-Test(group_stage, scaled_weights_are_relative)
+/* Scaled weights: exp(value / largest |value|), so the best is at most e^2 times the worst;
+ * weights by value: exp(value / alpha). */
+Test(group_stage, weights_made_of_values)
 {
     static const double value[4] = {-8, 4, 2, -2};
     static const double weight[4] = {100, 1, 1, 1}; /* would decide all alone */
@@ -753,7 +754,7 @@ Test(group_stage, scaled_weights_are_relative)
     fill_weights(&w, weight, 4);
     for (int32_t c = 0; c < w.y.n; c++)
         w.y.value[c] = value[c % 4];
-    w.a.scaled = 1;
+    w.a.weights = KAC_WEIGHTS_SCALED;
     w.a.scheme = KAC_SCHEME_MULTINOMIAL;
     select_both(&w);
     for (int32_t i = 0; i < w.x.n; i++)
@@ -766,6 +767,22 @@ Test(group_stage, scaled_weights_are_relative)
                   "candidate %d: %g for %g", i, share[i], p);
     }
     cr_expect_eq(w.groups[0].log_z, 0, "scaled weights say nothing of the evidence");
+
+    w.a.weights = KAC_WEIGHTS_VALUE;
+    memset(share, 0, sizeof share);
+    sum = 0;
+    for (int32_t g = 0; g < GROUPS; g++)
+        w.groups[g].alpha = 3;
+    select_both(&w);
+    for (int32_t i = 0; i < w.x.n; i++)
+        share[w.a.chosen[i] % 4] += 0.25 / GROUPS;
+    for (int i = 0; i < 4; i++)
+        sum += exp(value[i] / 3);
+    for (int i = 0; i < 4; i++) {
+        double p = exp(value[i] / 3) / sum;
+        cr_expect(fabs(share[i] - p) <= 5 * sqrt(p * (1 - p) / (4 * GROUPS)),
+                  "by value, candidate %d: %g for %g", i, share[i], p);
+    }
     drop_world(&w);
 }
 

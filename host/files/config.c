@@ -198,8 +198,8 @@ bool kac_properly_weighted(const kac_settings *settings)
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
         return false;
-    if (groups_select(settings) &&
-        (ranks_only(settings->sampler.group_rule) || settings->sampler.scaled))
+    if (groups_select(settings) && (ranks_only(settings->sampler.group_rule) ||
+                                    settings->sampler.weights != KAC_WEIGHTS_PROPER))
         return false;
     return settings->sampler.final == KAC_FINAL_WEIGHTED ||
            settings->sampler.final == KAC_FINAL_CATEGORICAL;

@@ -210,11 +210,10 @@ static const kac_key keys[] = {
          "Selection among the particles of a group: none, draw by weight, all copies of the "
          "best, the best as many as there are particles, or replace the worst by draws from "
          "the others."},
-    {"sampler.select.group.weights", SWITCH(sampler.scaled, "proper", "scaled"),
+    {"sampler.select.group.weights", CHOICE(sampler.weights, "proper", "value", "scaled"),
      .initial = "proper",
-     .help =
-         "What groups select by: the weights, or exp(value / largest |value|), which is the "
-         "published rule of SVDD-R and gives up p*."},
+     .help = "What groups select by: the weights; or exp(value / alpha) or exp(value / largest "
+             "|value|), the published rules of SVDD-R, which give up p*."},
     {"sampler.select.group.fraction", NUMBER(sampler.fraction, 0, 1), .initial = "0.04",
      .help = "Rule replace: the fraction of the particles that is replaced, one at least."},
     {"sampler.select.group.scheme",

@@ -111,8 +111,8 @@ typedef struct kac_settings {
         int64_t parent_keep; /* top_k: K */
         kac_rule group_rule;
         kac_scheme scheme;
-        bool global;     /* select.group.scope: group | global */
-        bool scaled;     /* select.group.weights: proper | scaled */
+        bool global; /* select.group.scope: group | global */
+        kac_weights weights;
         double fraction; /* rule replace */
         kac_trigger_kind trigger;
         double below;

@@ -201,7 +201,7 @@ static void open_selection(kac_run *r)
         .keep = r->keep,
         .group_rule = s->sampler.group_rule,
         .scheme = s->sampler.scheme,
-        .scaled = s->sampler.scaled,
+        .weights = s->sampler.weights,
         .fraction = s->sampler.fraction,
         .below = (int32_t)lround(s->sampler.below * 65536),
         .dead_is_error = s->sampler.dead_is_error,
