@@ -74,6 +74,8 @@ const kac_ops kac_cpu_ops = {
             .complete = kac_cpu_masked_complete,
             .soften = kac_cpu_masked_soften,
             .imagine = kac_cpu_masked_imagine,
+            .slope = kac_cpu_masked_slope,
+            .tilt = kac_cpu_masked_tilt,
             .renoise = kac_cpu_masked_renoise,
             .score = kac_cpu_masked_score,
         },
@@ -81,6 +83,8 @@ const kac_ops kac_cpu_ops = {
         {
             .tick = kac_cpu_tick,
             .value = kac_cpu_value,
+            .cotangent = kac_cpu_cotangent,
+            .axpy = kac_cpu_axpy,
             .temper = kac_cpu_temper,
             .weigh = kac_cpu_weigh,
             .select_parent = kac_cpu_select_parent,

@@ -329,6 +329,62 @@ kac_status kac_cpu_masked_blend(kac_device *dev, const kac_blend_args *a, float 
     return KAC_OK;
 }
 
+/* ---- gradients -------------------------------------------------------------------------- */
+
+/* The end of the window of fresh rows. */
+static int32_t slope_end(const kac_slope_args *a)
+{
+    int32_t count = *a->fresh->count;
+    return count < a->first + a->batch ? count : a->first + a->batch;
+}
+
+kac_status kac_cpu_masked_slope(kac_device *dev, const kac_slope_args *a, float *out)
+{
+    (void)dev;
+    int32_t states = a->shape.states, floats = a->shape.length * states;
+    int32_t end = slope_end(a);
+#pragma omp parallel for schedule(static)
+    for (int32_t q = a->first; q < end; q++) {
+        const uint8_t *row = a->x + row_at(a->fresh->src[q], a->shape.stride);
+        for (int32_t l = 0; l < a->shape.length; l++) {
+            size_t at = row_at(q - a->first, floats) + row_at(l, states);
+            double mean = 0;
+            for (int32_t k = 0; k < states; k++)
+                mean = fma((double)a->soft[at + (size_t)k], (double)a->reward[at + (size_t)k],
+                           mean);
+            for (int32_t k = 0; k < states; k++) {
+                double g = (double)a->reward[at + (size_t)k] - mean;
+                double slope = (double)a->soft[at + (size_t)k] * g / (double)a->temperature;
+                out[at + (size_t)k] = row[l] == states ? (float)slope : 0;
+            }
+        }
+    }
+    return KAC_OK;
+}
+
+kac_status kac_cpu_masked_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
+{
+    (void)dev;
+    int32_t states = a->shape.states, floats = a->shape.length * states;
+    int32_t end = slope_end(a);
+#pragma omp parallel for schedule(static)
+    for (int32_t q = a->first; q < end; q++) {
+        const uint8_t *row = a->x + row_at(a->fresh->src[q], a->shape.stride);
+        float *out = tilt + row_at(a->fresh->entry[q], floats);
+        for (int32_t l = 0; l < a->shape.length; l++) {
+            size_t at = row_at(q - a->first, floats) + row_at(l, states);
+            size_t in =
+                row_at(q - a->first, a->shape.length * (states + 1)) + row_at(l, states + 1);
+            for (int32_t k = 0; k < states; k++) {
+                float g = a->direct ? a->reward[at + (size_t)k] : 0;
+                if (a->input != NULL) g += a->input[in + (size_t)k];
+                out[row_at(l, states) + (size_t)k] = row[l] == states ? g : 0;
+            }
+        }
+    }
+    return KAC_OK;
+}
+
 /* ---- likelihood ------------------------------------------------------------------------- */
 
 kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)

@@ -43,6 +43,12 @@ typedef struct kac_query {
 typedef struct kac_net kac_net;
 
 typedef kac_status kac_net_forward_fn(kac_device *dev, const kac_net *net, const kac_query *q);
+/* grad = cotangent . d out / d input at the state of each live row, j as in kac_query (src picks
+ * the input row; dst, out and out_stride are not used): cotangent [capacity][L][S] (denoiser) or
+ * [capacity][outputs] (reward); grad [capacity][L][S + 1] (denoiser, channel S the mask) or
+ * [capacity][L][S] (reward). */
+typedef kac_status kac_net_vjp_fn(kac_device *dev, const kac_net *net, const kac_query *q,
+                                  const float *cotangent, float *grad);
 typedef void kac_net_drop_fn(kac_device *dev, kac_net *net); /* accepts NULL */
 
 /* ---- cnn1d: dilated convolutions with a residual stream (denoiser) ------------------------

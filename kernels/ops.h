@@ -147,6 +147,17 @@ kac_soften_fn kac_cpu_masked_soften;
 typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_imagine_fn kac_cpu_masked_imagine;
 
+/* out = dr / d logits through soften: p_k (g_k - sum_j p_j g_j) / temperature at masked sites,
+ * where p = a->soft and g = a->reward; 0 at revealed ones.  out: [batch][L][S], row q - first. */
+typedef kac_status kac_slope_fn(kac_device *dev, const kac_slope_args *a, float *out);
+kac_slope_fn kac_cpu_masked_slope;
+
+/* tilt[fresh->entry[q]] = how r would change, to first order, if a masked site became letter k:
+ * a->reward (with a->direct) + a->input at letter k, up to what all letters share; 0 at revealed
+ * sites.  tilt: [..][L][S]. */
+typedef kac_status kac_tilt_fn(kac_device *dev, const kac_slope_args *a, float *tilt);
+kac_tilt_fn kac_cpu_masked_tilt;
+
 /* x[i] = a noised copy of x0[i]: each site that a->fixed leaves free masked when word 0 of its draw
  * (purpose RENOISE, move = the level, particle = id of the row of x0) is below
  * 2^32 m(t_level). */
@@ -175,6 +186,8 @@ typedef struct kac_process_ops {
     kac_complete_fn *complete;
     kac_soften_fn *soften;
     kac_imagine_fn *imagine;
+    kac_slope_fn *slope;
+    kac_tilt_fn *tilt;
     kac_renoise_fn *renoise;
     kac_score_fn *score;
 } kac_process_ops;
@@ -194,6 +207,16 @@ kac_tick_fn kac_cpu_tick;
  * -INFINITY instead. */
 typedef kac_status kac_value_fn(kac_device *dev, const kac_weigh_args *a);
 kac_value_fn kac_cpu_value;
+
+/* dr / d terms of a row's group, for terms first_term .. first_term + n - 1 of a->n_terms:
+ * out[q - first][j] = group_weight[group of fresh->src[q]][first_term + j]. */
+typedef kac_status kac_cotangent_fn(kac_device *dev, const kac_slope_args *a,
+                                    int32_t first_term, int32_t n, float *out);
+kac_cotangent_fn kac_cpu_cotangent;
+
+/* y[i] += a x[i], i in 0 .. n-1. */
+typedef kac_status kac_axpy_fn(kac_device *dev, int64_t n, float a, const float *x, float *y);
+kac_axpy_fn kac_cpu_axpy;
 
 /* The groups' tempering exponents lambda at this level: levels[clock->level].temper; or with
  * KAC_TEMPER_ESS, for each pool, the largest from its present one to 1 at which the ESS of the
@@ -250,6 +273,8 @@ kac_regroup_fn kac_cpu_regroup;
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
     kac_value_fn *value;
+    kac_cotangent_fn *cotangent;
+    kac_axpy_fn *axpy;
     kac_temper_fn *temper;
     kac_weigh_fn *weigh;
     kac_select_parent_fn *select_parent;

@@ -72,6 +72,28 @@ kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
     return KAC_OK;
 }
 
+kac_status kac_cpu_cotangent(kac_device *dev, const kac_slope_args *a, int32_t first_term,
+                             int32_t n, float *out)
+{
+    (void)dev;
+    for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++) {
+        const double *weight =
+            a->group_weight + (int64_t)a->group[a->fresh->src[q]] * a->n_terms + first_term;
+        for (int32_t j = 0; j < n; j++)
+            out[(int64_t)(q - a->first) * n + j] = (float)weight[j];
+    }
+    return KAC_OK;
+}
+
+kac_status kac_cpu_axpy(kac_device *dev, int64_t n, float a, const float *x, float *y)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        y[i] = fmaf(a, x[i], y[i]);
+    return KAC_OK;
+}
+
 /* Bank and log-weight of child c where values count lambda r / alpha. */
 typedef struct weighed {
     kac_bank_stat bank;

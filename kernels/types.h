@@ -218,6 +218,24 @@ typedef struct kac_renoise_args {
     int32_t level; /* of the noise, 0 .. T */
 } kac_renoise_args;
 
+/* Gradients at fresh rows first .. first + batch - 1 of x, row q - first of each array. */
+typedef struct kac_slope_args {
+    kac_shape shape;
+    const kac_group *groups;
+    const int32_t *group;       /* of each row of x */
+    const double *group_weight; /* [groups][n_terms] */
+    int32_t n_terms;
+    const uint8_t *x; /* [n][stride] */
+    const kac_fresh *fresh;
+    int32_t first;
+    int32_t batch;
+    float temperature;
+    const float *soft;   /* [batch][L][S] what soften gives */
+    const float *reward; /* [batch][L][S] dr / d soft */
+    const float *input;  /* [batch][L][S + 1] dr / d input of the denoiser, or NULL: left out */
+    int32_t direct;      /* tilt: dr / d soft counts */
+} kac_slope_args;
+
 typedef enum kac_potential {
     KAC_POTENTIAL_DIFFERENCE,
     KAC_POTENTIAL_MAX,

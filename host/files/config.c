@@ -211,7 +211,10 @@ static bool reads_alpha(const kac_settings *settings)
     if (settings->sampler.twist != KAC_TWIST_NONE) return true;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
-    if (groups_select(settings) && settings->sampler.group_rule == KAC_RULE_CATEGORICAL)
+    bool by_weight = settings->sampler.group_rule == KAC_RULE_CATEGORICAL ||
+                     settings->sampler.group_rule == KAC_RULE_REPLACE;
+    if (groups_select(settings) && by_weight &&
+        settings->sampler.weights != KAC_WEIGHTS_SCALED)
         return true;
     return settings->sampler.final == KAC_FINAL_CATEGORICAL || kac_properly_weighted(settings);
 }

@@ -26,6 +26,7 @@ struct kac_network {
     const kac_arch *arch;
     kac_net *net;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
     char path[1024];
     char alphabet[KAC_MAX_STATES + 1]; /* one letter a state, without the mask */
@@ -48,5 +49,9 @@ kac_status kac_network_check_length(const kac_network *network, int32_t length);
 
 /* network->forward on the device. */
 kac_status kac_network_ask(const kac_network *network, const kac_query *query);
+
+/* network->vjp on the device.  Errors: UNSUPPORTED (the network has none). */
+kac_status kac_network_vjp(const kac_network *network, const kac_query *query,
+                           const float *cotangent, float *grad);
 
 #endif /* KAC_NETWORK_H */

@@ -17,8 +17,10 @@ struct kac_rewards {
     int32_t column[KAC_MAX_TERMS]; /* of each term of the settings, or -1 */
     kac_memo memo;
     kac_fresh fresh;
-    int32_t *entry; /* [batch] */
-    float *found;   /* [batch][columns] terms of fresh objects */
+    int32_t *entry;   /* [batch] */
+    float *found;     /* [batch][columns] terms of fresh objects */
+    float *cotangent; /* [batch][outputs of a network], where gradients are asked for */
+    float *part;      /* [batch][L][S] gradient of one network */
 };
 
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
@@ -87,6 +89,12 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     KAC_TRY_DONE(kac_fresh_open(dev, config->batch, &r->fresh));
     r->entry = dev->ops->memory.alloc(dev, batch * sizeof *r->entry);
     r->found = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof *r->found);
+    if (config->settings->sampler.twist != KAC_TWIST_NONE && !config->judge) {
+        size_t row = (size_t)config->shape.length * (size_t)config->shape.states;
+        r->cotangent = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof(float));
+        r->part = dev->ops->memory.alloc(dev, batch * row * sizeof(float));
+        if (r->cotangent == NULL || r->part == NULL) status = KAC_ERR_NOMEM;
+    }
     if (r->entry == NULL || r->found == NULL) status = KAC_ERR_NOMEM;
 done:
     if (status != KAC_OK) {
@@ -106,6 +114,8 @@ void kac_rewards_close(kac_rewards *r)
     kac_fresh_close(r->dev, &r->fresh);
     r->dev->ops->memory.release(r->dev, r->entry);
     r->dev->ops->memory.release(r->dev, r->found);
+    r->dev->ops->memory.release(r->dev, r->cotangent);
+    r->dev->ops->memory.release(r->dev, r->part);
     free(r);
 }
 
@@ -173,4 +183,24 @@ kac_status kac_rewards_score_soft(kac_rewards *r, const float *soft, const int32
 {
     kac_query q = {.soft = soft, .count = count, .first = first, .capacity = n};
     return ask_all(r, q, terms);
+}
+
+kac_status kac_rewards_gradient(kac_rewards *r, const kac_slope_args *a, float *grad)
+{
+    const kac_particle_ops *op = &r->dev->ops->particles;
+    int64_t floats = (int64_t)a->batch * r->shape.length * r->shape.states;
+    kac_query q = {.soft = a->soft,
+                   .stride = r->shape.stride,
+                   .length = r->shape.length,
+                   .count = a->fresh->count,
+                   .first = a->first,
+                   .capacity = a->batch};
+    for (int i = 0; i < r->networks; i++) {
+        float *out = i == 0 ? grad : r->part;
+        KAC_TRY(
+            op->cotangent(r->dev, a, r->first_column[i], r->network[i]->outputs, r->cotangent));
+        KAC_TRY(kac_network_vjp(r->network[i], &q, r->cotangent, out));
+        if (i > 0) KAC_TRY(op->axpy(r->dev, floats, 1, r->part, grad));
+    }
+    return KAC_OK;
 }

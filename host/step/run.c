@@ -116,6 +116,11 @@ static kac_status open_networks(kac_run *r)
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
 
     const char *refuses = "";
+    if (s->sampler.twist != KAC_TWIST_NONE && !kac_rewards_soft(r->guide, &refuses))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.twist.kind: %s does not take probabilities, so it has no "
+                        "gradient",
+                        refuses);
     if (s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
         s->sampler.estimate == KAC_ESTIMATE_SOFT && !kac_rewards_soft(r->guide, &refuses))
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -141,6 +146,20 @@ static kac_status check_names(const kac_settings *s)
                     i, j, i, name);
         }
     return KAC_OK;
+}
+
+static void take_twist(kac_run *r)
+{
+    size_t row = (size_t)r->slot_floats * sizeof(float);
+    size_t wide = row + (size_t)r->shape.length * sizeof(float);
+    if (r->set.sampler.twist == KAC_TWIST_NONE) return;
+    r->twist.tilt = take(r, r->n, row);
+    r->twist.soft = take(r, r->batch, row);
+    r->twist.reward = take(r, r->batch, row);
+    if (r->set.sampler.twist_path == KAC_TWIST_DIRECT) return;
+    r->twist.slope = take(r, r->batch, row);
+    r->twist.input = take(r, r->batch, wide);
+    if (r->unconditional != NULL) r->twist.other = take(r, r->batch, wide);
 }
 
 /* Takes the memory of evaluations. */
@@ -177,7 +196,8 @@ static kac_status open_evaluations(kac_run *r)
     r->terms = take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = take(r, r->n, sizeof(int32_t));
-    r->made = take(r, 2, sizeof(int64_t));
+    r->made = take(r, 3, sizeof(int64_t));
+    take_twist(r);
     return KAC_OK;
 }
 
@@ -549,11 +569,12 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     const kac_memory_ops *op = &r->dev->ops->memory;
     kac_progress *p = &line->progress;
     kac_level level = {0};
-    int64_t made[2];
+    int64_t made[3];
 
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
     r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
     r->calls.reward_made = r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide);
+    r->calls.gradients = made[2];
     KAC_TRY(op->download(r->dev, r->host_group, r->group,
                          (size_t)r->groups * sizeof *r->host_group));
     KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));

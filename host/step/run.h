@@ -27,6 +27,7 @@ typedef enum kac_phase {
 typedef struct kac_calls {
     int64_t denoiser_asked, denoiser_made;
     int64_t reward_asked, reward_made;
+    int64_t gradients; /* states at which the reward, and the denoiser, went backwards */
 } kac_calls;
 
 /* One line of the trace. */
@@ -82,10 +83,16 @@ struct kac_run {
     float *batch_terms;  /* [batch][columns] */
     float *terms;        /* [n M J][columns] */
     float *judge_terms;  /* [n][columns of the judges] */
-    kac_memo census;     /* counts distinct states */
+    struct {
+        float *tilt;          /* [n][L][S], row = entry of the census */
+        float *soft, *reward; /* [batch][L][S] */
+        float *slope;         /* [batch][L][S] */
+        float *input, *other; /* [batch][L][S + 1] */
+    } twist;
+    kac_memo census; /* distinct states of the particles */
     kac_fresh census_fresh;
     int32_t *census_entry;
-    int64_t *made; /* [2] rows evaluated: denoiser, reward objects */
+    int64_t *made; /* [3] rows evaluated: denoiser, reward objects, gradients */
 
     kac_select_args select;
     kac_fault *fault;
@@ -151,5 +158,11 @@ kac_status kac_evaluate_objects(kac_run *run);
  * draws.  ELBO estimator of masked diffusion (Sahoo et al. 2024), one noised copy a level. */
 kac_status kac_likelihood(kac_run *run, const uint8_t *x0, const int32_t *id, int32_t n,
                           double *host_out);
+
+/* ---- twist.c -------------------------------------------------------------------------------
+ */
+
+/* Tilts of the proposals from the particles x, into run->twist.tilt. */
+kac_status kac_evaluate_twist(kac_run *run);
 
 #endif /* KAC_RUN_H */

@@ -1,9 +1,10 @@
 /* step.c -- one guided step.
  *
  *     d = denoise(x)              carried from the step before where it was computed there
- *     y = propose(x, d)           M children for each particle
+ *     g = twist(x, d)             a gradient that tilts the proposal, where the row has one
+ *     y = propose(x, d, g)        M children for each particle
  *     v = value(y)                often one denoiser call on the children, carried along
- *     log w += bank(y) - bank(x) - log M
+ *     log w += bank(y) - bank(x) + log q(y) / q'(y) - log M
  *     select(y, log w)            among siblings, then within groups where the trigger fires
  *
  * Every algorithm is this step with the settings of its row (algorithms.c).  Feynman-Kac models
@@ -27,7 +28,10 @@ static kac_status propose(kac_run *r)
         .children = r->children,
         .temperature = (float)r->set.process.temperature,
         .keep_entries = r->set.sampler.reuse && !r->reads_time,
-        .twist = {.allowed = r->allowed},
+        .twist = {.tilt = r->twist.tilt,
+                  .row = r->census_entry,
+                  .allowed = r->allowed,
+                  .scale = r->set.sampler.twist_scale},
         .fault = r->fault,
         .y = &r->y,
     };
@@ -89,6 +93,7 @@ kac_status kac_run_step(kac_run *r)
 
     kac_lap(r, KAC_PHASE_OTHER);
     KAC_TRY(kac_evaluate_parents(r));
+    KAC_TRY(kac_evaluate_twist(r));
     KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
     KAC_TRY(propose(r));
     kac_lap(r, KAC_PHASE_PROPOSE);
