@@ -213,8 +213,7 @@ static bool reads_alpha(const kac_settings *settings)
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
     bool by_weight = settings->sampler.group_rule == KAC_RULE_CATEGORICAL ||
                      settings->sampler.group_rule == KAC_RULE_REPLACE;
-    if (groups_select(settings) && by_weight &&
-        settings->sampler.weights != KAC_WEIGHTS_SCALED)
+    if (groups_select(settings) && by_weight && settings->sampler.weights != KAC_WEIGHTS_SCALED)
         return true;
     return settings->sampler.final == KAC_FINAL_CATEGORICAL || kac_properly_weighted(settings);
 }
@@ -751,6 +750,7 @@ static const struct {
     {"process", "The reverse chain that the denoiser was trained for."},
     {"reward", "What is sought: a list, N = 0, 1, ...; r is the weighted sum."},
     {"sampler", "How particles are proposed, weighed and selected."},
+    {"budget", "What a run may cost."},
     {"seed", "Randomness."},
     {"device", "Where the run is computed; none of it changes a result."},
     {"output", "What is written."},

@@ -253,6 +253,14 @@ static const kac_key keys[] = {
      .initial = "error",
      .help = "A reward that is not a number: stop, or take it for minus infinity."},
 
+    {"budget.denoiser", INTEGER(budget.denoiser, 1, SEED_MOST), .zero = "none",
+     .initial = "none",
+     .help =
+         "Denoiser calls that the run may take: as many groups run, sampler.groups at most, "
+         "as are sure to stay within it. Equal states cost less, so some is left over."},
+    {"budget.reward", INTEGER(budget.reward, 1, SEED_MOST), .zero = "none", .initial = "none",
+     .help = "The same for rewards: evaluations of an object by a network of the reward."},
+
     {"seed", INTEGER(seed, 0, SEED_MOST), .initial = "1",
      .help = "Key of all random numbers; the same seed gives the same samples."},
 

@@ -124,6 +124,9 @@ typedef struct kac_settings {
         bool invalid_is_worst; /* on_invalid: error | worst */
         bool reuse;
     } sampler;
+    struct {
+        int64_t denoiser, reward; /* calls, 0 = none */
+    } budget;
     uint64_t seed;
     struct {
         char name[KAC_NAME];

@@ -10,6 +10,7 @@
 #include <omp.h>
 #endif
 
+#include "budget.h"
 #include "device.h"
 #include "particles.h"
 #include "pilot.h"
@@ -384,8 +385,9 @@ static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
     r->steps = (int32_t)s->process.steps;
-    r->groups = (int32_t)s->sampler.groups;
-    r->n = (int32_t)(s->sampler.groups * s->sampler.particles);
+    int64_t groups = s->sampler.groups;
+    r->groups = (int32_t)groups;
+    r->n = (int32_t)(groups * s->sampler.particles);
     r->children = (int32_t)s->sampler.children;
     r->samples = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
                          s->sampler.estimate == KAC_ESTIMATE_SAMPLE
@@ -394,7 +396,6 @@ static kac_status open_run(kac_run *r)
     r->keep = s->sampler.parent_rule == KAC_RULE_NONE    ? r->children
               : s->sampler.parent_rule == KAC_RULE_TOP_K ? (int32_t)s->sampler.parent_keep
                                                          : 1;
-    r->pools = s->sampler.global ? 1 : r->groups;
     r->weighted = kac_properly_weighted(s);
     int64_t rows = (int64_t)r->n * r->children;
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
@@ -402,6 +403,11 @@ static kac_status open_run(kac_run *r)
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
+    KAC_TRY(kac_budget(r, &groups));
+    r->groups = (int32_t)groups;
+    r->n = (int32_t)(groups * s->sampler.particles);
+    r->pools = s->sampler.global ? 1 : r->groups;
+    rows = (int64_t)r->n * r->children;
     r->levels = take(r, r->steps + 1, sizeof *r->levels);
     r->clock = take(r, 1, sizeof *r->clock);
     r->group = take(r, r->groups, sizeof *r->group);
