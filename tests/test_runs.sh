@@ -14,7 +14,7 @@ sample() {
 same() { # the samples of two runs
     holds "samples.csv of $1 and $2 are the same" cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
 }
-small=(--set process.steps=12 --set sampler.groups=2 --set sampler.children=1 --set output.likelihood=off)
+small=(--set process.steps=12 --set sampler.groups=2 --set output.likelihood=off)
 
 # ---- every shipped configuration runs -------------------------------------------------------
 
@@ -30,7 +30,7 @@ for config in configs/*.yaml; do
         given=(--set "reward.0.file=$work/optimus5p.safetensors")
     fi
     name=$(basename "$config" .yaml)
-    run "$kac" run "$config" "${given[@]}" "${small[@]}" --set sampler.particles=4 --out "$work/$name"
+    run "$kac" run "$config" "${given[@]}" "${small[@]}" --out "$work/$name"
     expect 0
     for file in samples.csv samples.fasta trace.jsonl run.json; do
         holds "$file is there" test -s "$work/$name/$file"
