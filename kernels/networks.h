@@ -107,7 +107,9 @@ kac_net_drop_fn kac_cpu_table_denoiser_drop;
 
 /* The entry of the state.  Soft: the expectation under independent sites, in fp64 by an fma
  * chain over the rows, the weight of a row being the product over sites from the last to the
- * first.  A masked site is a row of zeros, so the reward is then 0. */
+ * first.  A masked site is a row of zeros, so the reward is then 0.  Entries of -INFINITY, which
+ * a soft value must not fall into with the least probability, are left out of the chain, and
+ * the sum is then divided by the weight of the others; -INFINITY where these have none. */
 kac_table_pack_fn kac_cpu_table_reward_pack;
 kac_net_forward_fn kac_cpu_table_reward_forward;
 kac_net_drop_fn kac_cpu_table_reward_drop;
