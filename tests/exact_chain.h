@@ -297,15 +297,6 @@ static inline void chain_forward(const chain *c, chain_grid grid, double *law)
     chain_law(c, grid, (chain_choice){CHAIN_FIRST, 1, 1}, law);
 }
 
-/* The object that a text spells, letters "ABC..". */
-static inline int chain_object(const chain *c, const char *text)
-{
-    int object = 0;
-    for (int l = 0; l < c->length; l++)
-        object = object * c->states + (text[l] - 'A');
-    return object;
-}
-
 /* ---- test functions --------------------------------------------------------------------- */
 
 enum { CHAIN_FUNCTIONS = 3 + CHAIN_LENGTH * (CHAIN_STATES - 1) + CHAIN_LENGTH - 1 };
