@@ -15,7 +15,8 @@ enum { LANDSCAPE_LETTERS = 20, LANDSCAPE_SITES = 8, LANDSCAPE_TOP = 10 };
 
 /* What is known of a landscape before its data are read. */
 typedef struct landscape_source {
-    const char *name, *path, *alphabet;
+    const char *name, *measure; /* model files: NAME_denoiser and NAME_MEASURE */
+    const char *path, *alphabet;
     int length;
     int site[LANDSCAPE_SITES]; /* where the varying letters stand in the first column */
     int value;                 /* column of the value, the first being 0 */
@@ -26,6 +27,7 @@ typedef struct landscape_source {
  * Mol Syst Biol 10:748, 2014.  The start codon is left out: eight sites. */
 static const landscape_source landscape_tis = {
     .name = "tis",
+    .measure = "efficiency",
     .path = "../shared/data/tis_efficiency/tis_aug_65536.tsv.gz",
     .alphabet = "ACGU",
     .length = 8,
@@ -38,6 +40,7 @@ static const landscape_source landscape_tis = {
  * eLife 5:e16965, 2016. */
 static const landscape_source landscape_gb1 = {
     .name = "gb1",
+    .measure = "fitness",
     .path = "../shared/data/gb1_landscape/gb1_four_sites.tsv.gz",
     .alphabet = "ACDEFGHIKLMNPQRSTVWY",
     .length = 4,

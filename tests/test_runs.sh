@@ -21,15 +21,20 @@ small=(--set process.steps=12 --set sampler.groups=2 --set output.likelihood=off
 "$build/tests/make_models" "$work" || exit 1
 for config in configs/*.yaml; do
     begin "$config"
-    given=()
-    if [ "$config" = configs/utr5_svdd.yaml ]; then # its reward is the user's to convert
-        if [ ! -f "$work/optimus5p.safetensors" ]; then
-            skip '../shared/data/optimus_5utr is absent'
-            continue
-        fi
-        given=(--set "reward.0.file=$work/optimus5p.safetensors")
-    fi
+    given=() needs=()
     name=$(basename "$config" .yaml)
+    case $name in # what is the user's to convert, and where it comes from
+    utr5_svdd) needs=(reward.0.file optimus5p optimus_5utr) ;;
+    tis_smc) needs=(reward.0.file tis_efficiency tis_efficiency model.file tis_denoiser tis_efficiency) ;;
+    gb1_smc) needs=(reward.0.file gb1_fitness gb1_landscape model.file gb1_denoiser gb1_landscape) ;;
+    esac
+    for ((i = 0; i < ${#needs[@]}; i += 3)); do
+        if [ ! -f "$work/${needs[i + 1]}.safetensors" ]; then
+            skip "../shared/data/${needs[i + 2]} is absent"
+            continue 2
+        fi
+        given+=(--set "${needs[i]}=$work/${needs[i + 1]}.safetensors")
+    done
     run "$kac" run "$config" "${given[@]}" "${small[@]}" --out "$work/$name"
     expect 0
     for file in samples.csv samples.fasta trace.jsonl run.json; do
