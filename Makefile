@@ -67,7 +67,7 @@ all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a buil
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude

@@ -7,10 +7,7 @@
  */
 #include <criterion/criterion.h>
 
-#include "table_run.h"
-
-/* |z| of 17 test functions stays below this with probability 1 - 1e-6. */
-static const double z_bound = 5.43;
+#include "laws.h"
 
 typedef struct law_case {
     int groups;
@@ -27,64 +24,6 @@ typedef struct law_model {
 } law_model;
 
 static const law_model small_table = {3, 4, false, {3, false}, 1, 0.7};
-
-/* Sums over replicates of the test functions and their squares. */
-typedef struct law_sums {
-    int functions;
-    int64_t replicates;
-    double sum[CHAIN_FUNCTIONS], square[CHAIN_FUNCTIONS];
-} law_sums;
-
-static void add_replicate(law_sums *s, const double *mean)
-{
-    s->replicates++;
-    for (int j = 0; j < s->functions; j++) {
-        s->sum[j] += mean[j];
-        s->square[j] += mean[j] * mean[j];
-    }
-}
-
-/* The largest |z|, and the function that has it. */
-static double worst_z(const law_sums *s, const double *exact, int *which)
-{
-    double worst = 0, n = (double)s->replicates;
-    for (int j = 0; j < s->functions; j++) {
-        double mean = s->sum[j] / n, variance = s->square[j] / n - mean * mean;
-        double z = fabs(mean - exact[j]) / sqrt(variance / n + 1e-20);
-        if (!(z <= worst)) {
-            worst = z;
-            *which = j;
-        }
-    }
-    return worst;
-}
-
-/* Mean of exp(log_weight) phi over the samples first .. last - 1. */
-static void weighted_mean(const chain *c, const table_run *run, int64_t first, int64_t last,
-                          double *mean)
-{
-    double phi[CHAIN_FUNCTIONS];
-    memset(mean, 0, CHAIN_FUNCTIONS * sizeof *mean);
-    for (int64_t i = first; i < last; i++) {
-        double w = exp(run->log_weight[i]) / (double)(last - first);
-        if (w <= 0) continue;
-        int n = chain_functions(c, run->object[i], phi);
-        for (int j = 0; j < n; j++)
-            mean[j] += w * phi[j];
-    }
-}
-
-/* Adds every group of a run as a replicate. */
-static void add_groups(const chain *c, const table_run *run, law_sums *s)
-{
-    double mean[CHAIN_FUNCTIONS];
-    for (int64_t first = 0, last; first < run->n; first = last) {
-        for (last = first; last < run->n && run->group[last] == run->group[first]; last++)
-            ;
-        weighted_mean(c, run, first, last, mean);
-        add_replicate(s, mean);
-    }
-}
 
 /* The evidence that a run reports, from its own samples: log of the mean over groups, and the
  * distance to the exact value in standard errors. */
@@ -130,7 +69,7 @@ static void check_laws(law_model model, const law_case *cases, int count)
         cr_expect_eq(sums.replicates, cases[k].groups * table_scale(),
                      "%s: a group has no sample", settings);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off (%g for %g)",
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off (%g for %g)",
                   settings, which, z, sums.sum[which] / (double)sums.replicates, exact[which]);
         check_evidence(&run, &sums, exact[0], settings);
         table_run_free(&run);
@@ -379,7 +318,7 @@ Test(laws, classifier_free_guidance)
         cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
         add_groups(&blended, &run, &sums);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off", rows[k], which,
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
                   z);
         table_run_free(&run);
     }
@@ -421,7 +360,7 @@ Test(laws, given_letters)
                       chain_letter(&c, run.object[i], 3) == 0);
         add_groups(&c, &run, &sums);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off", rows[k], which,
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
                   z);
         table_run_free(&run);
     }
@@ -466,7 +405,7 @@ Test(laws, dead_groups)
         add_groups(&c, &run, &sums);
         cr_expect_eq(sums.replicates, 8192);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off", rows[k], which,
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
                   z);
         check_evidence(&run, &sums, exact[0], rows[k]);
         table_run_free(&run);
@@ -529,6 +468,6 @@ Test(laws, global_scope)
         table_run_free(&run);
     }
     double z = worst_z(&sums, exact, &which);
-    cr_expect(z < z_bound, "function %d is %.1f standard errors off", which, z);
+    cr_expect(z < LAW_Z_BOUND, "function %d is %.1f standard errors off", which, z);
     table_folder_remove(dir);
 }
