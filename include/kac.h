@@ -18,6 +18,7 @@
 #ifndef KAC_H
 #define KAC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -169,6 +170,21 @@ KAC_API kac_status kac_verify(const char *model, const char *recording, const ch
 /* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
  * Errors: INVALID (not a run), IO. */
 KAC_API kac_status kac_compare(const char *const *dirs, int count, FILE *out);
+
+/* What kac_validate is to do. */
+typedef struct kac_validate_options {
+    bool full;          /* 16 times the replicates */
+    const char *device; /* as device.name */
+    uint64_t seed;
+    const char *only; /* checks whose name holds this, or NULL: all */
+} kac_validate_options;
+
+/* Checks on this machine that what is sampled is what the manual says: runs on models that are
+ * enumerated, against the exact laws.  Writes a line for each check to `out`, and all of it as
+ * JSON to `json` (may be NULL); *holds says whether every check does.
+ * Errors: IO (no folder for the models), NOMEM. */
+KAC_API kac_status kac_validate(const kac_validate_options *options, FILE *out, FILE *json,
+                                bool *holds);
 
 /* Writes a line for each device that a run could use here: its name and what it is. */
 KAC_API kac_status kac_devices(FILE *out);

@@ -318,8 +318,8 @@ Test(laws, classifier_free_guidance)
         cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
         add_groups(&blended, &run, &sums);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
-                  z);
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k],
+                  which, z);
         table_run_free(&run);
     }
     table_folder_remove(dir);
@@ -360,8 +360,8 @@ Test(laws, given_letters)
                       chain_letter(&c, run.object[i], 3) == 0);
         add_groups(&c, &run, &sums);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
-                  z);
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k],
+                  which, z);
         table_run_free(&run);
     }
     table_folder_remove(dir);
@@ -405,8 +405,8 @@ Test(laws, dead_groups)
         add_groups(&c, &run, &sums);
         cr_expect_eq(sums.replicates, 8192);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k], which,
-                  z);
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off", rows[k],
+                  which, z);
         check_evidence(&run, &sums, exact[0], rows[k]);
         table_run_free(&run);
     }

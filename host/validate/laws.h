@@ -44,8 +44,8 @@ static inline double worst_z(const law_sums *s, const double *exact, int *which)
 }
 
 /* Mean of exp(log_weight) phi over the samples first .. last - 1. */
-static inline void weighted_mean(const chain *c, const table_run *run, int64_t first, int64_t last,
-                          double *mean)
+static inline void weighted_mean(const chain *c, const table_run *run, int64_t first,
+                                 int64_t last, double *mean)
 {
     double phi[CHAIN_FUNCTIONS];
     memset(mean, 0, CHAIN_FUNCTIONS * sizeof *mean);
