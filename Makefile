@@ -164,6 +164,7 @@ mutations: # do the tests catch the mistakes of tests/mutations?
 	@tests/run-mutations
 nightly: check mutations
 	@KAC_LAWS_SCALE=16 build/release/tests/unit --filter '@(laws|biased)/*' # 65 536 groups a law
+	@KAC_LAWS_SCALE=4 build/release/tests/unit --filter 'landscape/*'
 	@$(MAKE) MODE=asan test
 	@$(MAKE) OMP=0 BUILD=build/serial test
 	@$(MAKE) fuzz FUZZ_SECONDS=1200

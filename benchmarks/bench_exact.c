@@ -184,9 +184,9 @@ static kac_status print_errors(const bench *b, double alpha)
                  "sampler.groups=%d",
                  rows[k], b->source->length, PARTICLES_EACH, GROUPS * BATCHES);
         KAC_TRY(landscape_sample(&t, b->dir, text, &run));
-        for (int64_t g = 0; g < GROUPS * BATCHES; g++) {
+        for (int g = 0; g < GROUPS * BATCHES; g++) {
             gain[g % GROUPS] = 0;
-            for (int64_t i = g * PARTICLES_EACH; i < (g + 1) * PARTICLES_EACH; i++)
+            for (int i = g * PARTICLES_EACH; i < (g + 1) * PARTICLES_EACH; i++)
                 gain[g % GROUPS] += exp(run.log_weight[i]) / t.z / PARTICLES_EACH;
             if (g % GROUPS == GROUPS - 1) add_batch(gain, GROUPS, &sum);
         }

@@ -75,7 +75,9 @@ static inline bool landscape_create(const char *alphabet, int length, landscape 
     s->objects = chain_power(s->states, length);
     s->reward = calloc((size_t)s->objects, sizeof *s->reward);
     s->p = calloc((size_t)s->rows * (size_t)(length * s->states), sizeof *s->p);
-    return s->reward != NULL && s->p != NULL;
+    if (s->reward != NULL && s->p != NULL) return true;
+    landscape_free(s);
+    return false;
 }
 
 /* Letters of a number in base `base`, first position most significant. */
@@ -235,7 +237,7 @@ static inline void landscape_prepare(landscape *s)
     }
 }
 
-/* Reads, fits and prepares; the caller frees *s. */
+/* Reads, fits and prepares; the caller frees *s, on failure too. */
 static inline kac_status landscape_open(const landscape_source *source, landscape *s)
 {
     if (!landscape_create(source->alphabet, source->length, s))
