@@ -181,7 +181,7 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *logits = logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        float site[KAC_MAX_STATES];
+        float site[KAC_MAX_STATES] = {0};
         allowed_logits(a, l, logits, site);
         out[l] = kac_token_best(site, states);
         invalid |= kac_token_is_nan(site, states);
@@ -240,7 +240,7 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
     for (int32_t l = 0; l < a->shape.length; l++) {
         float *site = out + row_at(l, states);
         if (row[l] == states) {
-            float law[KAC_MAX_STATES];
+            float law[KAC_MAX_STATES] = {0};
             allowed_logits(a, l, logits, law);
             soften_site(law, states, a->temperature, site);
             continue;
@@ -279,7 +279,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *logits = logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        float site[KAC_MAX_STATES];
+        float site[KAC_MAX_STATES] = {0};
         allowed_logits(a, l, logits, site);
         bool lawful = kac_token_sums(site, states, a->temperature, sums) > 0;
         for (int32_t j = 0; j < a->samples; j++) {
