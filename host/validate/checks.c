@@ -141,6 +141,12 @@ const kac_check kac_checks[] = {
      SMC ESS("0.5"),
      NULL},
 
+    WEIGHTED(11, "forbidden objects", KAC_MODEL_BAD, 8192, 3,
+             SMC ALWAYS "sampler.on_dead=freeze"),
+    WEIGHTED(11, "forbidden objects, drawn values", KAC_MODEL_BAD, 8192, 3,
+             SMC ESS("0.6") SAMPLE "sampler.on_dead=freeze"),
+    WEIGHTED(11, "forbidden objects, no values", KAC_MODEL_BAD, 8192, 3,
+             SMC ALWAYS POTENTIAL("terminal") "sampler.value.kind=none sampler.on_dead=freeze"),
     FAULT("an infinite reward", SMC "sampler.on_dead=freeze", "gave NaN or infinity"),
     FAULT("a dead group", SMC "sampler.on_invalid=worst", "every weight of the group"),
 

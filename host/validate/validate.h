@@ -33,7 +33,7 @@ enum {
     KAC_MODEL_MANY,   /* the same with 9 steps: more than sites */
     KAC_MODEL_MARKOV, /* 3 letters, 5 sites, a Markov chain's exact posteriors, 3 steps */
     KAC_MODEL_SHARP,  /* as TABLE at temperature 0.4, schedule flow */
-    KAC_MODEL_BAD,    /* as TABLE, with objects whose reward is infinite */
+    KAC_MODEL_BAD,    /* as TABLE, with objects whose reward is infinite, of either sign */
     KAC_MODELS
 };
 
