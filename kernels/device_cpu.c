@@ -104,5 +104,6 @@ const kac_ops kac_cpu_ops = {
             .conv_regressor = {kac_cpu_conv_regressor_pack, kac_cpu_conv_regressor_forward,
                                kac_cpu_conv_regressor_drop},
             .convgru = {kac_cpu_convgru_pack, kac_cpu_convgru_forward, kac_cpu_convgru_drop},
+            .filter = {kac_cpu_filter_pack, kac_cpu_filter_forward, kac_cpu_filter_drop},
         },
 };

@@ -277,6 +277,40 @@ typedef struct kac_convgru_ops {
     kac_net_drop_fn *drop;
 } kac_convgru_ops;
 
+/* ---- filter: counts of letters (reward, without a file) -----------------------------------
+ */
+
+typedef enum kac_filter_kind {
+    KAC_FILTER_SHARE, /* share of sites with a letter of a set */
+    KAC_FILTER_RUN,   /* length of the longest run of one letter */
+    KAC_FILTER_MOTIF, /* occurrences of motifs: pairs of a motif and a site where it begins */
+} kac_filter_kind;
+
+/* A set has bit s for letter s. */
+typedef struct kac_filter_weights {
+    kac_filter_kind kind;
+    int32_t states; /* S */
+    uint32_t set;   /* share */
+    int32_t motifs;
+    const int32_t *width; /* [motifs] sites of each */
+    const uint32_t
+        *sets; /* the letters that fit at each site of the first motif, the second, .. */
+} kac_filter_weights;
+
+typedef kac_status kac_filter_pack_fn(kac_device *dev, const kac_filter_weights *host_weights,
+                                      kac_net **out);
+
+/* A mask is in no set and ends a run.  Soft: share only, its expectation. */
+kac_filter_pack_fn kac_cpu_filter_pack;
+kac_net_forward_fn kac_cpu_filter_forward;
+kac_net_drop_fn kac_cpu_filter_drop;
+
+typedef struct kac_filter_ops {
+    kac_filter_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_filter_ops;
+
 /* ---- all of them --------------------------------------------------------------------------
  */
 
@@ -288,6 +322,7 @@ typedef struct kac_network_ops {
     kac_pwm_ops pwm;
     kac_conv_regressor_ops conv_regressor;
     kac_convgru_ops convgru;
+    kac_filter_ops filter;
 } kac_network_ops;
 
 #ifdef __cplusplus
