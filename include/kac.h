@@ -132,7 +132,7 @@ typedef struct kac_sample {
     int64_t group;
     int64_t slot;          /* where it stood in the population */
     const char *object;    /* as text in the model's alphabet; valid until destroy */
-    double reward;         /* weighted sum of the terms */
+    double reward;         /* by the weights of its group; -infinity: forbidden or invalid */
     double log_weight;     /* full unnormalised log-weight; NaN where the run has none */
     const double *terms;   /* [kac_run_terms()] each reward term; valid until destroy */
     double log_likelihood; /* estimate under the denoiser, nats; NaN unless asked for */
@@ -144,9 +144,12 @@ KAC_API int64_t kac_run_terms(const kac_run *run);
 /* Errors: INVALID (i out of range). */
 KAC_API kac_status kac_run_sample(const kac_run *run, int64_t i, kac_sample *out);
 
-/* The evidence of target `target` (0 in a run with one target): an estimate of
- * log E_q[exp(r / alpha)] and the standard error of it from replicate groups; NaN where there
- * is none (not properly weighted; fewer than 2 groups for the error). */
+/* Targets of the run: groups with equal weights of the reward's terms have one. */
+KAC_API int64_t kac_run_targets(const kac_run *run);
+
+/* The evidence of target `target`, 0 .. kac_run_targets() - 1 in the order of their first groups:
+ * an estimate of log E_q[exp(r / alpha)] and the standard error of it from replicate groups; NaN
+ * where there is none (not properly weighted; fewer than 2 groups for the error). */
 KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_evidence,
                               double *standard_error);
 

@@ -199,19 +199,19 @@ typedef kac_status kac_tick_fn(kac_device *dev, kac_clock *clock);
 kac_tick_fn kac_cpu_tick;
 
 /* Values of the children.  For child c of a particle of group g: with J = a->samples completions
- * of terms [n * M * J][n_terms],
- *   r_j      = sum over terms of group_weight[g][term] * terms[c * J + j][term]
+ * of terms [n * M * J][columns],
+ *   r_j      = kac_objective_reward(objective, group_weight[g], terms[c * J + j])  (objective.h)
  *   value[c] = r_0 for J = 1, else alpha_g log mean_j exp(r_j / alpha_g)        (reward units)
- * Without terms (a->terms NULL) it is 0.  Terms of weight zero are not looked at.  A NaN term or
- * +INFINITY sets a->fault (lowest child wins); where a->invalid_is_worst both count as
- * -INFINITY instead. */
+ * Without terms (a->terms NULL) it is 0.  Terms of weight zero without bounds are
+ * not looked at.  A NaN term or +INFINITY sets a->fault (lowest child wins; the term is its index
+ * in the objective); where a->invalid_is_worst both count as -INFINITY instead. */
 typedef kac_status kac_value_fn(kac_device *dev, const kac_weigh_args *a);
 kac_value_fn kac_cpu_value;
 
-/* dr / d terms of a row's group, for terms first_term .. first_term + n - 1 of a->n_terms:
- * out[q - first][j] = group_weight[group of fresh->src[q]][first_term + j]. */
+/* dr / d columns first_column .. first_column + n - 1 of a row of terms, by the weights of the
+ * row's group: out[q - first][j], from a->terms (kac_objective_gradient). */
 typedef kac_status kac_cotangent_fn(kac_device *dev, const kac_slope_args *a,
-                                    int32_t first_term, int32_t n, float *out);
+                                    int32_t first_column, int32_t n, float *out);
 kac_cotangent_fn kac_cpu_cotangent;
 
 /* y[i] += a x[i], i in 0 .. n-1. */

@@ -43,6 +43,30 @@ typedef struct kac_clock {
     int32_t move;
 } kac_clock;
 
+/* ---- objective -------------------------------------------------------------------------- */
+
+typedef enum kac_combine {
+    KAC_COMBINE_SUM,
+    KAC_COMBINE_PRODUCT,
+    KAC_COMBINE_MIN,
+    KAC_COMBINE_LOWER_BOUND,
+} kac_combine;
+
+/* How a reward term enters the reward; NaN where something is not given. */
+typedef struct kac_term {
+    int32_t column;           /* in a row of terms; -1: recorded elsewhere, never looked at */
+    double low, high;         /* desirability 0 and 1 */
+    double at_least, at_most; /* outside, the object is forbidden */
+} kac_term;
+
+/* The reward as a function of a row of terms: objective.h. */
+typedef struct kac_objective {
+    kac_combine combine;
+    double kappa; /* lower_bound */
+    int32_t terms;
+    kac_term term[KAC_MAX_TERMS];
+} kac_objective;
+
 /* ---- population ------------------------------------------------------------------------- */
 
 /* A set of particles that compete with each other. */
@@ -222,9 +246,11 @@ typedef struct kac_renoise_args {
 typedef struct kac_slope_args {
     kac_shape shape;
     const kac_group *groups;
-    const int32_t *group;       /* of each row of x */
-    const double *group_weight; /* [groups][n_terms] */
-    int32_t n_terms;
+    const int32_t *group; /* of each row of x */
+    kac_objective objective;
+    const double *group_weight; /* [groups][objective.terms] */
+    const float *terms;         /* [batch][columns] at a->soft */
+    int32_t columns;
     const uint8_t *x; /* [n][stride] */
     const kac_fresh *fresh;
     int32_t first;
@@ -252,10 +278,11 @@ typedef struct kac_weigh_args {
     kac_group *groups;         /* lambda out */
     const int32_t *pool_first; /* [pools + 1] as in kac_select_args */
     int32_t pools;
-    const double *group_weight; /* [groups][n_terms] weights of the reward terms */
+    kac_objective objective;
+    const double *group_weight; /* [groups][objective.terms] weights of the reward terms */
     const kac_particles *x;     /* parents */
-    const float *terms;         /* [n M samples][n_terms], or NULL: no value at this level */
-    int32_t n_terms;
+    const float *terms;         /* [n M samples][columns], or NULL: no value at this level */
+    int32_t columns;
     int32_t children; /* M */
     int32_t samples;  /* J */
     kac_potential potential;

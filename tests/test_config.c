@@ -100,7 +100,14 @@ Test(config, choices_are_in_the_order_of_their_enums)
     set(config, "sampler.on_dead", "freeze");
     set(config, "sampler.on_invalid", "worst");
     set(config, "device.isa", "avx512");
+    set(config, "objective.combine", "lower_bound");
+    set(config, "reward.1.kind", "motif");
+    set(config, "reward.1.motifs", "AC");
+    set(config, "reward.1.strands", "both");
     cr_assert_eq(kac_config_settings(config, &s), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(s.objective.combine, KAC_COMBINE_LOWER_BOUND);
+    cr_assert_eq(s.reward[1].kind, KAC_REWARD_MOTIF);
+    cr_assert(s.reward[1].both_strands);
     cr_assert_eq(s.process.schedule, KAC_SCHEDULE_FLOW);
     cr_assert_eq(s.reward[0].kind, KAC_REWARD_TABLE);
     cr_assert_eq(s.sampler.value, KAC_VALUE_POSTERIOR_MEAN);
@@ -497,10 +504,47 @@ Test(config, contradictions)
          "sampler.select.group.trigger.to: 4 comes before from, 5"},
         {"smc",
          {{"reward.0.weight", "0"}},
-         "reward: algorithm smc needs a reward with a weight other than 0 (only pretrained "
-         "runs "
-         "without)"},
+         "reward: algorithm smc needs a reward with a weight other than 0, or a bound (only "
+         "pretrained runs without)"},
+        {"smc", {{"reward.0.weight", "0"}, {"reward.0.at_most", "2"}}, NULL},
+        {"smc", {{"reward.0.weight", "0"}, {"reward.0.weights", "0:1"}}, NULL},
         {"pretrained", {{"reward.0.weight", "0"}}, NULL},
+        {"smc",
+         {{"reward.0.kind", "gc"}},
+         "reward.0.kind: gc, homopolymer and motif have no file and no output to choose"},
+        {"smc",
+         {{"reward.1.kind", "motif"}},
+         "reward.1.motifs: required of kind motif, such as GAATTC,GGNCC"},
+        {"smc",
+         {{"reward.0.strands", "both"}},
+         "reward.0: motifs and strands go with kind motif only"},
+        {"smc",
+         {{"reward.0.low", "1"}},
+         "reward.0: low and high go together, and differ from each other"},
+        {"smc",
+         {{"reward.0.low", "1"}, {"reward.0.high", "1"}},
+         "reward.0: low and high go together, and differ from each other"},
+        {"smc",
+         {{"reward.0.at_least", "1"}, {"reward.0.at_most", "0.5"}},
+         "reward.0: at_least, 1, is more than at_most, 0.5, so every object is forbidden"},
+        {"smc",
+         {{"objective.combine", "product"}},
+         "objective.combine: product multiplies desirabilities, so reward.0 needs low and "
+         "high"},
+        {"smc",
+         {{"objective.combine", "lower_bound"}, {"reward.0.weight", "-1"}},
+         "objective.combine: lower_bound takes no weight below 0, and reward.0 has one"},
+        {"smc",
+         {{"objective.combine", "lower_bound"}, {"reward.0.weights", "0,1,-0.5"}},
+         "objective.combine: lower_bound takes no weight below 0, and reward.0 has one"},
+        {"smc", {{"objective.combine", "min"}, {"reward.0.weight", "-1"}}, NULL},
+        {"smc",
+         {{"reward.0.weights", "0,1,2"}, {"sampler.groups", "2"}},
+         "reward.0.weights: 3 numbers for 2 groups"},
+        {"best_of_n_pool",
+         {{"reward.0.weights", "0:1"}},
+         "sampler.final.scope: all compares rewards of all groups, and reward.0.weights gives "
+         "each its own"},
         {"smc", {{"reward.1.weight", "2"}}, "reward.1.file: required, a safetensors file"},
         {"smc",
          {{"reward.0.name", "r"}, {"reward.1.file", "f"}, {"reward.1.name", "r"}},

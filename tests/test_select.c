@@ -974,12 +974,14 @@ static kac_status weigh(const kac_weigh_args *a)
 
 static kac_weigh_args weigh_args(world *w, const float *terms, const double *weight)
 {
+    kac_term of_column[2] = {{0, NAN, NAN, NAN, NAN}, {1, NAN, NAN, NAN, NAN}};
     return (kac_weigh_args){.clock = &w->clock,
                             .groups = w->groups,
+                            .objective = {.terms = 2, .term = {of_column[0], of_column[1]}},
                             .group_weight = weight,
                             .x = &w->x,
                             .terms = terms,
-                            .n_terms = 2,
+                            .columns = 2,
                             .children = w->a.children,
                             .samples = 1,
                             .potential = KAC_POTENTIAL_DIFFERENCE,

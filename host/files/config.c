@@ -227,24 +227,15 @@ static bool is_guided(const kac_settings *settings)
            settings->sampler.final != KAC_FINAL_WEIGHTED;
 }
 
-static kac_status check_rewards(const kac_settings *settings)
+static kac_status check_guidance(const kac_settings *settings)
 {
     bool guides = false;
-    for (int i = 0; i < settings->rewards; i++) {
-        const kac_reward_settings *reward = &settings->reward[i];
-        guides = guides || reward->weight != 0;
-        if (reward->file[0] == '\0')
-            return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.file: required, a safetensors file", i);
-        for (int k = 0; k < i; k++)
-            if (reward->name[0] != '\0' && strcmp(reward->name, settings->reward[k].name) == 0)
-                return KAC_FAIL(KAC_ERR_INVALID,
-                                "reward.%d.name: reward.%d is also called `%s`", i, k,
-                                reward->name);
-    }
+    for (int i = 0; i < settings->rewards; i++)
+        guides = guides || kac_reward_guides(&settings->reward[i]);
     if (is_guided(settings) && !guides)
         return KAC_FAIL(KAC_ERR_INVALID,
-                        "reward: algorithm %s needs a reward with a weight other than 0 (only "
-                        "pretrained runs without)",
+                        "reward: algorithm %s needs a reward with a weight other than 0, or a "
+                        "bound (only pretrained runs without)",
                         settings->sampler.algorithm);
     return KAC_OK;
 }
@@ -384,7 +375,8 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(check_sizes(&settings));
     KAC_TRY(check_selection(&settings));
     KAC_TRY(check_final(&settings));
-    KAC_TRY(check_rewards(&settings));
+    KAC_TRY(kac_rewards_check(&settings));
+    KAC_TRY(check_guidance(&settings));
     if (settings.sampler.alpha == 0) settings.sampler.alpha = 1;
     *out = settings;
     return KAC_OK;
@@ -748,7 +740,8 @@ static const struct {
 } sections[] = {
     {"model", "What is sampled from."},
     {"process", "The reverse chain that the denoiser was trained for."},
-    {"reward", "What is sought: a list, N = 0, 1, ...; r is the weighted sum."},
+    {"reward", "What is sought: a list of terms, N = 0, 1, ..."},
+    {"objective", "How the terms become one number, the reward r."},
     {"sampler", "How particles are proposed, weighed and selected."},
     {"budget", "What a run may cost."},
     {"seed", "Randomness."},

@@ -111,16 +111,55 @@ static const kac_key keys[] = {
 
     {"reward.N.name", TEXT(reward[0].name), .accepts = is_column,
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
-     .help = "Its column in samples.csv; without it, the name of the file."},
-    {"reward.N.kind", CHOICE(reward[0].kind, "network", "pwm", "table"), .initial = "network",
+     .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
+    {"reward.N.kind",
+     CHOICE(reward[0].kind, "network", "pwm", "table", "gc", "homopolymer", "motif"),
+     .initial = "network",
      .help = "A network (convgru, conv_regressor), a position weight matrix, or a table of all "
-             "objects."},
+             "objects, from a file; or without one the share of G and C, the length of the "
+             "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
-     .help = "A safetensors file. Required."},
+     .help = "A safetensors file. Required of network, pwm and table."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
      .help = "Which output of the network, counted from 0."},
+    {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
+     .expected = "sequences with commas between them, such as GAATTC,GGNCC", .initial = "",
+     .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
+             "DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
+    {"reward.N.strands", SWITCH(reward[0].both_strands, "one", "both"), .initial = "one",
+     .help = "Kind motif: both counts reverse complements too; a motif that is its own counts "
+             "once."},
     {"reward.N.weight", NUMBER(reward[0].weight, -LARGEST, LARGEST), .initial = "1",
-     .help = "Its weight in the sum r that guides; 0 only records it for the final samples."},
+     .help = "Its weight in the reward that guides; a term of weight 0 without bounds is only "
+             "recorded for the final samples."},
+    {"reward.N.weights", TEXT(reward[0].weights), .accepts = kac_reward_reads_weights,
+     .expected = "numbers with commas between them, such as 0,0.5,1, or two with a colon, "
+                 "such as 0:1",
+     .initial = "",
+     .help = "Its weight group by group, in place of weight: the groups are divided evenly "
+             "among the numbers of a list, or a:b goes evenly from a in the first group to b "
+             "in the last. Groups with equal weights have one target, and one evidence."},
+    {"reward.N.low", NUMBER(reward[0].low, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off",
+     .help = "With high: the term enters the reward by its desirability, 0 at low, 1 at high, "
+             "a straight line between them and flat outside; low may be the larger."},
+    {"reward.N.high", NUMBER(reward[0].high, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off", .help = "Where the desirability is 1."},
+    {"reward.N.at_least", NUMBER(reward[0].at_least, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off",
+     .help =
+         "An object whose term is below it is forbidden, whatever the weight: its reward is "
+         "minus infinity."},
+    {"reward.N.at_most", NUMBER(reward[0].at_most, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off", .help = "An object whose term is above it is forbidden."},
+
+    {"objective.combine", CHOICE(objective.combine, "sum", "product", "min", "lower_bound"),
+     .initial = "sum",
+     .help = "How the terms d with weights w become the reward: the sum of w d; the product of "
+             "d^w, for which each needs low and high; the least w d; or the mean minus kappa "
+             "standard deviations of the terms, an ensemble whose members have weights w."},
+    {"objective.kappa", NUMBER(objective.kappa, 0, LARGEST), .initial = "1",
+     .help = "Combine lower_bound: standard deviations below the mean."},
 
     {"sampler.algorithm", .type = KAC_KEY_ALGORITHM, FIELD(sampler.algorithm), .initial = "smc",
      .help = "A row of the table of algorithms; every key below may override it."},

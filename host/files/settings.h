@@ -25,15 +25,23 @@ typedef enum kac_schedule {
 typedef enum kac_reward_kind {
     KAC_REWARD_NETWORK,
     KAC_REWARD_PWM,
-    KAC_REWARD_TABLE
+    KAC_REWARD_TABLE,
+    KAC_REWARD_GC, /* from here on without a file: filters */
+    KAC_REWARD_HOMOPOLYMER,
+    KAC_REWARD_MOTIF
 } kac_reward_kind;
 
 typedef struct kac_reward_settings {
     char name[KAC_NAME]; /* column of samples.csv; "" = made from the file's name */
     kac_reward_kind kind;
     char file[KAC_PATH];
-    int64_t output; /* head of the network */
-    double weight;  /* 0: recorded for the final samples, never guides */
+    int64_t output;           /* head of the network */
+    char motifs[KAC_PATH];    /* motif: "GAATTC,GGATCC" */
+    bool both_strands;        /* motif */
+    double weight;            /* 0 and nothing of what follows: recorded, never guides */
+    char weights[KAC_PATH];   /* group by group: "0,0.5,1", or "0:1" evenly; "" = weight */
+    double low, high;         /* desirability 0 and 1; NaN = off */
+    double at_least, at_most; /* hard bounds; NaN = off */
 } kac_reward_settings;
 
 typedef enum kac_value { KAC_VALUE_NONE, KAC_VALUE_POSTERIOR_MEAN } kac_value;
@@ -87,6 +95,10 @@ typedef struct kac_settings {
     } process;
     int rewards;
     kac_reward_settings reward[KAC_MAX_TERMS];
+    struct {
+        kac_combine combine;
+        double kappa; /* lower_bound */
+    } objective;
     struct {
         char algorithm[KAC_NAME];
         double alpha;   /* NaN: auto, until a pilot has found it */
@@ -158,6 +170,28 @@ kac_status kac_config_settings(const struct kac_config *config, kac_settings *ou
 /* Whether every stage keeps the weights proper, so that the evidence means something: no
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);
+
+/* ---- reward terms: terms.c ------------------------------------------------------------------
+ */
+
+/* Whether a term is part of the reward: it has a weight in some group, or bounds. */
+bool kac_reward_guides(const kac_reward_settings *reward);
+
+/* Whether it counts letters and has no file. */
+bool kac_reward_is_filter(const kac_reward_settings *reward);
+
+/* Its weight in group g of `groups`. */
+double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);
+
+/* Whether `text` can be reward.N.weights, or reward.N.motifs; "" can. */
+bool kac_reward_reads_weights(const char *text);
+bool kac_reward_reads_motifs(const char *text);
+
+/* Errors: INVALID (terms that contradict themselves or the objective). */
+kac_status kac_rewards_check(const kac_settings *settings);
+
+/* The objective of the settings; term k is reward.k, and its column k. */
+kac_objective kac_objective_of(const kac_settings *settings);
 
 kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
 

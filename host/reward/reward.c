@@ -10,7 +10,8 @@ struct kac_rewards {
     kac_device *dev;
     kac_shape shape;
     int32_t batch;
-    int networks;
+    int networks; /* filters too */
+    int files;    /* networks that are not filters */
     kac_network *network[KAC_MAX_TERMS];
     int32_t first_column[KAC_MAX_TERMS]; /* of each network */
     int32_t columns;
@@ -23,6 +24,9 @@ struct kac_rewards {
     float *part;      /* [batch][L][S] gradient of one network */
 };
 
+static const char *const kind_name[] = {
+    [KAC_REWARD_NETWORK] = "network", [KAC_REWARD_PWM] = "pwm", [KAC_REWARD_TABLE] = "table"};
+
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
                             const kac_reward_settings *term)
 {
@@ -32,7 +36,7 @@ static kac_status check_fit(const kac_rewards_config *config, const kac_network 
                                                         : KAC_REWARD_NETWORK;
     if (kind != term->kind)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
-                        network->path, arch, kind == KAC_REWARD_NETWORK ? "network" : arch);
+                        network->path, arch, kind_name[kind]);
     if (strcmp(network->alphabet, config->alphabet) != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: its alphabet is \"%s\", the model's is \"%s\"; they must be equal",
@@ -44,18 +48,41 @@ static kac_status check_fit(const kac_rewards_config *config, const kac_network 
     return kac_network_check_length(network, config->shape.length);
 }
 
+/* The network that has just been opened gets the next columns. */
+static void append(kac_rewards *r)
+{
+    int at = r->networks++;
+    r->first_column[at] = r->columns;
+    r->columns += r->network[at]->outputs;
+}
+
+static kac_status open_filter(kac_rewards *r, const kac_rewards_config *config, int term)
+{
+    const kac_reward_settings *s = &config->settings->reward[term];
+    kac_filter_spec spec = {.term = term,
+                            .kind = s->kind == KAC_REWARD_GC            ? KAC_FILTER_SHARE
+                                    : s->kind == KAC_REWARD_HOMOPOLYMER ? KAC_FILTER_RUN
+                                                                        : KAC_FILTER_MOTIF,
+                            .motifs = s->motifs,
+                            .both_strands = s->both_strands};
+    KAC_TRY(kac_filter_open(r->dev, &spec, config->alphabet, &r->network[r->networks]));
+    r->column[term] = r->columns;
+    append(r);
+    return KAC_OK;
+}
+
 /* Opens the file of `term`, or finds it among those open. */
 static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, int term)
 {
     const kac_reward_settings *s = &config->settings->reward[term];
     int at = 0;
+    if (kac_reward_is_filter(s)) return open_filter(r, config, term);
     while (at < r->networks && strcmp(r->network[at]->path, s->file) != 0)
         at++;
     if (at == r->networks) {
         KAC_TRY(kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, &r->network[at]));
-        r->networks++;
-        r->first_column[at] = r->columns;
-        r->columns += r->network[at]->outputs;
+        append(r);
+        r->files++;
     }
     KAC_TRY(check_fit(config, r->network[at], s));
     r->column[term] = r->first_column[at] + (int32_t)s->output;
@@ -72,7 +99,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
 
     for (int term = 0; term < config->settings->rewards; term++) {
         r->column[term] = -1;
-        bool judges = config->settings->reward[term].weight == 0;
+        bool judges = !kac_reward_guides(&config->settings->reward[term]);
         if (judges == config->judge) KAC_TRY_DONE(open_term(r, config, term));
     }
     if (r->columns == 0) goto done;
@@ -126,7 +153,7 @@ int32_t kac_rewards_columns(const kac_rewards *r)
 
 int32_t kac_rewards_networks(const kac_rewards *r)
 {
-    return r->networks;
+    return r->files;
 }
 
 bool kac_rewards_soft(const kac_rewards *r, const char **refuses)

@@ -1,4 +1,4 @@
-/* reward.h -- the reward: a weighted sum of terms, each computed once for each distinct object.
+/* reward.h -- the terms of the reward, each computed once for each distinct object.
  */
 #ifndef KAC_REWARD_H
 #define KAC_REWARD_H
@@ -8,8 +8,8 @@
 
 typedef struct kac_rewards kac_rewards;
 
-/* The terms of `settings` with weight != 0 (`judge` 0: they guide) or == 0 (`judge` 1: they are
- * recorded).  A file is opened once, however many terms read it; its heads lie side by side in
+/* The terms of `settings` that guide (`judge` 0: they have a weight or bounds) or that are only
+ * recorded (`judge` 1).  A file is opened once, however many terms read it; its heads lie side by side in
  * a row of `columns` floats.
  * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
@@ -27,8 +27,9 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out);
 void kac_rewards_close(kac_rewards *rewards);
 
-int32_t kac_rewards_columns(const kac_rewards *rewards);  /* floats of a row of terms */
-int32_t kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs */
+int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
+int32_t
+kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs: files */
 bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
 
 /* Column of term `term` of the settings, or -1 where it belongs to the other kind. */

@@ -306,38 +306,27 @@ static kac_status start_groups(kac_run *r)
     const kac_memory_ops *op = &r->dev->ops->memory;
     const kac_settings *s = &r->set;
     size_t groups = (size_t)r->groups;
-    size_t pools = (size_t)r->pools;
-    size_t columns = (size_t)kac_rewards_columns(r->guide);
+    size_t weights = groups * (size_t)s->rewards;
     int32_t each = (int32_t)s->sampler.particles;
     kac_status status = KAC_OK;
 
     kac_group *group = calloc(groups, sizeof *group);
-    int32_t *first = calloc(pools + 1, sizeof *first);
-    double *weight = calloc(groups * columns + 1, sizeof *weight);
-    if (!group || !first || !weight) {
-        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
-        goto done;
-    }
-    for (int32_t g = 0; g < r->groups; g++) {
-        group[g] = (kac_group){
-            .offset = g * each, .count = each, .id = g, .alpha = s->sampler.alpha, .ess = 1};
-        group[g].lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0;
-        for (int term = 0; term < s->rewards; term++) {
-            int32_t column = kac_rewards_column(r->guide, term);
-            if (column >= 0)
-                weight[(size_t)g * columns + (size_t)column] += s->reward[term].weight;
-        }
-    }
-    for (int32_t p = 0; p <= r->pools; p++)
-        first[p] = s->sampler.global ? p * r->groups : p;
+    if (group == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
+    for (int32_t g = 0; g < r->groups; g++)
+        group[g] = (kac_group){.offset = g * each,
+                               .count = each,
+                               .id = g,
+                               .target = r->target[g],
+                               .alpha = s->sampler.alpha,
+                               .lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
+                               .ess = 1};
     KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
-    KAC_TRY_DONE(op->upload(r->dev, r->pool_first, first, (pools + 1) * sizeof *first));
-    KAC_TRY_DONE(
-        op->upload(r->dev, r->group_weight, weight, groups * columns * sizeof *weight));
+    KAC_TRY_DONE(op->upload(r->dev, r->pool_first, r->first_of_pool,
+                            ((size_t)r->pools + 1) * sizeof *r->pool_first));
+    status = op->upload(r->dev, r->group_weight, r->weight, weights * sizeof *r->weight);
 done:
     free(group);
-    free(first);
-    free(weight);
     return status;
 }
 
@@ -406,14 +395,13 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(kac_budget(r, &groups));
     r->groups = (int32_t)groups;
     r->n = (int32_t)(groups * s->sampler.particles);
-    r->pools = s->sampler.global ? 1 : r->groups;
     rows = (int64_t)r->n * r->children;
+    KAC_TRY(kac_open_targets(r));
     r->levels = take(r, r->steps + 1, sizeof *r->levels);
     r->clock = take(r, 1, sizeof *r->clock);
     r->group = take(r, r->groups, sizeof *r->group);
     r->pool_first = take(r, r->pools + 1, sizeof *r->pool_first);
-    r->group_weight =
-        take(r, (int64_t)r->groups * kac_rewards_columns(r->guide), sizeof *r->group_weight);
+    r->group_weight = take(r, (int64_t)r->groups * s->rewards, sizeof *r->group_weight);
     r->x = take_particles(r, r->n);
     r->y = take_particles(r, (int32_t)rows);
     r->fault = take(r, 1, sizeof *r->fault);
@@ -481,6 +469,11 @@ void kac_run_destroy(kac_run *r)
     free(r->sort);
     free(r->host_group);
     free(r->host_eve);
+    free(r->weight);
+    free(r->target);
+    free(r->first_of_pool);
+    free(r->log_evidence);
+    free(r->log_evidence_se);
     free(r->result);
     free(r->result_terms);
     free(r->text);
@@ -517,25 +510,31 @@ void kac_sort(double *values, int64_t n)
     qsort(values, (size_t)n, sizeof *values, ascending);
 }
 
+/* Why the objects of a dead group may have no weight. */
+static const char *dead_reason(const kac_run *r)
+{
+    for (int term = 0; term < r->set.rewards; term++)
+        if (!isnan(r->set.reward[term].at_least) || !isnan(r->set.reward[term].at_most))
+            return " (its objects are outside reward.N.at_least and at_most, or invalid)";
+    return "";
+}
+
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_fault *fault)
 {
     int32_t step = r->steps - fault->level;
     if (fault->kind == KAC_FAULT_DEAD)
         return KAC_FAIL(KAC_ERR_NUMERIC,
-                        "step %d: every weight of the group at slot %d is zero; "
+                        "step %d: every weight of the group at slot %d is zero%s; "
                         "sampler.on_dead: freeze carries on without it",
-                        step, fault->slot);
+                        step, fault->slot, dead_reason(r));
     if (fault->term < 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
                         fault->slot, r->set.model.file);
-    const char *file = "reward";
-    for (int term = 0; term < r->set.rewards; term++)
-        if (kac_rewards_column(r->guide, term) == fault->term) file = r->set.reward[term].file;
     return KAC_FAIL(KAC_ERR_NUMERIC,
                     "step %d, slot %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
-                    step, fault->slot, file);
+                    step, fault->slot, r->set.reward[fault->term].file);
 }
 
 /* Distinct states in the population, the same with and without reuse. */
@@ -544,6 +543,7 @@ static kac_status count_distinct(kac_run *r, int64_t *out)
     const kac_ops *op = r->dev->ops;
     kac_rows rows = {r->x.x, NULL, 0, r->n};
     int32_t count = 0;
+    r->census.reuse = 1;
     KAC_TRY(op->states.clear(r->dev, &r->census));
     KAC_TRY(op->states.forget(r->dev, r->census_entry, r->n));
     KAC_TRY(

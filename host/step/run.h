@@ -54,6 +54,7 @@ struct kac_run {
     bool reads_time;            /* one of them does: what they say holds at one level only */
     kac_rewards *guide;         /* terms that steer */
     kac_rewards *judge;         /* terms that are recorded at the end */
+    kac_objective objective;    /* over the columns of `guide` */
 
     kac_shape shape;
     int32_t steps, n, groups, children, samples, keep, batch, pools;
@@ -69,7 +70,7 @@ struct kac_run {
     /* the population */
     kac_group *group;     /* [G] */
     int32_t *pool_first;  /* [pools + 1] */
-    double *group_weight; /* [G][columns] */
+    double *group_weight; /* [G][rewards] */
     kac_particles x;      /* n particles */
     kac_particles y;      /* n M children */
 
@@ -109,15 +110,21 @@ struct kac_run {
     kac_line *line;        /* [T] */
     double *sort;          /* [n] scratch */
     kac_group *host_group; /* [G] as of the latest line */
-    int32_t *host_eve;     /* [n] */
+    double *weight;        /* [G][rewards] weights of the terms */
+    int32_t *target;       /* [G] */
+    int32_t targets;
+    int32_t *first_of_pool; /* [pools + 1] groups */
+    int32_t *host_eve;      /* [n] */
     bool finished;
     bool weighted; /* properly */
     int64_t samples_out;
-    kac_result *result;   /* [samples_out] */
-    double *result_terms; /* [samples_out][rewards] */
-    char *text;           /* [samples_out][L + 1] */
-    double log_evidence, log_evidence_se;
-    json_t *json; /* run.json while it is written */
+    kac_result *result;      /* [samples_out] */
+    double *result_terms;    /* [samples_out][rewards] */
+    char *text;              /* [samples_out][L + 1] */
+    int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
+    double *log_evidence;    /* [targets] */
+    double *log_evidence_se; /* [targets] */
+    json_t *json;            /* run.json while it is written */
 
     void *owned[64]; /* device memory to release */
     int owned_count;
@@ -135,12 +142,16 @@ double kac_now(void);
 void kac_lap(kac_run *run, kac_phase phase);
 
 /* Name of a reward term, its column in samples.csv: the one given, else the file's without folder
- * and ending. */
+ * and ending, else the kind. */
 void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
 
 /* Ascending; quantile by linear interpolation of sorted values, n >= 1. */
 void kac_sort(double *values, int64_t n);
 double kac_quantile(const double *sorted, int64_t n, double share);
+
+/* Weights, targets and pools of the groups, and the objective; the guide is open.
+ * Errors: INVALID (too many targets), NOMEM. */
+kac_status kac_open_targets(kac_run *run);
 
 /* ---- evaluate.c ----------------------------------------------------------------------------
  */

@@ -17,6 +17,8 @@ static kac_status find_distinct(kac_run *r)
 {
     const kac_states_ops *op = &r->dev->ops->states;
     kac_rows rows = {r->x.x, NULL, 0, r->n};
+    r->census.reuse =
+        r->targets == 1; /* groups that seek different things have their own tilts */
     KAC_TRY(op->clear(r->dev, &r->census));
     KAC_TRY(op->forget(r->dev, r->census_entry, r->n));
     return op->find(r->dev, &r->census, &rows, r->census_entry, &r->census_fresh, &r->made[2]);
@@ -70,8 +72,10 @@ static kac_status twist_batch(kac_run *r, int32_t first)
         .shape = r->shape,
         .groups = r->group,
         .group = r->x.group,
+        .objective = r->objective,
         .group_weight = r->group_weight,
-        .n_terms = kac_rewards_columns(r->guide),
+        .terms = r->batch_terms,
+        .columns = kac_rewards_columns(r->guide),
         .x = r->x.x,
         .fresh = &r->census_fresh,
         .first = first,
@@ -82,6 +86,8 @@ static kac_status twist_batch(kac_run *r, int32_t first)
         .direct = r->set.sampler.twist_path != KAC_TWIST_DENOISER,
     };
     KAC_TRY(r->process->soften(r->dev, &soften, r->twist.soft));
+    KAC_TRY(kac_rewards_score_soft(r->guide, r->twist.soft, r->census_fresh.count, first,
+                                   r->batch, r->batch_terms));
     KAC_TRY(kac_rewards_gradient(r->guide, &a, r->twist.reward));
     kac_lap(r, KAC_PHASE_REWARD);
     if (r->set.sampler.twist_path != KAC_TWIST_DIRECT) {
