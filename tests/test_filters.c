@@ -52,10 +52,12 @@ static void ask(const kac_network *net, const uint8_t *x, const float *soft, flo
     cr_assert_eq(kac_network_ask(net, &q), KAC_OK, "%s", kac_last_error());
 }
 
+static const char no_letter = '?'; /* a mask */
+
 static void spell(const uint8_t *x, const char *alphabet, char *text)
 {
     for (int l = 0; l < LENGTH; l++)
-        text[l] = x[l] < strlen(alphabet) ? alphabet[x[l]] : '?';
+        text[l] = x[l] < strlen(alphabet) ? alphabet[x[l]] : no_letter;
     text[LENGTH] = '\0';
 }
 
@@ -138,7 +140,8 @@ static int places(const char *text, const char *motif, bool reverse)
     for (int l = 0; l + width <= (int)strlen(text); l++) {
         bool fits = true;
         for (int i = 0; i < width; i++) {
-            char code = reverse ? complement(motif[width - 1 - i]) : motif[i];
+            char code = motif[i];
+            if (reverse) code = complement(motif[width - 1 - i]);
             fits = fits && stands_for(code, text[l + i]);
         }
         count += fits;

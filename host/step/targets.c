@@ -12,6 +12,7 @@ static kac_status number_targets(kac_run *r)
 {
     size_t row = (size_t)r->set.rewards * sizeof *r->weight;
     int32_t first[MAX_TARGETS]; /* group of each target */
+    r->targets = 0;
     for (int32_t g = 0; g < r->groups; g++) {
         const double *weight = r->weight + (ptrdiff_t)g * r->set.rewards;
         int32_t t = 0;
