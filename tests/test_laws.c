@@ -482,7 +482,7 @@ static void check_reward(law_reward reward, const char *const *rows, int count)
         add_groups(&c, &run, &sums);
         cr_expect_eq(sums.replicates, groups, "%s: a group has no sample", settings);
         double z = worst_z(&sums, exact, &which);
-        cr_expect(z < z_bound, "%s: function %d is %.1f standard errors off (%g for %g)",
+        cr_expect(z < LAW_Z_BOUND, "%s: function %d is %.1f standard errors off (%g for %g)",
                   settings, which, z, sums.sum[which] / (double)sums.replicates, exact[which]);
         check_evidence(&run, &sums, exact[0], settings);
         table_run_free(&run);
@@ -618,7 +618,7 @@ Test(laws, weights_of_groups)
         for (int t = 0; t < 2; t++) {
             int which = 0;
             double z = worst_z(&sums[t], exact[t], &which);
-            cr_expect(z < z_bound, "%s target %d: function %d is %.1f standard errors off",
+            cr_expect(z < LAW_Z_BOUND, "%s target %d: function %d is %.1f standard errors off",
                       rows[k], t, which, z);
             run.log_evidence = run.log_evidences[t];
             run.standard_error = run.standard_errors[t];
@@ -667,8 +667,8 @@ Test(laws, global_scope_of_two_targets)
     for (int t = 0; t < 2; t++) {
         int which = 0;
         double z = worst_z(&sums[t], exact[t], &which);
-        cr_expect(z < z_bound, "target %d: function %d is %.1f standard errors off", t, which,
-                  z);
+        cr_expect(z < LAW_Z_BOUND, "target %d: function %d is %.1f standard errors off", t,
+                  which, z);
     }
     table_folder_remove(dir);
 }

@@ -60,7 +60,7 @@ done:
 
 static int32_t group_of(const kac_run *r, size_t slot)
 {
-    return (int32_t)(slot / (size_t)r->set.sampler.particles);
+    return (int32_t)(slot / (size_t)(r->n / r->groups)); /* a funnel may have left fewer */
 }
 
 /* r of every object, by the weights of its group. */
