@@ -92,6 +92,18 @@ const kac_ops kac_cpu_ops = {
             .survive = kac_cpu_survive,
             .regroup = kac_cpu_regroup,
         },
+    .search =
+        {
+            .spread = kac_cpu_spread,
+            .path = kac_cpu_path,
+            .prune = kac_cpu_prune,
+            .plant = kac_cpu_tree_plant,
+            .select = kac_cpu_tree_select,
+            .advance = kac_cpu_tree_advance,
+            .backup = kac_cpu_tree_backup,
+            .commit = kac_cpu_tree_commit,
+            .draw = kac_cpu_tree_draw,
+        },
     .networks =
         {
             .cnn1d = {kac_cpu_cnn1d_pack, kac_cpu_cnn1d_forward, kac_cpu_cnn1d_drop},

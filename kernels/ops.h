@@ -283,6 +283,76 @@ typedef struct kac_particle_ops {
     kac_regroup_fn *regroup;
 } kac_particle_ops;
 
+/* ---- search: trees of noisy states --------------------------------------------------------
+ */
+
+/* Group g has the rows g each .. (g + 1) each - 1: offset and count of every group, and group[i]
+ * of every row. */
+typedef kac_status kac_spread_fn(kac_device *dev, int32_t n_groups, int32_t each,
+                                 kac_group *groups, int32_t *group);
+kac_spread_fn kac_cpu_spread;
+
+/* y->log_w[c] = x->log_w[c / children] + y->value[c]: scores of paths, the sum of the values
+ * on them.  c in 0 .. x->n * children - 1. */
+typedef kac_status kac_path_fn(kac_device *dev, const kac_particles *x, int32_t children,
+                               kac_particles *y);
+kac_path_fn kac_cpu_path;
+
+/* Each root goes on with its best leaf (first on ties), and of the roots of a group the `keep`
+ * with the best such leaves (lower root on ties), in the order that they had. */
+typedef kac_status kac_prune_fn(kac_device *dev, const kac_prune_args *a);
+kac_prune_fn kac_cpu_prune;
+
+/* Every tree becomes its node 0: a copy of row g each of a->x. */
+typedef kac_status kac_tree_plant_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_plant_fn kac_cpu_tree_plant;
+
+/* From the root of each tree goes down by the policy to a node that is an object, or that has
+ * fewer than children visits^widening children.  Policies:
+ *   uct   the largest (value - low) / (high - low) + explore sqrt(log visits / the child's
+ *         visits), first child on ties
+ *   soft  a child in proportion to exp(value / alpha) (purpose TREE, position: the depth)
+ * All rows of the tree become that node: x, entry, at; from = the node's level, to = the level
+ * of the next depth, or with `ahead` 0.  Rows at an object are idle: from = to = 0.
+ * *idle grows by what the rows will be asked about in vain from the present level down. */
+typedef kac_status kac_tree_select_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_select_fn kac_cpu_tree_select;
+
+/* After tick and propose: rows with to <= level < from become their y.  Where a depth lies at
+ * the level, each of them becomes a new node, a child of its latest one. */
+typedef kac_status kac_tree_advance_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_advance_fn kac_cpu_tree_advance;
+
+/* The values of the rows go up from their latest nodes to node 0, row by row: visits, sums, and
+ *   mean  value = sum / visits
+ *   max   value = the largest that came up
+ *   soft  value = alpha log mean exp(value of child / alpha) over the children
+ * Where rows are idle, one visit and the value of the object itself go up. */
+typedef kac_status kac_tree_backup_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_backup_fn kac_cpu_tree_backup;
+
+/* The root of each tree moves to its most visited child (larger value, then first on ties). */
+typedef kac_status kac_tree_commit_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_commit_fn kac_cpu_tree_commit;
+
+/* Objects of the trees: out->x and out->value of row i, n_trees each rows in all, are those of
+ * the node that policy soft reaches from the root of tree i / each (particle: i % each). */
+typedef kac_status kac_tree_draw_fn(kac_device *dev, const kac_tree_args *a, int32_t each,
+                                    kac_particles *out);
+kac_tree_draw_fn kac_cpu_tree_draw;
+
+typedef struct kac_search_ops {
+    kac_spread_fn *spread;
+    kac_path_fn *path;
+    kac_prune_fn *prune;
+    kac_tree_plant_fn *plant;
+    kac_tree_select_fn *select;
+    kac_tree_advance_fn *advance;
+    kac_tree_backup_fn *backup;
+    kac_tree_commit_fn *commit;
+    kac_tree_draw_fn *draw;
+} kac_search_ops;
+
 /* ---- tables ------------------------------------------------------------------------------ */
 
 typedef struct kac_ops {
@@ -291,6 +361,7 @@ typedef struct kac_ops {
     kac_states_ops states;
     kac_process_ops masked;
     kac_particle_ops particles;
+    kac_search_ops search;
     kac_network_ops networks; /* networks.h */
 } kac_ops;
 

@@ -350,4 +350,69 @@ typedef struct kac_select_args {
     double *log_w;      /* [survivors] out: may be x->log_w */
 } kac_select_args;
 
+/* ---- search ------------------------------------------------------------------------------
+ */
+
+/* Trees of noisy states, one for each group.  Node v of tree g is row g capacity + v of every
+ * array; node 0 is the start.  Nodes refer to each other by row, -1: none. */
+typedef struct kac_trees {
+    int32_t n;
+    int32_t capacity; /* nodes of a tree */
+    int32_t stride;
+    uint8_t *x;        /* [rows][stride] */
+    int32_t *parent;   /* [rows] */
+    int32_t *child;    /* [rows] the latest child */
+    int32_t *sibling;  /* [rows] the child of the same parent before this one */
+    int32_t *children; /* [rows] how many */
+    int32_t *depth;    /* [rows] */
+    int32_t *visits;   /* [rows] simulations that went through */
+    double *sum;       /* [rows] of the values that they backed up, units of r */
+    double *value;     /* [rows] what is believed of the node, units of r */
+    int32_t *entry;    /* [rows] of the memo of evaluations, or -1 */
+    int32_t *count;    /* [n] nodes in use */
+    int32_t *root;     /* [n] row at which simulations start */
+    double *low;       /* [n] least finite value that was backed up */
+    double *high;      /* [n] largest */
+} kac_trees;
+
+typedef enum kac_policy { KAC_POLICY_UCT, KAC_POLICY_SOFT } kac_policy;
+typedef enum kac_backup { KAC_BACKUP_MEAN, KAC_BACKUP_MAX, KAC_BACKUP_SOFT } kac_backup;
+
+/* A wave: one simulation of every tree.  Each tree has `each` rows at work, which start at the
+ * chosen node and move down the chain side by side; a row moves on the levels below from[i] and
+ * down to to[i], and is idle on all others. */
+typedef struct kac_tree_args {
+    const kac_clock *clock;
+    const kac_group *groups; /* group g has tree g, and rows g each .. of x */
+    const int32_t *level;    /* [stages + 1] at which each depth lies; level[stages] = 0 */
+    const int32_t *depth;    /* [T + 1] that lies at each level, or -1 */
+    int32_t stages;          /* depth of an object */
+    kac_policy policy;
+    kac_backup backup;
+    double explore;  /* uct: weight of what has been visited little */
+    double widening; /* a node may have children visits^widening children */
+    int32_t children;
+    int32_t each;         /* rows of a tree: children that a wave adds to the node */
+    int32_t ahead;        /* rows go on to level 0; else to the next depth */
+    int32_t keep_entries; /* nodes keep the entries of their evaluations */
+    uint64_t seed;
+    kac_trees *trees;
+    kac_particles *x;       /* [n each] states at work, with entries and values */
+    const kac_particles *y; /* [n each] where propose would take them */
+    int32_t *at;            /* [n each] the row's latest node */
+    int32_t *from, *to;     /* [n each] */
+    int64_t *idle; /* [2] counts rows that were asked about while idle: of the denoiser,
+                               of the reward */
+} kac_tree_args;
+
+/* Paths that grew from the roots of each group: root j of group g has the leaves
+ * (g roots + j) leaves .. of score. */
+typedef struct kac_prune_args {
+    int32_t groups, roots, leaves;
+    int32_t keep;        /* roots of a group that go on */
+    const double *score; /* [groups roots leaves] of each path */
+    int32_t *best;       /* [groups roots] scratch */
+    int32_t *chosen;     /* [groups keep] out: rows of the leaves that go on */
+} kac_prune_args;
+
 #endif /* KAC_TYPES_H */

@@ -192,6 +192,7 @@ static bool groups_select(const kac_settings *settings)
 
 bool kac_properly_weighted(const kac_settings *settings)
 {
+    if (settings->driver.kind == KAC_DRIVER_SEARCH) return false;
     if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
         return false;
     if (ranks_only(settings->sampler.parent_rule)) return false;
@@ -208,6 +209,10 @@ bool kac_properly_weighted(const kac_settings *settings)
 /* Whether alpha changes the samples or their weights. */
 static bool reads_alpha(const kac_settings *settings)
 {
+    if (settings->driver.kind == KAC_DRIVER_SEARCH)
+        return settings->search.kind != KAC_SEARCH_DDBFS &&
+               (settings->search.policy == KAC_POLICY_SOFT ||
+                settings->search.backup == KAC_BACKUP_SOFT);
     if (settings->sampler.twist != KAC_TWIST_NONE) return true;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
@@ -223,6 +228,7 @@ static bool is_guided(const kac_settings *settings)
 {
     return settings->sampler.parent_rule != KAC_RULE_NONE ||
            settings->sampler.twist != KAC_TWIST_NONE || groups_select(settings) ||
+           settings->driver.kind != KAC_DRIVER_NONE ||
            settings->sampler.potential != KAC_POTENTIAL_TERMINAL ||
            settings->sampler.final != KAC_FINAL_WEIGHTED;
 }
@@ -365,6 +371,56 @@ static kac_status check_final(const kac_settings *settings)
     return KAC_OK;
 }
 
+static kac_status refuse_search(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: driver.kind search needs %s", key, want);
+}
+
+static kac_status check_trees(const kac_settings *settings)
+{
+    int64_t moves = settings->search.rollouts * settings->process.steps; /* < 2^40 */
+    if (settings->search.stages > settings->process.steps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.stages: %" PRId64 " depths for %" PRId64 " process.steps",
+                        settings->search.stages, settings->process.steps);
+    if (moves >= 1 << 20)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.rollouts: %" PRId64 " simulations of %" PRId64
+                        " process.steps are %" PRId64 " moves; want at most %d",
+                        settings->search.rollouts, settings->process.steps, moves,
+                        (1 << 20) - 1);
+    if (settings->search.kind != KAC_SEARCH_MCTS) return KAC_OK;
+    if (settings->sampler.particles != 1)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.particles: search.kind mcts gives one object of each group, so "
+            "want 1, found %" PRId64,
+            settings->sampler.particles);
+    if (settings->search.rollouts < settings->search.stages)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.rollouts: search.kind mcts needs one for each of %" PRId64
+                        " stages at least, found %" PRId64,
+                        settings->search.stages, settings->search.rollouts);
+    return KAC_OK;
+}
+
+static kac_status check_search(const kac_settings *settings)
+{
+    if (settings->driver.kind != KAC_DRIVER_SEARCH) return KAC_OK;
+    if (settings->sampler.twist != KAC_TWIST_NONE)
+        return refuse_search("sampler.twist.kind", "none");
+    if (settings->sampler.temper != KAC_TEMPERING_NONE)
+        return refuse_search("sampler.temper.kind", "none");
+    if (settings->sampler.funnel[0] != '\0')
+        return refuse_search("sampler.funnel", "none (search.drop_schedule is like it)");
+    if (settings->sampler.global) return refuse_search("sampler.select.group.scope", "group");
+    if (settings->search.kind != KAC_SEARCH_DDBFS) return check_trees(settings);
+    if (settings->sampler.value != KAC_VALUE_POSTERIOR_MEAN)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.kind: search.kind ddbfs needs posterior_mean");
+    return KAC_OK;
+}
+
 kac_status kac_config_settings(const kac_config *config, kac_settings *out)
 {
     KAC_REQUIRE(config != NULL && out != NULL);
@@ -377,6 +433,7 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(check_final(&settings));
     KAC_TRY(kac_rewards_check(&settings));
     KAC_TRY(check_guidance(&settings));
+    KAC_TRY(check_search(&settings));
     if (settings.sampler.alpha == 0) settings.sampler.alpha = 1;
     *out = settings;
     return KAC_OK;
@@ -743,6 +800,8 @@ static const struct {
     {"reward", "What is sought: a list of terms, N = 0, 1, ..."},
     {"objective", "How the terms become one number, the reward r."},
     {"sampler", "How particles are proposed, weighed and selected."},
+    {"driver", "What leads the steps."},
+    {"search", "How trees of noisy states are searched, with driver.kind search."},
     {"budget", "What a run may cost."},
     {"seed", "Randomness."},
     {"device", "Where the run is computed; none of it changes a result."},

@@ -292,6 +292,50 @@ static const kac_key keys[] = {
      .initial = "error",
      .help = "A reward that is not a number: stop, or take it for minus infinity."},
 
+    {"driver.kind", CHOICE(driver.kind, "none", "search"), .initial = "none",
+     .help = "What leads the run: one pass of steps from noise to objects (none), or a search "
+             "through trees of noisy states."},
+
+    {"search.kind", CHOICE(search.kind, "ddbfs", "mcts", "dts"), .initial = "ddbfs",
+     .help = "Depth-limited search of every particle's descendants (ddbfs), Monte Carlo tree "
+             "search (mcts) or diffusion tree sampling (dts) in one tree for each group."},
+    {"search.depth", INTEGER(search.depth, 1, 32), .initial = "3",
+     .help = "Kind ddbfs: levels of a block, d; it has children^d leaves for each particle."},
+    {"search.search_schedule", CHOICE(search.searched, "all", "linear", "exponential"),
+     .initial = "all",
+     .help =
+         "Kind ddbfs: the probability that a block is searched and not gone through step by "
+         "step, from step j of T on: 1, (j + 10) / T, or 1 - exp(-4 j / T)."},
+    {"search.drop_schedule",
+     CHOICE(search.drop, "none", "exponential", "quadratic", "linear", "sigmoid"),
+     .initial = "none",
+     .help = "Kind ddbfs: how the particles of a group fall from oversample x "
+             "sampler.particles to sampler.particles; the best by score go on."},
+    {"search.oversample", NUMBER(search.oversample, 1, 1024), .initial = "2",
+     .help = "Kind ddbfs with a drop_schedule: particles at the start, as a multiple of "
+             "sampler.particles."},
+    {"search.stages", INTEGER(search.stages, 1, STEPS_MOST), .initial = "8",
+     .help = "Kinds mcts and dts: depths of a tree; between two depths the chain runs unguided "
+             "for process.steps / stages steps."},
+    {"search.rollouts", INTEGER(search.rollouts, 1, STEPS_MOST), .initial = "64",
+     .help = "Kinds mcts and dts: simulations of each tree, each a step of the run."},
+    {"search.expansions", INTEGER(search.expansions, 1, KAC_MAX_CHILDREN), .initial = "1",
+     .help = "Kinds mcts and dts: children that a simulation adds to its node at once."},
+    {"search.widening", NUMBER(search.widening, 0, 1), .initial = "0",
+     .help = "Kinds mcts and dts: a node may have sampler.children x visits^widening children; "
+             "0 is a fixed number."},
+    {"search.policy", CHOICE(search.policy, "uct", "soft"), .initial = "uct",
+     .help = "Kinds mcts and dts: a simulation goes to the child of the largest upper "
+             "confidence bound, or draws one in proportion to exp(value / alpha)."},
+    {"search.explore", NUMBER(search.explore, 0, 1e6), .initial = "1",
+     .help = "Policy uct: weight of exploration, against values between 0 and 1."},
+    {"search.backup", CHOICE(search.backup, "mean", "max", "soft"), .initial = "mean",
+     .help = "Kinds mcts and dts: a node's value is the mean or the largest value of its "
+             "simulations, or alpha log mean exp(value / alpha) of its children."},
+    {"search.memory", INTEGER(search.memory, 1, 1 << 20), .initial = "4096",
+     .help = "MiB that the states of a search and what is kept of them may take, beside "
+             "device.cache; a search that needs more is refused."},
+
     {"budget.denoiser", INTEGER(budget.denoiser, 1, SEED_MOST), .zero = "none",
      .initial = "none",
      .help =

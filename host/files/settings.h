@@ -68,6 +68,24 @@ typedef enum kac_trigger_kind {
     KAC_WHEN_WINDOW,
     KAC_WHEN_NEVER
 } kac_trigger_kind;
+typedef enum kac_driver { KAC_DRIVER_NONE, KAC_DRIVER_SEARCH } kac_driver;
+typedef enum kac_search_kind {
+    KAC_SEARCH_DDBFS,
+    KAC_SEARCH_MCTS,
+    KAC_SEARCH_DTS
+} kac_search_kind;
+typedef enum kac_searched {
+    KAC_SEARCHED_ALL,
+    KAC_SEARCHED_LINEAR,
+    KAC_SEARCHED_EXPONENTIAL
+} kac_searched;
+typedef enum kac_drop {
+    KAC_DROP_NONE,
+    KAC_DROP_EXPONENTIAL,
+    KAC_DROP_QUADRATIC,
+    KAC_DROP_LINEAR,
+    KAC_DROP_SIGMOID
+} kac_drop;
 typedef enum kac_final {
     KAC_FINAL_WEIGHTED,
     KAC_FINAL_CATEGORICAL,
@@ -136,6 +154,23 @@ typedef struct kac_settings {
         bool invalid_is_worst; /* on_invalid: error | worst */
         bool reuse;
     } sampler;
+    struct {
+        kac_driver kind;
+    } driver;
+    struct {
+        kac_search_kind kind;
+        int64_t depth; /* ddbfs: levels of a block */
+        kac_searched searched;
+        kac_drop drop;
+        double oversample;
+        int64_t stages; /* mcts, dts: depths of a tree */
+        int64_t rollouts;
+        int64_t expansions;
+        kac_policy policy;
+        kac_backup backup;
+        double explore, widening;
+        int64_t memory; /* MiB */
+    } search;
     struct {
         int64_t denoiser, reward; /* calls, 0 = none */
     } budget;

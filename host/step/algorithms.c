@@ -264,5 +264,77 @@ const kac_algorithm kac_algorithms[] = {
                 {BELOW, "0.5"},
                 {FINAL, "weighted"}},
     },
+    {
+        .name = "ddbfs",
+        .summary = "Depth-limited search: every particle's descendants over a block of steps, "
+                   "all kept, "
+                   "and it goes on as the leaf with the best sum of values.",
+        .law = "An optimiser, not p*: larger values on the way than svdd_pm with rule argmax, "
+               "which it is at depth 1. Ignores alpha.",
+        .source =
+            "Li et al., Dynamic search for inference-time alignment in diffusion models, arXiv "
+            "2503.02039, 2025",
+        .set = {{"driver.kind", "search"},
+                {"search.kind", "ddbfs"},
+                {"search.depth", "3"},
+                {"search.search_schedule", "exponential"},
+                {"search.drop_schedule", "exponential"},
+                {"search.oversample", "2"},
+                {PARTICLES, "4"},
+                {CHILDREN, "3"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "mcts",
+        .summary =
+            "Monte Carlo tree search over stages of the chain, a tree for each group, by "
+            "upper confidence bounds on mean values.",
+        .law = "An optimiser, not p*: an object down the most visited path. Ignores alpha.",
+        .source = "Kocsis and Szepesvari, Bandit based Monte-Carlo planning, ECML 2006; over "
+                  "diffusion: Yoon et al., Monte Carlo tree diffusion, arXiv 2502.07202, 2025",
+        .set = {{"driver.kind", "search"},
+                {"search.kind", "mcts"},
+                {"search.policy", "uct"},
+                {"search.backup", "mean"},
+                {"search.expansions", "8"},
+                {PARTICLES, "1"},
+                {CHILDREN, "8"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "dts",
+        .summary =
+            "Diffusion tree sampling: simulations run to the end, soft values go up, and "
+            "objects are drawn down the tree by them.",
+        .law =
+            "p* as the simulations grow without end. After any number of them a sample is one "
+            "of the objects seen, too often a good one that was seen early, and the samples "
+            "of one group share their tree.",
+        .source =
+            "Jain et al., Diffusion tree sampling, arXiv 2506.20701, 2025 (the numbers of "
+            "children are kac's own)",
+        .set = {{"driver.kind", "search"},
+                {"search.kind", "dts"},
+                {"search.policy", "soft"},
+                {"search.backup", "soft"},
+                {"search.expansions", "1"},
+                {"search.widening", "0.8"},
+                {"search.rollouts", "256"},
+                {PARTICLES, "1"},
+                {CHILDREN, "2"},
+                {VALUE, "none"},
+                {POTENTIAL, "terminal"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
     {.name = NULL},
 };

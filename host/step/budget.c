@@ -19,6 +19,10 @@ static cost cost_of_group(const kac_run *r, const kac_level *levels)
     bool looks_ahead = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN;
     bool values = s->sampler.value != KAC_VALUE_NONE;
     int64_t networks = kac_rewards_networks(r->guide);
+    if (s->driver.kind == KAC_DRIVER_SEARCH) {
+        kac_search_cost(r, &c.denoiser, &c.reward);
+        return c;
+    }
     for (int64_t level = r->steps - 1; level >= 0; level--) {
         int64_t rows = particles * children;
         bool last = level == 0;

@@ -306,9 +306,9 @@ done:
 kac_status kac_run_finish(kac_run *r)
 {
     KAC_REQUIRE(r != NULL && r->result == NULL); /* once */
-    if (r->step < r->steps)
+    if (r->step < r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
-                        r->step, r->steps);
+                        r->step, r->moves);
     population p = {0};
     kac_status status = KAC_OK;
     KAC_TRY(kac_run_sync(r, NULL));

@@ -233,7 +233,7 @@ static kac_status run_json(const kac_run *r, json_t **out)
         s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
         config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
         "log_evidence_se", by_target(r, r->log_evidence_se), "groups", (json_int_t)r->groups,
-        "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->steps, "samples",
+        "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
         (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
         evaluations(r->calls.denoiser_made, r->calls.denoiser_asked - r->calls.denoiser_made,
                     r->calls.reward_made, r->calls.reward_asked - r->calls.reward_made),

@@ -33,8 +33,7 @@ void kac_lap(kac_run *r, kac_phase phase)
     r->lap = now;
 }
 
-/* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
-static void *take(kac_run *r, int64_t count, size_t size)
+void *kac_take(kac_run *r, int64_t count, size_t size)
 {
     void *ptr = NULL;
     if (r->owned_count < (int)(sizeof r->owned / sizeof *r->owned))
@@ -46,20 +45,20 @@ static void *take(kac_run *r, int64_t count, size_t size)
     return ptr;
 }
 
-static kac_particles take_particles(kac_run *r, int32_t n)
+kac_particles kac_take_particles(kac_run *r, int32_t n)
 {
     return (kac_particles){
         .n = n,
         .stride = r->shape.stride,
-        .x = take(r, n, (size_t)r->shape.stride),
-        .log_w = take(r, n, sizeof(double)),
-        .bank = take(r, n, sizeof(double)),
-        .stat = take(r, n, sizeof(double)),
-        .value = take(r, n, sizeof(double)),
-        .ratio = take(r, n, sizeof(double)),
-        .entry = take(r, n, sizeof(int32_t)),
-        .eve = take(r, n, sizeof(int32_t)),
-        .group = take(r, n, sizeof(int32_t)),
+        .x = kac_take(r, n, (size_t)r->shape.stride),
+        .log_w = kac_take(r, n, sizeof(double)),
+        .bank = kac_take(r, n, sizeof(double)),
+        .stat = kac_take(r, n, sizeof(double)),
+        .value = kac_take(r, n, sizeof(double)),
+        .ratio = kac_take(r, n, sizeof(double)),
+        .entry = kac_take(r, n, sizeof(int32_t)),
+        .eve = kac_take(r, n, sizeof(int32_t)),
+        .group = kac_take(r, n, sizeof(int32_t)),
     };
 }
 
@@ -109,7 +108,7 @@ static kac_status open_networks(kac_run *r)
         .alphabet = r->denoiser->alphabet,
         .shape = r->shape,
         .batch = r->batch,
-        .expected = (int64_t)r->n * r->children * r->samples * r->steps,
+        .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
     };
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
@@ -154,24 +153,25 @@ static void take_twist(kac_run *r)
     size_t row = (size_t)r->slot_floats * sizeof(float);
     size_t wide = row + (size_t)r->shape.length * sizeof(float);
     if (r->set.sampler.twist == KAC_TWIST_NONE) return;
-    r->twist.tilt = take(r, r->n, row);
-    r->twist.soft = take(r, r->batch, row);
-    r->twist.reward = take(r, r->batch, row);
+    r->twist.tilt = kac_take(r, r->n, row);
+    r->twist.soft = kac_take(r, r->batch, row);
+    r->twist.reward = kac_take(r, r->batch, row);
     if (r->set.sampler.twist_path == KAC_TWIST_DIRECT) return;
-    r->twist.slope = take(r, r->batch, row);
-    r->twist.input = take(r, r->batch, wide);
-    if (r->unconditional != NULL) r->twist.other = take(r, r->batch, wide);
+    r->twist.slope = kac_take(r, r->batch, row);
+    r->twist.input = kac_take(r, r->batch, wide);
+    if (r->unconditional != NULL) r->twist.other = kac_take(r, r->batch, wide);
 }
 
 /* Takes the memory of evaluations. */
 static kac_status open_evaluations(kac_run *r)
 {
-    int64_t rows = (int64_t)r->y.n * r->samples;
+    int64_t rows = (int64_t)r->most.children * r->samples;
     int64_t slots =
         (r->set.device.cache << 20) / ((int64_t)r->slot_floats * (int64_t)sizeof(float));
-    int64_t most = (int64_t)r->n + r->y.n;
+    int64_t most = r->most.entries;
     int32_t columns = kac_rewards_columns(r->guide);
-    slots = slots < r->n ? r->n : slots > most ? most : slots;
+    slots = slots > most ? most : slots;
+    slots = slots < r->most.parents ? r->most.parents : slots;
 
     kac_memo_size evals = {.capacity = (int32_t)most,
                            .stride = r->shape.stride,
@@ -183,21 +183,22 @@ static kac_status open_evaluations(kac_run *r)
     kac_memo_size census = {.capacity = r->n, .stride = r->shape.stride, .reuse = 1};
     KAC_TRY(kac_memo_open(r->dev, &evals, &r->evals));
     KAC_TRY(kac_memo_open(r->dev, &census, &r->census));
-    KAC_TRY(kac_fresh_open(r->dev, r->y.n, &r->fresh));
+    KAC_TRY(kac_fresh_open(r->dev, r->most.children, &r->fresh));
     KAC_TRY(kac_fresh_open(r->dev, r->n, &r->census_fresh));
 
-    r->jobs = (kac_jobs){take(r, r->batch, sizeof(int32_t)), take(r, r->batch, sizeof(int32_t)),
-                         take(r, 1, sizeof(int32_t)), r->batch};
-    r->completion = take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
+    r->jobs = (kac_jobs){kac_take(r, r->batch, sizeof(int32_t)),
+                         kac_take(r, r->batch, sizeof(int32_t)),
+                         kac_take(r, 1, sizeof(int32_t)), r->batch};
+    r->completion = kac_take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
     if (r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
-        r->soft = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
+        r->soft = kac_take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
     if (r->unconditional != NULL)
-        r->other = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
-    r->batch_terms = take(r, r->batch, (size_t)columns * sizeof(float));
-    r->terms = take(r, rows, (size_t)columns * sizeof(float));
-    r->judge_terms = take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
-    r->census_entry = take(r, r->n, sizeof(int32_t));
-    r->made = take(r, 3, sizeof(int64_t));
+        r->other = kac_take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
+    r->batch_terms = kac_take(r, r->batch, (size_t)columns * sizeof(float));
+    r->terms = kac_take(r, rows, (size_t)columns * sizeof(float));
+    r->judge_terms = kac_take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
+    r->census_entry = kac_take(r, r->n, sizeof(int32_t));
+    r->made = kac_take(r, 3, sizeof(int64_t));
     take_twist(r);
     return KAC_OK;
 }
@@ -227,11 +228,11 @@ static void open_selection(kac_run *r)
         .below = (int32_t)lround(s->sampler.below * 65536),
         .dead_is_error = s->sampler.dead_is_error,
         .fault = r->fault,
-        .pick = take(r, candidates, sizeof(int32_t)),
-        .pick_w = take(r, candidates, sizeof(double)),
-        .weight = take(r, candidates, sizeof(uint64_t)),
-        .offspring = take(r, candidates, sizeof(int32_t)),
-        .chosen = take(r, r->n, sizeof(int32_t)),
+        .pick = kac_take(r, candidates, sizeof(int32_t)),
+        .pick_w = kac_take(r, candidates, sizeof(double)),
+        .weight = kac_take(r, candidates, sizeof(uint64_t)),
+        .offspring = kac_take(r, candidates, sizeof(int32_t)),
+        .chosen = kac_take(r, r->n, sizeof(int32_t)),
         .log_w = r->x.log_w,
     };
 }
@@ -283,8 +284,8 @@ static kac_status start_template(kac_run *r)
 
     uint8_t *fixed = calloc((size_t)r->shape.stride, 1);
     uint32_t *allowed = calloc(length, sizeof *allowed);
-    r->fixed = take(r, r->shape.stride, 1);
-    uint32_t *device = take(r, r->shape.length, sizeof *device);
+    r->fixed = kac_take(r, r->shape.stride, 1);
+    uint32_t *device = kac_take(r, r->shape.length, sizeof *device);
     if (!fixed || !allowed || !r->fixed || !device) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a template of %zu sites", length);
         goto done;
@@ -307,7 +308,7 @@ static kac_status start_groups(kac_run *r)
     const kac_settings *s = &r->set;
     size_t groups = (size_t)r->groups;
     size_t weights = groups * (size_t)s->rewards;
-    int32_t each = (int32_t)s->sampler.particles;
+    int32_t each = r->n / r->groups;
     kac_status status = KAC_OK;
 
     kac_group *group = calloc(groups, sizeof *group);
@@ -347,7 +348,7 @@ static kac_status start_particles(kac_run *r)
     }
     for (int32_t i = 0; i < r->n; i++) {
         eve[i] = i;
-        group[i] = i / (int32_t)r->set.sampler.particles;
+        group[i] = i / (r->n / r->groups);
         stat[i] = kac_stat_start(r->set.sampler.potential);
     }
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, eve, n * sizeof *eve));
@@ -370,13 +371,25 @@ done:
     return status;
 }
 
+/* The population at the start and its steps, before any memory is taken. */
+static kac_status plan_run(kac_run *r, int64_t groups)
+{
+    const kac_settings *s = &r->set;
+    r->groups = (int32_t)groups;
+    r->n = (int32_t)(groups * s->sampler.particles);
+    r->level = r->moves = r->steps;
+    if (s->driver.kind == KAC_DRIVER_SEARCH) return kac_search_plan(r);
+    r->most.parents = r->n;
+    r->most.children = r->n * r->children;
+    r->most.entries = (int64_t)r->most.parents + r->most.children;
+    return KAC_OK;
+}
+
 static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
     r->steps = (int32_t)s->process.steps;
     int64_t groups = s->sampler.groups;
-    r->groups = (int32_t)groups;
-    r->n = (int32_t)(groups * s->sampler.particles);
     r->children = (int32_t)s->sampler.children;
     r->samples = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
                          s->sampler.estimate == KAC_ESTIMATE_SAMPLE
@@ -386,29 +399,28 @@ static kac_status open_run(kac_run *r)
               : s->sampler.parent_rule == KAC_RULE_TOP_K ? (int32_t)s->sampler.parent_keep
                                                          : 1;
     r->weighted = kac_properly_weighted(s);
-    int64_t rows = (int64_t)r->n * r->children;
+    KAC_TRY(plan_run(r, groups));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
-    r->batch = (int32_t)(batch < rows ? batch : rows);
+    r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
     KAC_TRY(kac_budget(r, &groups));
-    r->groups = (int32_t)groups;
-    r->n = (int32_t)(groups * s->sampler.particles);
-    rows = (int64_t)r->n * r->children;
+    KAC_TRY(plan_run(r, groups));
     KAC_TRY(kac_open_targets(r));
-    r->levels = take(r, r->steps + 1, sizeof *r->levels);
-    r->clock = take(r, 1, sizeof *r->clock);
-    r->group = take(r, r->groups, sizeof *r->group);
-    r->pool_first = take(r, r->pools + 1, sizeof *r->pool_first);
-    r->group_weight = take(r, (int64_t)r->groups * s->rewards, sizeof *r->group_weight);
-    r->x = take_particles(r, r->n);
-    r->y = take_particles(r, (int32_t)rows);
-    r->fault = take(r, 1, sizeof *r->fault);
-    r->scratch = take(r, r->n, sizeof *r->scratch);
+    if (s->driver.kind == KAC_DRIVER_SEARCH) KAC_TRY(kac_search_check(r));
+    r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
+    r->clock = kac_take(r, 1, sizeof *r->clock);
+    r->group = kac_take(r, r->groups, sizeof *r->group);
+    r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
+    r->group_weight = kac_take(r, (int64_t)r->groups * s->rewards, sizeof *r->group_weight);
+    r->x = kac_take_particles(r, r->n);
+    r->y = kac_take_particles(r, r->most.children);
+    r->fault = kac_take(r, 1, sizeof *r->fault);
+    r->scratch = kac_take(r, r->n, sizeof *r->scratch);
     KAC_TRY(open_evaluations(r));
     open_selection(r);
-    r->line = calloc((size_t)r->steps, sizeof *r->line);
+    r->line = calloc((size_t)r->moves, sizeof *r->line);
     r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
     r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
@@ -416,11 +428,12 @@ static kac_status open_run(kac_run *r)
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
     if (r->line == NULL || r->funnel == NULL || r->sort == NULL || r->host_group == NULL ||
         r->host_eve == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->steps);
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->moves);
     KAC_TRY(start_levels(r));
     KAC_TRY(start_template(r));
     KAC_TRY(start_groups(r));
-    return start_particles(r);
+    KAC_TRY(start_particles(r));
+    return s->driver.kind == KAC_DRIVER_SEARCH ? kac_search_open(r) : KAC_OK;
 }
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
@@ -453,6 +466,7 @@ void kac_run_destroy(kac_run *r)
     if (r->dev != NULL) {
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
+        kac_search_close(r);
         kac_memo_close(r->dev, &r->evals);
         kac_memo_close(r->dev, &r->census);
         kac_fresh_close(r->dev, &r->fresh);
@@ -482,7 +496,7 @@ void kac_run_destroy(kac_run *r)
 
 int64_t kac_run_steps(const kac_run *r)
 {
-    return r->steps;
+    return r->moves;
 }
 
 /* ---- what happened -------------------------------------------------------------------------
@@ -577,6 +591,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     kac_level level = {0};
     int64_t made[3];
 
+    if (r->search != NULL) KAC_TRY(kac_search_count(r));
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
     r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
     r->calls.reward_made = r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide);
@@ -585,7 +600,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
                          (size_t)r->groups * sizeof *r->host_group));
     KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));
     KAC_TRY(op->download(r->dev, r->host_eve, r->x.eve, (size_t)r->n * sizeof *r->host_eve));
-    KAC_TRY(op->download(r->dev, &level, &r->levels[r->steps - r->step], sizeof level));
+    KAC_TRY(op->download(r->dev, &level, &r->levels[r->level], sizeof level));
     KAC_TRY(count_distinct(r, &p->distinct));
 
     kac_sort(r->sort, r->n);

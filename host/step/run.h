@@ -44,6 +44,8 @@ typedef struct kac_result {
     double reward, log_weight, log_likelihood;
 } kac_result;
 
+typedef struct kac_search kac_search; /* search.h */
+
 struct kac_run {
     kac_config *config; /* owned copy */
     kac_settings set;
@@ -73,6 +75,15 @@ struct kac_run {
     double *group_weight; /* [G][rewards] */
     kac_particles x;      /* n particles */
     kac_particles y;      /* n M children */
+
+    int32_t level; /* where the particles are, as the clock says on the device */
+    int32_t moves; /* steps of the whole run */
+    struct {
+        int32_t parents,
+            children;    /* rows that children are proposed from, and their children */
+        int64_t entries; /* of the memo of evaluations */
+    } most;              /* at one time */
+    kac_search *search;  /* of driver search, or NULL */
 
     /* evaluations */
     kac_memo evals;
@@ -107,7 +118,7 @@ struct kac_run {
     double began, lap;     /* wall clock */
     double total;          /* seconds, once finished */
     int32_t lines;         /* of the trace */
-    kac_line *line;        /* [T] */
+    kac_line *line;        /* [moves] */
     double *sort;          /* [n] scratch */
     kac_group *host_group; /* [G] as of the latest line */
     double *weight;        /* [G][rewards] weights of the terms */
@@ -126,10 +137,14 @@ struct kac_run {
     double *log_evidence_se; /* [targets] */
     json_t *json;            /* run.json while it is written */
 
-    void *owned[64]; /* device memory to release */
+    void *owned[128]; /* device memory to release */
     int owned_count;
     bool short_of_memory;
 };
+
+/* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
+void *kac_take(kac_run *run, int64_t count, size_t size);
+kac_particles kac_take_particles(kac_run *run, int32_t n);
 
 /* The line of the trace for the latest step, unless it is there already. */
 kac_status kac_record(kac_run *run);
@@ -152,18 +167,32 @@ double kac_quantile(const double *sorted, int64_t n, double share);
 /* Weights, targets and pools of the groups, and the objective; the guide is open.
  * Errors: INVALID (too many targets), NOMEM. */
 kac_status kac_open_targets(kac_run *run);
+/* ---- step.c --------------------------------------------------------------------------------
+ */
+
+/* Children of each row of x, after tick; the table of groups must describe the rows of x. */
+kac_status kac_propose(kac_run *run, const kac_particles *x, int32_t children,
+                       kac_particles *y);
+
+/* Values of the children y of x from run->terms, J completions a child. */
+kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samples,
+                              kac_particles *y);
 
 /* ---- evaluate.c ----------------------------------------------------------------------------
  */
 
-/* Denoiser outputs for the particles x, each distinct state once. */
-kac_status kac_evaluate_parents(kac_run *run);
+/* Denoiser outputs for the rows of x, each distinct state once; what no row of x refers to is
+ * forgotten. */
+kac_status kac_evaluate_parents(kac_run *run, kac_particles *x);
 
-/* Terms of the children y at their completions, into run->terms. */
-kac_status kac_evaluate_children(kac_run *run);
+/* The same, but nothing is forgotten, and no values are made. */
+kac_status kac_evaluate_states(kac_run *run, kac_particles *x);
+
+/* Terms of y, the children of x, at their completions, into run->terms. */
+kac_status kac_evaluate_children(kac_run *run, const kac_particles *x, kac_particles *y);
 
 /* The last level: fills what is still masked in y, and their exact terms. */
-kac_status kac_evaluate_objects(kac_run *run);
+kac_status kac_evaluate_objects(kac_run *run, const kac_particles *x, kac_particles *y);
 
 /* log-likelihood estimates of n objects x0 (device) into host_out [n]; ids [n] (device) key the
  * draws.  ELBO estimator of masked diffusion (Sahoo et al. 2024), one noised copy a level. */
@@ -175,5 +204,26 @@ kac_status kac_likelihood(kac_run *run, const uint8_t *x0, const int32_t *id, in
 
 /* Tilts of the proposals from the particles x, into run->twist.tilt. */
 kac_status kac_evaluate_twist(kac_run *run);
+
+/* ---- search.c ------------------------------------------------------------------------------
+ */
+
+/* Before memory is taken: the steps of the run, the particles that it starts with, and the most
+ * rows at one time, for run->groups groups.  Errors: INVALID, NOMEM. */
+kac_status kac_search_plan(kac_run *run);
+
+/* Once the networks are open.  Errors: INVALID (more memory than search.memory, a denoiser that
+ * reads t, a template that trees cannot keep). */
+kac_status kac_search_check(const kac_run *run);
+
+/* Calls that one group takes at most. */
+void kac_search_cost(const kac_run *run, int64_t *denoiser, int64_t *reward);
+
+kac_status kac_search_open(kac_run *run);
+void kac_search_close(kac_run *run); /* accepts a run without */
+kac_status kac_search_step(kac_run *run);
+
+/* Takes rows that were only carried along out of the calls asked for. */
+kac_status kac_search_count(kac_run *run);
 
 #endif /* KAC_RUN_H */

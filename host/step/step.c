@@ -15,17 +15,17 @@
 
 #include "run.h"
 
-static kac_status propose(kac_run *r)
+kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac_particles *y)
 {
     kac_propose_args a = {
         .shape = r->shape,
         .levels = r->levels,
         .clock = r->clock,
         .groups = r->group,
-        .x = &r->x,
+        .x = x,
         .memo = &r->evals,
         .seed = r->set.seed,
-        .children = r->children,
+        .children = children,
         .temperature = (float)r->set.process.temperature,
         .keep_entries = r->set.sampler.reuse && !r->reads_time,
         .twist = {.tilt = r->twist.tilt,
@@ -33,16 +33,15 @@ static kac_status propose(kac_run *r)
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
         .fault = r->fault,
-        .y = &r->y,
+        .y = y,
     };
     return r->process->propose(r->dev, &a);
 }
 
 /* `terms` NULL: this level has no value; J completions a child. */
-static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
+static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t samples)
 {
-    const kac_particle_ops *op = &r->dev->ops->particles;
-    kac_weigh_args a = {
+    return (kac_weigh_args){
         .clock = r->clock,
         .levels = r->levels,
         .groups = r->group,
@@ -50,7 +49,6 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
         .pools = r->pools,
         .objective = r->objective,
         .group_weight = r->group_weight,
-        .x = &r->x,
         .terms = terms,
         .columns = kac_rewards_columns(r->guide),
         .children = r->children,
@@ -62,8 +60,25 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
             r->set.sampler.temper == KAC_TEMPERING_ESS ? KAC_TEMPER_ESS : KAC_TEMPER_LEVEL,
         .temper_below = (int32_t)lround(r->set.sampler.temper_ess * 65536),
         .fault = r->fault,
-        .y = &r->y,
     };
+}
+
+kac_status kac_value_children(kac_run *r, const kac_particles *x, int32_t samples,
+                              kac_particles *y)
+{
+    kac_weigh_args a = weigh_args(r, r->terms, samples);
+    a.x = x;
+    a.children = y->n / x->n;
+    a.y = y;
+    return r->dev->ops->particles.value(r->dev, &a);
+}
+
+static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
+{
+    const kac_particle_ops *op = &r->dev->ops->particles;
+    kac_weigh_args a = weigh_args(r, terms, samples);
+    a.x = &r->x;
+    a.y = &r->y;
     KAC_TRY(op->value(r->dev, &a));
     KAC_TRY(op->temper(r->dev, &a));
     return op->weigh(r->dev, &a);
@@ -72,7 +87,7 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
 static kac_status select_survivors(kac_run *r)
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
-    int32_t each = r->funnel[r->steps - r->step - 1];
+    int32_t each = r->funnel[r->level - 1];
     KAC_TRY(op->select_parent(r->dev, &r->select));
     KAC_TRY(op->select_group(r->dev, &r->select));
     if (each > 0) { /* fewer go on */
@@ -84,27 +99,37 @@ static kac_status select_survivors(kac_run *r)
     return op->regroup(r->dev, r->levels, r->clock, r->groups, r->group, r->x.group);
 }
 
-kac_status kac_run_step(kac_run *r)
+static kac_status guided_step(kac_run *r)
 {
-    KAC_REQUIRE(r != NULL);
-    if (r->step == r->steps)
-        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->steps);
-    bool last = r->step + 1 == r->steps;
+    bool last = r->level == 1;
     bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
 
     kac_lap(r, KAC_PHASE_OTHER);
-    KAC_TRY(kac_evaluate_parents(r));
+    KAC_TRY(kac_evaluate_parents(r, &r->x));
     KAC_TRY(kac_evaluate_twist(r));
     KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
-    KAC_TRY(propose(r));
+    KAC_TRY(kac_propose(r, &r->x, r->children, &r->y));
     kac_lap(r, KAC_PHASE_PROPOSE);
     if (last)
-        KAC_TRY(kac_evaluate_objects(r));
+        KAC_TRY(kac_evaluate_objects(r, &r->x, &r->y));
     else if (valued)
-        KAC_TRY(kac_evaluate_children(r));
+        KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
     KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
     KAC_TRY(select_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
+    r->level--;
+    return KAC_OK;
+}
+
+kac_status kac_run_step(kac_run *r)
+{
+    KAC_REQUIRE(r != NULL);
+    if (r->step == r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
+    switch (r->set.driver.kind) {
+    case KAC_DRIVER_NONE: KAC_TRY(guided_step(r)); break;
+    case KAC_DRIVER_SEARCH: KAC_TRY(kac_search_step(r)); break;
+    }
     r->step++;
     return r->set.output.trace ? kac_record(r) : KAC_OK;
 }
