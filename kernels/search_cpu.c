@@ -1,6 +1,6 @@
 /* search_cpu.c -- paths and trees of noisy states on the CPU.  Trees are independent of each
  * other, and what happens within one happens in a fixed order. */
-#include "search.h"
+#include "tree.h"
 
 #include <stdbool.h>
 #include <string.h>

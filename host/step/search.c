@@ -196,8 +196,10 @@ void kac_search_cost(const kac_run *r, int64_t *denoiser, int64_t *reward)
     const kac_settings *s = &r->set;
     int64_t networks = kac_rewards_networks(r->guide), asked = 0, objects = 0;
     if (kac_searches_trees(r)) {
-        int64_t rows = s->search.rollouts * s->search.expansions;
-        asked = rows * (r->steps + 1) + s->sampler.particles;
+        int64_t rows = s->search.rollouts * s->search.expansions, moves = r->steps;
+        if (s->sampler.value != KAC_VALUE_NONE) /* the longest stage */
+            moves = (moves + s->search.stages - 1) / s->search.stages;
+        asked = rows * (moves + 1) + s->sampler.particles;
         objects = rows * r->samples + s->sampler.particles;
     } else {
         int64_t roots = r->n / r->groups;

@@ -2,8 +2,8 @@
  *
  * Notation: d levels of a block, M children, S depths of a tree, E rows at work in a tree.
  */
-#ifndef KAC_SEARCH_STATE_H
-#define KAC_SEARCH_STATE_H
+#ifndef KAC_SEARCH_H
+#define KAC_SEARCH_H
 
 #include "run.h"
 
@@ -44,4 +44,4 @@ kac_status kac_paths_step(kac_run *run);
 kac_status kac_trees_open(kac_run *run);
 kac_status kac_trees_step(kac_run *run);
 
-#endif /* KAC_SEARCH_STATE_H */
+#endif /* KAC_SEARCH_H */

@@ -1,10 +1,10 @@
-/* search.h -- what is believed of nodes, and which child of a node is gone to: scalar maths.
+/* tree.h -- what is believed of nodes, and which child of a node is gone to: scalar maths.
  *
  * Kocsis and Szepesvari, "Bandit based Monte-Carlo planning", ECML 2006 (uct); Jain et al.,
  * "Diffusion tree sampling", arXiv 2506.20701, 2025 (soft values and the soft policy).
  */
-#ifndef KAC_SEARCH_H
-#define KAC_SEARCH_H
+#ifndef KAC_TREE_H
+#define KAC_TREE_H
 
 #include <math.h>
 
@@ -90,4 +90,4 @@ KAC_HD static inline int32_t kac_visited_child(const kac_trees *t, int32_t node)
     return best;
 }
 
-#endif /* KAC_SEARCH_H */
+#endif /* KAC_TREE_H */
