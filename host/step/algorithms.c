@@ -298,6 +298,7 @@ const kac_algorithm kac_algorithms[] = {
                   "diffusion: Yoon et al., Monte Carlo tree diffusion, arXiv 2502.07202, 2025",
         .set = {{"driver.kind", "search"},
                 {"search.kind", "mcts"},
+                {"search.stages", "16"},
                 {"search.policy", "uct"},
                 {"search.backup", "mean"},
                 {"search.expansions", "8"},
@@ -316,8 +317,8 @@ const kac_algorithm kac_algorithms[] = {
             "objects are drawn down the tree by them.",
         .law =
             "p* as the simulations grow without end. After any number of them a sample is one "
-            "of the objects seen, too often a good one that was seen early, and the samples "
-            "of one group share their tree.",
+            "of the objects seen, good ones somewhat too seldom, and the samples of a group "
+            "share their tree.",
         .source =
             "Jain et al., Diffusion tree sampling, arXiv 2506.20701, 2025 (the numbers of "
             "children are kac's own)",
