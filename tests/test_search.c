@@ -643,6 +643,7 @@ Test(search, contradictions)
         cr_expect_eq(status, KAC_ERR_INVALID, "%s", cases[k].settings);
         cr_expect_eq(strncmp(kac_last_error(), cases[k].message, strlen(cases[k].message)), 0,
                      "%s: %s", cases[k].settings, kac_last_error());
+        table_run_free(&run);
     }
     table_folder_remove(folder);
 }

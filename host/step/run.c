@@ -385,6 +385,47 @@ static kac_status plan_run(kac_run *r, int64_t groups)
     return KAC_OK;
 }
 
+/* Takes the memory of particles, their evaluations and selection. */
+static kac_status take_population(kac_run *r)
+{
+    r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
+    r->clock = kac_take(r, 1, sizeof *r->clock);
+    r->group = kac_take(r, r->groups, sizeof *r->group);
+    r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
+    r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
+    r->x = kac_take_particles(r, r->n);
+    r->y = kac_take_particles(r, r->most.children);
+    r->fault = kac_take(r, 1, sizeof *r->fault);
+    r->scratch = kac_take(r, r->n, sizeof *r->scratch);
+    KAC_TRY(open_evaluations(r));
+    open_selection(r);
+    return KAC_OK;
+}
+
+/* Host memory of the trace; by now all memory of the device has been asked for. */
+static kac_status take_trace(kac_run *r)
+{
+    r->line = calloc((size_t)r->moves, sizeof *r->line);
+    r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
+    r->sort = calloc((size_t)r->n, sizeof *r->sort);
+    r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
+    r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
+    if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
+    if (r->line == NULL || r->funnel == NULL || r->sort == NULL || r->host_group == NULL ||
+        r->host_eve == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->moves);
+    return KAC_OK;
+}
+
+static kac_status start_run(kac_run *r)
+{
+    KAC_TRY(start_levels(r));
+    KAC_TRY(start_template(r));
+    KAC_TRY(start_groups(r));
+    KAC_TRY(start_particles(r));
+    return r->set.driver.kind == KAC_DRIVER_SEARCH ? kac_search_open(r) : KAC_OK;
+}
+
 static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
@@ -409,31 +450,9 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(plan_run(r, groups));
     KAC_TRY(kac_open_targets(r));
     if (s->driver.kind == KAC_DRIVER_SEARCH) KAC_TRY(kac_search_check(r));
-    r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
-    r->clock = kac_take(r, 1, sizeof *r->clock);
-    r->group = kac_take(r, r->groups, sizeof *r->group);
-    r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
-    r->group_weight = kac_take(r, (int64_t)r->groups * s->rewards, sizeof *r->group_weight);
-    r->x = kac_take_particles(r, r->n);
-    r->y = kac_take_particles(r, r->most.children);
-    r->fault = kac_take(r, 1, sizeof *r->fault);
-    r->scratch = kac_take(r, r->n, sizeof *r->scratch);
-    KAC_TRY(open_evaluations(r));
-    open_selection(r);
-    r->line = calloc((size_t)r->moves, sizeof *r->line);
-    r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
-    r->sort = calloc((size_t)r->n, sizeof *r->sort);
-    r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
-    r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
-    if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
-    if (r->line == NULL || r->funnel == NULL || r->sort == NULL || r->host_group == NULL ||
-        r->host_eve == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->moves);
-    KAC_TRY(start_levels(r));
-    KAC_TRY(start_template(r));
-    KAC_TRY(start_groups(r));
-    KAC_TRY(start_particles(r));
-    return s->driver.kind == KAC_DRIVER_SEARCH ? kac_search_open(r) : KAC_OK;
+    KAC_TRY(take_population(r));
+    KAC_TRY(take_trace(r));
+    return start_run(r);
 }
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
@@ -466,7 +485,6 @@ void kac_run_destroy(kac_run *r)
     if (r->dev != NULL) {
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
-        kac_search_close(r);
         kac_memo_close(r->dev, &r->evals);
         kac_memo_close(r->dev, &r->census);
         kac_fresh_close(r->dev, &r->fresh);
@@ -477,6 +495,7 @@ void kac_run_destroy(kac_run *r)
         kac_rewards_close(r->judge);
         kac_device_close(r->dev);
     }
+    kac_search_close(r);
     kac_config_destroy(r->config);
     free(r->line);
     free(r->funnel);

@@ -35,7 +35,7 @@ double kac_search_share(kac_searched schedule, int64_t j, int64_t steps)
 int64_t kac_drop_target(kac_drop drop, int64_t begin, int64_t end, int64_t done, int64_t steps)
 {
     double p = (double)begin, b = (double)end, at = (double)done / (double)steps;
-    double target = p;
+    double target = 0;
     switch (drop) {
     case KAC_DROP_NONE: return begin;
     case KAC_DROP_EXPONENTIAL: target = p * kac_exp(at * kac_log(b / p)); break;
