@@ -42,7 +42,7 @@ Test(search, particles_that_go_on)
 Test(search, prune)
 {
     /* two groups of three roots with two leaves each */
-    const double score[12] = {1, 2, 5, 5, 3, -INFINITY, 7, 7, -INFINITY, -INFINITY, 7, 9};
+    const double score[12] = {1, 2, 5, 5, 3, -HUGE_VAL, 7, 7, -HUGE_VAL, -HUGE_VAL, 7, 9};
     int32_t best[6], chosen[6];
     kac_prune_args a = {.groups = 2,
                         .roots = 3,
@@ -209,7 +209,7 @@ Test(search, soft_backup)
     double inner = 0.5 * log((exp(4) + exp(14)) / 2);
     cr_expect_float_eq(s->value[2], inner, 1e-12);
     cr_expect_float_eq(s->value[0], 0.5 * log((exp(2) + exp(2 * inner)) / 2), 1e-12);
-    run_wave(s, 0, -INFINITY);
+    run_wave(s, 0, -HUGE_VAL);
     cr_expect(isfinite(s->value[0]));
     free(s);
 }
@@ -317,8 +317,8 @@ Test(search, depth_1_is_svdd)
     open_model(3, 5, 1);
     const char *more[] = {"sampler.children=3 process.steps=6 sampler.particles=4",
                           "sampler.children=2 process.steps=1 sampler.particles=1",
-                          "sampler.children=3 process.steps=5 sampler.particles=2 "
-                          "sampler.value.estimate=sample sampler.value.samples=3"};
+                          ("sampler.children=3 process.steps=5 sampler.particles=2 "
+                           "sampler.value.estimate=sample sampler.value.samples=3")};
     for (int k = 0; k < 3; k++) {
         expect_same("sampler.algorithm=svdd_pm sampler.select.parent.rule=argmax",
                     DDBFS "search.depth=1", more[k]);
@@ -616,7 +616,7 @@ Test(search, contradictions)
          "sampler.particles: search.kind mcts gives one object of each group, so want 1, found "
          "2"},
         {"sampler.algorithm=mcts search.rollouts=7",
-         "search.rollouts: search.kind mcts needs one for each of 8 stages at least, found 7"},
+         "search.rollouts: search.kind mcts needs one for each of 16 stages at least, found 7"},
         {"sampler.algorithm=dts process.steps=5",
          "search.stages: 8 depths for 5 process.steps"},
         {"sampler.algorithm=dts search.rollouts=10000",
