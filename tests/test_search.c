@@ -576,6 +576,11 @@ Test(search, calls_asked)
     cr_expect_eq(asked("sampler.algorithm=dts process.steps=5 search.stages=1 sampler.groups=3 "
                        "search.rollouts=7 search.expansions=2 sampler.children=4096"),
                  3 * (7 * 2 * (5 + 1) + 1));
+    /* No more depths than steps. */
+    cr_expect_eq(
+        asked("sampler.algorithm=mcts process.steps=3 search.stages=9 sampler.groups=1 "
+              "search.rollouts=3 search.expansions=5 sampler.children=5"),
+        3 * 5 * (1 + 1) + 1);
     /* Rows that wait or have arrived are not asked about: one stage of two steps, and a value. */
     cr_expect_eq(
         asked("sampler.algorithm=mcts process.steps=4 search.stages=2 sampler.groups=3 "
@@ -617,8 +622,6 @@ Test(search, contradictions)
          "2"},
         {"sampler.algorithm=mcts search.rollouts=7",
          "search.rollouts: search.kind mcts needs one for each of 16 stages at least, found 7"},
-        {"sampler.algorithm=dts process.steps=5",
-         "search.stages: 8 depths for 5 process.steps"},
         {"sampler.algorithm=dts search.rollouts=10000",
          "search.rollouts: 10000 simulations of 128 process.steps are 1280000 moves; want at "
          "most 1048575"},

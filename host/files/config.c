@@ -177,6 +177,7 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.estimate != KAC_ESTIMATE_SAMPLE) out->sampler.samples = 1;
     if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
+    if (out->search.stages > out->process.steps) out->search.stages = out->process.steps;
     return KAC_OK;
 }
 
@@ -379,10 +380,6 @@ static kac_status refuse_search(const char *key, const char *want)
 static kac_status check_trees(const kac_settings *settings)
 {
     int64_t moves = settings->search.rollouts * settings->process.steps; /* < 2^40 */
-    if (settings->search.stages > settings->process.steps)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "search.stages: %" PRId64 " depths for %" PRId64 " process.steps",
-                        settings->search.stages, settings->process.steps);
     if (moves >= 1 << 20)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "search.rollouts: %" PRId64 " simulations of %" PRId64

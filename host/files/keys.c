@@ -315,8 +315,8 @@ static const kac_key keys[] = {
      .help = "Kind ddbfs with a drop_schedule: particles at the start, as a multiple of "
              "sampler.particles."},
     {"search.stages", INTEGER(search.stages, 1, STEPS_MOST), .initial = "8",
-     .help = "Kinds mcts and dts: depths of a tree; between two depths the chain runs unguided "
-             "for process.steps / stages steps."},
+     .help = "Kinds mcts and dts: depths of a tree, process.steps at most; between two depths "
+             "the chain runs unguided for process.steps / stages steps."},
     {"search.rollouts", INTEGER(search.rollouts, 1, STEPS_MOST), .initial = "64",
      .help = "Kinds mcts and dts: simulations of each tree, each a step of the run."},
     {"search.expansions", INTEGER(search.expansions, 1, KAC_MAX_CHILDREN), .initial = "1",

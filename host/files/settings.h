@@ -198,6 +198,7 @@ struct json_t;
  *   potential terminal  value is none
  *   estimate            samples is 1 unless it is sample
  *   final argmax        keep is 1 where it is all
+ *   search.stages       is no more than process.steps
  *   alpha 0             is 1, because only rules that ignore alpha may have it
  * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
