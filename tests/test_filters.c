@@ -52,13 +52,13 @@ static void ask(const kac_network *net, const uint8_t *x, const float *soft, flo
     cr_assert_eq(kac_network_ask(net, &q), KAC_OK, "%s", kac_last_error());
 }
 
-static const char no_letter = '?'; /* a mask */
-
+/* A mask is spelled ?. */
 static void spell(const uint8_t *x, const char *alphabet, char *text)
 {
-    for (int l = 0; l < LENGTH; l++)
-        text[l] = x[l] < strlen(alphabet) ? alphabet[x[l]] : no_letter;
+    memset(text, '?', LENGTH);
     text[LENGTH] = '\0';
+    for (int l = 0; l < LENGTH; l++)
+        if (x[l] < strlen(alphabet)) text[l] = alphabet[x[l]];
 }
 
 Test(filters, gc_is_a_share)

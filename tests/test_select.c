@@ -974,7 +974,8 @@ static kac_status weigh(const kac_weigh_args *a)
 
 static kac_weigh_args weigh_args(world *w, const float *terms, const double *weight)
 {
-    kac_term of_column[2] = {{0, NAN, NAN, NAN, NAN}, {1, NAN, NAN, NAN, NAN}};
+    const double off = (double)NAN;
+    kac_term of_column[2] = {{0, off, off, off, off}, {1, off, off, off, off}};
     return (kac_weigh_args){.clock = &w->clock,
                             .groups = w->groups,
                             .objective = {.terms = 2, .term = {of_column[0], of_column[1]}},
