@@ -158,20 +158,23 @@ KAC_HD static inline void kac_combine_slopes(const kac_objective *o, const kac_e
     }
 }
 
-/* gradient[k] = dr / dt_k, k in 0 .. o->terms - 1; zeros where r is -INFINITY.  At a corner of a
- * ramp it is 0, where terms tie for the least it is the first's, and where s = 0 that of m. */
+/* gradient[k] = dr / dt_k, k in 0 .. o->terms - 1; zeros where a term that enters is not finite.
+ * Bounds are not looked at: they forbid at the end and have no slope, and outside them the slope
+ * of r may lead back.  At a corner of a ramp it is 0, where terms tie for the least it is the
+ * first's, and where s = 0 that of m. */
 KAC_HD static inline void kac_objective_gradient(const kac_objective *o, const double *weight,
                                                  const float *row, double *gradient)
 {
     kac_entering e;
     double slope[KAC_MAX_TERMS];
-    int32_t bad = -1;
-    for (int32_t k = 0; k < o->terms; k++)
-        gradient[k] = 0;
-    if (kac_is_worst(o, weight, row, &bad)) return;
+    int finite = 1;
     kac_enter(o, weight, row, &e);
     kac_combine_slopes(o, &e, slope);
-    for (int32_t i = 0; i < e.n; i++) {
+    for (int32_t k = 0; k < o->terms; k++)
+        gradient[k] = 0;
+    for (int32_t i = 0; i < e.n; i++)
+        finite = finite && isfinite(row[o->term[e.index[i]].column]);
+    for (int32_t i = 0; i < e.n && finite; i++) {
         const kac_term *t = &o->term[e.index[i]];
         gradient[e.index[i]] = slope[i] * kac_desirability_slope(t, (double)row[t->column]);
     }

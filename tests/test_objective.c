@@ -202,15 +202,24 @@ Test(objective, gradients_are_those_of_finite_differences)
         cr_expect_gt(tried[c], 80);
 }
 
-Test(objective, what_is_forbidden_has_no_gradient)
+Test(objective, gradients_beyond_bounds_and_numbers)
 {
-    kac_objective o = {.terms = 2, .term = {plain(0), {1, none, none, none, 1}}};
-    double gradient[2] = {7, 7};
-    kac_objective_gradient(&o, (const double[2]){1, 0}, (const float[2]){1, 2}, gradient);
-    cr_expect_eq(gradient[0], 0);
-    kac_objective_gradient(&o, (const double[2]){1.5, 0}, (const float[2]){1, 0}, gradient);
+    kac_objective o = {.terms = 3, .term = {plain(0), {1, none, none, none, 1}, plain(2)}};
+    const double weight[3] = {1.5, 0.5, 0};
+    double gradient[3] = {7, 7, 7};
+    kac_objective_gradient(&o, weight, (const float[3]){1, 2, NAN}, gradient);
     cr_expect_eq(gradient[0], 1.5);
-    cr_expect_eq(gradient[1], 0);
+    cr_expect_eq(gradient[1], 0.5, "outside a bound the slope leads back");
+    cr_expect_eq(gradient[2], 0, "weight 0");
+    for (int c = KAC_COMBINE_SUM; c <= KAC_COMBINE_LOWER_BOUND; c++) {
+        const float bad[3] = {NAN, INFINITY, -INFINITY};
+        o.combine = (kac_combine)c;
+        for (int i = 0; i < 3; i++) {
+            kac_objective_gradient(&o, weight, (const float[3]){bad[i], 0.3F, 0}, gradient);
+            for (int k = 0; k < 3; k++)
+                cr_expect_eq(gradient[k], 0);
+        }
+    }
 }
 
 /* ---- weights of groups -------------------------------------------------------------------- */
