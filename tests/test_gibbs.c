@@ -273,3 +273,81 @@ Test(gibbs, other_schemes_are_seen)
                  {GROUPS, 4, ALWAYS, KAC_SCHEME_SYSTEMATIC},
                  {GROUPS, 3, ALWAYS, KAC_SCHEME_RESIDUAL});
 }
+
+/* ---- sweeps ----------------------------------------------------------------------------- */
+
+/* Total-variation distance to p* of one object of each group. */
+static double distance(const chain *c, const char *dir, const double *law, const char *settings)
+{
+    double counts[CHAIN_OBJECTS] = {0}, sum = 0;
+    table_run run = {0};
+    cr_assert_eq(table_sample(c, dir, settings, &run), KAC_OK, "%s", kac_last_error());
+    for (int64_t i = 0; i < run.n; i++)
+        counts[run.object[i]]++;
+    for (int o = 0; o < c->objects; o++)
+        sum += fabs(counts[o] / (double)run.n - law[o]) / 2;
+    table_run_free(&run);
+    return sum;
+}
+
+/* What one object of a small group lacks to p*, eight sweeps make up for.  60,000 exact draws are
+ * at a distance of 0.011. */
+Test(gibbs, sweeps_bring_the_law_to_p)
+{
+    static chain c;
+    double law[CHAIN_OBJECTS], z = 0;
+    char dir[256];
+    chain_make(&c, 3, 4, false, 1);
+    chain_forward(&c, (chain_grid){4, false}, law);
+    for (int o = 0; o < c.objects; o++)
+        z += law[o] *= exp((double)c.reward[o] / 0.55);
+    for (int o = 0; o < c.objects; o++)
+        law[o] /= z;
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+#define SWEEPS                                                                                 \
+    "sampler.algorithm=particle_gibbs process.steps=4 sampler.alpha=0.55 output.trace=off "    \
+    "sampler.groups=60000 sampler.particles=4 driver.sweeps="
+    double before = distance(&c, dir, law, SWEEPS "0");
+    double after = distance(&c, dir, law, SWEEPS "8");
+    cr_expect_gt(before, 0.08);
+    cr_expect(after < before / 5, "from %g to %g", before, after);
+    table_folder_remove(dir);
+}
+
+/* The kept sweeps' objects, group by group, the last of them that of a run that keeps only it;
+ * evidence and weights are those of sweep 0. */
+Test(gibbs, kept_sweeps)
+{
+    static chain c;
+    char dir[256];
+    table_run plain = {0}, last = {0}, kept = {0};
+    chain_make(&c, 3, 4, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+#define KEPT                                                                                   \
+    "sampler.algorithm=particle_gibbs process.steps=4 sampler.groups=30 sampler.particles=3 "
+    cr_assert_eq(table_sample(&c, dir, KEPT "driver.sweeps=0", &plain), KAC_OK);
+    cr_assert_eq(table_sample(&c, dir, KEPT "driver.sweeps=5", &last), KAC_OK);
+    cr_assert_eq(table_sample(&c, dir, KEPT "driver.sweeps=5 driver.burn_in=2", &kept), KAC_OK,
+                 "%s", kac_last_error());
+    cr_assert_eq(last.n, 30);
+    cr_assert_eq(kept.n, 30 * 4);
+    cr_expect_eq(plain.log_evidence, last.log_evidence);
+    cr_expect_eq(plain.log_evidence, kept.log_evidence);
+    int moved = 0;
+    for (int i = 0; i < (int)kept.n; i++) {
+        cr_assert_eq(kept.group[i], i / 4);
+        cr_assert_eq(kept.slot[i], 3 * (i / 4));
+        cr_assert_eq(kept.reward[i], (double)c.reward[kept.object[i]]);
+        cr_assert_eq(kept.log_weight[i], plain.log_weight[i / 4]);
+        moved += i % 4 > 0 && kept.object[i] != kept.object[i - 1];
+    }
+    for (int g = 0; g < 30; g++)
+        cr_expect_eq(last.object[g], kept.object[4 * g + 3]);
+    cr_expect_gt(moved, 30);
+    table_run_free(&plain);
+    table_run_free(&last);
+    table_run_free(&kept);
+    table_folder_remove(dir);
+}

@@ -463,12 +463,12 @@ static kac_status check_gibbs(const kac_settings *settings)
 
 static kac_status check_driver(const kac_settings *settings)
 {
+    if (settings->driver.kind != KAC_DRIVER_REFINE && settings->driver.start[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "driver.start: goes with driver.kind refine only");
     if (settings->driver.kind == KAC_DRIVER_GIBBS) return check_gibbs(settings);
     if (settings->driver.kind == KAC_DRIVER_REFINE && settings->sampler.funnel[0] != '\0')
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.funnel: driver.kind refine keeps the number of particles");
-    if (settings->driver.kind != KAC_DRIVER_REFINE && settings->driver.start[0] != '\0')
-        return KAC_FAIL(KAC_ERR_INVALID, "driver.start: goes with driver.kind refine only");
     return KAC_OK;
 }
 
