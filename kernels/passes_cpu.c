@@ -92,10 +92,9 @@ static bool is_repeated(const kac_elect_args *a, const kac_group *group, const d
                         const int32_t *order, int32_t k)
 {
     const uint8_t *tokens = tokens_of(candidate_of(a, group, order[k]));
+    size_t size = (size_t)a->x->stride;
     for (int32_t j = k - 1; j >= 0 && value[order[j]] == value[order[k]]; j--)
-        if (memcmp(tokens, tokens_of(candidate_of(a, group, order[j])), (size_t)a->x->stride) ==
-            0)
-            return true;
+        if (memcmp(tokens, tokens_of(candidate_of(a, group, order[j])), size) == 0) return true;
     return false;
 }
 
