@@ -26,10 +26,11 @@ static kac_status measure(const char *dir, const char *settings, double *distanc
                  "output.trace=off sampler.final.kind=categorical sampler.final.keep=1 seed=%d "
                  "%s",
                  grid.steps, alpha, GROUPS, PARTICLES, batch + 1, settings);
-        KAC_TRY(table_sample(&model, dir, text, &run));
+        kac_status status = table_sample(&model, dir, text, &run);
         for (int64_t i = 0; i < run.n; i++)
             counts[run.object[i]]++;
         table_run_free(&run);
+        KAC_TRY(status);
     }
     *distance = 0;
     for (int o = 0; o < model.objects; o++)
