@@ -78,6 +78,7 @@ const kac_ops kac_cpu_ops = {
             .tilt = kac_cpu_masked_tilt,
             .renoise = kac_cpu_masked_renoise,
             .score = kac_cpu_masked_score,
+            .remask = kac_cpu_masked_remask,
         },
     .particles =
         {
@@ -91,6 +92,10 @@ const kac_ops kac_cpu_ops = {
             .select_group = kac_cpu_select_group,
             .survive = kac_cpu_survive,
             .regroup = kac_cpu_regroup,
+            .reset = kac_cpu_reset,
+            .renew = kac_cpu_renew,
+            .elect = kac_cpu_elect,
+            .retrace = kac_cpu_retrace,
         },
     .search =
         {

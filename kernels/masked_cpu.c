@@ -73,6 +73,17 @@ static site_law law_of_site(const kac_propose_args *a, int32_t i, int32_t l,
     return law;
 }
 
+/* The state that child 0 of particle i must become, or NULL: the group's first slot follows the
+ * path that the group retains. */
+static const uint8_t *retained_by(const kac_propose_args *a, int32_t i)
+{
+    const kac_retained *retained = a->retained;
+    int32_t g = a->x->group[i];
+    if (retained == NULL || !retained->held[g] || i != a->groups[g].offset) return NULL;
+    return retained->path +
+           row_at((int64_t)g * retained->levels + a->clock->level, a->shape.stride);
+}
+
 /* Reveals sites of the children of particle i, which start as its copies; y->entry[c] becomes
  * -1 where child c was changed.  Returns whether a site had no law to draw from.  Sites are
  * outside and children inside, so that the weights of a site are made at most once, and only
@@ -86,6 +97,7 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
     int32_t states = a->shape.states;
     int64_t first = (int64_t)i * a->children;
     uint8_t *child = a->y->x + row_at(first, a->shape.stride);
+    const uint8_t *retained = retained_by(a, i);
     bool twisted = a->twist.tilt != NULL || a->twist.allowed != NULL;
     bool lawless = false;
     kac_key key = {.seed = a->seed,
@@ -100,10 +112,13 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
         for (int32_t m = 0; m < a->children; m++) {
             key.child = (uint32_t)m;
             kac_u32x4 draw = kac_draw(key, KAC_DRAW_PROPOSE, (uint32_t)l);
-            if (draw.v[0] >= threshold) continue;
+            bool follows = m == 0 && retained != NULL;
+            if (follows ? retained[l] == states : draw.v[0] >= threshold) continue;
             if (!known) law = law_of_site(a, i, l, logits + row_at(l, states));
             known = true;
-            uint8_t token = law.alive ? kac_token(law.drawn, draw, states) : 0;
+            uint8_t token = follows     ? retained[l]
+                            : law.alive ? kac_token(law.drawn, draw, states)
+                                        : 0;
             child[row_at(m, a->shape.stride) + (size_t)l] = token;
             a->y->entry[first + m] = -1;
             lawless |= !law.lawful;
@@ -135,7 +150,7 @@ kac_status kac_cpu_masked_propose(kac_device *dev, const kac_propose_args *a)
             worst = i;
     }
     if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, worst, a->clock->level, -1};
+        *a->fault = (kac_fault){KAC_FAULT_NAN, worst, a->clock->move, -1};
     return KAC_OK;
 }
 
@@ -193,7 +208,7 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 static void note_nan(const kac_complete_args *a, int32_t worst)
 {
     if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->level, -1};
+        *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->move, -1};
 }
 
 kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)
@@ -421,6 +436,42 @@ kac_status kac_cpu_masked_score(kac_device *dev, const kac_renoise_args *a, cons
         for (int32_t l = 0; l < a->shape.length; l++)
             if (row[l] == states)
                 out[i] += kac_token_log_prob(logits + row_at(l, states), states, truth[l]);
+    }
+    return KAC_OK;
+}
+
+/* ---- refinement ------------------------------------------------------------------------- */
+
+/* Masks `sites` of the free sites of a row, every such subset with the same probability: each
+ * site in turn with probability (sites still to mask) / (free sites left), Knuth's algorithm S.
+ */
+static void mask_sites(const kac_remask_args *a, kac_key key, int32_t sites, uint8_t *row)
+{
+    int32_t mask = a->shape.states;
+    int32_t left = 0;
+    for (int32_t l = 0; l < a->shape.length; l++)
+        left += a->fixed == NULL || a->fixed[l] == mask;
+    for (int32_t l = 0; l < a->shape.length; l++) {
+        if (a->fixed != NULL && a->fixed[l] != mask) continue;
+        kac_u32x4 draw = kac_draw(key, KAC_DRAW_REMASK, (uint32_t)l);
+        if (kac_below(draw, 0, (uint64_t)left--) >= (uint64_t)sites) continue;
+        row[l] = (uint8_t)mask;
+        sites--;
+    }
+}
+
+kac_status kac_cpu_masked_remask(kac_device *dev, const kac_remask_args *a, uint8_t *x)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < a->n; i++) {
+        const kac_group *group = &a->groups[a->group[i]];
+        uint8_t *row = x + row_at(i, a->shape.stride);
+        kac_key key = {.seed = a->seed,
+                       .move = (uint32_t)a->clock->move,
+                       .group = (uint32_t)group->id,
+                       .particle = (uint32_t)(i - group->offset)};
+        mask_sites(a, key, a->sites, row);
     }
     return KAC_OK;
 }

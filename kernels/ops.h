@@ -124,7 +124,9 @@ kac_start_fn kac_cpu_masked_start;
  * logits of x's slot, tempered by a->temperature and twisted by a->twist.  Revealed sites are
  * copied.  y->entry[c] is x->entry[i] where the child equals its parent and a->keep_entries,
  * else -1.  y->ratio[c] is the sum over the sites revealed of log q(token) - log q'(token), both
- * normalised; 0 without a twist. */
+ * normalised; 0 without a twist.
+ * With a->retained, child 0 of the first slot of a group that holds a path becomes, instead of a
+ * draw, the path's state at clock->level; its ratio is that of the letters it got. */
 typedef kac_status kac_propose_fn(kac_device *dev, const kac_propose_args *a);
 kac_propose_fn kac_cpu_masked_propose;
 
@@ -179,6 +181,11 @@ kac_score_fn kac_cpu_masked_score;
 typedef kac_status kac_blend_fn(kac_device *dev, const kac_blend_args *a, float *logits);
 kac_blend_fn kac_cpu_masked_blend;
 
+/* Masks a->sites of the sites that a->fixed leaves free in each row of x, every such subset with
+ * the same probability (purpose REMASK, the particle, the position).  x: [n][stride]. */
+typedef kac_status kac_remask_fn(kac_device *dev, const kac_remask_args *a, uint8_t *x);
+kac_remask_fn kac_cpu_masked_remask;
+
 typedef struct kac_process_ops {
     kac_start_fn *start;
     kac_blend_fn *blend;
@@ -190,6 +197,7 @@ typedef struct kac_process_ops {
     kac_tilt_fn *tilt;
     kac_renoise_fn *renoise;
     kac_score_fn *score;
+    kac_remask_fn *remask;
 } kac_process_ops;
 
 /* ---- particles: banks, weights, selection ------------------------------------------------ */
@@ -239,7 +247,8 @@ kac_weigh_fn kac_cpu_weigh;
  *                log-weight is log sum exp (normaliser keep) or the parent's (discard)
  *   argmax:      the largest (first on ties); the parent's log-weight
  *   top_k:       the K largest in order (value, then index); the parent's log-weight
- * A parent whose children all have weight zero: pick is its child 0, log-weight -INFINITY. */
+ * A parent whose children all have weight zero: pick is its child 0, log-weight -INFINITY.
+ * categorical keeps child 0 of a retained particle (a->held). */
 typedef kac_status kac_select_parent_fn(kac_device *dev, const kac_select_args *a);
 kac_select_parent_fn kac_cpu_select_parent;
 
@@ -252,7 +261,9 @@ kac_select_parent_fn kac_cpu_select_parent;
  * other than proper they are made of the candidates' values, and the groups' log_z stays.  Rule replace: the
  * floor(fraction N) of least weight, one at least, give way to draws by weight from the others.
  * A pool without trigger keeps candidate i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
- * without trigger; a->fault is set under on_dead error. */
+ * without trigger; a->fault is set under on_dead error.  A group with a->held draws, by multinomial
+ * or killing, from the law of that scheme given that candidate 0 goes on, and gives it the first
+ * slot. */
 typedef kac_status kac_select_group_fn(kac_device *dev, const kac_select_args *a);
 kac_select_group_fn kac_cpu_select_group;
 
@@ -270,6 +281,27 @@ typedef kac_status kac_regroup_fn(kac_device *dev, const kac_level *levels,
                                   int32_t *group);
 kac_regroup_fn kac_cpu_regroup;
 
+/* A new start at a->level: log-weights and banks 0, stats as at the beginning, the groups' log_z
+ * 0, and with a->eves everyone a first ancestor.  The clock's move stays: it never repeats. */
+typedef kac_status kac_reset_fn(kac_device *dev, const kac_reset_args *a);
+kac_reset_fn kac_cpu_reset;
+
+/* chosen[slot] = one of the objects of its group, drawn in proportion to exp(strength r / alpha)
+ * (purpose RENEW, position = the slot's index in the group), r = x->value; where all weights of a
+ * group are zero, its own. */
+typedef kac_status kac_renew_fn(kac_device *dev, const kac_renew_args *a);
+kac_renew_fn kac_cpu_renew;
+
+/* The particles of each group become the best by value of `past` and `now` together, distinct
+ * ones first; on ties what was there first. */
+typedef kac_status kac_elect_fn(kac_device *dev, const kac_elect_args *a);
+kac_elect_fn kac_cpu_elect;
+
+/* Draws one particle of each group by weight (purpose RETAIN) and retains its path: the states
+ * that led to it.  A group whose weights are all zero keeps the path that it has. */
+typedef kac_status kac_retrace_fn(kac_device *dev, const kac_retrace_args *a);
+kac_retrace_fn kac_cpu_retrace;
+
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
     kac_value_fn *value;
@@ -281,6 +313,10 @@ typedef struct kac_particle_ops {
     kac_select_group_fn *select_group;
     kac_survive_fn *survive;
     kac_regroup_fn *regroup;
+    kac_reset_fn *reset;
+    kac_renew_fn *renew;
+    kac_elect_fn *elect;
+    kac_retrace_fn *retrace;
 } kac_particle_ops;
 
 /* ---- search: trees of noisy states --------------------------------------------------------

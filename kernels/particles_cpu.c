@@ -51,7 +51,7 @@ kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
     }
     if (worst < INT64_MAX && !a->invalid_is_worst && a->fault->kind == KAC_FAULT_NONE)
         *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / KAC_MAX_TERMS / a->children),
-                                a->clock->level, (int32_t)(worst % KAC_MAX_TERMS)};
+                                a->clock->move, (int32_t)(worst % KAC_MAX_TERMS)};
     return KAC_OK;
 }
 

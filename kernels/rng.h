@@ -38,6 +38,9 @@ typedef enum kac_purpose {
     KAC_DRAW_GROUP = 4,    /* choice among the particles of a group */
     KAC_DRAW_FINAL = 5,    /* final selection */
     KAC_DRAW_RENOISE = 6,  /* masks of the likelihood estimate */
+    KAC_DRAW_RENEW = 7,    /* choice among the objects that a pass of refine goes on from */
+    KAC_DRAW_REMASK = 8,   /* sites that it masks again */
+    KAC_DRAW_RETAIN = 9,   /* the path that particle Gibbs retains */
     KAC_DRAW_TREE = 10,    /* choice among the children of a node of a tree */
     KAC_DRAW_SEARCH = 11,  /* whether a block of levels is searched */
 } kac_purpose;

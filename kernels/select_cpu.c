@@ -7,6 +7,7 @@
 #include "ops.h"
 #include "particles.h"
 #include "rng.h"
+#include "select_cpu.h"
 
 /* ---- the best --------------------------------------------------------------------------- */
 
@@ -29,8 +30,7 @@ static void sift(const double *l, int32_t *heap, int32_t size, int32_t at)
     }
 }
 
-/* best[0 .. keep-1] = the indices of the keep largest of l[0 .. n-1], best first. */
-static void take_best(const double *l, int32_t n, int32_t keep, int32_t *best)
+void kac_cpu_take_best(const double *l, int32_t n, int32_t keep, int32_t *best)
 {
     for (int32_t i = 0; i < keep; i++)
         best[i] = i;
@@ -59,7 +59,15 @@ static double largest(const double *l, int32_t n)
 
 /* ---- the parent stage ------------------------------------------------------------------- */
 
-/* One of the children l[0 .. M-1] in proportion to exp(l); *log_sum = log sum exp(l). */
+/* Whether particle i follows the path that its group retains. */
+static bool is_retained(const kac_select_args *a, int32_t i)
+{
+    int32_t g = a->x->group[i];
+    return a->held != NULL && a->held[g] && i == a->groups[g].offset;
+}
+
+/* One of the children l[0 .. M-1] in proportion to exp(l), or the first where it is retained;
+ * *log_sum = log sum exp(l). */
 static int32_t draw_child(const kac_select_args *a, int32_t i, const double *l, double *log_sum)
 {
     const kac_group *group = &a->groups[a->x->group[i]];
@@ -76,6 +84,7 @@ static int32_t draw_child(const kac_select_args *a, int32_t i, const double *l, 
     for (m = 0; m < a->children; m++)
         sum += kac_weight(l[m], top);
     *log_sum = kac_log_mean(top, sum, 1);
+    if (is_retained(a, i)) return 0;
 
     uint64_t u = kac_below(kac_draw(key, KAC_DRAW_PARENT, 0), 0, sum);
     for (m = 0; (c += kac_weight(l[m], top)) <= u;)
@@ -97,7 +106,7 @@ static void select_children(const kac_select_args *a, int32_t i)
         break;
     case KAC_RULE_CATEGORICAL: pick[0] = draw_child(a, i, l, &log_sum); break;
     case KAC_RULE_ARGMAX:
-    case KAC_RULE_TOP_K: take_best(l, a->children, a->keep, pick); break;
+    case KAC_RULE_TOP_K: kac_cpu_take_best(l, a->children, a->keep, pick); break;
     case KAC_RULE_REPLACE: break; /* groups only */
     }
     for (int32_t k = 0; k < a->keep; k++) {
@@ -139,6 +148,7 @@ typedef struct pool {
     int32_t *offspring; /* [C] */
     int32_t *chosen;    /* [n] indices of candidates, then rows of y */
     uint64_t sum;       /* of the weights */
+    bool held;          /* candidate 0 is retained: it has the first slot */
 } pool;
 
 static kac_u32x4 draw(const pool *p, int32_t number)
@@ -173,10 +183,14 @@ static void stratified(pool *p)
     }
 }
 
+/* Where candidate 0 is retained, it has one slot for certain, and the others are drawn as ever:
+ * the slots are independent of each other.  Andrieu, Doucet and Holenstein, "Particle Markov chain
+ * Monte Carlo methods", J. R. Stat. Soc. B 72(3), 2010. */
 static void multinomial(pool *p)
 {
     run_sums(p);
-    for (int32_t j = 0; j < p->n; j++) {
+    p->offspring[0] += p->held;
+    for (int32_t j = p->held; j < p->n; j++) {
         uint64_t u = kac_below(draw(p, j), 0, p->sum);
         p->offspring[kac_first_above(p->w, p->candidates, u)]++;
     }
@@ -241,11 +255,27 @@ static void tournament(pool *p)
         stack[height - 2] = meet(p, &stack[height - 2], &stack[height - 1]);
 }
 
+/* The slot in which a retained candidate 0 goes on, given that it does; slots differ, because
+ * each prefers its own candidate.  With w* the largest weight and S the sum, slot i has candidate 0
+ * with probability (1 - w_i / w*) w_0 / S, slot 0 with w_0 / w* more, N w_0 / S in all: so it is
+ * slot i with probability (w* - w_i) / N w*, and slot 0 with S / N w* more. */
+static int32_t retained_slot(const pool *p)
+{
+    uint64_t u = kac_below(draw(p, p->n), 0, (uint64_t)p->n * KAC_WEIGHT_ONE);
+    uint64_t c = p->sum + KAC_WEIGHT_ONE - p->w[0];
+    int32_t i = 0;
+    while (c <= u)
+        c += KAC_WEIGHT_ONE - p->w[++i];
+    return i;
+}
+
 static void killing(pool *p)
 {
-    int32_t redrawn = 0;
+    int32_t redrawn = 0, retained = p->held ? retained_slot(p) : -1;
     for (int32_t i = 0; i < p->n; i++) {
-        if (kac_survives(p->w[i], kac_below(draw(p, i), 0, KAC_WEIGHT_ONE)))
+        if (i == retained)
+            p->offspring[0]++;
+        else if (kac_survives(p->w[i], kac_below(draw(p, i), 0, KAC_WEIGHT_ONE)))
             p->offspring[i]++;
         else
             p->chosen[redrawn++] = i;
@@ -264,7 +294,7 @@ static void replace_worst(pool *p, double fraction)
     int32_t stay = p->n - (worst > 1 ? worst : 1);
     uint64_t sum = 0;
     if (stay < 1) stay = 1;
-    take_best(p->l, p->candidates, stay, p->chosen);
+    kac_cpu_take_best(p->l, p->candidates, stay, p->chosen);
     for (int32_t i = 0; i < stay; i++)
         sum += p->w[p->chosen[i]];
     for (int32_t j = stay; j < p->n; j++) {
@@ -320,6 +350,7 @@ static pool open_pool(const kac_select_args *a, int32_t number)
         .w = a->weight + candidate,
         .offspring = a->offspring + candidate,
         .chosen = a->chosen + slot,
+        .held = a->held != NULL && a->held[a->pool_first[number]],
     };
 }
 
@@ -344,11 +375,11 @@ static void choose(const kac_select_args *a, pool *p, bool selects)
         break;
     case KAC_RULE_CATEGORICAL: draw_offspring(p, a->scheme); break;
     case KAC_RULE_ARGMAX:
-        take_best(p->l, p->candidates, 1, p->chosen);
+        kac_cpu_take_best(p->l, p->candidates, 1, p->chosen);
         for (int32_t i = 1; i < p->n; i++)
             p->chosen[i] = p->chosen[0];
         break;
-    case KAC_RULE_TOP_K: take_best(p->l, p->candidates, p->n, p->chosen); break;
+    case KAC_RULE_TOP_K: kac_cpu_take_best(p->l, p->candidates, p->n, p->chosen); break;
     case KAC_RULE_REPLACE: replace_worst(p, a->fraction); break;
     }
     for (int32_t i = 0; i < p->n; i++) {
@@ -415,6 +446,6 @@ kac_status kac_cpu_select_group(kac_device *dev, const kac_select_args *a)
         if (slot < worst) worst = slot;
     }
     if (worst < INT32_MAX && a->dead_is_error && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_DEAD, worst, a->clock->level, -1};
+        *a->fault = (kac_fault){KAC_FAULT_DEAD, worst, a->clock->move, -1};
     return KAC_OK;
 }

@@ -99,11 +99,18 @@ typedef struct kac_particles {
     int32_t *group; /* [n] index in the table of groups; unused in children */
 } kac_particles;
 
+/* Particle Gibbs: a path for each group, which the particle in the group's first slot follows. */
+typedef struct kac_retained {
+    int32_t levels; /* T */
+    uint8_t *path;  /* [G][T][stride] row k: its state at level k, nothing filled in yet */
+    int32_t *held;  /* [G] 1: the group has one */
+} kac_retained;
+
 /* The first thing that went wrong in the loop; kind 0: nothing has. */
 typedef struct kac_fault {
     int32_t kind; /* KAC_FAULT_... */
     int32_t slot; /* of the particle, or the first slot of a dead group */
-    int32_t level;
+    int32_t move; /* the step in which it happened, counted from 1 */
     int32_t term; /* reward term, -1: the denoiser */
 } kac_fault;
 
@@ -197,8 +204,9 @@ typedef struct kac_propose_args {
     float temperature;
     int32_t keep_entries; /* an unchanged child keeps its parent's entry */
     kac_twist twist;
-    kac_fault *fault; /* a NaN logit that is used sets it, term -1 */
-    kac_particles *y; /* out: tokens, entries and ratios */
+    const kac_retained *retained; /* host struct, or NULL: nobody follows a path */
+    kac_fault *fault;             /* a NaN logit that is used sets it, term -1 */
+    kac_particles *y;             /* out: tokens, entries and ratios */
 } kac_propose_args;
 
 typedef struct kac_complete_args {
@@ -341,6 +349,7 @@ typedef struct kac_select_args {
     double fraction; /* replace: of the pool's slots */
     int32_t below;   /* select when ESS < below / 2^16 of the candidates' number */
     int32_t dead_is_error;
+    const int32_t *held; /* [groups] as in kac_retained, or NULL: conditional selection */
     kac_fault *fault;
     int32_t *pick;      /* [n K] between the stages: rows of y */
     double *pick_w;     /* [n K] their log-weights */
@@ -414,5 +423,66 @@ typedef struct kac_prune_args {
     int32_t *best;       /* [groups roots] scratch */
     int32_t *chosen;     /* [groups keep] out: rows of the leaves that go on */
 } kac_prune_args;
+/* ---- passes: what happens between one arrival at level 0 and the next start ---------------- */
+
+typedef struct kac_reset_args {
+    kac_clock *clock;
+    int32_t level; /* where the particles are now */
+    int32_t n_groups;
+    kac_group *groups;
+    double lambda; /* tempering exponent to begin with */
+    kac_potential potential;
+    int32_t eves; /* 1: everyone is a first ancestor */
+    kac_particles *x;
+} kac_reset_args;
+
+/* Which objects a pass of refine goes on from. */
+typedef struct kac_renew_args {
+    const kac_clock *clock;
+    const kac_group *groups;
+    int32_t n_groups;
+    uint64_t seed;
+    double strength;        /* weights are exp(strength r / alpha) */
+    const kac_particles *x; /* finished objects with their values */
+    uint64_t *weight;       /* [n] scratch */
+    int32_t *chosen;        /* [n] out: rows of x */
+} kac_renew_args;
+
+typedef struct kac_remask_args {
+    kac_shape shape;
+    const kac_clock *clock;
+    const kac_group *groups;
+    const int32_t *group; /* [n] index of the particle's group */
+    const uint8_t *fixed; /* as in kac_start_args */
+    uint64_t seed;
+    int32_t n;
+    int32_t sites; /* to mask in each row */
+} kac_remask_args;
+
+/* The best of what was and what is. */
+typedef struct kac_elect_args {
+    const kac_group *groups;
+    int32_t n_groups;
+    const kac_particles *past; /* n objects with values and eves; n = 0: none yet */
+    const kac_particles *now;  /* the same */
+    double *value;             /* [2 n] scratch */
+    int32_t *order;            /* [2 n] scratch */
+    kac_particles *x;          /* out: states, values, eves; overlaps neither */
+} kac_elect_args;
+
+/* What a sweep of particle Gibbs leaves to the next. */
+typedef struct kac_retrace_args {
+    const kac_clock *clock;
+    const kac_group *groups;
+    int32_t n_groups;
+    uint64_t seed;
+    const kac_particles *x;  /* at level 0 */
+    const uint8_t *children; /* [T][n M][stride] the children that arrived at each level */
+    const int32_t *chosen;   /* [T][n] and the rows of them that survived */
+    int32_t n_children;      /* M */
+    kac_retained *retained;  /* out, host struct */
+    uint8_t *object;         /* out: [G][stride] the end of the path, filled in; or NULL */
+    double *log_z;           /* out: [G] log evidence of the sweep; or NULL */
+} kac_retrace_args;
 
 #endif /* KAC_TYPES_H */

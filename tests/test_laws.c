@@ -239,6 +239,16 @@ Test(laws, funnel)
                {4096, 4, POOL "sampler.children=2 " ALWAYS "sampler.funnel=3,1"});
 }
 
+/* Sweeps leave p* as it is, so objects stay properly weighted by the evidence of sweep 0. */
+#define GIBBS "sampler.algorithm=particle_gibbs "
+Test(laws, particle_gibbs)
+{
+    CHECK_LAWS(small_table, {8192, 2, GIBBS "driver.sweeps=2 " ALWAYS},
+               {8192, 4, GIBBS "driver.sweeps=3 driver.burn_in=2 " ESS("0.7")},
+               {8192, 3, GIBBS "driver.sweeps=1 " ALWAYS SCHEME("killing")},
+               {8192, 2, GIBBS "driver.sweeps=0 " ALWAYS});
+}
+
 Test(laws, more_steps_than_sites)
 {
     CHECK_LAWS(((law_model){3, 4, false, {9, false}, 1, 0.7}), {4096, 4, SMC ESS("0.7")},

@@ -389,7 +389,7 @@ Test(masked, nan_is_a_fault_where_it_is_used)
         propose(&w);
         cr_expect_eq(w.fault.kind, KAC_FAULT_NAN);
         cr_expect_eq(w.fault.slot, 17);
-        cr_expect_eq(w.fault.level, 1);
+        cr_expect_eq(w.fault.move, 3);
         cr_expect_eq(w.fault.term, -1);
         cr_expect_eq(child(&w, 2 * 17)[0], 0);
         cr_expect_eq(child(&w, 2 * 30)[2], 0);

@@ -98,7 +98,7 @@ kernels() {
 }
 
 if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expression.safetensors ]; then
-    for row in 'promoter_smc 8 1' 'promoter_svdd 1 4'; do
+    for row in 'promoter_smc 8 1' 'promoter_svdd 1 4' 'promoter_rerd 3 2' 'promoter_particle_gibbs 3 1'; do
         read -r config particles children <<<"$row"
         shipped=("configs/$config.yaml" "${small[@]}" --set sampler.particles="$particles"
             --set sampler.children="$children")

@@ -656,7 +656,7 @@ Test(group_stage, dead_pools_are_told)
         cr_expect_eq(w.fault.kind, error ? KAC_FAULT_DEAD : KAC_FAULT_NONE);
         if (error) {
             cr_expect_eq(w.fault.slot, 3, "the lowest dead group");
-            cr_expect_eq(w.fault.level, 1);
+            cr_expect_eq(w.fault.move, 5);
             cr_expect_eq(w.fault.term, -1);
         }
         drop_world(&w);
@@ -1022,7 +1022,7 @@ Test(weigh, follows_the_formula)
     cr_expect_eq(w.fault.kind, KAC_FAULT_NAN);
     cr_expect_eq(w.fault.slot, 1);
     cr_expect_eq(w.fault.term, 0);
-    cr_expect_eq(w.fault.level, 1);
+    cr_expect_eq(w.fault.move, 5);
     drop_world(&w);
 }
 

@@ -193,7 +193,9 @@ static bool groups_select(const kac_settings *settings)
 
 bool kac_properly_weighted(const kac_settings *settings)
 {
-    if (settings->driver.kind == KAC_DRIVER_SEARCH) return false;
+    if (settings->driver.kind == KAC_DRIVER_SEARCH ||
+        settings->driver.kind == KAC_DRIVER_REFINE)
+        return false;
     if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
         return false;
     if (ranks_only(settings->sampler.parent_rule)) return false;
@@ -215,6 +217,8 @@ static bool reads_alpha(const kac_settings *settings)
                (settings->search.policy == KAC_POLICY_SOFT ||
                 settings->search.backup == KAC_BACKUP_SOFT);
     if (settings->sampler.twist != KAC_TWIST_NONE) return true;
+    if (settings->driver.kind == KAC_DRIVER_REFINE && settings->driver.strength > 0)
+        return true;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
     bool by_weight = settings->sampler.group_rule == KAC_RULE_CATEGORICAL ||
@@ -418,6 +422,53 @@ static kac_status check_search(const kac_settings *settings)
     return KAC_OK;
 }
 
+static kac_status refuse(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: driver.kind gibbs needs %s", key, want);
+}
+
+/* What conditional sweeps cannot do.  A scheme must be able to draw given that one particle goes
+ * on; every particle's path must have its weight. */
+static kac_status check_gibbs(const kac_settings *settings)
+{
+    kac_rule parent = settings->sampler.parent_rule, group = settings->sampler.group_rule;
+    if (settings->sampler.particles < 2) return refuse("sampler.particles", "two or more");
+    if (settings->sampler.global) return refuse("sampler.select.group.scope", "group");
+    if (settings->sampler.funnel[0] != '\0') return refuse("sampler.funnel", "none");
+    if (settings->sampler.weights != KAC_WEIGHTS_PROPER)
+        return refuse("sampler.select.group.weights", "proper");
+    if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
+        return refuse("sampler.twist.weights", "correct");
+    if (settings->sampler.children > 1 &&
+        (parent != KAC_RULE_CATEGORICAL || !settings->sampler.keep_normaliser))
+        return refuse("sampler.select.parent",
+                      "rule categorical and normaliser keep for several children");
+    if (group != KAC_RULE_NONE && group != KAC_RULE_CATEGORICAL)
+        return refuse("sampler.select.group.rule", "categorical or none");
+    if (settings->sampler.trigger != KAC_WHEN_NEVER &&
+        settings->sampler.scheme != KAC_SCHEME_MULTINOMIAL &&
+        settings->sampler.scheme != KAC_SCHEME_KILLING)
+        return refuse("sampler.select.group.scheme", "multinomial or killing");
+    if (settings->sampler.final != KAC_FINAL_CATEGORICAL || settings->sampler.keep > 1)
+        return refuse("sampler.final", "kind categorical and keep 1: a sweep gives one object");
+    if (settings->driver.burn_in > settings->driver.sweeps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "driver.burn_in: %" PRId64 " is more than driver.sweeps, %" PRId64,
+                        settings->driver.burn_in, settings->driver.sweeps);
+    return KAC_OK;
+}
+
+static kac_status check_driver(const kac_settings *settings)
+{
+    if (settings->driver.kind != KAC_DRIVER_REFINE && settings->driver.start[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "driver.start: goes with driver.kind refine only");
+    if (settings->driver.kind == KAC_DRIVER_GIBBS) return check_gibbs(settings);
+    if (settings->driver.kind == KAC_DRIVER_REFINE && settings->sampler.funnel[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: driver.kind refine keeps the number of particles");
+    return KAC_OK;
+}
+
 kac_status kac_config_settings(const kac_config *config, kac_settings *out)
 {
     KAC_REQUIRE(config != NULL && out != NULL);
@@ -431,6 +482,7 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(kac_rewards_check(&settings));
     KAC_TRY(check_guidance(&settings));
     KAC_TRY(check_search(&settings));
+    KAC_TRY(check_driver(&settings));
     if (settings.sampler.alpha == 0) settings.sampler.alpha = 1;
     *out = settings;
     return KAC_OK;

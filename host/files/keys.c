@@ -292,9 +292,31 @@ static const kac_key keys[] = {
      .initial = "error",
      .help = "A reward that is not a number: stop, or take it for minus infinity."},
 
-    {"driver.kind", CHOICE(driver.kind, "none", "search"), .initial = "none",
-     .help = "What leads the run: one pass of steps from noise to objects (none), or a search "
-             "through trees of noisy states."},
+    {"driver.kind", CHOICE(driver.kind, "none", "search", "refine", "gibbs"), .initial = "none",
+     .help = "What leads the run: one pass of steps from noise to objects (none); a search "
+             "through trees of noisy states; refine masks some sites of the objects again and "
+             "goes on from there; gibbs repeats the pass in sweeps, each given one path of the "
+             "sweep before."},
+    {"driver.iterations", INTEGER(driver.iterations, 0, STEPS_MOST), .initial = "20",
+     .help = "Kind refine: passes after the first."},
+    {"driver.fraction", NUMBER(driver.fraction, 0, 1), .initial = "0.1",
+     .help = "Kind refine: the share of the free sites that each pass masks again, rounded "
+             "down, one at least."},
+    {"driver.strength", NUMBER(driver.strength, 0, LARGEST), .initial = "5",
+     .help = "Kind refine: a pass goes on from objects of the group drawn in proportion to "
+             "exp(strength r / alpha)."},
+    {"driver.elite", SWITCH(driver.elite, "off", "on"), .initial = "off",
+     .help = "Kind refine: after a pass a group consists of its best distinct objects so far, "
+             "else of the pass's own."},
+    {"driver.start", TEXT(driver.start), .initial = "",
+     .help = "Kind refine: a file of sequences to start from instead of noise, FASTA or one a "
+             "line; they are dealt out to the groups in turn."},
+    {"driver.sweeps", INTEGER(driver.sweeps, 0, STEPS_MOST), .initial = "10",
+     .help = "Kind gibbs: sweeps after the first, which is plain."},
+    {"driver.burn_in", INTEGER(driver.burn_in, 1, STEPS_MOST), .zero = "last",
+     .initial = "last",
+     .help = "Kind gibbs: the first sweep whose object is a sample of its group, as are those "
+             "of all later sweeps; last takes the last sweep's only."},
 
     {"search.kind", CHOICE(search.kind, "ddbfs", "mcts", "dts"), .initial = "ddbfs",
      .help = "Depth-limited search of every particle's descendants (ddbfs), Monte Carlo tree "

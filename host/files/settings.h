@@ -68,7 +68,12 @@ typedef enum kac_trigger_kind {
     KAC_WHEN_WINDOW,
     KAC_WHEN_NEVER
 } kac_trigger_kind;
-typedef enum kac_driver { KAC_DRIVER_NONE, KAC_DRIVER_SEARCH } kac_driver;
+typedef enum kac_driver {
+    KAC_DRIVER_NONE,
+    KAC_DRIVER_SEARCH,
+    KAC_DRIVER_REFINE,
+    KAC_DRIVER_GIBBS
+} kac_driver;
 typedef enum kac_search_kind {
     KAC_SEARCH_DDBFS,
     KAC_SEARCH_MCTS,
@@ -156,6 +161,13 @@ typedef struct kac_settings {
     } sampler;
     struct {
         kac_driver kind;
+        int64_t iterations;   /* refine: passes after the first */
+        double fraction;      /* of the free sites that each masks again */
+        double strength;      /* objects go on in proportion to exp(strength r / alpha) */
+        bool elite;           /* the best so far stay */
+        char start[KAC_PATH]; /* file of sequences to start from; "" = noise */
+        int64_t sweeps;       /* gibbs: passes after the first */
+        int64_t burn_in;      /* the first of them whose objects are samples; 0 = the last */
     } driver;
     struct {
         kac_search_kind kind;

@@ -101,5 +101,7 @@ void kac_trigger_levels(const kac_settings *settings, kac_level *levels)
                             : kind == KAC_WHEN_ESS ? KAC_TRIGGER_ESS
                                                    : KAC_TRIGGER_ALWAYS;
     }
+    /* A path is drawn from the last weights themselves, which no selection may blur. */
+    if (settings->driver.kind == KAC_DRIVER_GIBBS) levels[0].trigger = KAC_TRIGGER_NEVER;
     funnel_levels(settings, levels);
 }

@@ -337,5 +337,50 @@ const kac_algorithm kac_algorithms[] = {
                 {GROUP_RULE, "none"},
                 {FINAL, "weighted"}},
     },
+    {
+        .name = "rerd",
+        .summary =
+            "svdd_pm by argmax, then again and again: a tenth of the sites of the better "
+            "objects is masked and finished anew.",
+        .law = "An optimiser, not p*.",
+        .source = "Uehara et al., Reward-guided iterative refinement in diffusion models at "
+                  "test-time with applications to protein and DNA design, ICML 2025",
+        .set = {{PARTICLES, "10"},
+                {CHILDREN, "20"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
+                {"driver.kind", "refine"},
+                {"driver.iterations", "49"},
+                {"driver.fraction", "0.1"},
+                {"driver.strength", "5"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "particle_gibbs",
+        .summary = "smc in sweeps: each is given one path of the sweep before, so that what a "
+                   "small group cannot do at once it does in time.",
+        .law =
+            "p* as the sweeps grow, for any number of particles from two on; with log_weight, "
+            "unbiased after any number of sweeps.",
+        .source = "Andrieu, Doucet and Holenstein, Particle Markov chain Monte Carlo methods, "
+                  "J. R. Stat. Soc. B 72(3), 2010",
+        .set = {{PARTICLES, "16"},
+                {CHILDREN, "1"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "categorical"},
+                {SCHEME, "multinomial"},
+                {TRIGGER, "ess"},
+                {BELOW, "0.5"},
+                {"driver.kind", "gibbs"},
+                {"driver.sweeps", "10"},
+                {FINAL, "categorical"},
+                {KEEP, "1"}},
+    },
     {.name = NULL},
 };

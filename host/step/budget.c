@@ -23,14 +23,17 @@ static cost cost_of_group(const kac_run *r, const kac_level *levels)
         kac_search_cost(r, &c.denoiser, &c.reward);
         return c;
     }
+    int64_t first = r->moves - (int64_t)(r->passes - 1) * r->back; /* steps of the first pass */
+    if (first == 0) c.reward += particles * networks;              /* of what is given */
     for (int64_t level = r->steps - 1; level >= 0; level--) {
         int64_t rows = particles * children;
+        int64_t times = (level < first) + (level < r->back ? r->passes - 1 : 0);
         bool last = level == 0;
-        c.denoiser += particles + (last || looks_ahead ? rows : 0);
+        c.denoiser += times * (particles + (last || looks_ahead ? rows : 0));
         if (last)
-            c.reward += rows * networks;
+            c.reward += times * rows * networks;
         else if (values) /* a child that reveals nothing needs its parent's value */
-            c.reward += (rows * s->sampler.samples + particles) * networks;
+            c.reward += times * (rows * s->sampler.samples + particles) * networks;
         if (levels[level].particles > 0) particles = levels[level].particles;
     }
     c.denoiser *= kac_run_denoisers(r);

@@ -9,11 +9,14 @@
 #include "rng.h"
 #include "run.h"
 
-/* The finished population in host memory. */
+/* The finished population in host memory: the particles, or with particle Gibbs the objects that
+ * its kept sweeps left, sweep by sweep, one of each group. */
 typedef struct population {
-    uint8_t *x;      /* [n][stride] */
-    double *log_w;   /* [n] */
-    double *terms;   /* [n][rewards] */
+    int32_t n;
+    const uint8_t *device; /* [n][stride] */
+    uint8_t *x;            /* [n][stride] */
+    double *log_w;         /* [n] */
+    double *terms;         /* [n][rewards] */
     double *reward;  /* [n] by the weights of its group; -HUGE_VAL: forbidden or invalid */
     double *log_z;   /* [groups] each group's estimate of log Z */
     double *scratch; /* [groups] */
@@ -35,32 +38,40 @@ static void close_population(population *p)
 static kac_status fetch_terms(kac_run *r, kac_rewards *rewards, float *device, population *p)
 {
     size_t columns = (size_t)kac_rewards_columns(rewards);
-    size_t n = (size_t)r->n;
-    kac_rows rows = {r->x.x, NULL, 0, r->n};
     kac_status status = KAC_OK;
     if (columns == 0) return KAC_OK;
 
-    float *host = calloc(n * columns, sizeof *host);
+    float *host = calloc((size_t)r->n * columns, sizeof *host);
     if (host == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "no memory for the terms of %zu objects", n);
-    KAC_TRY_DONE(kac_rewards_score(rewards, &rows, device, NULL));
-    KAC_TRY_DONE(
-        r->dev->ops->memory.download(r->dev, host, device, n * columns * sizeof *host));
-    for (int term = 0; term < r->set.rewards; term++) {
-        int32_t column = kac_rewards_column(rewards, term);
-        if (column < 0) continue;
-        for (size_t i = 0; i < n; i++)
-            p->terms[i * (size_t)r->set.rewards + (size_t)term] =
-                (double)host[i * columns + (size_t)column];
+        return KAC_FAIL(KAC_ERR_NOMEM, "no memory for the terms of %d objects", r->n);
+    for (int32_t first = 0; first < p->n; first += r->n) {
+        int32_t n = p->n - first < r->n ? p->n - first : r->n;
+        kac_rows rows = {p->device + (size_t)first * (size_t)r->shape.stride, NULL, 0, n};
+        KAC_TRY_DONE(kac_rewards_score(rewards, &rows, device, NULL));
+        KAC_TRY_DONE(r->dev->ops->memory.download(r->dev, host, device,
+                                                  (size_t)n * columns * sizeof *host));
+        for (int term = 0; term < r->set.rewards; term++) {
+            int32_t column = kac_rewards_column(rewards, term);
+            if (column < 0) continue;
+            for (int32_t i = 0; i < n; i++)
+                p->terms[(size_t)(first + i) * (size_t)r->set.rewards + (size_t)term] =
+                    (double)host[(size_t)i * columns + (size_t)column];
+        }
     }
 done:
     free(host);
     return status;
 }
 
-static int32_t group_of(const kac_run *r, size_t slot)
+static bool is_gibbs(const kac_run *r)
 {
-    return (int32_t)(slot / (size_t)(r->n / r->groups)); /* a funnel may have left fewer */
+    return r->set.driver.kind == KAC_DRIVER_GIBBS;
+}
+
+static int32_t group_of(const kac_run *r, size_t row)
+{
+    if (is_gibbs(r)) return (int32_t)(row % (size_t)r->groups);
+    return (int32_t)(row / (size_t)(r->n / r->groups)); /* a funnel may have left fewer */
 }
 
 /* r of every object, by the weights of its group. */
@@ -68,7 +79,7 @@ static void compute_rewards(const kac_run *r, population *p)
 {
     kac_objective o = kac_objective_of(&r->set); /* columns as in p->terms */
     float row[KAC_MAX_TERMS];
-    for (size_t i = 0; i < (size_t)r->n; i++) {
+    for (size_t i = 0; i < (size_t)p->n; i++) {
         int32_t bad = -1;
         for (int32_t term = 0; term < o.terms; term++)
             row[term] = (float)p->terms[i * (size_t)o.terms + (size_t)term];
@@ -80,8 +91,10 @@ static void compute_rewards(const kac_run *r, population *p)
 static kac_status fetch(kac_run *r, population *p)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
-    size_t n = (size_t)r->n;
     size_t rewards = (size_t)r->set.rewards;
+    p->n = is_gibbs(r) ? (r->passes - r->gibbs.first) * r->groups : r->n;
+    p->device = is_gibbs(r) ? r->gibbs.object : r->x.x;
+    size_t n = (size_t)p->n;
     p->x = calloc(n, (size_t)r->shape.stride);
     p->log_w = calloc(n, sizeof *p->log_w);
     p->terms = calloc(n * rewards + 1, sizeof *p->terms);
@@ -92,8 +105,12 @@ static kac_status fetch(kac_run *r, population *p)
     if (!p->x || !p->log_w || !p->terms || !p->reward || !p->log_z || !p->scratch || !p->order)
         return KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of %zu particles", n);
 
-    KAC_TRY(op->download(r->dev, p->x, r->x.x, n * (size_t)r->shape.stride));
-    KAC_TRY(op->download(r->dev, p->log_w, r->x.log_w, n * sizeof *p->log_w));
+    KAC_TRY(op->download(r->dev, p->x, p->device, n * (size_t)r->shape.stride));
+    if (is_gibbs(r))
+        KAC_TRY(op->download(r->dev, p->log_z, r->gibbs.log_z,
+                             (size_t)r->groups * sizeof *p->log_z));
+    else
+        KAC_TRY(op->download(r->dev, p->log_w, r->x.log_w, n * sizeof *p->log_w));
     KAC_TRY(fetch_terms(r, r->guide, r->terms, p));
     KAC_TRY(fetch_terms(r, r->judge, r->judge_terms, p));
     compute_rewards(r, p);
@@ -120,7 +137,7 @@ static double log_mean(const double *x, int32_t n)
 static void estimate_evidence(kac_run *r, population *p)
 {
     double *of_target = p->scratch;
-    for (int32_t g = 0; g < r->groups; g++) {
+    for (int32_t g = 0; g < r->groups && !is_gibbs(r); g++) {
         const kac_group *group = &r->host_group[g];
         p->log_z[g] = group->log_z + log_mean(p->log_w + group->offset, group->count);
     }
@@ -167,7 +184,8 @@ static bool same_object(const kac_run *r, const population *p, int32_t i, int32_
 static void keep(kac_run *r, const population *p, int32_t i, double log_weight)
 {
     kac_result *out = &r->result[r->samples_out++];
-    *out = (kac_result){.slot = i, .reward = p->reward[i], .log_likelihood = (double)NAN};
+    *out = (kac_result){
+        .row = i, .slot = i, .reward = p->reward[i], .log_likelihood = (double)NAN};
     out->group = group_of(r, (size_t)i);
     out->log_weight = r->weighted ? log_weight : (double)NAN;
     r->forbidden += p->reward[i] == -HUGE_VAL;
@@ -189,7 +207,7 @@ static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, i
         bool seen = false; /* equal objects have equal rewards, so they are neighbours */
         for (int64_t k = r->samples_out - 1; k >= begin && !seen; k--) {
             if (r->result[k].reward != p->reward[slot]) break;
-            seen = same_object(r, p, r->result[k].slot, slot);
+            seen = same_object(r, p, r->result[k].row, slot);
         }
         if (!seen) keep(r, p, slot, (double)NAN);
     }
@@ -207,7 +225,7 @@ static void keep_drawn(kac_run *r, const population *p, const kac_group *group, 
         sum += kac_weight(log_w[i], top);
     for (int64_t k = 0; k < most; k++) {
         kac_key key = {.seed = r->set.seed,
-                       .move = (uint32_t)r->steps,
+                       .move = (uint32_t)r->moves,
                        .group = (uint32_t)group->id,
                        .particle = (uint32_t)k};
         int32_t i = 0;
@@ -235,9 +253,24 @@ static void keep_weighted(kac_run *r, const population *p, const kac_group *grou
             keep(r, p, i, group->log_z + p->log_w[i] + log_share);
 }
 
+/* Every object that a kept sweep left, group by group.  Sweeps leave p* as it is, so each is properly
+ * weighted by the evidence that its group found in sweep 0. */
+static void keep_retained(kac_run *r, const population *p)
+{
+    for (int32_t g = 0; g < r->groups; g++)
+        for (int32_t i = g; i < p->n; i += r->groups) {
+            keep(r, p, i, p->log_z[g]);
+            r->result[r->samples_out - 1].slot = r->host_group[g].offset;
+        }
+}
+
 static void select_final(kac_run *r, population *p)
 {
     int64_t asked = r->set.sampler.keep; /* 0: all */
+    if (is_gibbs(r)) {
+        keep_retained(r, p);
+        return;
+    }
     if (r->set.sampler.final_pool) {
         keep_best(r, p, 0, r->n, (asked != 0 ? asked : 1) * r->groups);
         return;
@@ -263,13 +296,13 @@ static void write_results(kac_run *r, const population *p)
     size_t length = (size_t)r->shape.length;
     size_t rewards = (size_t)r->set.rewards;
     for (int64_t k = 0; k < r->samples_out; k++) {
-        size_t slot = (size_t)r->result[k].slot;
+        size_t row = (size_t)r->result[k].row;
         char *text = r->text + (size_t)k * (length + 1);
-        const uint8_t *x = p->x + slot * (size_t)r->shape.stride;
+        const uint8_t *x = p->x + row * (size_t)r->shape.stride;
         for (size_t l = 0; l < length; l++)
             text[l] = r->denoiser->alphabet[x[l]];
         text[length] = '\0';
-        memcpy(r->result_terms + (size_t)k * rewards, p->terms + slot * rewards,
+        memcpy(r->result_terms + (size_t)k * rewards, p->terms + row * rewards,
                rewards * sizeof *p->terms);
     }
 }
@@ -289,11 +322,14 @@ static kac_status add_likelihoods(kac_run *r, const population *p)
     }
     for (size_t k = 0; k < n; k++) {
         id[k] = (int32_t)k;
-        memcpy(x + k * stride, p->x + (size_t)r->result[k].slot * stride, stride);
+        memcpy(x + k * stride, p->x + (size_t)r->result[k].row * stride, stride);
     }
-    KAC_TRY_DONE(op->upload(r->dev, r->completion, x, n * stride));
-    KAC_TRY_DONE(op->upload(r->dev, r->scratch, id, n * sizeof *id));
-    KAC_TRY_DONE(kac_likelihood(r, r->completion, r->scratch, (int32_t)n, out));
+    for (size_t first = 0; first < n; first += (size_t)r->n) {
+        size_t some = n - first < (size_t)r->n ? n - first : (size_t)r->n;
+        KAC_TRY_DONE(op->upload(r->dev, r->completion, x + first * stride, some * stride));
+        KAC_TRY_DONE(op->upload(r->dev, r->scratch, id + first, some * sizeof *id));
+        KAC_TRY_DONE(kac_likelihood(r, r->completion, r->scratch, (int32_t)some, out + first));
+    }
     for (size_t k = 0; k < n; k++)
         r->result[k].log_likelihood = out[k];
 done:
@@ -314,7 +350,8 @@ kac_status kac_run_finish(kac_run *r)
     KAC_TRY(kac_run_sync(r, NULL));
     kac_calls calls = r->calls; /* what follows only records the result */
 
-    size_t n = (size_t)r->n;
+    KAC_TRY_DONE(fetch(r, &p));
+    size_t n = (size_t)p.n;
     r->result = calloc(n, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
     r->text = calloc(n, (size_t)r->shape.length + 1);
@@ -322,7 +359,6 @@ kac_status kac_run_finish(kac_run *r)
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu samples", n);
         goto done;
     }
-    KAC_TRY_DONE(fetch(r, &p));
     estimate_evidence(r, &p);
     select_final(r, &p);
     write_results(r, &p);

@@ -99,6 +99,8 @@ static void write_trace(const kac_run *r, FILE *out)
             (json_int_t)p->distinct, "eves", (json_int_t)line->eves, "evaluations",
             evaluations(p->denoiser_calls, p->denoiser_saved, p->reward_calls, p->reward_saved),
             "seconds", line->lap);
+        if (r->set.driver.kind != KAC_DRIVER_NONE)
+            json_object_set_new(json, "pass", json_integer((json_int_t)line->pass));
         json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(17));
         json_decref(json);
         fputc('\n', out);

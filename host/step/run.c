@@ -276,6 +276,7 @@ static kac_status start_template(kac_run *r)
     size_t length = (size_t)r->shape.length;
     kac_status status = KAC_OK;
     bool restricts = false;
+    r->free_sites = r->shape.length;
     if (text[0] == '\0') return KAC_OK;
     if (strlen(text) != length)
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -294,6 +295,8 @@ static kac_status start_template(kac_run *r)
     KAC_TRY_DONE(op->upload(r->dev, r->fixed, fixed, (size_t)r->shape.stride));
     KAC_TRY_DONE(op->upload(r->dev, device, allowed, length * sizeof *allowed));
     if (restricts) r->allowed = device;
+    for (size_t l = 0; l < length; l++)
+        r->free_sites -= fixed[l] != r->shape.states;
 done:
     free(fixed);
     free(allowed);
@@ -331,43 +334,80 @@ done:
     return status;
 }
 
-/* Everything masked, equal weights, banks at zero, nothing evaluated. */
-static kac_status start_particles(kac_run *r)
+kac_status kac_reset(kac_run *r, int32_t level, bool eves)
 {
-    const kac_ops *op = r->dev->ops;
-    const kac_settings *s = &r->set;
-    size_t n = (size_t)r->n;
-    kac_status status = KAC_OK;
+    kac_reset_args a = {.clock = r->clock,
+                        .level = level,
+                        .n_groups = r->groups,
+                        .groups = r->group,
+                        .lambda = r->set.sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
+                        .potential = r->set.sampler.potential,
+                        .eves = eves,
+                        .x = &r->x};
+    r->level = level;
+    KAC_TRY(r->dev->ops->particles.reset(r->dev, &a));
+    return r->dev->ops->states.forget(r->dev, r->x.entry, r->n);
+}
 
-    int32_t *eve = calloc(n, sizeof *eve);
-    int32_t *group = calloc(n, sizeof *group);
-    double *stat = calloc(n, sizeof *stat);
-    if (!eve || !group || !stat) {
-        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
-        goto done;
-    }
-    for (int32_t i = 0; i < r->n; i++) {
-        eve[i] = i;
-        group[i] = i / (r->n / r->groups);
-        stat[i] = kac_stat_start(r->set.sampler.potential);
-    }
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, eve, n * sizeof *eve));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.group, group, n * sizeof *group));
-    KAC_TRY_DONE(op->memory.upload(r->dev, r->x.stat, stat, n * sizeof *stat));
-    KAC_TRY_DONE(op->states.forget(r->dev, r->x.entry, r->n));
+kac_status kac_restart(kac_run *r)
+{
     kac_start_args start = {.shape = r->shape,
                             .levels = r->levels,
                             .clock = r->clock,
                             .groups = r->group,
                             .group = r->x.group,
                             .fixed = r->fixed,
-                            .seed = s->seed,
+                            .seed = r->set.seed,
                             .n = r->n};
-    status = r->process->start(r->dev, &start, r->x.x);
-done:
-    free(eve);
+    KAC_TRY(kac_reset(r, r->steps, true));
+    return r->process->start(r->dev, &start, r->x.x);
+}
+
+/* Which group each slot is of, and everyone at the start. */
+static kac_status start_particles(kac_run *r)
+{
+    size_t n = (size_t)r->n;
+    int32_t *group = calloc(n, sizeof *group);
+    if (group == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
+    for (int32_t i = 0; i < r->n; i++)
+        group[i] = i / (r->n / r->groups);
+    kac_status status =
+        r->dev->ops->memory.upload(r->dev, r->x.group, group, n * sizeof *group);
     free(group);
-    free(stat);
+    KAC_TRY(status);
+    return kac_restart(r);
+}
+
+/* How often the run comes down the levels, and from where: known before any memory is taken. */
+static kac_status plan_passes(kac_run *r)
+{
+    kac_status status = KAC_OK;
+    int64_t first = r->steps;
+    r->passes = 1;
+    r->back = r->steps;
+    kac_level *levels = calloc((size_t)r->steps + 1, sizeof *levels);
+    if (levels == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
+    KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
+    switch (r->set.driver.kind) {
+    case KAC_DRIVER_NONE: break;
+    case KAC_DRIVER_SEARCH: goto done; /* has its own plan */
+    case KAC_DRIVER_REFINE:
+        r->passes += (int32_t)r->set.driver.iterations;
+        kac_refine_plan(r, levels);
+        if (r->set.driver.start[0] != '\0') first = 0;
+        break;
+    case KAC_DRIVER_GIBBS: r->passes += (int32_t)r->set.driver.sweeps; break;
+    }
+    int64_t moves = first + (int64_t)(r->passes - 1) * r->back;
+    if (moves < 1 || moves >= 1 << 20) {
+        status = KAC_FAIL(KAC_ERR_INVALID, "driver: %d passes make %lld steps; want 1 to %d",
+                          r->passes, (long long)moves, (1 << 20) - 1);
+        goto done;
+    }
+    r->moves = (int32_t)moves;
+done:
+    free(levels);
     return status;
 }
 
@@ -377,8 +417,10 @@ static kac_status plan_run(kac_run *r, int64_t groups)
     const kac_settings *s = &r->set;
     r->groups = (int32_t)groups;
     r->n = (int32_t)(groups * s->sampler.particles);
-    r->level = r->moves = r->steps;
-    if (s->driver.kind == KAC_DRIVER_SEARCH) return kac_search_plan(r);
+    if (s->driver.kind == KAC_DRIVER_SEARCH) {
+        r->level = r->moves = r->steps;
+        return kac_search_plan(r);
+    }
     r->most.parents = r->n;
     r->most.children = r->n * r->children;
     r->most.entries = (int64_t)r->most.parents + r->most.children;
@@ -417,13 +459,23 @@ static kac_status take_trace(kac_run *r)
     return KAC_OK;
 }
 
+static kac_status open_driver(kac_run *r)
+{
+    switch (r->set.driver.kind) {
+    case KAC_DRIVER_NONE: break;
+    case KAC_DRIVER_SEARCH: return kac_search_open(r);
+    case KAC_DRIVER_REFINE: return kac_refine_open(r);
+    case KAC_DRIVER_GIBBS: return kac_gibbs_open(r);
+    }
+    return KAC_OK;
+}
+
 static kac_status start_run(kac_run *r)
 {
     KAC_TRY(start_levels(r));
-    KAC_TRY(start_template(r));
     KAC_TRY(start_groups(r));
     KAC_TRY(start_particles(r));
-    return r->set.driver.kind == KAC_DRIVER_SEARCH ? kac_search_open(r) : KAC_OK;
+    return open_driver(r);
 }
 
 static kac_status open_run(kac_run *r)
@@ -446,6 +498,8 @@ static kac_status open_run(kac_run *r)
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
+    KAC_TRY(start_template(r));
+    KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
     KAC_TRY(plan_run(r, groups));
     KAC_TRY(kac_open_targets(r));
@@ -555,7 +609,7 @@ static const char *dead_reason(const kac_run *r)
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_fault *fault)
 {
-    int32_t step = r->steps - fault->level;
+    int32_t step = fault->move;
     if (fault->kind == KAC_FAULT_DEAD)
         return KAC_FAIL(KAC_ERR_NUMERIC,
                         "step %d: every weight of the group at slot %d is zero%s; "
@@ -640,6 +694,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     p->reward_saved = r->calls.reward_asked - r->calls.reward_made;
     p->seconds = kac_now() - r->began;
     line->t = level.t;
+    line->pass = r->pass;
     line->lap = p->seconds - (r->lines > 0 ? r->line[r->lines - 1].progress.seconds : 0);
     return KAC_OK;
 }

@@ -33,6 +33,7 @@ typedef struct kac_calls {
 /* One line of the trace. */
 typedef struct kac_line {
     kac_progress progress;
+    int32_t pass; /* of a driver */
     double t, ess_least;
     int32_t eves; /* distinct first ancestors of the particles */
     double lap;   /* seconds of this step */
@@ -40,6 +41,7 @@ typedef struct kac_line {
 
 /* One final sample. */
 typedef struct kac_result {
+    int32_t row; /* of the final population */
     int32_t slot, group;
     double reward, log_weight, log_likelihood;
 } kac_result;
@@ -66,7 +68,8 @@ struct kac_run {
     kac_level *levels; /* [T + 1] */
     int32_t *funnel; /* host, [T + 1]: particles of a group from this level on, 0: as before */
     kac_clock *clock;
-    uint8_t *fixed;    /* [stride] letters that the template gives, or NULL */
+    uint8_t *fixed; /* [stride] letters that the template gives, or NULL */
+    int32_t free_sites;
     uint32_t *allowed; /* [L] letters that it leaves to each site, or NULL: all */
 
     /* the population */
@@ -76,8 +79,26 @@ struct kac_run {
     kac_particles x;      /* n particles */
     kac_particles y;      /* n M children */
 
+    /* passes from a start to level 0; without a driver there is one */
+    int32_t passes;
+    int32_t pass;  /* the present one, from 0 */
+    int32_t back;  /* level at which passes after the first begin */
     int32_t level; /* where the particles are, as the clock says on the device */
     int32_t moves; /* steps of the whole run */
+    struct {
+        kac_particles past; /* n objects: the best so far */
+        double *value;      /* [2 n] scratch */
+        int32_t *order;     /* [2 n] scratch */
+        int32_t sites;      /* to mask again */
+    } refine;
+    struct {
+        kac_retained retained;
+        uint8_t *children; /* [T][n M][stride] the present sweep's, by level */
+        int32_t *chosen;   /* [T][n] */
+        uint8_t *object;   /* [kept sweeps][G][stride] */
+        double *log_z;     /* [G] log evidence of sweep 0 */
+        int32_t first;     /* of the kept sweeps */
+    } gibbs;
     struct {
         int32_t parents,
             children;    /* rows that children are proposed from, and their children */
@@ -145,6 +166,15 @@ struct kac_run {
 /* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
 void *kac_take(kac_run *run, int64_t count, size_t size);
 kac_particles kac_take_particles(kac_run *run, int32_t n);
+
+/* Puts the particles back to noise at level T, with equal weights and banks at zero. */
+kac_status kac_restart(kac_run *run);
+
+/* Moves the clock to `level`; weights and banks begin anew. */
+kac_status kac_reset(kac_run *run, int32_t level, bool eves);
+
+/* One guided step, whatever leads it. */
+kac_status kac_guided_step(kac_run *run);
 
 /* The line of the trace for the latest step, unless it is there already. */
 kac_status kac_record(kac_run *run);
@@ -225,5 +255,22 @@ kac_status kac_search_step(kac_run *run);
 
 /* Takes rows that were only carried along out of the calls asked for. */
 kac_status kac_search_count(kac_run *run);
+/* ---- refine.c ------------------------------------------------------------------------------
+ */
+
+/* Sites to mask again, and the level whose share of masks is nearest to theirs. */
+void kac_refine_plan(kac_run *run, const kac_level *levels);
+kac_status kac_refine_open(kac_run *run);
+kac_status kac_refine_step(kac_run *run);
+
+/* ---- gibbs.c -------------------------------------------------------------------------------
+ */
+
+kac_status kac_gibbs_open(kac_run *run);
+kac_status kac_gibbs_step(kac_run *run);
+
+/* The children just proposed, and the survivors just chosen, as part of their paths. */
+kac_status kac_gibbs_children(kac_run *run);
+kac_status kac_gibbs_survivors(kac_run *run);
 
 #endif /* KAC_RUN_H */

@@ -32,6 +32,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
                   .row = r->census_entry,
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
+        .retained = r->gibbs.children != NULL ? &r->gibbs.retained : NULL,
         .fault = r->fault,
         .y = y,
     };
@@ -99,7 +100,7 @@ static kac_status select_survivors(kac_run *r)
     return op->regroup(r->dev, r->levels, r->clock, r->groups, r->group, r->x.group);
 }
 
-static kac_status guided_step(kac_run *r)
+kac_status kac_guided_step(kac_run *r)
 {
     bool last = r->level == 1;
     bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
@@ -109,6 +110,7 @@ static kac_status guided_step(kac_run *r)
     KAC_TRY(kac_evaluate_twist(r));
     KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
     KAC_TRY(kac_propose(r, &r->x, r->children, &r->y));
+    KAC_TRY(kac_gibbs_children(r));
     kac_lap(r, KAC_PHASE_PROPOSE);
     if (last)
         KAC_TRY(kac_evaluate_objects(r, &r->x, &r->y));
@@ -116,6 +118,7 @@ static kac_status guided_step(kac_run *r)
         KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
     KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
     KAC_TRY(select_survivors(r));
+    KAC_TRY(kac_gibbs_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
     r->level--;
     return KAC_OK;
@@ -127,8 +130,10 @@ kac_status kac_run_step(kac_run *r)
     if (r->step == r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
     switch (r->set.driver.kind) {
-    case KAC_DRIVER_NONE: KAC_TRY(guided_step(r)); break;
+    case KAC_DRIVER_NONE: KAC_TRY(kac_guided_step(r)); break;
     case KAC_DRIVER_SEARCH: KAC_TRY(kac_search_step(r)); break;
+    case KAC_DRIVER_REFINE: KAC_TRY(kac_refine_step(r)); break;
+    case KAC_DRIVER_GIBBS: KAC_TRY(kac_gibbs_step(r)); break;
     }
     r->step++;
     return r->set.output.trace ? kac_record(r) : KAC_OK;

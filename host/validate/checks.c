@@ -122,6 +122,11 @@ const kac_check kac_checks[] = {
      "sampler.algorithm=best_of_n",
      NULL},
 
+    WEIGHTED(8, "particle_gibbs", KAC_MODEL_TABLE, 8192, 2,
+             "sampler.algorithm=particle_gibbs driver.sweeps=2 " ALWAYS),
+    WEIGHTED(8, "particle_gibbs, killing, by ESS", KAC_MODEL_TABLE, 8192, 3,
+             "sampler.algorithm=particle_gibbs driver.sweeps=2 " ESS("0.7") SCHEME("killing")),
+
     {9,
      "standard errors cover",
      KAC_CHECK_COVERAGE,

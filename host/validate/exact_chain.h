@@ -297,6 +297,58 @@ static inline void chain_forward(const chain *c, chain_grid grid, double *law)
     chain_law(c, grid, (chain_choice){CHAIN_FIRST, 1, 1}, law);
 }
 
+/* ---- paths under p* --------------------------------------------------------------------- */
+
+enum { CHAIN_LEVELS = 8 };
+
+/* What a row at a level is worth: h = E_q[exp(r / alpha) | row]; and how probable it is under p*:
+ * f h / Z, f its probability under q. */
+typedef struct chain_paths {
+    chain_grid grid;
+    double worth[CHAIN_LEVELS + 1][CHAIN_ROWS];
+    double law[CHAIN_LEVELS + 1][CHAIN_ROWS];
+} chain_paths;
+
+static inline void chain_find_paths(const chain *c, chain_grid grid, double alpha,
+                                    chain_paths *out)
+{
+    static chain_successors y;
+    memset(out, 0, sizeof *out);
+    out->grid = grid;
+    for (int row = 0; row < c->rows; row++)
+        out->worth[0][row] = exp((double)c->reward[c->filled[row]] / alpha);
+    for (int level = 1; level <= grid.steps; level++)
+        for (int row = 0; row < c->rows; row++) {
+            chain_move(c, chain_stay(grid, level), row, &y);
+            for (int i = 0; i < y.n; i++)
+                out->worth[level][row] += y.p[i] * out->worth[level - 1][y.row[i]];
+        }
+    out->law[grid.steps][c->rows - 1] = 1;
+    for (int level = grid.steps; level > 0; level--)
+        for (int row = 0; row < c->rows; row++) {
+            double p = out->law[level][row] / out->worth[level][row];
+            if (!(p > 0)) continue;
+            chain_move(c, chain_stay(grid, level), row, &y);
+            for (int i = 0; i < y.n; i++)
+                out->law[level - 1][y.row[i]] += p * y.p[i] * out->worth[level - 1][y.row[i]];
+        }
+}
+
+/* The successor of a row at `level`, drawn from the law of paths under p*. */
+static inline int chain_next(const chain *c, const chain_paths *paths, int level, int row,
+                             uint64_t *random)
+{
+    static chain_successors y;
+    double u = (chain_random(random) + 1) / 2 * paths->worth[level][row];
+    int i = 0;
+    chain_move(c, chain_stay(paths->grid, level), row, &y);
+    for (; i < y.n - 1; i++) {
+        u -= y.p[i] * paths->worth[level - 1][y.row[i]];
+        if (u < 0) break;
+    }
+    return y.row[i];
+}
+
 /* ---- test functions --------------------------------------------------------------------- */
 
 enum { CHAIN_FUNCTIONS = 3 + CHAIN_LENGTH * (CHAIN_STATES - 1) + CHAIN_LENGTH - 1 };

@@ -1,0 +1,186 @@
+/* passes_cpu.c -- between one arrival at level 0 and the next start: refinement and particle
+ * Gibbs. */
+#include <stdbool.h>
+#include <string.h>
+
+#include "ops.h"
+#include "particles.h"
+#include "rng.h"
+#include "select.h"
+#include "select_cpu.h"
+
+static size_t row_at(int64_t row, int32_t stride)
+{
+    return (size_t)row * (size_t)stride;
+}
+
+kac_status kac_cpu_reset(kac_device *dev, const kac_reset_args *a)
+{
+    (void)dev;
+    kac_particles *x = a->x;
+    a->clock->level = a->level;
+    for (int32_t g = 0; g < a->n_groups; g++) {
+        a->groups[g].lambda = a->lambda;
+        a->groups[g].log_z = 0;
+        a->groups[g].dead = 0;
+    }
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < x->n; i++) {
+        x->log_w[i] = 0;
+        x->bank[i] = 0;
+        x->stat[i] = kac_stat_start(a->potential);
+        if (a->eves) x->eve[i] = i;
+    }
+    return KAC_OK;
+}
+
+/* ---- refine ----------------------------------------------------------------------------- */
+
+static void renew_group(const kac_renew_args *a, const kac_group *group)
+{
+    const double *value = a->x->value + group->offset;
+    uint64_t *c = a->weight + group->offset;
+    uint64_t sum = 0;
+    double top = -(double)INFINITY;
+    kac_key key = {
+        .seed = a->seed, .move = (uint32_t)a->clock->move, .group = (uint32_t)group->id};
+
+    for (int32_t i = 0; i < group->count; i++)
+        if (value[i] > top) top = value[i];
+    for (int32_t i = 0; i < group->count; i++) {
+        double below = value[i] == top ? 0 : a->strength * ((value[i] - top) / group->alpha);
+        if (value[i] > -(double)INFINITY) sum += kac_weight(below, 0);
+        c[i] = sum;
+    }
+    for (int32_t j = 0; j < group->count; j++) {
+        kac_u32x4 draw = kac_draw(key, KAC_DRAW_RENEW, (uint32_t)j);
+        int32_t i = sum > 0 ? kac_first_above(c, group->count, kac_below(draw, 0, sum)) : j;
+        a->chosen[group->offset + j] = group->offset + i;
+    }
+}
+
+kac_status kac_cpu_renew(kac_device *dev, const kac_renew_args *a)
+{
+    (void)dev;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int32_t g = 0; g < a->n_groups; g++)
+        renew_group(a, &a->groups[g]);
+    return KAC_OK;
+}
+
+/* Candidate c of a group: the past ones first. */
+typedef struct candidate {
+    const kac_particles *from;
+    int32_t row;
+} candidate;
+
+static candidate candidate_of(const kac_elect_args *a, const kac_group *group, int32_t c)
+{
+    int32_t past = a->past->n > 0 ? group->count : 0;
+    if (c < past) return (candidate){a->past, group->offset + c};
+    return (candidate){a->now, group->offset + c - past};
+}
+
+static const uint8_t *tokens_of(candidate c)
+{
+    return c.from->x + row_at(c.row, c.from->stride);
+}
+
+/* Whether place k of the order holds an object that an earlier one holds; equal objects have
+ * equal values, so they are near. */
+static bool is_repeated(const kac_elect_args *a, const kac_group *group, const double *value,
+                        const int32_t *order, int32_t k)
+{
+    const uint8_t *tokens = tokens_of(candidate_of(a, group, order[k]));
+    size_t size = (size_t)a->x->stride;
+    for (int32_t j = k - 1; j >= 0 && value[order[j]] == value[order[k]]; j--)
+        if (memcmp(tokens, tokens_of(candidate_of(a, group, order[j])), size) == 0) return true;
+    return false;
+}
+
+static void elect_group(const kac_elect_args *a, const kac_group *group)
+{
+    int32_t n = a->past->n > 0 ? 2 * group->count : group->count;
+    int32_t filled = 0;
+    double *value = a->value + 2 * (int64_t)group->offset;
+    int32_t *order = a->order + 2 * (int64_t)group->offset;
+
+    for (int32_t c = 0; c < n; c++) {
+        candidate from = candidate_of(a, group, c);
+        value[c] = from.from->value[from.row];
+    }
+    kac_cpu_take_best(value, n, n, order);
+    for (int repeated = 0; repeated < 2; repeated++)
+        for (int32_t k = 0; k < n && filled < group->count; k++) {
+            if (is_repeated(a, group, value, order, k) != (repeated == 1)) continue;
+            candidate from = candidate_of(a, group, order[k]);
+            int32_t i = group->offset + filled++;
+            memcpy(a->x->x + row_at(i, a->x->stride), tokens_of(from), (size_t)a->x->stride);
+            a->x->value[i] = from.from->value[from.row];
+            a->x->eve[i] = from.from->eve[from.row];
+        }
+}
+
+kac_status kac_cpu_elect(kac_device *dev, const kac_elect_args *a)
+{
+    (void)dev;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int32_t g = 0; g < a->n_groups; g++)
+        elect_group(a, &a->groups[g]);
+    return KAC_OK;
+}
+
+/* ---- particle Gibbs --------------------------------------------------------------------- */
+
+/* Copies the states that led to slot `slot` of level 0. */
+static void retain(const kac_retrace_args *a, int32_t g, int32_t slot)
+{
+    int32_t n = a->x->n, stride = a->x->stride, levels = a->retained->levels;
+    for (int32_t k = 0; k < levels; k++) {
+        int32_t child = a->chosen[(int64_t)k * n + slot];
+        memcpy(a->retained->path + row_at((int64_t)g * levels + k, stride),
+               a->children + row_at((int64_t)k * n * a->n_children + child, stride),
+               (size_t)stride);
+        slot = child / a->n_children;
+    }
+    a->retained->held[g] = 1;
+}
+
+static void retrace_group(const kac_retrace_args *a, int32_t g)
+{
+    const kac_group *group = &a->groups[g];
+    const double *l = a->x->log_w + group->offset;
+    size_t stride = (size_t)a->x->stride;
+    kac_key key = {
+        .seed = a->seed, .move = (uint32_t)a->clock->move, .group = (uint32_t)group->id};
+    double top = -(double)INFINITY;
+    uint64_t sum = 0, c = 0;
+    int32_t i = 0;
+
+    for (i = 0; i < group->count; i++)
+        if (l[i] > top) top = l[i];
+    for (i = 0; i < group->count; i++)
+        sum += kac_weight(l[i], top);
+    if (a->log_z != NULL)
+        a->log_z[g] =
+            sum > 0 ? group->log_z + kac_log_mean(top, sum, group->count) : -(double)INFINITY;
+    i = 0;
+    if (sum > 0) {
+        uint64_t u = kac_below(kac_draw(key, KAC_DRAW_RETAIN, 0), 0, sum);
+        for (c = kac_weight(l[0], top); c <= u;)
+            c += kac_weight(l[++i], top);
+        retain(a, g, group->offset + i);
+    }
+    if (a->object != NULL)
+        memcpy(a->object + row_at(g, a->x->stride),
+               a->x->x + row_at(group->offset + i, a->x->stride), stride);
+}
+
+kac_status kac_cpu_retrace(kac_device *dev, const kac_retrace_args *a)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int32_t g = 0; g < a->n_groups; g++)
+        retrace_group(a, g);
+    return KAC_OK;
+}
