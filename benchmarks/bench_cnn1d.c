@@ -1,11 +1,13 @@
-/* bench_cnn1d.c -- speed of the cnn1d forward against what a core can multiply and add.
+/* bench_cnn1d.c -- speed of the cnn1d forward against what a core can multiply and add, and of
+ * its vector-Jacobian product against the forward.
  *
  *     bench_cnn1d [THREADS] [portable | avx2 | avx512]
  *
  * One line a case: rows a second (median and best of the repeats), the FLOPs of the taps that
  * fall inside the sequence, and their share of the peak of as many cores (the median rate of a
- * loop of fma on registers).  One thread is timed by the time the processor gave it, several by
- * the clock on the wall.  Afterwards two rows are compared with the portable code, bit for bit.
+ * loop of fma on registers), and how many forwards a vector-Jacobian product takes (medians).
+ * One thread is timed by the time the processor gave it, several by the clock on the wall.
+ * Afterwards two rows of both are compared with the portable code, bit for bit.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,50 +170,90 @@ typedef struct bench {
     double peak; /* of one core */
 } bench;
 
+/* What a case asks; grad NULL: the forward. */
+typedef struct job {
+    kac_query q;
+    const float *cotangent; /* [batch][length][states] */
+    float *grad;            /* [batch][length][states + 1] */
+} job;
+
+static kac_status run_job(kac_device *dev, const kac_net *net, const job *j)
+{
+    const kac_cnn1d_ops *ops = &dev->ops->networks.cnn1d;
+    return j->grad == NULL ? ops->forward(dev, net, &j->q)
+                           : ops->vjp(dev, net, &j->q, j->cotangent, j->grad);
+}
+
+typedef struct timing {
+    double median, best; /* seconds */
+} timing;
+
+static kac_status measure(kac_device *dev, const kac_net *net, const job *j, timing *out)
+{
+    double seconds[REPEATS];
+    int repeats = 0;
+    kac_status status = run_job(dev, net, j);
+    for (double begin = now();
+         status == KAC_OK && repeats < REPEATS && now() - begin < seconds_each; repeats++) {
+        double start = now();
+        status = run_job(dev, net, j);
+        seconds[repeats] = now() - start;
+    }
+    if (status != KAC_OK) return status;
+    qsort(seconds, (size_t)repeats, sizeof *seconds, compare_doubles);
+    *out = (timing){seconds[repeats / 2], seconds[0]};
+    return KAC_OK;
+}
+
 static int run_case(const bench *b, const model *m, kac_net *net, kac_net *check, int32_t batch)
 {
     const int32_t stride = (m->length + 15) / 16 * 16;
     const int32_t floats = m->length * STATES;
+    const int32_t inputs = m->length * (STATES + 1);
+    const int32_t two = batch < 2 ? batch : 2;
     uint8_t *tokens = calloc((size_t)batch, (size_t)stride);
     float *out = malloc((size_t)(batch + 2) * (size_t)floats * sizeof *out);
-    if (tokens == NULL || out == NULL) abort();
+    float *cotangent = malloc((size_t)batch * (size_t)floats * sizeof *cotangent);
+    float *grad = malloc((size_t)(batch + 2) * (size_t)inputs * sizeof *grad);
+    if (tokens == NULL || out == NULL || cotangent == NULL || grad == NULL) abort();
     for (int32_t i = 0; i < batch; i++)
         for (int32_t l = 0; l < m->length; l++)
             tokens[(int64_t)i * stride + l] = (uint8_t)(lrand48() % (STATES + 1));
-    kac_query q = {.tokens = tokens,
-                   .stride = stride,
-                   .length = m->length,
-                   .capacity = batch,
-                   .out = out,
-                   .out_stride = floats};
-    const kac_cnn1d_ops *ops = &b->dev->ops->networks.cnn1d;
+    for (int32_t i = 0; i < batch * floats; i++)
+        cotangent[i] = (float)(2 * drand48() - 1);
+    job forward = {.q = {.tokens = tokens,
+                         .stride = stride,
+                         .length = m->length,
+                         .capacity = batch,
+                         .out = out,
+                         .out_stride = floats}};
+    job vjp = {forward.q, cotangent, grad};
 
-    double seconds[REPEATS];
-    int repeats = 0;
-    if (ops->forward(b->dev, net, &q) != KAC_OK) return fail();
-    for (double begin = now(); repeats < REPEATS && now() - begin < seconds_each; repeats++) {
-        double start = now();
-        if (ops->forward(b->dev, net, &q) != KAC_OK) return fail();
-        seconds[repeats] = now() - start;
-    }
-    qsort(seconds, (size_t)repeats, sizeof *seconds, compare_doubles);
+    timing forwards;
+    timing vjps;
+    if (measure(b->dev, net, &forward, &forwards) != KAC_OK) return fail();
+    if (measure(b->dev, net, &vjp, &vjps) != KAC_OK) return fail();
 
-    kac_query two = q;
-    two.capacity = batch < 2 ? batch : 2;
-    two.out = out + (int64_t)batch * floats;
-    if (ops->forward(b->portable, check, &two) != KAC_OK) return fail();
-    int same = memcmp(two.out, out, (size_t)two.capacity * (size_t)floats * sizeof *out) == 0;
+    forward.q.capacity = vjp.q.capacity = two;
+    forward.q.out = out + (int64_t)batch * floats;
+    vjp.grad = grad + (int64_t)batch * inputs;
+    if (run_job(b->portable, check, &forward) != KAC_OK) return fail();
+    if (run_job(b->portable, check, &vjp) != KAC_OK) return fail();
+    int same = memcmp(forward.q.out, out, (size_t)(two * floats) * sizeof *out) == 0 &&
+               memcmp(vjp.grad, grad, (size_t)(two * inputs) * sizeof *grad) == 0;
 
-    double median = batch / seconds[repeats / 2];
-    double best = batch / seconds[0];
+    double median = batch / forwards.median;
+    double best = batch / forwards.best;
     double flops = useful_flops(m);
     double peak = b->peak * b->threads;
-    printf("%-10s %6d %11.1f %11.1f %9.1f %9.1f %7.1f%% %7.1f%%  %s\n", m->name, (int)batch,
-           median, best, median * flops * 1e-9, best * flops * 1e-9,
+    printf("%-10s %6d %11.1f %11.1f %9.1f %9.1f %7.1f%% %7.1f%% %7.2fx  %s\n", m->name,
+           (int)batch, median, best, median * flops * 1e-9, best * flops * 1e-9,
            peak > 0 ? 100 * median * flops / peak : 0, peak > 0 ? 100 * best * flops / peak : 0,
-           same ? "same bits" : "DIFFERENT");
+           vjps.median / forwards.median, same ? "same bits" : "DIFFERENT");
     free(tokens);
     free(out);
+    free(cotangent);
+    free(grad);
     return !same;
 }
 
@@ -233,8 +275,8 @@ int main(int argc, char **argv)
     b.peak = measure_peak(b.dev->isa);
     printf("%s, %d threads, peak of a core %.1f GFLOP/s\n", names[b.dev->isa], b.threads,
            b.peak * 1e-9);
-    printf("%-10s %6s %11s %11s %9s %9s %8s %8s\n", "model", "batch", "rows/s", "best",
-           "GFLOP/s", "best", "of peak", "best");
+    printf("%-10s %6s %11s %11s %9s %9s %8s %8s %8s\n", "model", "batch", "rows/s", "best",
+           "GFLOP/s", "best", "of peak", "best", "vjp");
 
     int wrong = 0;
     const kac_cnn1d_ops *ops = &b.dev->ops->networks.cnn1d;

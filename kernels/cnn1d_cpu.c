@@ -14,6 +14,7 @@
 
 static kac_cnn1d_time_fn *const time_of[] = KAC_SIMD_TABLE(kac_cnn1d_time);
 static kac_cnn1d_chunk_fn *const chunk_of[] = KAC_SIMD_TABLE(kac_cnn1d_chunk);
+static kac_cnn1d_vjp_fn *const vjp_of[] = KAC_SIMD_TABLE(kac_cnn1d_vjp);
 
 /* ---- pack ------------------------------------------------------------------------------- */
 
@@ -50,6 +51,12 @@ static int64_t arrange(kac_net *net, int has_time, float *memory)
     net->final0_bias = place(memory, &used, width);
     net->final2 = place(memory, &used, (int64_t)net->head_width * net->hidden);
     net->final2_bias = place(memory, &used, net->head_width);
+    net->linear_back =
+        place(memory, &used, (int64_t)net->token_width * net->kernel * net->hidden);
+    net->conv_back = place(memory, &used, net->layers * net->conv_step);
+    net->final0_back = place(memory, &used, net->dense_step);
+    net->final2_back = place(memory, &used, width * net->states);
+    net->zeros = place(memory, &used, width > net->token_width ? width : net->token_width);
     net->shift = place(memory, &used, rows);
     return used;
 }
@@ -61,6 +68,24 @@ static void pack_dense(const kac_net *net, int32_t out, const float *weight, con
     kac_tile_weights w = {weight, out, 1, net->hidden, net->hidden, 0, 1};
     kac_tile_pack(net->isa, &w, packed);
     memcpy(packed_bias, bias, (size_t)out * sizeof *bias);
+}
+
+/* The transposed layers.  Tap k of one is tap K - 1 - k of the other. */
+static void pack_back(kac_net *net, const kac_cnn1d_weights *w)
+{
+    const int32_t h = net->hidden;
+    const int32_t k = net->kernel;
+    const int32_t tokens = net->states + 1;
+    kac_tile_weights linear = {w->linear + k - 1, tokens, k, h, k, -1, (int64_t)tokens * k};
+    kac_tile_weights final0 = {w->final0, h, 1, h, 1, 0, h};
+    kac_tile_weights final2 = {w->final2, h, 1, net->states, 1, 0, h};
+    kac_tile_pack(net->isa, &linear, net->linear_back);
+    for (int32_t i = 0; i < net->layers; i++) {
+        kac_tile_weights conv = {w->conv[i] + k - 1, h, k, h, k, -1, (int64_t)h * k};
+        kac_tile_pack(net->isa, &conv, net->conv_back + i * net->conv_step);
+    }
+    kac_tile_pack(net->isa, &final0, net->final0_back);
+    kac_tile_pack(net->isa, &final2, net->final2_back);
 }
 
 static void pack_all(kac_net *net, const kac_cnn1d_weights *w)
@@ -121,6 +146,7 @@ kac_status kac_cpu_cnn1d_pack(kac_device *dev, const kac_cnn1d_weights *host_wei
     net->reads_time = w->reads_time;
     net->width = kac_tile_round(dev->isa, w->hidden);
     net->head_width = kac_tile_round(dev->isa, w->states);
+    net->token_width = kac_tile_round(dev->isa, w->states + 1);
     memcpy(net->dilation, w->dilation, sizeof net->dilation);
     net->dense_step = (int64_t)net->width * net->hidden;
     net->conv_step = net->dense_step * net->kernel;
@@ -133,6 +159,7 @@ kac_status kac_cpu_cnn1d_pack(kac_device *dev, const kac_cnn1d_weights *host_wei
     }
     (void)arrange(net, w->fourier != NULL, net->memory);
     pack_all(net, w);
+    pack_back(net, w);
     time_of[net->isa](net, 0.0f);
     *out = net;
     return KAC_OK;
@@ -186,6 +213,37 @@ kac_status kac_cpu_cnn1d_forward(kac_device *dev, const kac_net *net, const kac_
     }
     if (atomic_load(&failed))
         return KAC_FAIL(KAC_ERR_NOMEM, "cnn1d: no %lld bytes for the activations of %d rows",
+                        (long long)bytes, (int)size);
+    return KAC_OK;
+}
+
+/* ---- vector-Jacobian product ------------------------------------------------------------ */
+
+kac_status kac_cpu_cnn1d_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
+                             const float *cotangent, float *grad)
+{
+    (void)dev;
+    const int32_t rows = kac_query_rows(q);
+    if (rows == 0) return KAC_OK;
+    if (net->reads_time) time_of[net->isa](net, q->levels[q->clock->level].sigma);
+
+    const int32_t size = kac_cpu_scratch_rows(chunk_size(net, q->length, rows),
+                                              kac_cnn1d_vjp_floats(net, q->length, 1));
+    const int32_t chunks = (rows - 1) / size + 1;
+    const int64_t bytes = kac_cnn1d_vjp_floats(net, q->length, size) * (int64_t)sizeof(float);
+    atomic_int failed = 0;
+#pragma omp parallel for schedule(dynamic)
+    for (int32_t i = 0; i < chunks; i++) {
+        int32_t first = i * size;
+        float *work = kac_cpu_scratch((size_t)bytes);
+        if (work != NULL)
+            vjp_of[net->isa](net, q, first, rows - first < size ? rows - first : size,
+                             cotangent, grad, work);
+        else
+            atomic_store(&failed, 1);
+    }
+    if (atomic_load(&failed))
+        return KAC_FAIL(KAC_ERR_NOMEM, "cnn1d: no %lld bytes for the gradients of %d rows",
                         (long long)bytes, (int)size);
     return KAC_OK;
 }

@@ -1,18 +1,17 @@
-/* cnn1d_simd.c -- the cnn1d forward on a chunk of particles, once for each instruction set.
+/* cnn1d_simd.c -- cnn1d on a chunk of particles, once for each instruction set.
  *
  * Activations lie as [position][particle][channel]: rows of neighbouring particles, and of
  * neighbouring positions, follow each other, so that one register tile spans both, and a tap is
- * a constant offset.  Two arrays suffice: feat, the residual stream, and h, its normalised
- * copy.
+ * a constant offset.  Two arrays suffice for the forward: feat, the residual stream, and h, its
+ * normalised copy.  The vector-Jacobian product keeps feat before each layer, and what the
+ * layer adds to it.
  */
 #include <string.h>
 
 #include "cnn1d.h"
-#include "exact.h"
+#include "layer_simd.h"
+#include "norm_simd.h"
 #include "query.h"
-#include "tile_simd.h"
-
-static const float epsilon = 1e-5f; /* of LayerNorm */
 
 /* Taps first .. first + count - 1 of position l fall inside the sequence, here and for all
  * positions up to `end` - 1. */
@@ -67,15 +66,18 @@ static void embed_tokens(const kac_net *net, const kac_query *q, int32_t first,
     }
 }
 
-/* The tree of exact.h over 16 lanes kept in 16 / KAC_LANES vectors. */
-enum { PARTS = KAC_SUM_LANES / KAC_LANES };
-
-static inline float total(const kac_vec *lanes)
+/* x = feat + the time features of the layer, one row, and the norm of it.  Channels that fill
+ * up the width are zeros in both. */
+static inline kac_norm shifted(const kac_net *net, int32_t layer, const float *feat, float *x)
 {
-    float lane[KAC_SUM_LANES];
-    for (int i = 0; i < PARTS; i++)
-        kac_vec_store(lane + (ptrdiff_t)i * KAC_LANES, lanes[i]);
-    return kac_tree(lane);
+    const float *shift = net->shift + (int64_t)layer * net->width;
+    kac_vec sum[KAC_NORM_PARTS] = {0};
+    for (int32_t c = 0; c < net->width; c += KAC_LANES) {
+        kac_vec y = kac_vec_load(feat + c) + kac_vec_load(shift + c);
+        kac_vec_store(x + c, y);
+        sum[c / KAC_LANES % KAC_NORM_PARTS] += y;
+    }
+    return kac_norm_of_sum(sum, x, net->hidden);
 }
 
 /* h = LayerNorm(feat + shift) over the hidden channels. */
@@ -83,66 +85,32 @@ static void normalise(const kac_net *net, int32_t layer, int64_t rows, const flo
                       float *h)
 {
     const int64_t width = net->width;
-    const int64_t whole = net->hidden - net->hidden % KAC_LANES; /* in full vectors */
-    const float *shift = net->shift + layer * width;
-    const float *gamma = net->norm + layer * width;
-    const float *beta = net->norm_bias + layer * width;
-    const float n = (float)net->hidden;
-
     for (int64_t r = 0; r < rows; r++, feat += width, h += width) {
-        /* Channels that fill up the width are zeros in feat and shift. */
-        kac_vec sum[PARTS] = {0};
-        for (int64_t c = 0; c < width; c += KAC_LANES) {
-            kac_vec x = kac_vec_load(feat + c) + kac_vec_load(shift + c);
-            kac_vec_store(h + c, x);
-            sum[c / KAC_LANES % PARTS] += x;
-        }
-        kac_vec mean = kac_vec_splat(total(sum) / n);
-
-        kac_vec square[PARTS] = {0};
-        for (int64_t c = 0; c < whole; c += KAC_LANES) {
-            kac_vec x = kac_vec_load(h + c) - mean;
-            square[c / KAC_LANES % PARTS] = kac_vec_fma(x, x, square[c / KAC_LANES % PARTS]);
-        }
-        if (whole < net->hidden) {
-            float rest[KAC_LANES] = {0};
-            for (int64_t c = whole; c < net->hidden; c++)
-                rest[c - whole] = h[c] - mean[0];
-            kac_vec x = kac_vec_load(rest);
-            square[whole / KAC_LANES % PARTS] =
-                kac_vec_fma(x, x, square[whole / KAC_LANES % PARTS]);
-        }
-        kac_vec scale = kac_vec_splat(1.0f / sqrtf(total(square) / n + epsilon));
-
-        for (int64_t c = 0; c < width; c += KAC_LANES) {
-            kac_vec x = (kac_vec_load(h + c) - mean) * scale;
-            kac_vec_store(h + c,
-                          kac_vec_fma(x, kac_vec_load(gamma + c), kac_vec_load(beta + c)));
-        }
+        kac_norm norm = shifted(net, layer, feat, h);
+        kac_norm_apply(norm, net->norm + layer * width, net->norm_bias + layer * width,
+                       net->hidden, h, h);
     }
 }
 
-/* feat += relu(conv(h)). */
-static void convolve(const kac_net *net, int32_t layer, int32_t length, int32_t particles,
-                     const float *h, float *feat)
+/* A convolution of H channels at every position; `t` says from where, with what and to where,
+ * as for a dense layer. */
+static void convolve(const kac_net *net, kac_tile t, int32_t dilation, int32_t length,
+                     int32_t particles)
 {
-    const int64_t position = (int64_t)particles * net->width;
+    const int64_t in_step = (int64_t)particles * net->width;
+    const int64_t out_step = particles * t.out_step;
     const int64_t tap = (int64_t)net->hidden * kac_tile_width(net->isa);
-    const int64_t dilation = net->dilation[layer];
-    kac_tile t = {.bias = net->conv_bias + (int64_t)layer * net->width,
-                  .row_step = net->width,
-                  .tap_step = dilation * position,
-                  .out_step = net->width,
-                  .block_step = net->kernel * tap,
-                  .channels = net->hidden,
-                  .blocks = net->width / kac_tile_width(net->isa),
-                  .act = KAC_TILE_ADD};
+    const float *in = t.in;
+    const float *weight = t.weight;
+    float *out = t.out;
+    t.tap_step = dilation * in_step;
+    t.block_step = net->kernel * tap;
     for (int32_t l = 0; l < length;) {
-        live taps = live_taps(l, length, net->kernel, net->dilation[layer]);
+        live taps = live_taps(l, length, net->kernel, dilation);
         t.taps = taps.count;
-        t.in = h + (l + (taps.first - net->kernel / 2) * dilation) * position;
-        t.weight = net->conv + layer * net->conv_step + taps.first * tap;
-        t.out = feat + l * position;
+        t.in = in + (l + (int64_t)(taps.first - net->kernel / 2) * dilation) * in_step;
+        t.weight = weight + taps.first * tap;
+        t.out = out + l * out_step;
         kac_tile_run(&t, (int64_t)(taps.end - l) * particles);
         l = taps.end;
     }
@@ -165,6 +133,16 @@ static kac_tile dense(const kac_net *net, const float *weight, const float *bias
                       .act = KAC_TILE_RELU};
 }
 
+/* The convolution of a layer. */
+static kac_tile layer_tile(const kac_net *net, int32_t layer, const float *in, float *out,
+                           kac_tile_act act)
+{
+    kac_tile t = dense(net, net->conv + layer * net->conv_step,
+                       net->conv_bias + (int64_t)layer * net->width, in, out);
+    t.act = act;
+    return t;
+}
+
 void KAC_SIMD_NAME(kac_cnn1d_chunk)(const kac_net *net, const kac_query *q, int32_t first,
                                     int32_t particles, float *work)
 {
@@ -176,7 +154,8 @@ void KAC_SIMD_NAME(kac_cnn1d_chunk)(const kac_net *net, const kac_query *q, int3
     embed_tokens(net, q, first, particles, feat);
     for (int32_t layer = 0; layer < net->layers; layer++) {
         normalise(net, layer, rows, feat, h);
-        convolve(net, layer, length, particles, h, feat);
+        convolve(net, layer_tile(net, layer, h, feat, KAC_TILE_ADD), net->dilation[layer],
+                 length, particles);
     }
 
     kac_tile head = dense(net, net->final0, net->final0_bias, feat, h);
@@ -195,6 +174,119 @@ void KAC_SIMD_NAME(kac_cnn1d_chunk)(const kac_net *net, const kac_query *q, int3
                    (size_t)net->states * sizeof *out);
     }
 }
+
+/* ---- the vector-Jacobian product --------------------------------------------------------- */
+
+/* A transposed layer of H channels to `width`. */
+static kac_tile back_tile(const kac_net *net, const float *weight, int32_t width,
+                          const float *in, float *out)
+{
+    kac_tile t = dense(net, weight, net->zeros, in, out);
+    t.blocks = width / kac_tile_width(net->isa);
+    t.out_step = width;
+    t.act = KAC_TILE_LINEAR;
+    return t;
+}
+
+/* The arrays of a vector-Jacobian product, [length][particles] rows each: the residual stream
+ * before each layer and after all, relu(conv) that each layer adds to it, and three more. */
+typedef struct tape {
+    float *feat[KAC_CNN1D_MAX_LAYERS + 1];
+    float *step[KAC_CNN1D_MAX_LAYERS];
+    float *a, *b, *c;
+} tape;
+
+static tape arrange(const kac_net *net, int64_t array, float *work)
+{
+    tape t;
+    for (int32_t i = 0; i <= net->layers; i++, work += array)
+        t.feat[i] = work;
+    for (int32_t i = 0; i < net->layers; i++, work += array)
+        t.step[i] = work;
+    t.a = work;
+    t.b = t.a + array;
+    t.c = t.b + array;
+    return t;
+}
+
+/* Cotangents of the chunk as [length][particles][states]. */
+static void read_cotangent(const kac_net *net, int32_t length, int32_t particles,
+                           const float *cotangent, float *out)
+{
+    const int64_t s = net->states;
+    for (int32_t p = 0; p < particles; p++)
+        for (int32_t l = 0; l < length; l++)
+            memcpy(out + ((int64_t)l * particles + p) * s,
+                   cotangent + ((int64_t)p * length + l) * s, (size_t)s * sizeof *out);
+}
+
+/* t->c = the gradient of the last feat. */
+static void head_back(const kac_net *net, int64_t rows, tape *t)
+{
+    kac_tile tile = dense(net, net->final0, net->final0_bias, t->feat[net->layers], t->b);
+    kac_tile_run(&tile, rows);
+    tile = back_tile(net, net->final2_back, net->width, t->a, t->c);
+    tile.row_step = tile.channels = net->states;
+    tile.block_step = (int64_t)net->states * kac_tile_width(net->isa);
+    kac_tile_run(&tile, rows);
+    kac_layer_gate(rows * net->width, t->b, t->c, t->a);
+    tile = back_tile(net, net->final0_back, net->width, t->a, t->c);
+    kac_tile_run(&tile, rows);
+}
+
+/* t->c, the gradient of feat after the layer, becomes that of feat before it. */
+static void layer_back(const kac_net *net, int32_t layer, int32_t length, int32_t particles,
+                       tape *t)
+{
+    const int64_t width = net->width;
+    const int64_t rows = (int64_t)length * particles;
+    kac_layer_gate(rows * width, t->step[layer], t->c, t->a);
+    convolve(net,
+             back_tile(net, net->conv_back + layer * net->conv_step, net->width, t->a, t->b),
+             net->dilation[layer], length, particles);
+    for (int64_t r = 0; r < rows; r++) {
+        float *x = t->a + r * width;
+        kac_norm norm = shifted(net, layer, t->feat[layer] + r * width, x);
+        kac_norm_back(norm, net->norm + layer * width, net->hidden, x, t->b + r * width);
+    }
+    kac_layer_add(rows * width, t->c, t->b, t->c);
+}
+
+void KAC_SIMD_NAME(kac_cnn1d_vjp)(const kac_net *net, const kac_query *q, int32_t first,
+                                  int32_t particles, const float *cotangent, float *grad,
+                                  float *work)
+{
+    const int32_t length = q->length;
+    const int64_t rows = (int64_t)length * particles;
+    const int64_t floats = rows * net->width;
+    const int64_t tokens = net->states + 1;
+    tape t = arrange(net, kac_cnn1d_array_floats(net, length, particles), work);
+
+    embed_tokens(net, q, first, particles, t.feat[0]);
+    for (int32_t i = 0; i < net->layers; i++) {
+        normalise(net, i, rows, t.feat[i], t.a);
+        convolve(net, layer_tile(net, i, t.a, t.step[i], KAC_TILE_RELU), net->dilation[i],
+                 length, particles);
+        kac_layer_add(floats, t.feat[i], t.step[i], t.feat[i + 1]);
+    }
+
+    read_cotangent(net, length, particles, cotangent + (int64_t)first * length * (tokens - 1),
+                   t.a);
+    head_back(net, rows, &t);
+    for (int32_t i = net->layers - 1; i >= 0; i--)
+        layer_back(net, i, length, particles, &t);
+    kac_layer_gate(floats, t.feat[0], t.c, t.a);
+    convolve(net, back_tile(net, net->linear_back, net->token_width, t.a, t.b), 1, length,
+             particles);
+
+    for (int32_t p = 0; p < particles; p++)
+        for (int32_t l = 0; l < length; l++)
+            memcpy(grad + ((int64_t)(first + p) * length + l) * tokens,
+                   t.b + ((int64_t)l * particles + p) * net->token_width,
+                   (size_t)tokens * sizeof *grad);
+}
+
+/* ---- time -------------------------------------------------------------------------------- */
 
 void KAC_SIMD_NAME(kac_cnn1d_time)(const kac_net *net, float sigma)
 {

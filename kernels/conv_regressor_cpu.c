@@ -10,6 +10,7 @@
 #include "simd.h"
 
 static kac_conv_regressor_chunk_fn *const chunk_of[] = KAC_SIMD_TABLE(kac_conv_regressor_chunk);
+static kac_conv_regressor_vjp_fn *const vjp_of[] = KAC_SIMD_TABLE(kac_conv_regressor_vjp);
 
 /* ---- pack ------------------------------------------------------------------------------- */
 
@@ -38,6 +39,28 @@ static kac_status pack_stage(kac_device *dev, const kac_regressor_layer *what, i
     return KAC_OK;
 }
 
+/* Lays out what a vjp keeps: the input of each stage in turn, and the result. */
+static void arrange(kac_net *net)
+{
+    int64_t used = 0;
+    for (int32_t i = 0; i < net->stages; i++) {
+        kac_conv_regressor_stage *s = &net->stage[i];
+        const int64_t out = (int64_t)s->what.out_length * s->out_step;
+        int32_t step = s->in_step;
+        if (s->layer.back != NULL && s->layer.back->step > step) step = s->layer.back->step;
+        s->in_at = used;
+        used += (int64_t)s->what.in_length * s->in_step;
+        s->before_at = used;
+        if (s->what.act == KAC_ACT_GELU) used += out;
+        if (s->what.in_length * (int64_t)step > net->back_floats)
+            net->back_floats = s->what.in_length * (int64_t)step;
+        if (out > net->back_floats) net->back_floats = out;
+    }
+    const kac_conv_regressor_stage *last = &net->stage[net->stages - 1];
+    net->out_at = used;
+    net->kept_floats = used + (int64_t)last->what.out_length * last->out_step;
+}
+
 static kac_status pack(kac_device *dev, const kac_conv_regressor_weights *w, kac_net *net)
 {
     KAC_TRY(pack_tokens(dev, w->prefix, w->prefix_length, &net->prefix));
@@ -51,6 +74,7 @@ static kac_status pack(kac_device *dev, const kac_conv_regressor_weights *w, kac
         int64_t floats = (int64_t)stage->what.out_length * step;
         if (floats > net->row_floats) net->row_floats = floats;
     }
+    arrange(net);
     return KAC_OK;
 }
 
@@ -88,6 +112,9 @@ void kac_cpu_conv_regressor_drop(kac_device *dev, kac_net *net)
     dev->ops->memory.release(dev, net);
 }
 
+/* Bytes behind the arrays of a chunk: an average of an odd row ends with a whole vector. */
+enum { SLACK = 64 };
+
 /* ---- forward ---------------------------------------------------------------------------- */
 
 /* Sequences of a chunk: their two arrays should stay in a core's second-level cache. */
@@ -108,16 +135,23 @@ static void write_letters(const uint8_t *tokens, int32_t length, int32_t batch, 
             x[((int64_t)l * batch + b) * states + tokens[l]] = 1;
 }
 
+/* x [length][batch][states]: prefix, object, suffix. */
+static void write_input(const kac_net *net, const kac_query *q, int32_t first, int32_t batch,
+                        float *x)
+{
+    int64_t position = (int64_t)batch * net->states;
+    write_letters(net->prefix, net->prefix_length, batch, net->states, x);
+    kac_layer_input(q, first, batch, net->states, x + net->prefix_length * position);
+    write_letters(net->suffix, net->suffix_length, batch, net->states,
+                  x + (net->length - net->suffix_length) * position);
+}
+
 static void answer(const kac_net *net, const kac_query *q, int32_t first, int32_t batch,
                    float *work)
 {
     float *other = work + batch * net->row_floats;
     int32_t step = net->stage[net->stages - 1].out_step;
-    int64_t position = (int64_t)batch * net->states;
-    write_letters(net->prefix, net->prefix_length, batch, net->states, work);
-    kac_layer_input(q, first, batch, net->states, work + net->prefix_length * position);
-    write_letters(net->suffix, net->suffix_length, batch, net->states,
-                  work + (net->length - net->suffix_length) * position);
+    write_input(net, q, first, batch, work);
     const float *x = chunk_of[net->isa](net, batch, work, other);
     for (int32_t b = 0; b < batch; b++) {
         float *out = kac_query_out(q, first + b);
@@ -134,7 +168,7 @@ kac_status kac_cpu_conv_regressor_forward(kac_device *dev, const kac_net *net,
     if (rows == 0) return KAC_OK;
     const int32_t size = chunk_size(net, rows);
     const int32_t chunks = (rows - 1) / size + 1;
-    const size_t bytes = 2 * (size_t)size * (size_t)net->row_floats * sizeof(float);
+    const size_t bytes = 2 * (size_t)size * (size_t)net->row_floats * sizeof(float) + SLACK;
     atomic_int failed = 0;
 #pragma omp parallel for schedule(dynamic)
     for (int32_t i = 0; i < chunks; i++) {
@@ -147,5 +181,52 @@ kac_status kac_cpu_conv_regressor_forward(kac_device *dev, const kac_net *net,
     }
     if (atomic_load(&failed))
         return KAC_FAIL(KAC_ERR_NOMEM, "conv_regressor: no %zu bytes for a chunk", bytes);
+    return KAC_OK;
+}
+
+/* ---- vector-Jacobian product ------------------------------------------------------------ */
+
+static void differentiate(const kac_net *net, const kac_query *q, int32_t first, int32_t batch,
+                          const float *cotangent, float *grad, float *work)
+{
+    float *from = work;
+    float *to = from + batch * net->back_floats;
+    float *kept = to + batch * net->back_floats;
+    int32_t step = net->stage[net->stages - 1].out_step;
+    write_input(net, q, first, batch, kept);
+    memset(from, 0, (size_t)batch * (size_t)step * sizeof *from);
+    for (int32_t b = 0; b < batch; b++)
+        for (int32_t o = 0; o < net->outputs; o++)
+            from[(int64_t)b * step + o] =
+                net->scale * cotangent[((int64_t)first + b) * net->outputs + o];
+    const float *x = vjp_of[net->isa](net, batch, kept, from, to);
+    kac_layer_gradient(x + (int64_t)net->prefix_length * batch * net->states, net->states,
+                       first, batch, net->length - net->prefix_length - net->suffix_length,
+                       net->states, grad);
+}
+
+kac_status kac_cpu_conv_regressor_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
+                                      const float *cotangent, float *grad)
+{
+    (void)dev;
+    const int32_t rows = kac_query_rows(q);
+    if (rows == 0) return KAC_OK;
+    const int64_t floats = net->kept_floats + 2 * net->back_floats;
+    const int32_t size = kac_cpu_scratch_rows(chunk_size(net, rows), floats);
+    const int32_t chunks = (rows - 1) / size + 1;
+    const size_t bytes = (size_t)size * (size_t)floats * sizeof(float) + SLACK;
+    atomic_int failed = 0;
+#pragma omp parallel for schedule(dynamic)
+    for (int32_t i = 0; i < chunks; i++) {
+        int32_t first = i * size;
+        float *work = kac_cpu_scratch(bytes);
+        if (work != NULL)
+            differentiate(net, q, first, rows - first < size ? rows - first : size, cotangent,
+                          grad, work);
+        else
+            atomic_store(&failed, 1);
+    }
+    if (atomic_load(&failed))
+        return KAC_FAIL(KAC_ERR_NOMEM, "conv_regressor: no %zu bytes for the gradients", bytes);
     return KAC_OK;
 }

@@ -10,6 +10,7 @@
 #include "simd.h"
 
 static kac_convgru_chunk_fn *const chunk_of[] = KAC_SIMD_TABLE(kac_convgru_chunk);
+static kac_convgru_vjp_fn *const vjp_of[] = KAC_SIMD_TABLE(kac_convgru_vjp);
 
 /* ---- pack ------------------------------------------------------------------------------- */
 
@@ -64,9 +65,9 @@ static kac_status pack(kac_device *dev, const kac_convgru_weights *w, kac_net *n
     KAC_TRY(pack_layer(dev, c, 2 * c, 1, w->ffn1, w->ffn1_bias, &net->ffn1));
     KAC_TRY(pack_layer(dev, w->outputs, c, 1, w->head, w->head_bias, &net->head));
 
-    net->norm = dev->ops->memory.alloc(dev, 2 * (size_t)c * sizeof *net->norm);
+    net->norm = dev->ops->memory.alloc(dev, 2 * (size_t)net->step * sizeof *net->norm);
     if (net->norm == NULL) return KAC_ERR_NOMEM;
-    net->norm_bias = net->norm + c;
+    net->norm_bias = net->norm + net->step;
     memcpy(net->norm, w->layer_norm, (size_t)c * sizeof *net->norm);
     memcpy(net->norm_bias, w->layer_norm_bias, (size_t)c * sizeof *net->norm);
     return KAC_OK;
@@ -149,5 +150,37 @@ kac_status kac_cpu_convgru_forward(kac_device *dev, const kac_net *net, const ka
     }
     if (atomic_load(&failed))
         return KAC_FAIL(KAC_ERR_NOMEM, "convgru: no %zu bytes for a chunk", bytes);
+    return KAC_OK;
+}
+
+/* ---- vector-Jacobian product ------------------------------------------------------------ */
+
+kac_status kac_cpu_convgru_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
+                               const float *cotangent, float *grad)
+{
+    (void)dev;
+    const int32_t rows = kac_query_rows(q);
+    if (rows == 0) return KAC_OK;
+    const int32_t size = kac_cpu_scratch_rows(chunk_size(net, q->length, rows),
+                                              kac_convgru_vjp_floats(net, q->length, 1));
+    const int32_t chunks = (rows - 1) / size + 1;
+    const size_t bytes = (size_t)kac_convgru_vjp_floats(net, q->length, size) * sizeof(float);
+    atomic_int failed = 0;
+#pragma omp parallel for schedule(dynamic)
+    for (int32_t i = 0; i < chunks; i++) {
+        int32_t first = i * size;
+        int32_t batch = rows - first < size ? rows - first : size;
+        float *work = kac_cpu_scratch(bytes);
+        if (work == NULL) {
+            atomic_store(&failed, 1);
+            continue;
+        }
+        kac_layer_input(q, first, batch, net->states, work);
+        const float *x = vjp_of[net->isa](net, q->length, batch,
+                                          cotangent + (int64_t)first * net->outputs, work);
+        kac_layer_gradient(x, net->stem.back->step, first, batch, q->length, net->states, grad);
+    }
+    if (atomic_load(&failed))
+        return KAC_FAIL(KAC_ERR_NOMEM, "convgru: no %zu bytes for the gradients", bytes);
     return KAC_OK;
 }

@@ -9,12 +9,13 @@
 #include "ops.h"
 #include "query.h"
 
-kac_status kac_layer_pack(kac_device *dev, const kac_tile_weights *weights, const float *bias,
-                          kac_layer *out)
+/* Without the transposed layer; bias NULL: zeros. */
+static kac_status pack_one(kac_device *dev, const kac_tile_weights *weights, const float *bias,
+                           kac_layer *out)
 {
     int32_t step = kac_tile_round(dev->isa, weights->out);
     size_t row = (size_t)step * sizeof(float);
-    kac_layer layer = {weights->in, weights->out, weights->taps, step, NULL, NULL};
+    kac_layer layer = {weights->in, weights->out, weights->taps, step, NULL, NULL, NULL};
     layer.weight =
         dev->ops->memory.alloc(dev, (size_t)weights->taps * (size_t)weights->in * row);
     layer.bias = dev->ops->memory.alloc(dev, row);
@@ -23,17 +24,45 @@ kac_status kac_layer_pack(kac_device *dev, const kac_tile_weights *weights, cons
         return KAC_ERR_NOMEM;
     }
     kac_tile_pack(dev->isa, weights, layer.weight);
-    for (int32_t o = 0; o < weights->out; o++)
+    for (int32_t o = 0; bias != NULL && o < weights->out; o++)
         layer.bias[o] = bias[o];
     *out = layer;
     return KAC_OK;
 }
 
+kac_status kac_layer_pack(kac_device *dev, const kac_tile_weights *weights, const float *bias,
+                          kac_layer *out)
+{
+    const kac_tile_weights *w = weights;
+    const kac_tile_weights back = {.weight = w->weight + (w->taps - 1) * w->tap_step,
+                                   .out = w->in,
+                                   .taps = w->taps,
+                                   .in = w->out,
+                                   .out_step = w->in_step,
+                                   .tap_step = -w->tap_step,
+                                   .in_step = w->out_step};
+    kac_layer layer;
+    KAC_TRY(pack_one(dev, w, bias, &layer));
+    layer.back = dev->ops->memory.alloc(dev, sizeof *layer.back);
+    kac_status status =
+        layer.back != NULL ? pack_one(dev, &back, NULL, layer.back) : KAC_ERR_NOMEM;
+    if (status == KAC_OK)
+        *out = layer;
+    else
+        kac_layer_drop(dev, &layer);
+    return status;
+}
+
 void kac_layer_drop(kac_device *dev, kac_layer *layer)
 {
+    if (layer->back != NULL) {
+        dev->ops->memory.release(dev, layer->back->weight);
+        dev->ops->memory.release(dev, layer->back->bias);
+    }
+    dev->ops->memory.release(dev, layer->back);
     dev->ops->memory.release(dev, layer->weight);
     dev->ops->memory.release(dev, layer->bias);
-    layer->weight = layer->bias = NULL;
+    *layer = (kac_layer){0};
 }
 
 void kac_layer_input(const kac_query *q, int32_t first, int32_t batch, int32_t states, float *x)
@@ -51,6 +80,15 @@ void kac_layer_input(const kac_query *q, int32_t first, int32_t batch, int32_t s
                 row[tokens[l]] = 1;
         }
     }
+}
+
+void kac_layer_gradient(const float *x, int32_t step, int32_t first, int32_t batch,
+                        int32_t length, int32_t states, float *grad)
+{
+    for (int32_t b = 0; b < batch; b++)
+        for (int32_t l = 0; l < length; l++)
+            memcpy(grad + ((int64_t)(first + b) * length + l) * states,
+                   x + ((int64_t)l * batch + b) * step, (size_t)states * sizeof *grad);
 }
 
 int32_t kac_chunk_rows(int32_t rows, int32_t most)

@@ -83,8 +83,34 @@ static inline void kac_layer_conv(const kac_layer *layer, kac_tile_act act,
     }
 }
 
+/* The gradient of what kac_layer_conv read, from that of what it wrote (rows of layer->step
+ * floats): rows of layer->back->step floats.  `s` is the shape of the convolution forwards. */
+static inline void kac_layer_conv_back(const kac_layer *layer, const kac_layer_shape *s,
+                                       const float *g, float *out)
+{
+    const kac_layer_shape back = {s->out_length, s->in_length,
+                                  layer->step,   s->batch,
+                                  s->dilation,   (layer->taps - 1) * s->dilation - s->pad};
+    kac_layer_conv(layer->back, KAC_TILE_LINEAR, &back, g, out);
+}
+
+/* out = the gradient of the input of relu, given `y` of its output and the gradient g of that;
+ * out may be g. */
+static inline void kac_layer_gate(int64_t floats, const float *y, const float *g, float *out)
+{
+    for (int64_t i = 0; i < floats; i += KAC_LANES)
+        kac_vec_store(out + i, kac_vec_gate(kac_vec_load(y + i), kac_vec_load(g + i)));
+}
+
+/* out = x + y; it may be one of them. */
+static inline void kac_layer_add(int64_t floats, const float *x, const float *y, float *out)
+{
+    for (int64_t i = 0; i < floats; i += KAC_LANES)
+        kac_vec_store(out + i, kac_vec_load(x + i) + kac_vec_load(y + i));
+}
+
 /* out[i] = the mean of in[0][i] .. in[n - 1][i], rows `step` floats apart, i in 0 .. count - 1;
- * the sum of exact.h: 16 lanes and a tree.  count is a multiple of KAC_LANES. */
+ * the sum of exact.h: 16 lanes and a tree.  Whole vectors are read and written. */
 static inline void kac_layer_mean(const float *in, int64_t step, int32_t n, int64_t count,
                                   float *out)
 {

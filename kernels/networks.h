@@ -1,13 +1,16 @@
 /* networks.h -- what a network is asked, and the operations of each architecture.
  *
- * An architecture is three functions: pack takes the weights of a file (host memory, layouts of
- * docs/models.md) into the form its forward likes, forward answers a query, drop frees.  The
- * forward takes a chunk of rows through all layers, one thread a chunk; a row's result does not
- * depend on the rows beside it, the chunk, the threads or the instruction set.
+ * An architecture is four functions: pack takes the weights of a file (host memory, layouts of
+ * docs/models.md) into the form its forward likes, forward answers a query, vjp differentiates
+ * it with respect to its input, drop frees.  Forward and vjp take a chunk of rows through all
+ * layers, one thread a chunk; a row's result does not depend on the rows beside it, the chunk,
+ * the threads or the instruction set.
  *
  * Exact arithmetic: a dot product is one fma chain in index order, starting from the bias;
  * convolutions in the order (tap, input channel), taps outside the sequence skipped.  Norms,
  * softmax and pooling: 16 interleaved fma lanes, zero-padded, then one fixed tree (exact.h).
+ * Backwards a convolution is the convolution with exchanged channels and flipped taps: one fma
+ * chain that starts from 0, in the order (position of the output, output channel).
  */
 #ifndef KAC_NETWORKS_H
 #define KAC_NETWORKS_H
@@ -43,13 +46,19 @@ typedef struct kac_query {
 typedef struct kac_net kac_net;
 
 typedef kac_status kac_net_forward_fn(kac_device *dev, const kac_net *net, const kac_query *q);
-/* grad = cotangent . d out / d input at the state of each live row, j as in kac_query (src picks
- * the input row; dst, out and out_stride are not used): cotangent [capacity][L][S] (denoiser) or
- * [capacity][outputs] (reward); grad [capacity][L][S + 1] (denoiser, channel S the mask) or
- * [capacity][L][S] (reward). */
+typedef void kac_net_drop_fn(kac_device *dev, kac_net *net); /* accepts NULL */
+
+/* The vector-Jacobian product, grad = cotangent . d out / d input, at the state of each live
+ * row, for j as in kac_query (src picks the input row; dst, out and out_stride are not used):
+ *     cotangent  [capacity][length][S] (denoiser) or [capacity][outputs] (reward), row j for
+ *                query row j;
+ *     grad       [capacity][length][S + 1] (denoiser, channel S the mask) or
+ *                [capacity][length][S] (reward; a mask is the zero vector).
+ * The input is a real-valued [length][channels] array, and the derivative is taken at the
+ * one-hot rows of the tokens, or at q->soft.  The activations are computed anew; relu has slope
+ * 0 at 0, and a maximum hands its gradient to the first position that attains it. */
 typedef kac_status kac_net_vjp_fn(kac_device *dev, const kac_net *net, const kac_query *q,
                                   const float *cotangent, float *grad);
-typedef void kac_net_drop_fn(kac_device *dev, kac_net *net); /* accepts NULL */
 
 /* ---- cnn1d: dilated convolutions with a residual stream (denoiser) ------------------------
  */
@@ -77,11 +86,13 @@ typedef kac_status kac_cnn1d_pack_fn(kac_device *dev, const kac_cnn1d_weights *h
                                      kac_net **out);
 kac_cnn1d_pack_fn kac_cpu_cnn1d_pack;
 kac_net_forward_fn kac_cpu_cnn1d_forward;
+kac_net_vjp_fn kac_cpu_cnn1d_vjp;
 kac_net_drop_fn kac_cpu_cnn1d_drop;
 
 typedef struct kac_cnn1d_ops {
     kac_cnn1d_pack_fn *pack;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
 } kac_cnn1d_ops;
 
@@ -100,23 +111,37 @@ typedef struct kac_table_weights {
 typedef kac_status kac_table_pack_fn(kac_device *dev, const kac_table_weights *host_weights,
                                      kac_net **out);
 
-/* The row of the state, for revealed positions too. */
+/* The row of the state, for revealed positions too.
+ *
+ * vjp: the rows are taken for the posteriors of a law of objects, which pack reads off them,
+ * p(x) = product over l of the softmax of the row of x_0 .. x_{l-1} with all else masked, at
+ * (l, x_l).  The logits are the log posterior of each site when object x has the weight
+ * p(x) e_0(x_0) .. e_{L-1}(x_{L-1}), where the input u of a site gives the evidence
+ * e(k) = u_k + u_mask.  At one-hot inputs that is the row of the state, up to a constant a
+ * site, wherever the rows are posteriors of one law.  As for markov, cotangents of impossible
+ * letters count as 0, and so does the gradient where nothing agrees with the state. */
 kac_table_pack_fn kac_cpu_table_denoiser_pack;
 kac_net_forward_fn kac_cpu_table_denoiser_forward;
+kac_net_vjp_fn kac_cpu_table_denoiser_vjp;
 kac_net_drop_fn kac_cpu_table_denoiser_drop;
 
 /* The entry of the state.  Soft: the expectation under independent sites, in fp64 by an fma
  * chain over the rows, the weight of a row being the product over sites from the last to the
  * first.  A masked site is a row of zeros, so the reward is then 0.  Entries of -INFINITY, which
  * a soft value must not fall into with the least probability, are left out of the chain, and
- * the sum is then divided by the weight of the others; -INFINITY where these have none. */
+ * the sum is then divided by the weight of the others; -INFINITY where these have none.
+ *
+ * vjp: of that, by fp64 chains over the rows too; 0 where the reward is -INFINITY.  At a state,
+ * letters that lead to entries of -INFINITY get 0. */
 kac_table_pack_fn kac_cpu_table_reward_pack;
 kac_net_forward_fn kac_cpu_table_reward_forward;
+kac_net_vjp_fn kac_cpu_table_reward_vjp;
 kac_net_drop_fn kac_cpu_table_reward_drop;
 
 typedef struct kac_table_ops {
     kac_table_pack_fn *pack;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
 } kac_table_ops;
 
@@ -136,14 +161,25 @@ typedef kac_status kac_markov_pack_fn(kac_device *dev, const kac_markov_weights 
  * fp64; -INFINITY where it is zero.  Revealed sites are certain.  Where no sequence agrees with
  * the revealed sites (independent proposals can reveal such a pair) there is no posterior, and
  * every masked site gets logits of 0, the uniform law.
+ *
+ * vjp: the input u of a site gives the evidence e(k) = u_k + u_mask, a path x has the weight
+ * p(x) e_0(x_0) .. e_{L-1}(x_{L-1}), and the logits are the log posterior of each site; at
+ * one-hot inputs that is the forward.  With c the cotangent, C_l its sum over the letters of
+ * site l, P the posterior and q_l(v) = c_l(v) / P_l(v) - C_l,
+ *     d / d e_m(k) = (d/d e_m(k) of the sum over paths of weight(x) sum_l q_l(x_l)) / Z,
+ * Z the weight of all paths: forward-backward with pairs (weight, weight times the sum of q).
+ * The cotangent of a logit of -INFINITY counts as 0, and where no sequence agrees with the
+ * revealed sites the gradient is 0.
  * L. R. Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77(2), 1989, section III. */
 kac_markov_pack_fn kac_cpu_markov_pack;
 kac_net_forward_fn kac_cpu_markov_forward;
+kac_net_vjp_fn kac_cpu_markov_vjp;
 kac_net_drop_fn kac_cpu_markov_drop;
 
 typedef struct kac_markov_ops {
     kac_markov_pack_fn *pack;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
 } kac_markov_ops;
 
@@ -162,11 +198,13 @@ typedef kac_status kac_pwm_pack_fn(kac_device *dev, const kac_pwm_weights *host_
 /* The sum over sites of the weight of the token (soft: its expectation), one fma chain. */
 kac_pwm_pack_fn kac_cpu_pwm_pack;
 kac_net_forward_fn kac_cpu_pwm_forward;
+kac_net_vjp_fn kac_cpu_pwm_vjp;
 kac_net_drop_fn kac_cpu_pwm_drop;
 
 typedef struct kac_pwm_ops {
     kac_pwm_pack_fn *pack;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
 } kac_pwm_ops;
 
@@ -226,11 +264,13 @@ typedef kac_status kac_conv_regressor_pack_fn(kac_device *dev,
 /* Averages: the sum over positions in 16 lanes (exact.h), divided by their number. */
 kac_conv_regressor_pack_fn kac_cpu_conv_regressor_pack;
 kac_net_forward_fn kac_cpu_conv_regressor_forward;
+kac_net_vjp_fn kac_cpu_conv_regressor_vjp;
 kac_net_drop_fn kac_cpu_conv_regressor_drop;
 
 typedef struct kac_conv_regressor_ops {
     kac_conv_regressor_pack_fn *pack;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
 } kac_conv_regressor_ops;
 
@@ -269,11 +309,13 @@ typedef kac_status kac_convgru_pack_fn(kac_device *dev, const kac_convgru_weight
  * linear and so may follow the mean. */
 kac_convgru_pack_fn kac_cpu_convgru_pack;
 kac_net_forward_fn kac_cpu_convgru_forward;
+kac_net_vjp_fn kac_cpu_convgru_vjp;
 kac_net_drop_fn kac_cpu_convgru_drop;
 
 typedef struct kac_convgru_ops {
     kac_convgru_pack_fn *pack;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
 } kac_convgru_ops;
 

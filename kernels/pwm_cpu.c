@@ -64,3 +64,16 @@ kac_status kac_cpu_pwm_forward(kac_device *dev, const kac_net *net, const kac_qu
                                    : score_tokens(net, kac_query_tokens(q, j));
     return KAC_OK;
 }
+
+kac_status kac_cpu_pwm_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
+                           const float *cotangent, float *grad)
+{
+    (void)dev;
+    int32_t rows = kac_query_rows(q);
+    int64_t n = (int64_t)net->length * net->states;
+#pragma omp parallel for schedule(static)
+    for (int32_t j = 0; j < rows; j++)
+        for (int64_t i = 0; i < n; i++)
+            grad[j * n + i] = cotangent[j] * net->weight[i];
+    return KAC_OK;
+}

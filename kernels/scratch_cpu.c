@@ -33,3 +33,10 @@ void *kac_cpu_scratch(size_t bytes)
     capacity = bytes;
     return memory;
 }
+
+int32_t kac_cpu_scratch_rows(int32_t most, int64_t floats)
+{
+    enum { MOST_FLOATS = 1 << 24 };
+    int64_t fit = MOST_FLOATS / floats;
+    return fit < 1 ? 1 : fit < most ? (int32_t)fit : most;
+}

@@ -33,7 +33,8 @@
 #endif
 
 /* kac_vec is KAC_LANES floats, with + - * from the compiler and the operations below.
- * kac_vec_relu(x) is x < 0 ? 0 : x, so NaN stays NaN. */
+ * kac_vec_relu(x) is x < 0 ? 0 : x, so NaN stays NaN; kac_vec_gate(y, g) is y <= 0 ? 0 : g,
+ * the way of a gradient g back through y = relu(x). */
 #if defined(KAC_SIMD_avx512)
 
 #include <immintrin.h>
@@ -66,6 +67,11 @@ static inline kac_vec kac_vec_relu(kac_vec x)
     return _mm512_max_ps(_mm512_setzero_ps(), x); /* the second operand where x is NaN */
 }
 
+static inline kac_vec kac_vec_gate(kac_vec y, kac_vec g)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_NLE_UQ), g);
+}
+
 #elif defined(KAC_SIMD_avx2)
 
 #include <immintrin.h>
@@ -96,6 +102,11 @@ static inline kac_vec kac_vec_fma(kac_vec a, kac_vec b, kac_vec c)
 static inline kac_vec kac_vec_relu(kac_vec x)
 {
     return _mm256_max_ps(_mm256_setzero_ps(), x);
+}
+
+static inline kac_vec kac_vec_gate(kac_vec y, kac_vec g)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(y, _mm256_setzero_ps(), _CMP_NLE_UQ), g);
 }
 
 #elif defined(KAC_SIMD_portable)
@@ -134,6 +145,13 @@ static inline kac_vec kac_vec_relu(kac_vec x)
     for (int i = 0; i < KAC_LANES; i++)
         x[i] = x[i] < 0.0f ? 0.0f : x[i];
     return x;
+}
+
+static inline kac_vec kac_vec_gate(kac_vec y, kac_vec g)
+{
+    for (int i = 0; i < KAC_LANES; i++)
+        g[i] = y[i] <= 0.0f ? 0.0f : g[i];
+    return g;
 }
 
 #endif

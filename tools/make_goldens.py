@@ -2,6 +2,8 @@
 
 For each NAME.safetensors there is NAME_recording.safetensors with inputs and outputs. Weights and inputs are rounded to
 float32, everything is computed in float64, and the outputs are stored as float32: the recording is the exact answer.
+NAME_vjp.safetensors has gradients of some of them and of the models that are shipped, with respect to the input:
+cotangent . d output / d input, from float32 cotangents.
 """
 
 from __future__ import annotations
@@ -78,7 +80,39 @@ def write_reward(folder: Path, name: str, net: ConvGru | ConvRegressor, alphabet
     record(folder, name, tensors, seed)
 
 
-def record(folder: Path, name: str, tensors: dict[str, Tensor], seed: int) -> None:
+def gradient(net: nn.Module, x: Tensor, cotangent: Tensor, *others: Tensor) -> Tensor:
+    """cotangent . d net(x) / d x; a cotangent may leave out the last outputs (the mask's)."""
+    x = x.double().requires_grad_()
+    out = net(x, *others)[..., : cotangent.shape[-1]]
+    return torch.autograd.grad(out, x, cotangent.double())[0].float()
+
+
+def write_vjp(folder: Path, model: Path, seed: int) -> None:
+    torch.manual_seed(seed)
+    net, meta = load_module(model)
+    net.double()
+    size, rows = len(meta["kac.alphabet"]), 4
+    length = int(meta.get("kac.length", 29))
+    tokens = torch.randint(0, size, (rows, length))
+    share = torch.tensor([1.0, 0.6, 0.2, 0.0])  # from all masked to all revealed
+    tokens = torch.where(torch.rand(tokens.shape) < share[:, None], size, tokens)
+    tensors: dict[str, Tensor] = {"tokens": tokens.to(torch.uint8)}
+    if isinstance(net, Cnn1d):
+        cotangent = tensors["cotangent"] = torch.randn(rows, length, size)
+        sigma = tensors["sigma"] = torch.tensor([3.0, 1.0, 0.3, 0.05])
+        tensors["gradient"] = gradient(net, one_hot(tokens, size + 1), cotangent, sigma.double())
+    else:
+        # Masked letters can give a maximum to several sites at once, which then has no derivative.
+        tokens = torch.where(tokens == size, torch.randint(0, size, tokens.shape), tokens)
+        tensors["tokens"] = tokens.to(torch.uint8)
+        soft = tensors["probabilities"] = torch.randn(rows, length, size).mul(2).softmax(-1)
+        for suffix, x in (("", one_hot(tokens, size)), ("_probabilities", soft)):
+            cotangent = tensors["cotangent" + suffix] = torch.randn(net(x.double()).shape)
+            tensors["gradient" + suffix] = gradient(net, x, cotangent)
+    record(folder, model.stem, tensors, seed, "vjp")
+
+
+def record(folder: Path, name: str, tensors: dict[str, Tensor], seed: int, kind: str = "recording") -> None:
     for key, value in tensors.items():
         if not value.isfinite().all():
             raise ValueError(f"{name}: {key} is not finite")
@@ -89,12 +123,13 @@ def record(folder: Path, name: str, tensors: dict[str, Tensor], seed: int) -> No
         "seed": seed,
         "arithmetic": "computed in float64 from float32 weights and inputs, stored as float32",
     }
-    save(folder / f"{name}_recording.safetensors", tensors, meta)
+    save(folder / f"{name}_{kind}.safetensors", tensors, meta)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("tests/golden"))
+    parser.add_argument("--models", type=Path, default=Path("models"), help="the shipped models")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -142,6 +177,12 @@ def main() -> int:
         25,
         8,
     )
+    random = ["cnn1d_time", "cnn1d_protein", "convgru_norm", "conv_regressor_flatten", "conv_regressor_globalmax"]
+    shipped = ["promoter_denoiser", "promoter_expression"]
+    models = [out / f"{name}.safetensors" for name in random]
+    models += [args.models / f"{name}.safetensors" for name in shipped]
+    for seed, model in enumerate(models, start=9):
+        write_vjp(out, model, seed)
     sizes = {path.name: path.stat().st_size for path in sorted(out.glob("*.safetensors"))}
     for name, size in sizes.items():
         print(f"{size:8d} {name}")

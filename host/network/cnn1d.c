@@ -130,6 +130,7 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
 
     network->reads_time = w.reads_time;
     network->forward = dev->ops->networks.cnn1d.forward;
+    network->vjp = dev->ops->networks.cnn1d.vjp;
     network->drop = dev->ops->networks.cnn1d.drop;
     return dev->ops->networks.cnn1d.pack(dev, &w, &network->net);
 }

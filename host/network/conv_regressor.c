@@ -288,6 +288,7 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     network->outputs = weights.outputs;
     network->takes_soft = 1;
     network->forward = dev->ops->networks.conv_regressor.forward;
+    network->vjp = dev->ops->networks.conv_regressor.vjp;
     network->drop = dev->ops->networks.conv_regressor.drop;
     KAC_TRY_DONE(dev->ops->networks.conv_regressor.pack(dev, &weights, &network->net));
 done:

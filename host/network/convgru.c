@@ -135,6 +135,7 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     network->outputs = w.outputs;
     network->takes_soft = 1;
     network->forward = dev->ops->networks.convgru.forward;
+    network->vjp = dev->ops->networks.convgru.vjp;
     network->drop = dev->ops->networks.convgru.drop;
     return dev->ops->networks.convgru.pack(dev, &w, &network->net);
 }

@@ -34,6 +34,7 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
                           (const float *)transition->data + (int64_t)u * s, s));
 
     network->forward = dev->ops->networks.markov.forward;
+    network->vjp = dev->ops->networks.markov.vjp;
     network->drop = dev->ops->networks.markov.drop;
     kac_markov_weights weights = {s, initial->data, transition->data};
     return dev->ops->networks.markov.pack(dev, &weights, &network->net);

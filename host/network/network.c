@@ -148,21 +148,28 @@ kac_status kac_network_check_length(const kac_network *network, int32_t length)
     return KAC_OK;
 }
 
-kac_status kac_network_ask(const kac_network *network, const kac_query *query)
+static kac_status check_query(const kac_network *network, const kac_query *query)
 {
-    KAC_REQUIRE(network != NULL && query != NULL);
     if (query->soft != NULL && !network->takes_soft)
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: %s does not take probabilities",
                         network->path, network->arch->name);
+    return KAC_OK;
+}
+
+kac_status kac_network_ask(const kac_network *network, const kac_query *query)
+{
+    KAC_REQUIRE(network != NULL && query != NULL);
+    KAC_TRY(check_query(network, query));
     return network->forward(network->dev, network->net, query);
 }
 
 kac_status kac_network_vjp(const kac_network *network, const kac_query *query,
                            const float *cotangent, float *grad)
 {
-    KAC_REQUIRE(network != NULL && query != NULL);
+    KAC_REQUIRE(network != NULL && query != NULL && cotangent != NULL && grad != NULL);
     if (network->vjp == NULL)
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: %s has no gradient", network->path,
                         network->arch->name);
+    KAC_TRY(check_query(network, query));
     return network->vjp(network->dev, network->net, query, cotangent, grad);
 }

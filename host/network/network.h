@@ -35,7 +35,7 @@ struct kac_network {
     int32_t fixed_length;              /* 1: no other length works */
     int32_t outputs;                   /* reward heads; a denoiser has 0 */
     int32_t reads_time;
-    int32_t takes_soft; /* rewards: forward accepts probabilities */
+    int32_t takes_soft; /* rewards: forward and vjp accept probabilities */
 };
 
 /* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).
@@ -66,7 +66,8 @@ kac_status kac_network_check_length(const kac_network *network, int32_t length);
 /* network->forward on the device. */
 kac_status kac_network_ask(const kac_network *network, const kac_query *query);
 
-/* network->vjp on the device.  Errors: UNSUPPORTED (the network has none). */
+/* network->vjp on the device: grad = cotangent . d out / d input (networks.h).
+ * Errors: UNSUPPORTED (the network has none, or takes no probabilities). */
 kac_status kac_network_vjp(const kac_network *network, const kac_query *query,
                            const float *cotangent, float *grad);
 

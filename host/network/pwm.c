@@ -16,6 +16,7 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     network->outputs = 1;
     network->takes_soft = 1;
     network->forward = dev->ops->networks.pwm.forward;
+    network->vjp = dev->ops->networks.pwm.vjp;
     network->drop = dev->ops->networks.pwm.drop;
     kac_pwm_weights weights = {network->states, network->length, weight->data};
     return dev->ops->networks.pwm.pack(dev, &weights, &network->net);

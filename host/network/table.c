@@ -32,6 +32,7 @@ static kac_status pack(kac_device *dev, const kac_table_ops *ops, const kac_tens
 {
     network->fixed_length = 1;
     network->forward = ops->forward;
+    network->vjp = ops->vjp;
     network->drop = ops->drop;
     kac_table_weights weights = {network->states, network->length, rows, values->data};
     return ops->pack(dev, &weights, &network->net);
