@@ -27,6 +27,7 @@ static kac_config *guided(const char *algorithm)
     kac_config *config = make();
     set(config, "model.file", "denoiser");
     set(config, "reward.0.file", "oracle");
+    set(config, "sampler.value.file", "value");
     set(config, "sampler.algorithm", algorithm);
     return config;
 }
@@ -162,7 +163,7 @@ Test(config, values_are_strict)
          "sampler.select.parent.normaliser: expected discard or keep, found `true`"},
         {"sampler.algorithm", "svdd",
          "sampler.algorithm: expected pretrained, best_of_n, best_of_n_pool, smc, fk_steering, "
-         "svdd_pm or nested, found `svdd`"},
+         "svdd_pm, svdd_mc or nested, found `svdd`"},
         {"device.name", "gpu", "device.name: expected auto, cpu or cuda:N, found `gpu`"},
         {"reward.0.name", "log_weight",
          "reward.0.name: expected letters, digits, _ . or -, and no column of samples.csv, "
@@ -502,6 +503,12 @@ Test(config, contradictions)
          {{"reward.0.name", "r"}, {"reward.1.file", "f"}, {"reward.1.name", "r"}},
          "reward.1.name: reward.0 is also called `r`"},
         {"smc", {{"model.file", ""}}, "model.file: required, a safetensors file"},
+        {"svdd_mc",
+         {{"sampler.value.file", ""}},
+         "sampler.value.file: required where sampler.value.kind is learned, a safetensors "
+         "file"},
+        {"smc", {{"sampler.value.kind", "learned"}}, NULL},
+        {"smc", {{"sampler.value.kind", "state"}, {"sampler.value.file", ""}}, NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kac_settings s;

@@ -143,7 +143,9 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.children == 1) out->sampler.parent_rule = KAC_RULE_NONE; /* no choice */
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;
     if (out->sampler.potential == KAC_POTENTIAL_TERMINAL) out->sampler.value = KAC_VALUE_NONE;
-    if (out->sampler.estimate != KAC_ESTIMATE_SAMPLE) out->sampler.samples = 1;
+    if (out->sampler.value != KAC_VALUE_POSTERIOR_MEAN ||
+        out->sampler.estimate != KAC_ESTIMATE_SAMPLE)
+        out->sampler.samples = 1;
     if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
     return KAC_OK;
@@ -280,6 +282,10 @@ static kac_status check_selection(const kac_settings *settings)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.potential: without a value (sampler.value.kind none) only "
                         "terminal is possible");
+    if (settings->sampler.value == KAC_VALUE_LEARNED && settings->sampler.value_file[0] == '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.file: required where sampler.value.kind is learned, a "
+                        "safetensors file");
     if (settings->sampler.alpha == 0 && reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "

@@ -9,12 +9,14 @@
 typedef struct kac_rewards kac_rewards;
 
 /* The terms of `settings` with weight != 0 (`judge` 0: they guide) or == 0 (`judge` 1: they are
- * recorded).  A file is opened once, however many terms read it; its heads lie side by side in
+ * recorded); or, with `value`, one column that is no term of the settings: what the network of
+ * that file says.  A file is opened once, however many terms read it; its heads lie side by side in
  * a row of `columns` floats.
  * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
 typedef struct kac_rewards_config {
     const kac_settings *settings;
+    const char *value;    /* a file, or NULL */
     const char *alphabet; /* of the model; the rewards' must be the same */
     kac_shape shape;
     int32_t batch;

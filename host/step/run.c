@@ -88,6 +88,10 @@ static kac_status open_networks(kac_run *r)
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
     rewards.judge = true;
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
+    if (s->sampler.value == KAC_VALUE_LEARNED) {
+        rewards.value = s->sampler.value_file;
+        KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->value));
+    }
 
     const char *refuses = "";
     if (s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
@@ -143,13 +147,14 @@ static kac_status open_evaluations(kac_run *r)
     r->jobs = (kac_jobs){take(r, r->batch, sizeof(int32_t)), take(r, r->batch, sizeof(int32_t)),
                          take(r, 1, sizeof(int32_t)), r->batch};
     r->completion = take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
-    if (r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
+    if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
+        r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
         r->soft = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
     r->batch_terms = take(r, r->batch, (size_t)columns * sizeof(float));
     r->terms = take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = take(r, r->n, sizeof(int32_t));
-    r->made = take(r, 2, sizeof(int64_t));
+    r->made = take(r, 3, sizeof(int64_t));
     return KAC_OK;
 }
 
@@ -228,11 +233,12 @@ static kac_status start_groups(kac_run *r)
 
     kac_group *group = calloc(groups, sizeof *group);
     int32_t *first = calloc(pools + 1, sizeof *first);
-    double *weight = calloc(groups * columns + 1, sizeof *weight);
+    double *weight = calloc(groups * columns + groups, sizeof *weight);
     if (!group || !first || !weight) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
         goto done;
     }
+    double *ones = weight + groups * columns;
     for (int32_t g = 0; g < r->groups; g++) {
         group[g] = (kac_group){
             .offset = g * each, .count = each, .id = g, .alpha = s->sampler.alpha, .ess = 1};
@@ -242,6 +248,7 @@ static kac_status start_groups(kac_run *r)
             if (column >= 0)
                 weight[(size_t)g * columns + (size_t)column] += s->reward[term].weight;
         }
+        ones[g] = 1;
     }
     for (int32_t p = 0; p <= r->pools; p++)
         first[p] = s->sampler.global ? p * r->groups : p;
@@ -249,6 +256,8 @@ static kac_status start_groups(kac_run *r)
     KAC_TRY_DONE(op->upload(r->dev, r->pool_first, first, (pools + 1) * sizeof *first));
     KAC_TRY_DONE(
         op->upload(r->dev, r->group_weight, weight, groups * columns * sizeof *weight));
+    if (r->value != NULL)
+        KAC_TRY_DONE(op->upload(r->dev, r->value_weight, ones, groups * sizeof *ones));
 done:
     free(group);
     free(first);
@@ -323,6 +332,7 @@ static kac_status open_run(kac_run *r)
     r->pool_first = take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight =
         take(r, (int64_t)r->groups * kac_rewards_columns(r->guide), sizeof *r->group_weight);
+    if (r->value != NULL) r->value_weight = take(r, r->groups, sizeof *r->value_weight);
     r->x = take_particles(r, r->n);
     r->y = take_particles(r, (int32_t)rows);
     r->fault = take(r, 1, sizeof *r->fault);
@@ -376,6 +386,7 @@ void kac_run_destroy(kac_run *r)
         kac_network_close(r->denoiser);
         kac_rewards_close(r->guide);
         kac_rewards_close(r->judge);
+        kac_rewards_close(r->value);
         kac_device_close(r->dev);
     }
     kac_config_destroy(r->config);
@@ -386,6 +397,7 @@ void kac_run_destroy(kac_run *r)
     free(r->result);
     free(r->result_terms);
     free(r->text);
+    kac_trajectories_close(r->trajectories);
     free(r);
 }
 
@@ -431,6 +443,9 @@ static kac_status report(const kac_run *r, const kac_fault *fault)
     if (fault->term < 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
                         fault->slot, r->set.model.file);
+    if (r->value != NULL && fault->level > 0)
+        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the value %s gave NaN or infinity",
+                        step, fault->slot, r->set.sampler.value_file);
     const char *file = "reward";
     for (int term = 0; term < r->set.rewards; term++)
         if (kac_rewards_column(r->guide, term) == fault->term) file = r->set.reward[term].file;
@@ -477,11 +492,11 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     const kac_memory_ops *op = &r->dev->ops->memory;
     kac_progress *p = &line->progress;
     kac_level level = {0};
-    int64_t made[2];
+    int64_t made[3];
 
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
     r->calls.denoiser_made = made[0];
-    r->calls.reward_made = made[1] * kac_rewards_networks(r->guide);
+    r->calls.reward_made = made[1] * kac_rewards_networks(r->guide) + made[2];
     KAC_TRY(op->download(r->dev, r->host_group, r->group,
                          (size_t)r->groups * sizeof *r->host_group));
     KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));

@@ -43,6 +43,9 @@ typedef struct kac_result {
     double reward, log_weight, log_likelihood;
 } kac_result;
 
+/* The paths of the particles (trajectory.c). */
+typedef struct kac_trajectories kac_trajectories;
+
 struct kac_run {
     kac_config *config; /* owned copy */
     kac_settings set;
@@ -51,6 +54,7 @@ struct kac_run {
     kac_network *denoiser;
     kac_rewards *guide; /* terms that steer */
     kac_rewards *judge; /* terms that are recorded at the end */
+    kac_rewards *value; /* a learned value's network, or NULL */
 
     kac_shape shape;
     int32_t steps, n, groups, children, samples, keep, batch, pools;
@@ -64,6 +68,7 @@ struct kac_run {
     kac_group *group;     /* [G] */
     int32_t *pool_first;  /* [pools + 1] */
     double *group_weight; /* [G][columns] */
+    double *value_weight; /* [G] ones: how a learned value weighs, or NULL */
     kac_particles x;      /* n particles */
     kac_particles y;      /* n M children */
 
@@ -79,7 +84,7 @@ struct kac_run {
     kac_memo census;     /* counts distinct states */
     kac_fresh census_fresh;
     int32_t *census_entry;
-    int64_t *made; /* [2] rows evaluated: denoiser, reward objects */
+    int64_t *made; /* [3] rows evaluated: denoiser, reward objects, learned values */
 
     kac_select_args select;
     kac_fault *fault;
@@ -103,7 +108,8 @@ struct kac_run {
     double *result_terms; /* [samples_out][rewards] */
     char *text;           /* [samples_out][L + 1] */
     double log_evidence, log_evidence_se;
-    json_t *json; /* run.json while it is written */
+    json_t *json;                   /* run.json while it is written */
+    kac_trajectories *trajectories; /* where they are kept, else NULL */
 
     void *owned[64]; /* device memory to release */
     int owned_count;
@@ -125,6 +131,21 @@ void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
 void kac_sort(double *values, int64_t n);
 double kac_quantile(const double *sorted, int64_t n, double share);
 
+/* ---- trajectory.c --------------------------------------------------------------------------
+ */
+
+/* The finished particles: what is known of them beside their path. */
+typedef struct kac_finished {
+    const double *terms;      /* [n][rewards] */
+    const double *reward;     /* [n] */
+    const double *log_weight; /* [n] full, NaN where the run has none */
+} kac_finished;
+
+/* Takes down the latest step; then, after the last, follows each particle back to its start. */
+kac_status kac_trajectories_step(kac_run *run);
+void kac_trajectories_finish(kac_run *run, const kac_finished *finished);
+void kac_trajectories_close(kac_trajectories *trajectories); /* accepts NULL */
+
 /* ---- evaluate.c ----------------------------------------------------------------------------
  */
 
@@ -133,6 +154,10 @@ kac_status kac_evaluate_parents(kac_run *run);
 
 /* Terms of the children y at their completions, into run->terms. */
 kac_status kac_evaluate_children(kac_run *run);
+
+/* What the network of values, or where there is none the reward, says of the children as they
+ * are, masks as zeros, into run->terms.  No denoiser is asked. */
+kac_status kac_evaluate_states(kac_run *run);
 
 /* The last level: fills what is still masked in y, and their exact terms. */
 kac_status kac_evaluate_objects(kac_run *run);

@@ -2,7 +2,8 @@
  *
  *     d = denoise(x)              carried from the step before where it was computed there
  *     y = propose(x, d)           M children for each particle
- *     v = value(y)                often one denoiser call on the children, carried along
+ *     v = value(y)                often one denoiser call on the children, carried along; a
+ *                                 learned value reads y itself and needs none
  *     log w += bank(y) - bank(x) - log M
  *     select(y, log w)            among siblings, then within groups where the trigger fires
  *
@@ -37,16 +38,17 @@ static kac_status propose(kac_run *r)
 static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
+    bool learned = r->value != NULL && r->step + 1 < r->steps; /* else the reward's terms */
     kac_weigh_args a = {
         .clock = r->clock,
         .levels = r->levels,
         .groups = r->group,
         .pool_first = r->pool_first,
         .pools = r->pools,
-        .group_weight = r->group_weight,
+        .group_weight = learned ? r->value_weight : r->group_weight,
         .x = &r->x,
         .terms = terms,
-        .n_terms = kac_rewards_columns(r->guide),
+        .n_terms = kac_rewards_columns(learned ? r->value : r->guide),
         .children = r->children,
         .samples = samples,
         .potential = r->set.sampler.potential,
@@ -86,11 +88,14 @@ kac_status kac_run_step(kac_run *r)
     kac_lap(r, KAC_PHASE_PROPOSE);
     if (last)
         KAC_TRY(kac_evaluate_objects(r));
-    else if (valued)
+    else if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
         KAC_TRY(kac_evaluate_children(r));
+    else if (valued)
+        KAC_TRY(kac_evaluate_states(r));
     KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
     KAC_TRY(select_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
     r->step++;
+    if (r->trajectories != NULL) KAC_TRY(kac_trajectories_step(r));
     return r->set.output.trace ? kac_record(r) : KAC_OK;
 }
