@@ -165,7 +165,7 @@ kac_status kac_evaluate_children(kac_run *r)
     return r->dev->ops->states.recall(r->dev, &r->evals, r->y.entry, r->y.n, r->terms);
 }
 
-kac_status kac_evaluate_states(kac_run *r)
+kac_status kac_evaluate_unfinished(kac_run *r)
 {
     bool learned = r->value != NULL;
     kac_rewards *value = learned ? r->value : r->guide;

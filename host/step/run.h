@@ -157,7 +157,7 @@ kac_status kac_evaluate_children(kac_run *run);
 
 /* What the network of values, or where there is none the reward, says of the children as they
  * are, masks as zeros, into run->terms.  No denoiser is asked. */
-kac_status kac_evaluate_states(kac_run *run);
+kac_status kac_evaluate_unfinished(kac_run *run);
 
 /* The last level: fills what is still masked in y, and their exact terms. */
 kac_status kac_evaluate_objects(kac_run *run);

@@ -91,7 +91,7 @@ kac_status kac_run_step(kac_run *r)
     else if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
         KAC_TRY(kac_evaluate_children(r));
     else if (valued)
-        KAC_TRY(kac_evaluate_states(r));
+        KAC_TRY(kac_evaluate_unfinished(r));
     KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
     KAC_TRY(select_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
