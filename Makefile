@@ -67,7 +67,7 @@ all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a buil
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
@@ -164,6 +164,7 @@ mutations: # do the tests catch the mistakes of tests/mutations?
 	@tests/run-mutations
 nightly: check mutations
 	@KAC_LAWS_SCALE=16 build/release/tests/unit --filter '@(laws|biased)/*' # 65 536 groups a law
+	@KAC_LAWS_SCALE=4 build/release/tests/unit --filter 'landscape/*'
 	@$(MAKE) MODE=asan test
 	@$(MAKE) OMP=0 BUILD=build/serial test
 	@$(MAKE) fuzz FUZZ_SECONDS=1200

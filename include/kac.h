@@ -18,6 +18,7 @@
 #ifndef KAC_H
 #define KAC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -131,7 +132,7 @@ typedef struct kac_sample {
     int64_t group;
     int64_t slot;          /* where it stood in the population */
     const char *object;    /* as text in the model's alphabet; valid until destroy */
-    double reward;         /* weighted sum of the terms */
+    double reward;         /* by the weights of its group; -infinity: forbidden or invalid */
     double log_weight;     /* full unnormalised log-weight; NaN where the run has none */
     const double *terms;   /* [kac_run_terms()] each reward term; valid until destroy */
     double log_likelihood; /* estimate under the denoiser, nats; NaN unless asked for */
@@ -143,9 +144,12 @@ KAC_API int64_t kac_run_terms(const kac_run *run);
 /* Errors: INVALID (i out of range). */
 KAC_API kac_status kac_run_sample(const kac_run *run, int64_t i, kac_sample *out);
 
-/* The evidence of target `target` (0 in a run with one target): an estimate of
- * log E_q[exp(r / alpha)] and the standard error of it from replicate groups; NaN where there
- * is none (not properly weighted; fewer than 2 groups for the error). */
+/* Targets of the run: groups with equal weights of the reward's terms have one. */
+KAC_API int64_t kac_run_targets(const kac_run *run);
+
+/* The evidence of target `target`, 0 .. kac_run_targets() - 1 in the order of their first groups:
+ * an estimate of log E_q[exp(r / alpha)] and the standard error of it from replicate groups; NaN
+ * where there is none (not properly weighted; fewer than 2 groups for the error). */
 KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_evidence,
                               double *standard_error);
 
@@ -180,6 +184,21 @@ KAC_API kac_status kac_verify(const char *model, const char *recording, const ch
 /* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
  * Errors: INVALID (not a run), IO. */
 KAC_API kac_status kac_compare(const char *const *dirs, int count, FILE *out);
+
+/* What kac_validate is to do. */
+typedef struct kac_validate_options {
+    bool full;          /* 16 times the replicates */
+    const char *device; /* as device.name */
+    uint64_t seed;
+    const char *only; /* checks whose name holds this, or NULL: all */
+} kac_validate_options;
+
+/* Checks on this machine that what is sampled is what the manual says: runs on models that are
+ * enumerated, against the exact laws.  Writes a line for each check to `out`, and all of it as
+ * JSON to `json` (may be NULL); *holds says whether every check does.
+ * Errors: IO (no folder for the models), NOMEM. */
+KAC_API kac_status kac_validate(const kac_validate_options *options, FILE *out, FILE *json,
+                                bool *holds);
 
 /* Writes a line for each device that a run could use here: its name and what it is. */
 KAC_API kac_status kac_devices(FILE *out);

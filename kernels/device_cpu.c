@@ -69,10 +69,13 @@ const kac_ops kac_cpu_ops = {
     .masked =
         {
             .start = kac_cpu_masked_start,
+            .blend = kac_cpu_masked_blend,
             .propose = kac_cpu_masked_propose,
             .complete = kac_cpu_masked_complete,
             .soften = kac_cpu_masked_soften,
             .imagine = kac_cpu_masked_imagine,
+            .slope = kac_cpu_masked_slope,
+            .tilt = kac_cpu_masked_tilt,
             .renoise = kac_cpu_masked_renoise,
             .score = kac_cpu_masked_score,
         },
@@ -80,11 +83,26 @@ const kac_ops kac_cpu_ops = {
         {
             .tick = kac_cpu_tick,
             .value = kac_cpu_value,
+            .cotangent = kac_cpu_cotangent,
+            .axpy = kac_cpu_axpy,
             .temper = kac_cpu_temper,
             .weigh = kac_cpu_weigh,
             .select_parent = kac_cpu_select_parent,
             .select_group = kac_cpu_select_group,
             .survive = kac_cpu_survive,
+            .regroup = kac_cpu_regroup,
+        },
+    .search =
+        {
+            .spread = kac_cpu_spread,
+            .path = kac_cpu_path,
+            .prune = kac_cpu_prune,
+            .plant = kac_cpu_tree_plant,
+            .select = kac_cpu_tree_select,
+            .advance = kac_cpu_tree_advance,
+            .backup = kac_cpu_tree_backup,
+            .commit = kac_cpu_tree_commit,
+            .draw = kac_cpu_tree_draw,
         },
     .networks =
         {
@@ -98,5 +116,6 @@ const kac_ops kac_cpu_ops = {
             .conv_regressor = {kac_cpu_conv_regressor_pack, kac_cpu_conv_regressor_forward,
                                kac_cpu_conv_regressor_drop},
             .convgru = {kac_cpu_convgru_pack, kac_cpu_convgru_forward, kac_cpu_convgru_drop},
+            .filter = {kac_cpu_filter_pack, kac_cpu_filter_forward, kac_cpu_filter_drop},
         },
 };

@@ -181,7 +181,7 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *logits = logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        float site[KAC_MAX_STATES];
+        float site[KAC_MAX_STATES] = {0};
         allowed_logits(a, l, logits, site);
         out[l] = kac_token_best(site, states);
         invalid |= kac_token_is_nan(site, states);
@@ -240,7 +240,7 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
     for (int32_t l = 0; l < a->shape.length; l++) {
         float *site = out + row_at(l, states);
         if (row[l] == states) {
-            float law[KAC_MAX_STATES];
+            float law[KAC_MAX_STATES] = {0};
             allowed_logits(a, l, logits, law);
             soften_site(law, states, a->temperature, site);
             continue;
@@ -279,7 +279,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *logits = logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        float site[KAC_MAX_STATES];
+        float site[KAC_MAX_STATES] = {0};
         allowed_logits(a, l, logits, site);
         bool lawful = kac_token_sums(site, states, a->temperature, sums) > 0;
         for (int32_t j = 0; j < a->samples; j++) {
@@ -301,6 +301,90 @@ kac_status kac_cpu_masked_imagine(kac_device *dev, const kac_complete_args *a, u
     return KAC_OK;
 }
 
+/* ---- guidance --------------------------------------------------------------------------- */
+
+static void blend_site(double w, int32_t states, const float *other, float *logits)
+{
+    double out[KAC_MAX_STATES];
+    for (int32_t k = 0; k < states; k++) {
+        double log_p = kac_token_log_prob(logits, states, (uint8_t)k);
+        double log_other = kac_token_log_prob(other, states, (uint8_t)k);
+        if (log_other < -100) log_other = -100;
+        out[k] = log_p == -(double)INFINITY ? log_p : (1 + w) * log_p - w * log_other;
+    }
+    for (int32_t k = 0; k < states; k++)
+        logits[k] = (float)out[k];
+}
+
+kac_status kac_cpu_masked_blend(kac_device *dev, const kac_blend_args *a, float *logits)
+{
+    (void)dev;
+    int32_t floats = a->length * a->states;
+#pragma omp parallel for schedule(static)
+    for (int32_t j = 0; j < *a->jobs->count; j++)
+        for (int32_t l = 0; l < a->length; l++)
+            blend_site(a->guidance, a->states,
+                       a->other + row_at(j, floats) + row_at(l, a->states),
+                       logits + row_at(a->jobs->dst[j], floats) + row_at(l, a->states));
+    return KAC_OK;
+}
+
+/* ---- gradients -------------------------------------------------------------------------- */
+
+/* The end of the window of fresh rows. */
+static int32_t slope_end(const kac_slope_args *a)
+{
+    int32_t count = *a->fresh->count;
+    return count < a->first + a->batch ? count : a->first + a->batch;
+}
+
+kac_status kac_cpu_masked_slope(kac_device *dev, const kac_slope_args *a, float *out)
+{
+    (void)dev;
+    int32_t states = a->shape.states, floats = a->shape.length * states;
+    int32_t end = slope_end(a);
+#pragma omp parallel for schedule(static)
+    for (int32_t q = a->first; q < end; q++) {
+        const uint8_t *row = a->x + row_at(a->fresh->src[q], a->shape.stride);
+        for (int32_t l = 0; l < a->shape.length; l++) {
+            size_t at = row_at(q - a->first, floats) + row_at(l, states);
+            double mean = 0;
+            for (int32_t k = 0; k < states; k++)
+                mean = fma((double)a->soft[at + (size_t)k], (double)a->reward[at + (size_t)k],
+                           mean);
+            for (int32_t k = 0; k < states; k++) {
+                double g = (double)a->reward[at + (size_t)k] - mean;
+                double slope = (double)a->soft[at + (size_t)k] * g / (double)a->temperature;
+                out[at + (size_t)k] = row[l] == states ? (float)slope : 0;
+            }
+        }
+    }
+    return KAC_OK;
+}
+
+kac_status kac_cpu_masked_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
+{
+    (void)dev;
+    int32_t states = a->shape.states, floats = a->shape.length * states;
+    int32_t end = slope_end(a);
+#pragma omp parallel for schedule(static)
+    for (int32_t q = a->first; q < end; q++) {
+        const uint8_t *row = a->x + row_at(a->fresh->src[q], a->shape.stride);
+        float *out = tilt + row_at(a->fresh->entry[q], floats);
+        for (int32_t l = 0; l < a->shape.length; l++) {
+            size_t at = row_at(q - a->first, floats) + row_at(l, states);
+            size_t in =
+                row_at(q - a->first, a->shape.length * (states + 1)) + row_at(l, states + 1);
+            for (int32_t k = 0; k < states; k++) {
+                float g = a->direct ? a->reward[at + (size_t)k] : 0;
+                if (a->input != NULL) g += a->input[in + (size_t)k];
+                out[row_at(l, states) + (size_t)k] = row[l] == states ? g : 0;
+            }
+        }
+    }
+    return KAC_OK;
+}
+
 /* ---- likelihood ------------------------------------------------------------------------- */
 
 kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)
@@ -313,9 +397,11 @@ kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, ui
         kac_key key = {
             .seed = a->seed, .move = (uint32_t)a->level, .particle = (uint32_t)a->id[i]};
         memcpy(row, a->x0 + row_at(i, a->shape.stride), (size_t)a->shape.stride);
-        for (int32_t l = 0; l < a->shape.length; l++)
-            if (kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
+        for (int32_t l = 0; l < a->shape.length; l++) {
+            bool given = a->fixed != NULL && a->fixed[l] != a->shape.states;
+            if (!given && kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
                 row[l] = (uint8_t)a->shape.states;
+        }
     }
     return KAC_OK;
 }

@@ -43,6 +43,12 @@ typedef struct kac_query {
 typedef struct kac_net kac_net;
 
 typedef kac_status kac_net_forward_fn(kac_device *dev, const kac_net *net, const kac_query *q);
+/* grad = cotangent . d out / d input at the state of each live row, j as in kac_query (src picks
+ * the input row; dst, out and out_stride are not used): cotangent [capacity][L][S] (denoiser) or
+ * [capacity][outputs] (reward); grad [capacity][L][S + 1] (denoiser, channel S the mask) or
+ * [capacity][L][S] (reward). */
+typedef kac_status kac_net_vjp_fn(kac_device *dev, const kac_net *net, const kac_query *q,
+                                  const float *cotangent, float *grad);
 typedef void kac_net_drop_fn(kac_device *dev, kac_net *net); /* accepts NULL */
 
 /* ---- cnn1d: dilated convolutions with a residual stream (denoiser) ------------------------
@@ -101,7 +107,9 @@ kac_net_drop_fn kac_cpu_table_denoiser_drop;
 
 /* The entry of the state.  Soft: the expectation under independent sites, in fp64 by an fma
  * chain over the rows, the weight of a row being the product over sites from the last to the
- * first.  A masked site is a row of zeros, so the reward is then 0. */
+ * first.  A masked site is a row of zeros, so the reward is then 0.  Entries of -INFINITY, which
+ * a soft value must not fall into with the least probability, are left out of the chain, and
+ * the sum is then divided by the weight of the others; -INFINITY where these have none. */
 kac_table_pack_fn kac_cpu_table_reward_pack;
 kac_net_forward_fn kac_cpu_table_reward_forward;
 kac_net_drop_fn kac_cpu_table_reward_drop;
@@ -269,6 +277,40 @@ typedef struct kac_convgru_ops {
     kac_net_drop_fn *drop;
 } kac_convgru_ops;
 
+/* ---- filter: counts of letters (reward, without a file) -----------------------------------
+ */
+
+typedef enum kac_filter_kind {
+    KAC_FILTER_SHARE, /* share of sites with a letter of a set */
+    KAC_FILTER_RUN,   /* length of the longest run of one letter */
+    KAC_FILTER_MOTIF, /* occurrences of motifs: pairs of a motif and a site where it begins */
+} kac_filter_kind;
+
+/* A set has bit s for letter s. */
+typedef struct kac_filter_weights {
+    kac_filter_kind kind;
+    int32_t states; /* S */
+    uint32_t set;   /* share */
+    int32_t motifs;
+    const int32_t *width; /* [motifs] sites of each */
+    const uint32_t
+        *sets; /* the letters that fit at each site of the first motif, the second, .. */
+} kac_filter_weights;
+
+typedef kac_status kac_filter_pack_fn(kac_device *dev, const kac_filter_weights *host_weights,
+                                      kac_net **out);
+
+/* A mask is in no set and ends a run.  Soft: share only, its expectation. */
+kac_filter_pack_fn kac_cpu_filter_pack;
+kac_net_forward_fn kac_cpu_filter_forward;
+kac_net_drop_fn kac_cpu_filter_drop;
+
+typedef struct kac_filter_ops {
+    kac_filter_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_drop_fn *drop;
+} kac_filter_ops;
+
 /* ---- all of them --------------------------------------------------------------------------
  */
 
@@ -280,6 +322,7 @@ typedef struct kac_network_ops {
     kac_pwm_ops pwm;
     kac_conv_regressor_ops conv_regressor;
     kac_convgru_ops convgru;
+    kac_filter_ops filter;
 } kac_network_ops;
 
 #ifdef __cplusplus

@@ -147,7 +147,18 @@ kac_soften_fn kac_cpu_masked_soften;
 typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_imagine_fn kac_cpu_masked_imagine;
 
-/* x[i] = a noised copy of x0[i]: each site masked when word 0 of its draw
+/* out = dr / d logits through soften: p_k (g_k - sum_j p_j g_j) / temperature at masked sites,
+ * where p = a->soft and g = a->reward; 0 at revealed ones.  out: [batch][L][S], row q - first. */
+typedef kac_status kac_slope_fn(kac_device *dev, const kac_slope_args *a, float *out);
+kac_slope_fn kac_cpu_masked_slope;
+
+/* tilt[fresh->entry[q]] = how r would change, to first order, if a masked site became letter k:
+ * a->reward (with a->direct) + a->input at letter k, up to what all letters share; 0 at revealed
+ * sites.  tilt: [..][L][S]. */
+typedef kac_status kac_tilt_fn(kac_device *dev, const kac_slope_args *a, float *tilt);
+kac_tilt_fn kac_cpu_masked_tilt;
+
+/* x[i] = a noised copy of x0[i]: each site that a->fixed leaves free masked when word 0 of its draw
  * (purpose RENOISE, move = the level, particle = id of the row of x0) is below
  * 2^32 m(t_level). */
 typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);
@@ -159,12 +170,24 @@ typedef kac_status kac_score_fn(kac_device *dev, const kac_renoise_args *a, cons
                                 const int32_t *entry, const kac_memo *memo, double *out);
 kac_score_fn kac_cpu_masked_score;
 
+/* Classifier-free guidance: in row dst[j] of logits, for each job j,
+ *   log p = (1 + w) log p_1 - w log p_2
+ * site by site, where p_1, p_2 are the softmax of that row and of a->other; not normalised.  A
+ * letter that p_1 excludes stays excluded, and log p_2 counts as -100 at least.
+ * Ho & Salimans, "Classifier-free diffusion guidance", 2022; for discrete states Nisonoff et al.,
+ * "Unlocking guidance for discrete state-space diffusion and flow models", ICLR 2025. */
+typedef kac_status kac_blend_fn(kac_device *dev, const kac_blend_args *a, float *logits);
+kac_blend_fn kac_cpu_masked_blend;
+
 typedef struct kac_process_ops {
     kac_start_fn *start;
+    kac_blend_fn *blend;
     kac_propose_fn *propose;
     kac_complete_fn *complete;
     kac_soften_fn *soften;
     kac_imagine_fn *imagine;
+    kac_slope_fn *slope;
+    kac_tilt_fn *tilt;
     kac_renoise_fn *renoise;
     kac_score_fn *score;
 } kac_process_ops;
@@ -176,14 +199,24 @@ typedef kac_status kac_tick_fn(kac_device *dev, kac_clock *clock);
 kac_tick_fn kac_cpu_tick;
 
 /* Values of the children.  For child c of a particle of group g: with J = a->samples completions
- * of terms [n * M * J][n_terms],
- *   r_j      = sum over terms of group_weight[g][term] * terms[c * J + j][term]
+ * of terms [n * M * J][columns],
+ *   r_j      = kac_objective_reward(objective, group_weight[g], terms[c * J + j])  (objective.h)
  *   value[c] = r_0 for J = 1, else alpha_g log mean_j exp(r_j / alpha_g)        (reward units)
- * Without terms (a->terms NULL) it is 0.  Terms of weight zero are not looked at.  A NaN term or
- * +INFINITY sets a->fault (lowest child wins); where a->invalid_is_worst both count as
- * -INFINITY instead. */
+ * Without terms (a->terms NULL) it is 0.  Terms of weight zero without bounds are
+ * not looked at.  A NaN term or +INFINITY sets a->fault (lowest child wins; the term is its index
+ * in the objective); where a->invalid_is_worst both count as -INFINITY instead. */
 typedef kac_status kac_value_fn(kac_device *dev, const kac_weigh_args *a);
 kac_value_fn kac_cpu_value;
+
+/* dr / d columns first_column .. first_column + n - 1 of a row of terms, by the weights of the
+ * row's group: out[q - first][j], from a->terms (kac_objective_gradient). */
+typedef kac_status kac_cotangent_fn(kac_device *dev, const kac_slope_args *a,
+                                    int32_t first_column, int32_t n, float *out);
+kac_cotangent_fn kac_cpu_cotangent;
+
+/* y[i] += a x[i], i in 0 .. n-1. */
+typedef kac_status kac_axpy_fn(kac_device *dev, int64_t n, float a, const float *x, float *y);
+kac_axpy_fn kac_cpu_axpy;
 
 /* The groups' tempering exponents lambda at this level: levels[clock->level].temper; or with
  * KAC_TEMPER_ESS, for each pool, the largest from its present one to 1 at which the ESS of the
@@ -211,30 +244,114 @@ typedef kac_status kac_select_parent_fn(kac_device *dev, const kac_select_args *
 kac_select_parent_fn kac_cpu_select_parent;
 
 /* The group stage: for each pool of groups, from its C = N K candidates decides by the level's
- * trigger and the ESS (in integers) whether to select, and if so draws N offspring by rule and
- * scheme (purpose GROUP).  chosen[slot] = row of y; log_w[slot] its log-weight; the group's
- * log_z, ess, selected, dead.  Weights: particles.h.  A pool without trigger keeps candidate
- * i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
+ * trigger and the ESS (in integers) whether to select, and if so draws offspring by rule and
+ * scheme (purpose GROUP).  There are as many as slots, or levels[clock->level].particles for each
+ * group where that is not 0, in slots counted anew from 0; such a level must select (trigger
+ * always), and the number may only fall.  chosen[slot] = row of y; log_w[slot] its
+ * log-weight; the group's log_z, ess, selected, dead.  Weights: particles.h.  With a->weights
+ * other than proper they are made of the candidates' values, and the groups' log_z stays.  Rule replace: the
+ * floor(fraction N) of least weight, one at least, give way to draws by weight from the others.
+ * A pool without trigger keeps candidate i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
  * without trigger; a->fault is set under on_dead error. */
 typedef kac_status kac_select_group_fn(kac_device *dev, const kac_select_args *a);
 kac_select_group_fn kac_cpu_select_group;
 
-/* The survivors become the particles: x[slot] = y[chosen[slot]] in every array but log_w, and
- * eve from the parent. */
+/* The survivors become the particles: x[slot] = y[chosen[slot]], slot in 0 .. x->n-1, in every
+ * array but log_w, and eve from the parent. */
 typedef kac_status kac_survive_fn(kac_device *dev, const kac_particles *y, int32_t children,
                                   const int32_t *chosen, kac_particles *x,
                                   int32_t *scratch /* [n] */);
 kac_survive_fn kac_cpu_survive;
 
+/* The table of groups after a level at which their number of particles falls: offsets and counts
+ * by levels[clock->level].particles, and group[i] of every slot i that is left. */
+typedef kac_status kac_regroup_fn(kac_device *dev, const kac_level *levels,
+                                  const kac_clock *clock, int32_t n_groups, kac_group *groups,
+                                  int32_t *group);
+kac_regroup_fn kac_cpu_regroup;
+
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
     kac_value_fn *value;
+    kac_cotangent_fn *cotangent;
+    kac_axpy_fn *axpy;
     kac_temper_fn *temper;
     kac_weigh_fn *weigh;
     kac_select_parent_fn *select_parent;
     kac_select_group_fn *select_group;
     kac_survive_fn *survive;
+    kac_regroup_fn *regroup;
 } kac_particle_ops;
+
+/* ---- search: trees of noisy states --------------------------------------------------------
+ */
+
+/* Group g has the rows g each .. (g + 1) each - 1: offset and count of every group, and group[i]
+ * of every row. */
+typedef kac_status kac_spread_fn(kac_device *dev, int32_t n_groups, int32_t each,
+                                 kac_group *groups, int32_t *group);
+kac_spread_fn kac_cpu_spread;
+
+/* y->log_w[c] = x->log_w[c / children] + y->value[c]: scores of paths, the sum of the values
+ * on them.  c in 0 .. x->n * children - 1. */
+typedef kac_status kac_path_fn(kac_device *dev, const kac_particles *x, int32_t children,
+                               kac_particles *y);
+kac_path_fn kac_cpu_path;
+
+/* Each root goes on with its best leaf (first on ties), and of the roots of a group the `keep`
+ * with the best such leaves (lower root on ties), in the order that they had. */
+typedef kac_status kac_prune_fn(kac_device *dev, const kac_prune_args *a);
+kac_prune_fn kac_cpu_prune;
+
+/* Every tree becomes its node 0: a copy of row g each of a->x. */
+typedef kac_status kac_tree_plant_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_plant_fn kac_cpu_tree_plant;
+
+/* From the root of each tree goes down by the policy to a node that is an object, or that has
+ * fewer than children visits^widening children.  Policies:
+ *   uct   the largest (value - low) / (high - low) + explore sqrt(log visits / the child's
+ *         visits), first child on ties
+ *   soft  a child in proportion to exp(value / alpha) (purpose TREE, position: the depth)
+ * All rows of the tree become that node: x, entry, at; from = the node's level, to = the level
+ * of the next depth, or with `ahead` 0.  Rows at an object are idle: from = to = 0.
+ * *idle grows by what the rows will be asked about in vain from the present level down. */
+typedef kac_status kac_tree_select_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_select_fn kac_cpu_tree_select;
+
+/* After tick and propose: rows with to <= level < from become their y.  Where a depth lies at
+ * the level, each of them becomes a new node, a child of its latest one. */
+typedef kac_status kac_tree_advance_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_advance_fn kac_cpu_tree_advance;
+
+/* The values of the rows go up from their latest nodes to node 0, row by row: visits, sums, and
+ *   mean  value = sum / visits
+ *   max   value = the largest that came up
+ *   soft  value = alpha log mean exp(value of child / alpha) over the children
+ * Where rows are idle, one visit and the value of the object itself go up. */
+typedef kac_status kac_tree_backup_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_backup_fn kac_cpu_tree_backup;
+
+/* The root of each tree moves to its most visited child (larger value, then first on ties). */
+typedef kac_status kac_tree_commit_fn(kac_device *dev, const kac_tree_args *a);
+kac_tree_commit_fn kac_cpu_tree_commit;
+
+/* Objects of the trees: out->x and out->value of row i, n_trees each rows in all, are those of
+ * the node that policy soft reaches from the root of tree i / each (particle: i % each). */
+typedef kac_status kac_tree_draw_fn(kac_device *dev, const kac_tree_args *a, int32_t each,
+                                    kac_particles *out);
+kac_tree_draw_fn kac_cpu_tree_draw;
+
+typedef struct kac_search_ops {
+    kac_spread_fn *spread;
+    kac_path_fn *path;
+    kac_prune_fn *prune;
+    kac_tree_plant_fn *plant;
+    kac_tree_select_fn *select;
+    kac_tree_advance_fn *advance;
+    kac_tree_backup_fn *backup;
+    kac_tree_commit_fn *commit;
+    kac_tree_draw_fn *draw;
+} kac_search_ops;
 
 /* ---- tables ------------------------------------------------------------------------------ */
 
@@ -244,6 +361,7 @@ typedef struct kac_ops {
     kac_states_ops states;
     kac_process_ops masked;
     kac_particle_ops particles;
+    kac_search_ops search;
     kac_network_ops networks; /* networks.h */
 } kac_ops;
 

@@ -1,9 +1,9 @@
 /* particles_cpu.c -- values, banks and log-weights of children, and the survivors' arrays. */
 #include "particles.h"
 
-#include <stdbool.h>
 #include <string.h>
 
+#include "objective.h"
 #include "ops.h"
 
 kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
@@ -16,39 +16,22 @@ kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
 
 /* ---- values and weights ------------------------------------------------------------------ */
 
-/* r of one completion: the weighted sum of its terms.  *bad becomes the first term that is NaN
- * or +INFINITY, if *bad < 0. */
-static double reward_of(const kac_weigh_args *a, const double *weight, const float *terms,
-                        int32_t *bad)
-{
-    double r = 0;
-    bool worst = false;
-    for (int32_t k = 0; k < a->n_terms; k++) {
-        if (weight[k] == 0) continue;
-        if (!(terms[k] < INFINITY) && *bad < 0) *bad = k;
-        if (!isfinite(terms[k]))
-            worst = true;
-        else
-            r = fma(weight[k], (double)terms[k], r);
-    }
-    return worst ? -(double)INFINITY : r;
-}
-
-/* Value of child c in units of r; *bad as reward_of. */
+/* Value of child c in units of r; *bad as kac_objective_reward. */
 static double value_of(const kac_weigh_args *a, int64_t c, const kac_group *group, int32_t *bad)
 {
-    const double *weight = a->group_weight + (group - a->groups) * a->n_terms;
-    const float *terms = a->terms + c * a->samples * a->n_terms;
-    if (a->samples == 1) return reward_of(a, weight, terms, bad);
+    const kac_objective *o = &a->objective;
+    const double *weight = a->group_weight + (group - a->groups) * o->terms;
+    const float *terms = a->terms + c * a->samples * a->columns;
+    if (a->samples == 1) return kac_objective_reward(o, weight, terms, bad);
 
     double top = -(double)INFINITY, sum = 0;
     for (int32_t j = 0; j < a->samples; j++) {
-        double r = reward_of(a, weight, terms + (int64_t)j * a->n_terms, bad);
+        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, bad);
         if (r > top) top = r;
     }
     if (top == -(double)INFINITY) return top;
     for (int32_t j = 0; j < a->samples; j++) {
-        double r = reward_of(a, weight, terms + (int64_t)j * a->n_terms, bad);
+        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, bad);
         sum += kac_exp((r - top) / group->alpha);
     }
     return top + group->alpha * kac_log(sum / a->samples);
@@ -64,11 +47,41 @@ kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
         const kac_group *group = &a->groups[a->x->group[c / a->children]];
         int32_t bad = -1;
         a->y->value[c] = a->terms != NULL ? value_of(a, c, group, &bad) : 0;
-        if (bad >= 0 && c * a->n_terms + bad < worst) worst = c * a->n_terms + bad;
+        if (bad >= 0 && c * KAC_MAX_TERMS + bad < worst) worst = c * KAC_MAX_TERMS + bad;
     }
     if (worst < INT64_MAX && !a->invalid_is_worst && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / a->n_terms / a->children),
-                                a->clock->level, (int32_t)(worst % a->n_terms)};
+        *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / KAC_MAX_TERMS / a->children),
+                                a->clock->level, (int32_t)(worst % KAC_MAX_TERMS)};
+    return KAC_OK;
+}
+
+kac_status kac_cpu_cotangent(kac_device *dev, const kac_slope_args *a, int32_t first_column,
+                             int32_t n, float *out)
+{
+    (void)dev;
+    const kac_objective *o = &a->objective;
+    for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++) {
+        const double *weight = a->group_weight + (int64_t)a->group[a->fresh->src[q]] * o->terms;
+        const float *row = a->terms + (int64_t)(q - a->first) * a->columns;
+        float *to = out + (int64_t)(q - a->first) * n;
+        double gradient[KAC_MAX_TERMS];
+        kac_objective_gradient(o, weight, row, gradient);
+        for (int32_t j = 0; j < n; j++)
+            to[j] = 0;
+        for (int32_t k = 0; k < o->terms; k++) {
+            int32_t j = o->term[k].column - first_column;
+            if (j >= 0 && j < n) to[j] += (float)gradient[k];
+        }
+    }
+    return KAC_OK;
+}
+
+kac_status kac_cpu_axpy(kac_device *dev, int64_t n, float a, const float *x, float *y)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+        y[i] = fmaf(a, x[i], y[i]);
     return KAC_OK;
 }
 
@@ -175,5 +188,19 @@ kac_status kac_cpu_survive(kac_device *dev, const kac_particles *y, int32_t chil
         scratch[i] = x->eve[c / children]; /* eve is still read by others */
     }
     memcpy(x->eve, scratch, (size_t)x->n * sizeof *x->eve);
+    return KAC_OK;
+}
+
+kac_status kac_cpu_regroup(kac_device *dev, const kac_level *levels, const kac_clock *clock,
+                           int32_t n_groups, kac_group *groups, int32_t *group)
+{
+    (void)dev;
+    int32_t each = levels[clock->level].particles;
+    for (int32_t g = 0; g < n_groups; g++) {
+        groups[g].offset = g * each;
+        groups[g].count = each;
+        for (int32_t i = 0; i < each; i++)
+            group[g * each + i] = g;
+    }
     return KAC_OK;
 }

@@ -38,6 +38,8 @@ typedef enum kac_purpose {
     KAC_DRAW_GROUP = 4,    /* choice among the particles of a group */
     KAC_DRAW_FINAL = 5,    /* final selection */
     KAC_DRAW_RENOISE = 6,  /* masks of the likelihood estimate */
+    KAC_DRAW_TREE = 10,    /* choice among the children of a node of a tree */
+    KAC_DRAW_SEARCH = 11,  /* whether a block of levels is searched */
 } kac_purpose;
 
 /* Who draws.  `move` never repeats in a run. */

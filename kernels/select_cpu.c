@@ -98,6 +98,7 @@ static void select_children(const kac_select_args *a, int32_t i)
     case KAC_RULE_CATEGORICAL: pick[0] = draw_child(a, i, l, &log_sum); break;
     case KAC_RULE_ARGMAX:
     case KAC_RULE_TOP_K: take_best(l, a->children, a->keep, pick); break;
+    case KAC_RULE_REPLACE: break; /* groups only */
     }
     for (int32_t k = 0; k < a->keep; k++) {
         double own = l[pick[k]];
@@ -114,7 +115,7 @@ kac_status kac_cpu_select_parent(kac_device *dev, const kac_select_args *a)
     (void)dev;
     KAC_REQUIRE(a->parent_rule == KAC_RULE_TOP_K || a->parent_rule == KAC_RULE_NONE ||
                 a->keep == 1);
-    KAC_REQUIRE(a->keep >= 1 && a->keep <= a->children);
+    KAC_REQUIRE(a->keep >= 1 && a->keep <= a->children && a->parent_rule != KAC_RULE_REPLACE);
     KAC_REQUIRE(a->parent_rule != KAC_RULE_NONE || a->keep == a->children);
 #pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < a->x->n; i++)
@@ -127,13 +128,16 @@ kac_status kac_cpu_select_parent(kac_device *dev, const kac_select_args *a)
 /* Candidates that compete for the slots of a pool. */
 typedef struct pool {
     kac_key key;
-    int32_t first_slot;
-    int32_t n;          /* slots: offspring, N */
+    int32_t parents;    /* N */
     int32_t candidates; /* C = N K */
-    const double *l;    /* [C] log-weights */
+    int32_t first_slot; /* of the offspring */
+    int32_t n;          /* offspring */
+    double alpha;       /* of the first group */
+    const int32_t *row; /* [C] rows of y */
+    double *l;          /* [C] log-weights */
     uint64_t *w;        /* [C] integer weights, or running sums of them */
     int32_t *offspring; /* [C] */
-    int32_t *chosen;    /* [N] indices of candidates, then rows of y */
+    int32_t *chosen;    /* [n] indices of candidates, then rows of y */
     uint64_t sum;       /* of the weights */
 } pool;
 
@@ -253,6 +257,25 @@ static void killing(pool *p)
     }
 }
 
+/* The worst of the pool's candidates (one a particle) give way to draws from the others. */
+static void replace_worst(pool *p, double fraction)
+{
+    int32_t worst = (int32_t)(fraction * p->n);
+    int32_t stay = p->n - (worst > 1 ? worst : 1);
+    uint64_t sum = 0;
+    if (stay < 1) stay = 1;
+    take_best(p->l, p->candidates, stay, p->chosen);
+    for (int32_t i = 0; i < stay; i++)
+        sum += p->w[p->chosen[i]];
+    for (int32_t j = stay; j < p->n; j++) {
+        uint64_t u = kac_below(draw(p, j), 0, sum);
+        int32_t i = 0;
+        for (uint64_t c = p->w[p->chosen[0]]; c <= u;)
+            c += p->w[p->chosen[++i]];
+        p->chosen[j] = p->chosen[i];
+    }
+}
+
 /* chosen = candidate i offspring[i] times, in the order of i. */
 static void draw_offspring(pool *p, kac_scheme scheme)
 {
@@ -278,18 +301,25 @@ static pool open_pool(const kac_select_args *a, int32_t number)
     const kac_group *first = &a->groups[a->pool_first[number]];
     const kac_group *last = &a->groups[a->pool_first[number + 1] - 1];
     int64_t candidate = (int64_t)first->offset * a->keep;
-    int32_t n = last->offset + last->count - first->offset;
+    int32_t parents = last->offset + last->count - first->offset;
+    int32_t each = a->levels[a->clock->level].particles;
+    int32_t groups = a->pool_first[number + 1] - a->pool_first[number];
+    int32_t slot = each > 0 ? a->pool_first[number] * each : first->offset;
+    int32_t n = each > 0 ? groups * each : parents;
     return (pool){
         .key = {.seed = a->seed,
                 .move = (uint32_t)a->clock->move,
                 .group = (uint32_t)first->id},
-        .first_slot = first->offset,
+        .parents = parents,
+        .candidates = parents * a->keep,
+        .first_slot = slot,
         .n = n,
-        .candidates = n * a->keep,
+        .alpha = first->alpha,
+        .row = a->pick + candidate,
         .l = a->pick_w + candidate,
         .w = a->weight + candidate,
         .offspring = a->offspring + candidate,
-        .chosen = a->chosen + first->offset,
+        .chosen = a->chosen + slot,
     };
 }
 
@@ -319,13 +349,26 @@ static void choose(const kac_select_args *a, pool *p, bool selects)
             p->chosen[i] = p->chosen[0];
         break;
     case KAC_RULE_TOP_K: take_best(p->l, p->candidates, p->n, p->chosen); break;
+    case KAC_RULE_REPLACE: replace_worst(p, a->fraction); break;
     }
     for (int32_t i = 0; i < p->n; i++) {
-        int64_t candidate = (int64_t)p->first_slot * a->keep + p->chosen[i];
         double own = p->l[p->chosen[i]]; /* top_k may have to take what has weight zero */
         a->log_w[p->first_slot + i] = selects && own > -(double)INFINITY ? 0 : own;
-        p->chosen[i] = a->pick[candidate];
+        p->chosen[i] = p->row[p->chosen[i]];
     }
+}
+
+/* Log-weights made of values; weight zero stays. */
+static void weigh_values(const kac_select_args *a, pool *p)
+{
+    double unit = 0;
+    if (a->weights == KAC_WEIGHTS_VALUE) unit = p->alpha;
+    for (int32_t i = 0; i < p->candidates && a->weights == KAC_WEIGHTS_SCALED; i++) {
+        double size = fabs(a->y->value[p->row[i]]);
+        if (p->l[i] > -(double)INFINITY && size < (double)INFINITY && size > unit) unit = size;
+    }
+    for (int32_t i = 0; i < p->candidates; i++)
+        if (p->l[i] > -(double)INFINITY) p->l[i] = unit > 0 ? a->y->value[p->row[i]] / unit : 0;
 }
 
 /* Returns whether the pool is dead. */
@@ -333,6 +376,7 @@ static bool select_pool(const kac_select_args *a, int32_t number)
 {
     pool p = open_pool(a, number);
     kac_weight_sums sums = {0, 0, 0};
+    if (a->weights != KAC_WEIGHTS_PROPER) weigh_values(a, &p);
     double top = largest(p.l, p.candidates);
     bool dead = top == -(double)INFINITY, selects = false;
 
@@ -351,8 +395,9 @@ static bool select_pool(const kac_select_args *a, int32_t number)
         group->selected = selects;
         group->dead = dead;
         if (dead) group->log_z = -(double)INFINITY;
-        if (selects && a->group_rule == KAC_RULE_CATEGORICAL)
-            group->log_z += kac_log_mean(top, sums.sum, p.n);
+        if (selects && a->group_rule == KAC_RULE_CATEGORICAL &&
+            a->weights == KAC_WEIGHTS_PROPER)
+            group->log_z += kac_log_mean(top, sums.sum, p.parents);
     }
     return dead;
 }

@@ -86,6 +86,8 @@ kac_status kac_cpu_table_reward_pack(kac_device *dev, const kac_table_weights *h
 static float expectation(const kac_net *net, const float *soft)
 {
     double sum = 0;
+    double found = 0;
+    double missing = 0;
     for (int64_t row = 0; row < net->rows; row++) {
         double probability = 1;
         int64_t digits = row;
@@ -93,8 +95,14 @@ static float expectation(const kac_net *net, const float *soft)
             probability *= (double)soft[(int64_t)l * net->states + digits % net->states];
             digits /= net->states;
         }
+        if (net->values[row] == -INFINITY) {
+            missing += probability;
+            continue;
+        }
+        found += probability;
         sum = fma(probability, (double)net->values[row], sum);
     }
+    if (missing > 0) return found > 0 ? (float)(sum / found) : -INFINITY;
     return (float)sum;
 }
 

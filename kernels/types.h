@@ -24,10 +24,11 @@ typedef struct kac_shape {
 
 /* One level of the time grid; level T is noise, level 0 the end. */
 typedef struct kac_level {
-    double t;        /* time, as the schedule counts it */
-    double mask;     /* m(t): probability that a site is masked */
-    float sigma;     /* what a denoiser that reads t is fed */
-    int32_t trigger; /* group selection on arriving here: KAC_TRIGGER_... */
+    double t;          /* time, as the schedule counts it */
+    double mask;       /* m(t): probability that a site is masked */
+    float sigma;       /* what a denoiser that reads t is fed */
+    int32_t trigger;   /* group selection on arriving here: KAC_TRIGGER_... */
+    int32_t particles; /* of each group from here on; 0: as many as before */
     double
         temper; /* tempering exponent of the values at this level, 0 .. 1; at level 0 it is 1 */
     uint64_t reveal; /* the move from here to the next lower level reveals a masked site when
@@ -41,6 +42,30 @@ typedef struct kac_clock {
     int32_t level;
     int32_t move;
 } kac_clock;
+
+/* ---- objective -------------------------------------------------------------------------- */
+
+typedef enum kac_combine {
+    KAC_COMBINE_SUM,
+    KAC_COMBINE_PRODUCT,
+    KAC_COMBINE_MIN,
+    KAC_COMBINE_LOWER_BOUND,
+} kac_combine;
+
+/* How a reward term enters the reward; NaN where something is not given. */
+typedef struct kac_term {
+    int32_t column;           /* in a row of terms; -1: recorded elsewhere, never looked at */
+    double low, high;         /* desirability 0 and 1 */
+    double at_least, at_most; /* outside, the object is forbidden */
+} kac_term;
+
+/* The reward as a function of a row of terms: objective.h. */
+typedef struct kac_objective {
+    kac_combine combine;
+    double kappa; /* lower_bound */
+    int32_t terms;
+    kac_term term[KAC_MAX_TERMS];
+} kac_objective;
 
 /* ---- population ------------------------------------------------------------------------- */
 
@@ -197,15 +222,45 @@ typedef struct kac_complete_args {
     float temperature;
 } kac_complete_args;
 
+/* Rows of logits that two networks gave for the same jobs. */
+typedef struct kac_blend_args {
+    const kac_jobs *jobs;
+    int32_t length, states;
+    double guidance; /* w */
+    const float
+        *other; /* [jobs->capacity][L][S] log-odds of the second network, row j for job j */
+} kac_blend_args;
+
 typedef struct kac_renoise_args {
     kac_shape shape;
     const kac_level *levels; /* [T + 1] */
+    const uint8_t *fixed;    /* as in kac_start_args: its letters are never masked */
     const uint8_t *x0;       /* [n][stride] */
     const int32_t *id;       /* [n] identity that keys the draws of row i of x0 */
     uint64_t seed;
     int32_t n;     /* rows of x0 */
     int32_t level; /* of the noise, 0 .. T */
 } kac_renoise_args;
+
+/* Gradients at fresh rows first .. first + batch - 1 of x, row q - first of each array. */
+typedef struct kac_slope_args {
+    kac_shape shape;
+    const kac_group *groups;
+    const int32_t *group; /* of each row of x */
+    kac_objective objective;
+    const double *group_weight; /* [groups][objective.terms] */
+    const float *terms;         /* [batch][columns] at a->soft */
+    int32_t columns;
+    const uint8_t *x; /* [n][stride] */
+    const kac_fresh *fresh;
+    int32_t first;
+    int32_t batch;
+    float temperature;
+    const float *soft;   /* [batch][L][S] what soften gives */
+    const float *reward; /* [batch][L][S] dr / d soft */
+    const float *input;  /* [batch][L][S + 1] dr / d input of the denoiser, or NULL: left out */
+    int32_t direct;      /* tilt: dr / d soft counts */
+} kac_slope_args;
 
 typedef enum kac_potential {
     KAC_POTENTIAL_DIFFERENCE,
@@ -223,10 +278,11 @@ typedef struct kac_weigh_args {
     kac_group *groups;         /* lambda out */
     const int32_t *pool_first; /* [pools + 1] as in kac_select_args */
     int32_t pools;
-    const double *group_weight; /* [groups][n_terms] weights of the reward terms */
+    kac_objective objective;
+    const double *group_weight; /* [groups][objective.terms] weights of the reward terms */
     const kac_particles *x;     /* parents */
-    const float *terms;         /* [n M samples][n_terms], or NULL: no value at this level */
-    int32_t n_terms;
+    const float *terms;         /* [n M samples][columns], or NULL: no value at this level */
+    int32_t columns;
     int32_t children; /* M */
     int32_t samples;  /* J */
     kac_potential potential;
@@ -243,6 +299,7 @@ typedef enum kac_rule {
     KAC_RULE_CATEGORICAL,
     KAC_RULE_ARGMAX,
     KAC_RULE_TOP_K,
+    KAC_RULE_REPLACE, /* groups only: the worst give way to copies of the others */
 } kac_rule;
 
 typedef enum kac_scheme {
@@ -253,6 +310,13 @@ typedef enum kac_scheme {
     KAC_SCHEME_MULTINOMIAL,
     KAC_SCHEME_KILLING, /* needs one candidate a particle */
 } kac_scheme;
+
+/* What a group selects by. */
+typedef enum kac_weights {
+    KAC_WEIGHTS_PROPER, /* its weights */
+    KAC_WEIGHTS_VALUE,  /* exp(value / alpha) */
+    KAC_WEIGHTS_SCALED, /* exp(value / the pool's largest |value|) */
+} kac_weights;
 
 /* Both stages of selection.  A pool is a group, or with scope `global` all groups of a target:
  * pool p holds the slots of groups pool_first[p] .. pool_first[p + 1] - 1, which are
@@ -273,15 +337,82 @@ typedef struct kac_select_args {
     int32_t keep; /* K candidates a particle after the parent stage */
     kac_rule group_rule;
     kac_scheme scheme;
-    int32_t below; /* select when ESS < below / 2^16 of the candidates' number */
+    kac_weights weights;
+    double fraction; /* replace: of the pool's slots */
+    int32_t below;   /* select when ESS < below / 2^16 of the candidates' number */
     int32_t dead_is_error;
     kac_fault *fault;
     int32_t *pick;      /* [n K] between the stages: rows of y */
     double *pick_w;     /* [n K] their log-weights */
     uint64_t *weight;   /* [n K] scratch */
     int32_t *offspring; /* [n K] scratch */
-    int32_t *chosen;    /* [n] out: rows of y */
-    double *log_w;      /* [n] out: may be x->log_w */
+    int32_t *chosen;    /* [survivors] out: rows of y */
+    double *log_w;      /* [survivors] out: may be x->log_w */
 } kac_select_args;
+
+/* ---- search ------------------------------------------------------------------------------
+ */
+
+/* Trees of noisy states, one for each group.  Node v of tree g is row g capacity + v of every
+ * array; node 0 is the start.  Nodes refer to each other by row, -1: none. */
+typedef struct kac_trees {
+    int32_t n;
+    int32_t capacity; /* nodes of a tree */
+    int32_t stride;
+    uint8_t *x;        /* [rows][stride] */
+    int32_t *parent;   /* [rows] */
+    int32_t *child;    /* [rows] the latest child */
+    int32_t *sibling;  /* [rows] the child of the same parent before this one */
+    int32_t *children; /* [rows] how many */
+    int32_t *depth;    /* [rows] */
+    int32_t *visits;   /* [rows] simulations that went through */
+    double *sum;       /* [rows] of the values that they backed up, units of r */
+    double *value;     /* [rows] what is believed of the node, units of r */
+    int32_t *entry;    /* [rows] of the memo of evaluations, or -1 */
+    int32_t *count;    /* [n] nodes in use */
+    int32_t *root;     /* [n] row at which simulations start */
+    double *low;       /* [n] least finite value that was backed up */
+    double *high;      /* [n] largest */
+} kac_trees;
+
+typedef enum kac_policy { KAC_POLICY_UCT, KAC_POLICY_SOFT } kac_policy;
+typedef enum kac_backup { KAC_BACKUP_MEAN, KAC_BACKUP_MAX, KAC_BACKUP_SOFT } kac_backup;
+
+/* A wave: one simulation of every tree.  Each tree has `each` rows at work, which start at the
+ * chosen node and move down the chain side by side; a row moves on the levels below from[i] and
+ * down to to[i], and is idle on all others. */
+typedef struct kac_tree_args {
+    const kac_clock *clock;
+    const kac_group *groups; /* group g has tree g, and rows g each .. of x */
+    const int32_t *level;    /* [stages + 1] at which each depth lies; level[stages] = 0 */
+    const int32_t *depth;    /* [T + 1] that lies at each level, or -1 */
+    int32_t stages;          /* depth of an object */
+    kac_policy policy;
+    kac_backup backup;
+    double explore;  /* uct: weight of what has been visited little */
+    double widening; /* a node may have children visits^widening children */
+    int32_t children;
+    int32_t each;         /* rows of a tree: children that a wave adds to the node */
+    int32_t ahead;        /* rows go on to level 0; else to the next depth */
+    int32_t keep_entries; /* nodes keep the entries of their evaluations */
+    uint64_t seed;
+    kac_trees *trees;
+    kac_particles *x;       /* [n each] states at work, with entries and values */
+    const kac_particles *y; /* [n each] where propose would take them */
+    int32_t *at;            /* [n each] the row's latest node */
+    int32_t *from, *to;     /* [n each] */
+    int64_t *idle; /* [2] counts rows that were asked about while idle: of the denoiser,
+                               of the reward */
+} kac_tree_args;
+
+/* Paths that grew from the roots of each group: root j of group g has the leaves
+ * (g roots + j) leaves .. of score. */
+typedef struct kac_prune_args {
+    int32_t groups, roots, leaves;
+    int32_t keep;        /* roots of a group that go on */
+    const double *score; /* [groups roots leaves] of each path */
+    int32_t *best;       /* [groups roots] scratch */
+    int32_t *chosen;     /* [groups keep] out: rows of the leaves that go on */
+} kac_prune_args;
 
 #endif /* KAC_TYPES_H */

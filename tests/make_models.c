@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "landscape.h"
 #include "optimus.h"
 #include "safetensors.h"
 
@@ -68,13 +69,34 @@ static kac_status write_optimus(const char *dir)
     return access(source, R_OK) == 0 ? optimus_convert(o, source, path) : KAC_OK;
 }
 
+/* The models of configs/tis_smc.yaml and configs/gb1_smc.yaml, where the data are at hand. */
+static kac_status write_landscape(const char *dir, const landscape_source *source)
+{
+    landscape s;
+    char denoiser[4096], reward[4096];
+    if (!landscape_here(source)) return KAC_OK;
+    snprintf(denoiser, sizeof denoiser, "%s/%s_denoiser.safetensors", dir, source->name);
+    snprintf(reward, sizeof reward, "%s/%s_%s.safetensors", dir, source->name, source->measure);
+    if (!landscape_create(source->alphabet, source->length, &s))
+        return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %s", source->name);
+    kac_status status = landscape_read(source, &s);
+    if (status == KAC_OK) {
+        landscape_fit(&s);
+        status = landscape_write(&s, denoiser, reward);
+    }
+    landscape_free(&s);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
         fputs("usage: make_models DIR\n", stderr);
         return 2;
     }
-    if (write_optimus(argv[1]) != KAC_OK) {
+    if (write_optimus(argv[1]) != KAC_OK ||
+        write_landscape(argv[1], &landscape_tis) != KAC_OK ||
+        write_landscape(argv[1], &landscape_gb1) != KAC_OK) {
         fprintf(stderr, "make_models: %s\n", kac_last_error());
         return 1;
     }

@@ -101,7 +101,14 @@ Test(config, choices_are_in_the_order_of_their_enums)
     set(config, "sampler.on_dead", "freeze");
     set(config, "sampler.on_invalid", "worst");
     set(config, "device.isa", "avx512");
+    set(config, "objective.combine", "lower_bound");
+    set(config, "reward.1.kind", "motif");
+    set(config, "reward.1.motifs", "AC");
+    set(config, "reward.1.strands", "both");
     cr_assert_eq(kac_config_settings(config, &s), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(s.objective.combine, KAC_COMBINE_LOWER_BOUND);
+    cr_assert_eq(s.reward[1].kind, KAC_REWARD_MOTIF);
+    cr_assert(s.reward[1].both_strands);
     cr_assert_eq(s.process.schedule, KAC_SCHEDULE_FLOW);
     cr_assert_eq(s.reward[0].kind, KAC_REWARD_TABLE);
     cr_assert_eq(s.sampler.value, KAC_VALUE_POSTERIOR_MEAN);
@@ -143,14 +150,15 @@ Test(config, values_are_strict)
         {"sampler.particles", " 1",
          "sampler.particles: expected an integer from 1 to 16777216, found ` 1`"},
         {"sampler.alpha", "0.5x",
-         "sampler.alpha: expected a number from 0 to 1e+30, found `0.5x`"},
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `0.5x`"},
         {"sampler.alpha", "nan",
-         "sampler.alpha: expected a number from 0 to 1e+30, found `nan`"},
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `nan`"},
         {"sampler.alpha", "inf",
-         "sampler.alpha: expected a number from 0 to 1e+30, found `inf`"},
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `inf`"},
         {"sampler.alpha", "0x1p3",
-         "sampler.alpha: expected a number from 0 to 1e+30, found `0x1p3`"},
-        {"sampler.alpha", "-1", "sampler.alpha: expected a number from 0 to 1e+30, found `-1`"},
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `0x1p3`"},
+        {"sampler.alpha", "-1",
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `-1`"},
         {"device.batch", "0",
          "device.batch: expected auto or an integer from 1 to 16777216, found `0`"},
         {"sampler.select.group.trigger.to", "end",
@@ -161,9 +169,6 @@ Test(config, values_are_strict)
         {"sampler.reuse", "maybe", "sampler.reuse: expected off or on, found `maybe`"},
         {"sampler.select.parent.normaliser", "true",
          "sampler.select.parent.normaliser: expected discard or keep, found `true`"},
-        {"sampler.algorithm", "svdd",
-         "sampler.algorithm: expected pretrained, best_of_n, best_of_n_pool, smc, fk_steering, "
-         "svdd_pm, svdd_mc or nested, found `svdd`"},
         {"device.name", "gpu", "device.name: expected auto, cpu or cuda:N, found `gpu`"},
         {"reward.0.name", "log_weight",
          "reward.0.name: expected letters, digits, _ . or -, and no column of samples.csv, "
@@ -189,6 +194,11 @@ Test(config, values_are_strict)
                      "%s = %s", cases[i].key, cases[i].value);
         cr_assert_str_eq(kac_last_error(), cases[i].message);
     }
+    cr_assert_eq(kac_config_set(config, "sampler.algorithm", "svdd"), KAC_ERR_INVALID);
+    static const char names[] = "sampler.algorithm: expected pretrained, best_of_n, ";
+    cr_assert_eq(strncmp(kac_last_error(), names, strlen(names)), 0, "%s", kac_last_error());
+    cr_assert_not_null(strstr(kac_last_error(), ", found `svdd`"), "%s", kac_last_error());
+
     char path[KAC_PATH + 1];
     memset(path, 'x', KAC_PATH);
     path[KAC_PATH] = '\0';
@@ -285,8 +295,8 @@ Test(config, all_mistakes_at_once)
            "`heavy`\n"
            "f.yaml:6:14: sampler.particles: expected an integer from 1 to 16777216, found "
            "`1_0`\n"
-           "f.yaml:7:26: sampler.select.group.rule: expected none, categorical, argmax or "
-           "top_k, found `best`");
+           "f.yaml:7:26: sampler.select.group.rule: expected none, categorical, argmax, "
+           "top_k or replace, found `best`");
 
     char text[4000] = "";
     for (int i = 0; i < 100; i++)
@@ -432,7 +442,9 @@ Test(config, every_row_resolves)
         bool claims = strncmp(row->law, "p* as N grows", 13) == 0 || row->law[0] == 'q';
         cr_assert_eq(kac_properly_weighted(&s), claims, "%s", row->name);
         set(config, "sampler.alpha", "0");
-        bool ignores = strncmp(row->name, "best_of_n", 9) == 0;
+        bool ignores = strncmp(row->name, "best_of_n", 9) == 0 ||
+                       strcmp(row->name, "beam") == 0 || strcmp(row->name, "svdd_r") == 0 ||
+                       strcmp(row->name, "ddbfs") == 0 || strcmp(row->name, "mcts") == 0;
         cr_assert_eq(kac_config_settings(config, &s), ignores ? KAC_OK : KAC_ERR_INVALID, "%s",
                      row->name);
         cr_assert(!ignores || s.sampler.alpha == 1);
@@ -494,10 +506,47 @@ Test(config, contradictions)
          "sampler.select.group.trigger.to: 4 comes before from, 5"},
         {"smc",
          {{"reward.0.weight", "0"}},
-         "reward: algorithm smc needs a reward with a weight other than 0 (only pretrained "
-         "runs "
-         "without)"},
+         "reward: algorithm smc needs a reward with a weight other than 0, or a bound (only "
+         "pretrained runs without)"},
+        {"smc", {{"reward.0.weight", "0"}, {"reward.0.at_most", "2"}}, NULL},
+        {"smc", {{"reward.0.weight", "0"}, {"reward.0.weights", "0:1"}}, NULL},
         {"pretrained", {{"reward.0.weight", "0"}}, NULL},
+        {"smc",
+         {{"reward.0.kind", "gc"}},
+         "reward.0.kind: gc, homopolymer and motif have no file and no output to choose"},
+        {"smc",
+         {{"reward.1.kind", "motif"}},
+         "reward.1.motifs: required of kind motif, such as GAATTC,GGNCC"},
+        {"smc",
+         {{"reward.0.strands", "both"}},
+         "reward.0: motifs and strands go with kind motif only"},
+        {"smc",
+         {{"reward.0.low", "1"}},
+         "reward.0: low and high go together, and differ from each other"},
+        {"smc",
+         {{"reward.0.low", "1"}, {"reward.0.high", "1"}},
+         "reward.0: low and high go together, and differ from each other"},
+        {"smc",
+         {{"reward.0.at_least", "1"}, {"reward.0.at_most", "0.5"}},
+         "reward.0: at_least, 1, is more than at_most, 0.5, so every object is forbidden"},
+        {"smc",
+         {{"objective.combine", "product"}},
+         "objective.combine: product multiplies desirabilities, so reward.0 needs low and "
+         "high"},
+        {"smc",
+         {{"objective.combine", "lower_bound"}, {"reward.0.weight", "-1"}},
+         "objective.combine: lower_bound takes no weight below 0, and reward.0 has one"},
+        {"smc",
+         {{"objective.combine", "lower_bound"}, {"reward.0.weights", "0,1,-0.5"}},
+         "objective.combine: lower_bound takes no weight below 0, and reward.0 has one"},
+        {"smc", {{"objective.combine", "min"}, {"reward.0.weight", "-1"}}, NULL},
+        {"smc",
+         {{"reward.0.weights", "0,1,2"}, {"sampler.groups", "2"}},
+         "reward.0.weights: 3 numbers for 2 groups"},
+        {"best_of_n_pool",
+         {{"reward.0.weights", "0:1"}},
+         "sampler.final.scope: all compares rewards of all groups, and reward.0.weights gives "
+         "each its own"},
         {"smc", {{"reward.1.weight", "2"}}, "reward.1.file: required, a safetensors file"},
         {"smc",
          {{"reward.0.name", "r"}, {"reward.1.file", "f"}, {"reward.1.name", "r"}},
@@ -509,6 +558,9 @@ Test(config, contradictions)
          "file"},
         {"smc", {{"sampler.value.kind", "learned"}}, NULL},
         {"smc", {{"sampler.value.kind", "state"}, {"sampler.value.file", ""}}, NULL},
+        {"mcts",
+         {{"sampler.value.kind", "learned"}},
+         "sampler.value.kind: driver.kind search needs posterior_mean or none"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kac_settings s;

@@ -182,7 +182,8 @@ Test(biased, a_dead_group_is_an_error_by_default)
     cr_expect_eq(run.n, 0);
 }
 
-/* Frozen groups stay in the result with log-weight -infinity, the others are alive. */
+/* Frozen groups stay in the result with log-weight -infinity; the others leave out what is
+ * forbidden. */
 Test(biased, dead_groups_freeze)
 {
     static chain c;
@@ -191,15 +192,19 @@ Test(biased, dead_groups_freeze)
     chain_make(&c, 3, 4, false, 1);
     cr_assert_eq(sample_forbidden(&c, -1, "sampler.on_dead=freeze", &run), KAC_OK, "%s",
                  kac_last_error());
-    cr_expect_eq(run.n, 400);
+    cr_expect(run.n < 400, "groups of one good and one bad object have one sample");
     for (int64_t i = 0; i < run.n; i++) {
         bool forbidden = chain_letter(&c, run.object[i], 0) == 0;
         cr_expect(!isnan(run.log_weight[i]));
         if (forbidden) cr_expect_eq(run.log_weight[i], -HUGE_VAL);
         if (forbidden) cr_expect_eq(run.reward[i], -HUGE_VAL);
-        dead += run.log_weight[i] == -HUGE_VAL;
+        dead += forbidden;
+        for (int64_t k = 0; k < i; k++)
+            if (run.group[k] == run.group[i])
+                cr_expect_eq(run.log_weight[k] == -HUGE_VAL, forbidden);
     }
-    cr_expect(dead > 0 && dead < 400, "%d of 400 are dead", dead);
+    cr_expect(dead > 0 && dead < run.n, "%d of %d are dead", dead, (int)run.n);
+    cr_expect_eq(run.group[run.n - 1] - run.group[0], 199, "every group has a sample");
     cr_expect(isfinite(run.log_evidence));
     table_run_free(&run);
 }
@@ -217,6 +222,49 @@ Test(biased, an_infinite_reward_is_an_error_unless_it_may_be_the_worst)
     for (int64_t i = 0; i < run.n; i++)
         if (chain_letter(&c, run.object[i], 0) == 0) cr_expect_eq(run.log_weight[i], -HUGE_VAL);
     table_run_free(&run);
+}
+
+/* Rows that claim no law keep to the bounds as well: a forbidden object is a sample only where
+ * its group has nothing else, and then one of its group is. */
+Test(biased, forbidden_objects_are_no_samples)
+{
+    static chain c;
+    static const char *const rows[] = {
+        "sampler.algorithm=best_of_n sampler.particles=3",
+        "sampler.algorithm=best_of_n_pool sampler.particles=3 sampler.final.keep=2",
+        "sampler.algorithm=svdd_pm sampler.children=2",
+        "sampler.algorithm=smc sampler.particles=4 sampler.final.kind=top_k "
+        "sampler.final.keep=3",
+        "sampler.algorithm=smc sampler.particles=3 sampler.final.kind=categorical "
+        "sampler.final.keep=3",
+        "sampler.algorithm=pretrained sampler.particles=3",
+    };
+    char dir[256], text[512];
+    chain_make(&c, 3, 4, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 6; k++) {
+        table_run run = {0};
+        int bad = 0, good = 0;
+        snprintf(text, sizeof text,
+                 "process.steps=3 sampler.groups=300 reward.0.at_least=0.4 "
+                 "sampler.on_dead=freeze %s",
+                 rows[k]);
+        cr_assert_eq(table_sample(&c, dir, text, &run), KAC_OK, "%s", kac_last_error());
+        for (int64_t i = 0; i < run.n; i++) {
+            bool forbidden = (double)c.reward[run.object[i]] < 0.4;
+            cr_expect_eq(run.reward[i] == -HUGE_VAL, forbidden, "%s", rows[k]);
+            bad += forbidden;
+            good += !forbidden;
+            for (int64_t j = 0; j < i && k != 1; j++)
+                if (run.group[j] == run.group[i])
+                    cr_expect_eq(run.reward[j] == -HUGE_VAL, forbidden, "%s", rows[k]);
+        }
+        cr_expect_gt(good, 8, "%s", rows[k]);
+        cr_expect_eq(bad > 0, k != 1, "%s: %d forbidden; the pool has others", rows[k], bad);
+        table_run_free(&run);
+    }
+    table_folder_remove(dir);
 }
 
 /* All other objects are so bad that their weight is zero beside the good one's. */

@@ -210,6 +210,79 @@ static double site_law(int l, int k, double temperature)
     return exp((double)logits[l][k] / temperature) / sum;
 }
 
+/* From ?1? both sites are revealed by q' ~ q exp(scale tilt) over the letters allowed: the tokens
+ * follow q', and the ratio is log q - log q', so that exp(ratio) has mean P_q(allowed). */
+static void check_twist(const float *tilt, double scale, const uint32_t *allowed)
+{
+    enum { CHILDREN = 4096 };
+    double count[S][S] = {{0}}, law[2][S], mass = 1, mean = 0;
+    world w;
+    make_world(&w, (const uint8_t[L]){S, 1, S}, 1, 4, CHILDREN);
+    w.levels[2].reveal = UINT64_C(1) << 32;
+    w.groups[0].alpha = 0.5;
+    w.propose.twist = (kac_twist){tilt, w.x.group, allowed, scale};
+    propose(&w);
+    for (int side = 0; side < 2; side++) {
+        double sum = 0, kept = 0;
+        for (int k = 0; k < S; k++) {
+            double t = tilt != NULL && isfinite(tilt[2 * side * S + k])
+                           ? (double)tilt[2 * side * S + k]
+                           : 0;
+            bool may = allowed == NULL || allowed[2 * side] >> k & 1;
+            law[side][k] = may ? site_law(2 * side, k, 1) * exp(scale * t / 0.5) : 0;
+            kept += may ? site_law(2 * side, k, 1) : 0;
+            sum += law[side][k];
+        }
+        for (int k = 0; k < S; k++)
+            law[side][k] /= sum;
+        mass *= kept;
+    }
+    for (int32_t c = 0; c < w.y.n; c++) {
+        const uint8_t *y = child(&w, c);
+        double ratio = 0;
+        for (int side = 0; side < 2; side++)
+            ratio += log(site_law(2 * side, y[2 * side], 1) / law[side][y[2 * side]]);
+        cr_assert_float_eq(w.y.ratio[c], ratio, 1e-5, "ratio %g for %g", w.y.ratio[c], ratio);
+        count[y[0]][y[2]] += 1;
+        mean += exp(w.y.ratio[c]) / w.y.n;
+    }
+    cr_expect_float_eq(mean, mass, 0.05 * mass, "mean of ratios %g for %g", mean, mass);
+    for (int a = 0; a < S; a++)
+        for (int b = 0; b < S; b++) {
+            double p = law[0][a] * law[1][b], n = w.y.n;
+            cr_expect(fabs(count[a][b] - n * p) <= 5 * sqrt(n * p) + 1e-9, "%d %d: %g for %g",
+                      a, b, count[a][b], n * p);
+        }
+    drop_world(&w);
+}
+
+Test(masked, a_twist_has_its_ratio)
+{
+    float tilt[L * S] = {0.3f, -0.4f, 0.2f, 9, 9, 9, -0.5f, 0.1f, NAN};
+    uint32_t allowed[L] = {5, 7, 7};
+    check_twist(tilt, 1, NULL);
+    check_twist(tilt, -0.5, NULL);
+    check_twist(NULL, 1, allowed);
+    check_twist(tilt, 0.7, allowed);
+}
+
+/* Where the denoiser gives no weight to any letter that is allowed, the child has weight zero;
+ * a tilt never takes a letter away altogether. */
+Test(masked, a_twist_at_its_ends)
+{
+    float tilt[L * S] = {0, 1e6f, 0, 0, 0, 0, 0, 0, 0};
+    uint32_t c[S], t[S];
+    const float one[S] = {0, -INFINITY, -INFINITY}, all[S] = {0, 0.5f, 1};
+    kac_token_sums(one, S, 1, c);
+    cr_expect_eq(kac_twisted_sums(one, c, S, 1, NULL, 1, 6, t), 0);
+    cr_expect_gt(kac_twisted_sums(one, c, S, 1, tilt, 1, 7, t), 0);
+    cr_expect_eq(kac_share_log(t, S, 0), 0);
+    kac_token_sums(all, S, 1, c);
+    kac_twisted_sums(all, c, S, 1, tilt, 1, 7, t);
+    cr_expect(t[0] == 1 && t[2] == t[1] + 1, "letters of q keep a weight: %u %u %u", t[0], t[1],
+              t[2]);
+}
+
 /* One-step law from ?1? (the mask is ?) against the enumerated kernel; the reveals of children,
  * sites and particles are independent, so one chi-square over all four cells of both sites
  * does.

@@ -227,6 +227,34 @@ Test(networks, table_reward_and_its_expectation)
     net_file_remove(&f);
 }
 
+/* Where some objects have the reward -infinity, the expectation is over the others. */
+Test(networks, table_reward_with_missing_objects)
+{
+    net_file f = {.seed = 2};
+    net_file_meta(&f, "kac.arch", "table");
+    net_file_meta(&f, "kac.alphabet", "ab");
+    net_file_meta(&f, "kac.length", "2");
+    float *reward = net_file_fill(&f, net_file_add(&f, KAC_F32, "reward", 1, 4), 2);
+    reward[1] = reward[3] = -INFINITY; /* ab and bb */
+    kac_device *dev = open_device(-1);
+    kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
+    const uint8_t tokens[4][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}};
+    const float soft[3][4] = {
+        {0.25F, 0.75F, 0.5F, 0.5F}, {0.25F, 0.75F, 1, 0}, {0.25F, 0.75F, 0, 1}};
+    const float mean = 0.25F * reward[0] + 0.75F * reward[2];
+    float out[4];
+
+    ask(net, 4, 2, tokens[0], NULL, 1, out);
+    expect_bits(out, reward, 4, "reward");
+    ask(net, 3, 2, NULL, soft[0], 1, out);
+    cr_assert_float_eq((double)out[0], (double)mean, 1e-6);
+    cr_assert_float_eq((double)out[1], (double)mean, 1e-6);
+    cr_assert(out[2] == -INFINITY);
+    kac_network_close(net);
+    kac_device_close(dev);
+    net_file_remove(&f);
+}
+
 /* ---- markov ------------------------------------------------------------------------------ */
 
 enum { CHAIN_LENGTH = 5, CHAIN_STATES = 3, CHAIN_OBJECTS = 243, CHAIN_CONTEXTS = 1024 };
@@ -857,6 +885,17 @@ Test(networks, exact_models_say_what_is_wrong)
     expect_refusal(&f, KAC_ROLE_REWARD, "tensor `reward` is missing");
     net_file_meta(&f, "kac.length", "40");
     expect_refusal(&f, KAC_ROLE_DENOISER, "more than 2^31 rows");
+    net_file_remove(&f);
+
+    f.seed = 2;
+    net_file_meta(&f, "kac.arch", "table");
+    net_file_meta(&f, "kac.alphabet", "ab");
+    net_file_meta(&f, "kac.length", "1");
+    float *reward = net_file_add(&f, KAC_F32, "reward", 1, 2);
+    reward[1] = INFINITY;
+    expect_refusal(&f, KAC_ROLE_REWARD, "element 1 is inf, want a finite number or -inf");
+    reward[1] = NAN;
+    expect_refusal(&f, KAC_ROLE_REWARD, "element 1 is nan, want a finite number or -inf");
     net_file_remove(&f);
 
     f.seed = 2;

@@ -14,29 +14,35 @@ sample() {
 same() { # the samples of two runs
     holds "samples.csv of $1 and $2 are the same" cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
 }
-small=(--set process.steps=12 --set sampler.groups=2 --set sampler.children=1 --set output.likelihood=off)
+small=(--set process.steps=12 --set sampler.groups=2 --set output.likelihood=off)
 
 # ---- every shipped configuration runs -------------------------------------------------------
 
 "$build/tests/make_models" "$work" || exit 1
 for config in configs/*.yaml; do
     begin "$config"
-    given=()
-    if [ "$config" = configs/utr5_svdd.yaml ]; then # its reward is the user's to convert
-        if [ ! -f "$work/optimus5p.safetensors" ]; then
-            skip '../shared/data/optimus_5utr is absent'
-            continue
-        fi
-        given=(--set "reward.0.file=$work/optimus5p.safetensors")
-    fi
+    given=() needs=()
     name=$(basename "$config" .yaml)
-    run "$kac" run "$config" "${given[@]}" "${small[@]}" --set sampler.particles=4 --out "$work/$name"
+    case $name in # what is the user's to convert, and where it comes from
+    utr5_svdd) needs=(reward.0.file optimus5p optimus_5utr) ;;
+    tis_smc) needs=(reward.0.file tis_efficiency tis_efficiency model.file tis_denoiser tis_efficiency) ;;
+    gb1_smc) needs=(reward.0.file gb1_fitness gb1_landscape model.file gb1_denoiser gb1_landscape) ;;
+    esac
+    for ((i = 0; i < ${#needs[@]}; i += 3)); do
+        if [ ! -f "$work/${needs[i + 1]}.safetensors" ]; then
+            skip "../shared/data/${needs[i + 2]} is absent"
+            continue 2
+        fi
+        given+=(--set "${needs[i]}=$work/${needs[i + 1]}.safetensors")
+    done
+    run "$kac" run "$config" "${given[@]}" "${small[@]}" --out "$work/$name"
     expect 0
     for file in samples.csv samples.fasta trace.jsonl run.json; do
         holds "$file is there" test -s "$work/$name/$file"
     done
     holds 'the columns come in order' grep -q '^id,group,slot,object,reward,log_weight,' "$work/$name/samples.csv"
-    holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq 12
+    steps=$(sed -n 's/^  "steps": \([0-9]*\),$/\1/p' "$work/$name/run.json")
+    holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq "$steps"
     holds 'the summary names the folder' grep -q "samples in $work/$name" "$work/out"
     for key in seed config algorithm properly_weighted log_evidence log_evidence_se groups \
         particles steps evaluations denoiser_saved reward_saved seconds; do
@@ -102,6 +108,99 @@ if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expressio
 else
     begin 'the shipped models'
     skip 'they are not here'
+fi
+
+# ---- bounds, filters, weights by group ------------------------------------------------------
+
+# value KEY NAME: the number of KEY in run.json of a run, counted calls and not seconds.
+value() {
+    sed -n "s/^ *\"$1\": \([0-9]*\),\{0,1\}$/\1/p" "$work/$2/run.json" | head -n 1
+}
+# columns NAME FIELD...: their fields of samples.csv.
+columns() {
+    local name=$1
+    shift
+    cut -d, -f"$(IFS=,; echo "$*")" "$work/$name/samples.csv"
+}
+if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expression.safetensors ]; then
+    tight=(configs/promoter_constrained.yaml --set process.steps=12 --set sampler.groups=8
+        --set sampler.particles=16 --set reward.2.at_least=0.3 --set reward.2.at_most=0.5
+        --set reward.3.at_most=6 --set "reward.4.motifs=GAATTC,CATG")
+    # shellcheck disable=SC2016 # dollars are awk's
+    for final in categorical weighted top_k argmax; do
+        begin "no design of kind $final is outside its bounds"
+        keep=4
+        if [ "$final" = weighted ]; then keep=all; fi
+        if [ "$final" = argmax ]; then keep=1; fi
+        sample "tight-$final" "${tight[@]}" --set sampler.final.kind="$final" --set sampler.final.keep="$keep"
+        holds 'none is forbidden' test "$(value forbidden "tight-$final")" = 0
+        holds 'there are some' test "$(lines "$work/tight-$final/samples.csv")" -gt 8
+        # object, gc, homopolymer, sites; both strands of the motifs are read off the letters
+        holds 'gc, runs and motifs are as allowed' awk -F, 'NR > 1 {
+            letters = $4; gc = gsub(/[GC]/, "", letters) / length($4)
+            if (gc < 0.3 || gc > 0.5 || gc - $9 > 1e-6 || $9 - gc > 1e-6) exit 1
+            if ($4 ~ /AAAAAAA|CCCCCCC|GGGGGGG|TTTTTTT/ || $10 > 6) exit 1
+            if ($4 ~ /GAATTC|CATG/ || $11 != 0) exit 1
+        }' "$work/tight-$final/samples.csv"
+    done
+
+    begin 'without the bounds designs are outside, and the columns say so'
+    sample loose "${tight[@]}" --set reward.2.at_least=off --set reward.2.at_most=off \
+        --set reward.3.at_most=off --set reward.4.at_most=off
+    # shellcheck disable=SC2016
+    holds 'some are' awk -F, '$9 < 0.3 || $9 > 0.5 || $10 > 6 || $11 > 0 { n++ } END { exit n < 5 }' \
+        <(tail -n +2 "$work/loose/samples.csv")
+    # shellcheck disable=SC2016
+    holds 'sites are counted' awk -F, 'NR > 1 && ($4 ~ /GAATTC|CATG/) != ($11 > 0) { exit 1 }' \
+        "$work/loose/samples.csv"
+
+    begin 'groups with nothing else say so'
+    run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --set sampler.on_dead=error --out "$work/none" --quiet
+    expect 2
+    says 'its objects are outside reward.N.at_least and at_most'
+    sample lost "${tight[@]}" --set reward.0.at_least=16.9
+    holds 'run.json counts them' test "$(value forbidden lost)" = 32
+    holds 'their reward is -inf' test "$(columns lost 5 | grep -c '^-inf$')" = 32
+
+    invariant constrained "${tight[@]}"
+
+    begin 'a file is asked once, however many terms read it'
+    sample once "${tight[@]}"
+    sample twice "${tight[@]}" --set reward.5.file=models/promoter_expression.safetensors \
+        --set reward.5.name=again --set reward.5.weight=0 --set reward.5.at_least=-100
+    holds 'the designs are the same' cmp <(columns once 4 5 6) <(columns twice 4 5 6)
+    holds 'the calls are the same' test "$(value reward once)" = "$(value reward twice)"
+    holds 'they are counted' test "$(value reward once)" -gt 50
+
+    begin 'weights by group: what a group gets moves with its weight'
+    sample pareto configs/promoter_pareto.yaml --set process.steps=24 --set sampler.groups=32 \
+        --set sampler.children=5 --set reward.0.weights=1,0.5,0 --set reward.1.weights=0,0.5,1
+    sample front configs/promoter_pareto.yaml --set process.steps=24 --set sampler.groups=32 \
+        --set sampler.children=5 --set reward.0.weights=1:0 --set reward.1.weights=0:1
+    for name in pareto front; do
+        # group, reward, expression, gc; desirabilities are expression / 17 and (gc - 0.3) / 0.2
+        # shellcheck disable=SC2016
+        holds "$name: expression falls and gc rises" awk -F, 'NR > 1 && $2 < 10 { e += $7; g += $8; n++ }
+            NR > 1 && $2 >= 22 { e -= $7; g -= $8; n-- } END { exit !(n == 0 && e / 10 > 1 && g / 10 < -0.03) }' \
+            "$work/$name/samples.csv"
+    done
+    # shellcheck disable=SC2016
+    holds 'the reward is by the weights of the group' awk -F, 'function d(x) { return x < 0 ? 0 : x > 1 ? 1 : x }
+        NR > 1 { w = 1 - $2 / 31; r = w * d($7 / 17) + (1 - w) * d(($8 - 0.3) / 0.2)
+            if (r - $5 > 1e-5 || $5 - r > 1e-5) exit 1 }' "$work/front/samples.csv"
+    holds 'three targets' test "$(grep -c '"groups": \[' "$work/pareto/run.json")" -eq 3
+    holds 'one for each group' test "$(grep -c '"groups": \[' "$work/front/run.json")" -eq 32
+
+    begin 'an evidence for each target'
+    sample targets configs/promoter_smc.yaml --set process.steps=12 --set sampler.groups=6 \
+        --set sampler.alpha=2 --set reward.0.weights=0,1,0 --set output.likelihood=off
+    run tr -d ' \n' <"$work/targets/run.json"
+    number='-\?[0-9.e-]*'
+    holds 'two numbers, and two errors' grep -q "\"log_evidence\":\[$number,$number\],\"log_evidence_se\":\[$number,$number\]" "$work/out"
+    holds 'the groups of each' grep -q '"groups":\[0,1,4,5\]' "$work/out"
+else
+    begin 'bounds and weights by group'
+    skip 'the shipped models are not here'
 fi
 
 cat >"$work/toy.yaml" <<YAML

@@ -705,6 +705,87 @@ Test(group_stage, argmax_and_top_k)
     drop_world(&w);
 }
 
+/* Rule replace: the worst two of eight are never kept, the others stay in place of themselves, and
+ * the two new ones are drawn from them by weight. */
+Test(group_stage, replace_draws_from_the_others)
+{
+    static const double weight[8] = {4, 0.5, 3, 0.1, 1, 2, 5, 1.5};
+    enum { GROUPS = 20000 };
+    double share[8] = {0};
+    world w;
+    make_world(&w, GROUPS, 8, 1);
+    fill_weights(&w, weight, 8);
+    w.a.group_rule = KAC_RULE_REPLACE;
+    w.a.fraction = 0.3; /* of 8: 2 */
+    select_both(&w);
+    for (int32_t g = 0; g < GROUPS; g++) {
+        int copies[8] = {0};
+        for (int i = 0; i < 8; i++)
+            copies[w.a.chosen[g * 8 + i] - g * 8]++;
+        cr_assert(copies[1] == 0 && copies[3] == 0, "one of the worst stayed");
+        for (int i = 0; i < 8; i++) {
+            cr_assert(i == 1 || i == 3 || copies[i] >= 1, "candidate %d lost its place", i);
+            share[i] += (copies[i] - (i != 1 && i != 3)) / (2.0 * GROUPS);
+        }
+        cr_assert_eq(w.groups[g].log_z, 0, "a replacement cashed in");
+    }
+    for (int i = 0; i < 8; i++) {
+        double p = i == 1 || i == 3 ? 0 : weight[i] / 16.5;
+        cr_expect(fabs(share[i] - p) <= 5 * sqrt(p * (1 - p) / (2 * GROUPS)),
+                  "candidate %d: %g for %g", i, share[i], p);
+    }
+    w.a.fraction = 0; /* one at least */
+    select_both(&w);
+    for (int i = 0; i < 8; i++)
+        cr_expect_neq(w.a.chosen[i], 3);
+    drop_world(&w);
+}
+
+/* Scaled weights: exp(value / largest |value|), so the best is at most e^2 times the worst;
+ * weights by value: exp(value / alpha). */
+Test(group_stage, weights_made_of_values)
+{
+    static const double value[4] = {-8, 4, 2, -2};
+    static const double weight[4] = {100, 1, 1, 1}; /* would decide all alone */
+    enum { GROUPS = 20000 };
+    double share[4] = {0}, sum = 0;
+    world w;
+    make_world(&w, GROUPS, 4, 1);
+    fill_weights(&w, weight, 4);
+    for (int32_t c = 0; c < w.y.n; c++)
+        w.y.value[c] = value[c % 4];
+    w.a.weights = KAC_WEIGHTS_SCALED;
+    w.a.scheme = KAC_SCHEME_MULTINOMIAL;
+    select_both(&w);
+    for (int32_t i = 0; i < w.x.n; i++)
+        share[w.a.chosen[i] % 4] += 0.25 / GROUPS;
+    for (int i = 0; i < 4; i++)
+        sum += exp(value[i] / 8);
+    for (int i = 0; i < 4; i++) {
+        double p = exp(value[i] / 8) / sum;
+        cr_expect(fabs(share[i] - p) <= 5 * sqrt(p * (1 - p) / (4 * GROUPS)),
+                  "candidate %d: %g for %g", i, share[i], p);
+    }
+    cr_expect_eq(w.groups[0].log_z, 0, "scaled weights say nothing of the evidence");
+
+    w.a.weights = KAC_WEIGHTS_VALUE;
+    memset(share, 0, sizeof share);
+    sum = 0;
+    for (int32_t g = 0; g < GROUPS; g++)
+        w.groups[g].alpha = 3;
+    select_both(&w);
+    for (int32_t i = 0; i < w.x.n; i++)
+        share[w.a.chosen[i] % 4] += 0.25 / GROUPS;
+    for (int i = 0; i < 4; i++)
+        sum += exp(value[i] / 3);
+    for (int i = 0; i < 4; i++) {
+        double p = exp(value[i] / 3) / sum;
+        cr_expect(fabs(share[i] - p) <= 5 * sqrt(p * (1 - p) / (4 * GROUPS)),
+                  "by value, candidate %d: %g for %g", i, share[i], p);
+    }
+    drop_world(&w);
+}
+
 Test(group_stage, top_k_sorts)
 {
     enum { N = 100, M = 3 };
@@ -893,12 +974,14 @@ static kac_status weigh(const kac_weigh_args *a)
 
 static kac_weigh_args weigh_args(world *w, const float *terms, const double *weight)
 {
+    kac_term of_column[2] = {{0, NAN, NAN, NAN, NAN}, {1, NAN, NAN, NAN, NAN}};
     return (kac_weigh_args){.clock = &w->clock,
                             .groups = w->groups,
+                            .objective = {.terms = 2, .term = {of_column[0], of_column[1]}},
                             .group_weight = weight,
                             .x = &w->x,
                             .terms = terms,
-                            .n_terms = 2,
+                            .columns = 2,
                             .children = w->a.children,
                             .samples = 1,
                             .potential = KAC_POTENTIAL_DIFFERENCE,

@@ -167,6 +167,30 @@ Test(value, only_survivors_are_denoised)
     table_folder_remove(dir);
 }
 
+/* A budget of exactly what two groups take allows two, and one call less allows one. */
+Test(value, a_budget_knows_what_values_cost)
+{
+    static chain c;
+    static const char *const kinds[] = {"learned", "state"};
+    char dir[256], text[512];
+    chain_make(&c, 3, 5, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 2; k++)
+        for (int less = 0; less < 2; less++) {
+            table_run run = {0};
+            snprintf(text, sizeof text,
+                     "process.steps=6 sampler.algorithm=svdd_mc sampler.particles=3 "
+                     "sampler.children=4 sampler.groups=9 sampler.value.kind=%s "
+                     "budget.denoiser=%d budget.reward=%d",
+                     kinds[k], 2 * (6 * 3 + 12) - less, 2 * 6 * 12);
+            cr_assert_eq(table_sample(&c, dir, text, &run), KAC_OK, "%s", kac_last_error());
+            cr_expect_eq(run.n, less ? 3 : 6, "%s: %lld samples", text, (long long)run.n);
+            table_run_free(&run);
+        }
+    table_folder_remove(dir);
+}
+
 /* ---- what is no value ------------------------------------------------------------------- */
 
 Test(value, files_that_do_not_fit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import tempfile
 import unittest
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 import convert_mdlm_cnn
+import landscape
 import train_value
 from kac_io import Cnn1d, ConvGru, ConvRegressor, encode, load, load_module, one_hot, save, subs
 from promoter_data import single_linkage
@@ -208,6 +210,44 @@ class Values(Files):
         code, _, error = self.train(str(self.folder / "other.safetensors"))
         self.assertEqual(code, 2)
         self.assertIn("not a record", error)
+
+
+class Landscapes(Files):
+    def write(self, text: str) -> Path:
+        path = self.folder / "table.tsv.gz"
+        path.write_bytes(gzip.compress(text.encode()))
+        return path
+
+    def test_missing_variants_are_minus_infinity(self) -> None:
+        path = self.write("variant\thd\tfitness\nVDGV\t0\t1.0\nAAAC\t4\t0.25\n")
+        values = landscape.read(landscape.LANDSCAPES["gb1"], path)
+        self.assertEqual(np.isfinite(values).sum(), 2)
+        self.assertEqual(values[0, 0, 0, 1], np.float32(0.25))
+        self.assertEqual(values.reshape(-1)[1], np.float32(0.25))  # the last site is the fastest
+
+    def test_the_start_codon_is_left_out(self) -> None:
+        path = self.write("sequence\tefficiency\nAAAAAAAUGAC\t76\n")
+        values = landscape.read(landscape.LANDSCAPES["tis"], path)
+        self.assertEqual(values[0, 0, 0, 0, 0, 0, 0, 1], 76)
+
+    def test_the_chain_is_that_of_the_best_tenth(self) -> None:
+        values = np.arange(64, dtype=np.float32).reshape(4, 4, 4)  # the best: (3, 2, 0) to (3, 3, 2)
+        values[3, 3, 3] = -np.inf
+        initial, transition = landscape.fit(values)
+        np.testing.assert_allclose(initial, [0.025, 0.025, 0.025, 0.925], rtol=1e-6)
+        best = [(3, 2, 0), (3, 2, 1), (3, 2, 2), (3, 2, 3), (3, 3, 0), (3, 3, 1), (3, 3, 2)]
+        pair = np.full((4, 4), 0.1 / 16)
+        for a, b, c in best:
+            pair[a, b] += 0.9 / 14
+            pair[b, c] += 0.9 / 14
+        np.testing.assert_allclose(transition, pair / pair.sum(1, keepdims=True), rtol=1e-6)
+
+    def test_another_table_is_refused(self) -> None:
+        path = self.write("variant\thd\tfitness\nVDGV\t0\t1.0\nVD\t0\t1.0\n")
+        with self.assertRaisesRegex(ValueError, "line 3 is not of this table"):
+            landscape.read(landscape.LANDSCAPES["gb1"], path)
+        with self.assertRaisesRegex(ValueError, "line 2 is not of this table"):
+            landscape.read(landscape.LANDSCAPES["tis"], path)
 
 
 class Numbers(unittest.TestCase):

@@ -40,6 +40,15 @@ static const command commands[] = {
      "compare a network with recorded outputs",
      "  --tolerance X  largest allowed max|a - b| / max|b|, 1e-4 unless given\n"
      "Exit code 0 where every tensor is within it, 2 where not.\n"},
+    {"validate", cli_validate,
+     "[--level quick|full] [--device NAME] [--seed N] [--only TEXT] [--json FILE]",
+     "check the sampler against exact laws on this machine",
+     "  --level quick  4,096 replicates or more a check, seconds; full: 16 times as many\n"
+     "  --device NAME  as device.name, auto unless given\n"
+     "  --seed N       of the random numbers, 1 unless given\n"
+     "  --only TEXT    only the checks whose names hold TEXT\n"
+     "  --json FILE    the same as JSON\n"
+     "Exit code 0 where every check holds, 2 where not.\n"},
     {"compare", cli_compare, "DIR...", "print a table of runs, a row each", ""},
     {"help", help, "[COMMAND]", "say how a command is used", ""},
     {"version", version, "", "print the version", ""},
@@ -79,7 +88,7 @@ static cli_exit help(int argc, char **argv)
     }
     puts("kac samples from a diffusion model tilted by a reward.\n");
     for (const command *c = commands; c->name != NULL; c++)
-        printf("  kac %-8s %s\n", c->name, c->summary);
+        printf("  kac %-9s %s\n", c->name, c->summary);
     puts("\nkac help COMMAND says more; kac explain KEY explains a configuration's key.\n"
          "Exit codes: 0 done; 2 what was given is wrong; 3 the machine failed or the run was\n"
          "stopped; 1 a bug in kac.");

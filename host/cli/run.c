@@ -165,7 +165,9 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     double evidence = 0, error = 0;
     kac_run_evidence(run, 0, &evidence, &error);
     printf("%lld samples in %s", (long long)kac_run_samples(run), path);
-    if (isfinite(evidence) && error > 0.3) /* docs/algorithms.md */
+    if (isfinite(evidence) && kac_run_targets(run) > 1)
+        printf(", log Z of %lld targets in run.json", (long long)kac_run_targets(run));
+    else if (isfinite(evidence) && error > 0.3) /* docs/algorithms.md */
         printf(", log Z near %.5g, but a few groups decide it: do not rely on it", evidence);
     else if (isfinite(evidence) && isfinite(error))
         printf(", log Z = %.5g +- %.2g", evidence, error);

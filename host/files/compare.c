@@ -16,9 +16,11 @@ static const json_t *judge(const json_t *summary)
 {
     size_t i = 0;
     const json_t *term = NULL;
-    json_array_foreach(json_object_get(summary, "terms"), i,
-                       term) if (number(json_object_get(term, "weight")) ==
-                                 0) return json_object_get(term, "value");
+    json_array_foreach(
+        json_object_get(summary, "terms"), i,
+        term) if (json_is_false(json_object_get(term,
+                                                "guides"))) return json_object_get(term,
+                                                                                   "value");
     return NULL;
 }
 

@@ -28,6 +28,8 @@ static kac_status no_memory(void)
     return KAC_FAIL(KAC_ERR_NOMEM, "configuration: out of memory");
 }
 
+static kac_status resolve(const kac_config *config, kac_settings *out);
+
 /* ---- what was given --------------------------------------------------------------------- */
 
 kac_status kac_config_create(kac_config **out)
@@ -110,6 +112,35 @@ done:
     return status;
 }
 
+kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_config **out)
+{
+    static const char *const kept[] = {"model.", "process.", "reward.", "objective.",
+                                       "device."};
+    static const uint64_t apart = UINT64_C(1) << 52;
+    kac_status status = KAC_OK;
+    kac_config *copy = NULL;
+    kac_settings settings;
+    char text[32];
+    KAC_REQUIRE(config != NULL && out != NULL);
+    KAC_TRY(resolve(config, &settings));
+    KAC_TRY(kac_config_create(&copy));
+    for (int i = 0; i < config->count; i++)
+        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
+            if (strncmp(config->given[i].key, kept[k], strlen(kept[k])) == 0)
+                KAC_TRY_DONE(keep(copy, config->given[i].key, config->given[i].value));
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", "pretrained"));
+    snprintf(text, sizeof text, "%" PRId64, samples);
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.groups", text));
+    snprintf(text, sizeof text, "%" PRIu64, settings.seed ^ apart);
+    KAC_TRY_DONE(kac_config_set(copy, "seed", text));
+    KAC_TRY_DONE(kac_config_set(copy, "output.trace", "off"));
+    *out = copy;
+    copy = NULL;
+done:
+    kac_config_destroy(copy);
+    return status;
+}
+
 /* ---- what is in force ------------------------------------------------------------------- */
 
 static kac_status apply_row(const char *algorithm, kac_settings *settings)
@@ -153,18 +184,25 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
 
 static bool ranks_only(kac_rule rule)
 {
-    return rule == KAC_RULE_ARGMAX || rule == KAC_RULE_TOP_K;
+    return rule == KAC_RULE_ARGMAX || rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE;
+}
+
+static bool groups_select(const kac_settings *settings)
+{
+    return settings->sampler.trigger != KAC_WHEN_NEVER || settings->sampler.funnel[0] != '\0';
 }
 
 bool kac_properly_weighted(const kac_settings *settings)
 {
+    if (settings->driver.kind == KAC_DRIVER_SEARCH) return false;
     if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
         return false;
     if (ranks_only(settings->sampler.parent_rule)) return false;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
         return false;
-    if (settings->sampler.trigger != KAC_WHEN_NEVER && ranks_only(settings->sampler.group_rule))
+    if (groups_select(settings) && (ranks_only(settings->sampler.group_rule) ||
+                                    settings->sampler.weights != KAC_WEIGHTS_PROPER))
         return false;
     return settings->sampler.final == KAC_FINAL_WEIGHTED ||
            settings->sampler.final == KAC_FINAL_CATEGORICAL;
@@ -173,11 +211,16 @@ bool kac_properly_weighted(const kac_settings *settings)
 /* Whether alpha changes the samples or their weights. */
 static bool reads_alpha(const kac_settings *settings)
 {
+    if (settings->driver.kind == KAC_DRIVER_SEARCH)
+        return settings->search.kind != KAC_SEARCH_DDBFS &&
+               (settings->search.policy == KAC_POLICY_SOFT ||
+                settings->search.backup == KAC_BACKUP_SOFT);
     if (settings->sampler.twist != KAC_TWIST_NONE) return true;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
     if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
-    if (settings->sampler.trigger != KAC_WHEN_NEVER &&
-        settings->sampler.group_rule == KAC_RULE_CATEGORICAL)
+    bool by_weight = settings->sampler.group_rule == KAC_RULE_CATEGORICAL ||
+                     settings->sampler.group_rule == KAC_RULE_REPLACE;
+    if (groups_select(settings) && by_weight && settings->sampler.weights != KAC_WEIGHTS_SCALED)
         return true;
     return settings->sampler.final == KAC_FINAL_CATEGORICAL || kac_properly_weighted(settings);
 }
@@ -186,30 +229,21 @@ static bool reads_alpha(const kac_settings *settings)
 static bool is_guided(const kac_settings *settings)
 {
     return settings->sampler.parent_rule != KAC_RULE_NONE ||
-           settings->sampler.twist != KAC_TWIST_NONE ||
-           settings->sampler.trigger != KAC_WHEN_NEVER ||
+           settings->sampler.twist != KAC_TWIST_NONE || groups_select(settings) ||
+           settings->driver.kind != KAC_DRIVER_NONE ||
            settings->sampler.potential != KAC_POTENTIAL_TERMINAL ||
            settings->sampler.final != KAC_FINAL_WEIGHTED;
 }
 
-static kac_status check_rewards(const kac_settings *settings)
+static kac_status check_guidance(const kac_settings *settings)
 {
     bool guides = false;
-    for (int i = 0; i < settings->rewards; i++) {
-        const kac_reward_settings *reward = &settings->reward[i];
-        guides = guides || reward->weight != 0;
-        if (reward->file[0] == '\0')
-            return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.file: required, a safetensors file", i);
-        for (int k = 0; k < i; k++)
-            if (reward->name[0] != '\0' && strcmp(reward->name, settings->reward[k].name) == 0)
-                return KAC_FAIL(KAC_ERR_INVALID,
-                                "reward.%d.name: reward.%d is also called `%s`", i, k,
-                                reward->name);
-    }
+    for (int i = 0; i < settings->rewards; i++)
+        guides = guides || kac_reward_guides(&settings->reward[i]);
     if (is_guided(settings) && !guides)
         return KAC_FAIL(KAC_ERR_INVALID,
-                        "reward: algorithm %s needs a reward with a weight other than 0 (only "
-                        "pretrained runs without)",
+                        "reward: algorithm %s needs a reward with a weight other than 0, or a "
+                        "bound (only pretrained runs without)",
                         settings->sampler.algorithm);
     return KAC_OK;
 }
@@ -236,6 +270,31 @@ static kac_status check_sizes(const kac_settings *settings)
                         "sampler.select.group.trigger.to: %" PRId64
                         " comes before from, %" PRId64,
                         settings->sampler.to, settings->sampler.from);
+    return KAC_OK;
+}
+
+static kac_status check_funnel(const kac_settings *settings)
+{
+    const char *funnel = settings->sampler.funnel;
+    if (funnel[0] == '\0') return KAC_OK;
+    int64_t stages = 2;
+    for (const char *c = funnel; *c != '\0'; c++)
+        stages += *c == ',';
+    if (strtol(funnel, NULL, 10) > settings->sampler.particles)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: %s begins with more than sampler.particles, %" PRId64,
+                        funnel, settings->sampler.particles);
+    if (stages > settings->process.steps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: %" PRId64 " stages for %" PRId64 " steps", stages,
+                        settings->process.steps);
+    if (settings->sampler.group_rule == KAC_RULE_NONE ||
+        settings->sampler.group_rule == KAC_RULE_REPLACE ||
+        (settings->sampler.group_rule == KAC_RULE_CATEGORICAL &&
+         settings->sampler.scheme == KAC_SCHEME_KILLING))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: groups must be able to select fewer than they are: "
+                        "select.group.rule categorical (not killing), argmax or top_k");
     return KAC_OK;
 }
 
@@ -277,6 +336,13 @@ static kac_status check_selection(const kac_settings *settings)
             "sampler.select.group.scheme: killing needs one candidate a particle, and "
             "the parent stage leaves %" PRId64,
             candidates);
+    if (candidates > 1 && settings->sampler.group_rule == KAC_RULE_REPLACE)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.select.group.rule: replace needs one candidate a particle, and "
+            "the parent stage leaves %" PRId64,
+            candidates);
+    KAC_TRY(check_funnel(settings));
     if (settings->sampler.value == KAC_VALUE_NONE &&
         settings->sampler.potential != KAC_POTENTIAL_TERMINAL)
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -311,6 +377,59 @@ static kac_status check_final(const kac_settings *settings)
     return KAC_OK;
 }
 
+static kac_status refuse_search(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: driver.kind search needs %s", key, want);
+}
+
+static kac_status check_trees(const kac_settings *settings)
+{
+    int64_t moves = settings->search.rollouts * settings->process.steps; /* < 2^40 */
+    if (settings->search.stages > settings->process.steps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.stages: %" PRId64 " depths for %" PRId64 " process.steps",
+                        settings->search.stages, settings->process.steps);
+    if (moves >= 1 << 20)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.rollouts: %" PRId64 " simulations of %" PRId64
+                        " process.steps are %" PRId64 " moves; want at most %d",
+                        settings->search.rollouts, settings->process.steps, moves,
+                        (1 << 20) - 1);
+    if (settings->search.kind != KAC_SEARCH_MCTS) return KAC_OK;
+    if (settings->sampler.particles != 1)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.particles: search.kind mcts gives one object of each group, so "
+            "want 1, found %" PRId64,
+            settings->sampler.particles);
+    if (settings->search.rollouts < settings->search.stages)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.rollouts: search.kind mcts needs one for each of %" PRId64
+                        " stages at least, found %" PRId64,
+                        settings->search.stages, settings->search.rollouts);
+    return KAC_OK;
+}
+
+static kac_status check_search(const kac_settings *settings)
+{
+    if (settings->driver.kind != KAC_DRIVER_SEARCH) return KAC_OK;
+    if (settings->sampler.twist != KAC_TWIST_NONE)
+        return refuse_search("sampler.twist.kind", "none");
+    if (settings->sampler.temper != KAC_TEMPERING_NONE)
+        return refuse_search("sampler.temper.kind", "none");
+    if (settings->sampler.funnel[0] != '\0')
+        return refuse_search("sampler.funnel", "none (search.drop_schedule is like it)");
+    if (settings->sampler.global) return refuse_search("sampler.select.group.scope", "group");
+    if (settings->sampler.value == KAC_VALUE_LEARNED ||
+        settings->sampler.value == KAC_VALUE_STATE)
+        return refuse_search("sampler.value.kind", "posterior_mean or none");
+    if (settings->search.kind != KAC_SEARCH_DDBFS) return check_trees(settings);
+    if (settings->sampler.value != KAC_VALUE_POSTERIOR_MEAN)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.kind: search.kind ddbfs needs posterior_mean");
+    return KAC_OK;
+}
+
 kac_status kac_config_settings(const kac_config *config, kac_settings *out)
 {
     KAC_REQUIRE(config != NULL && out != NULL);
@@ -321,7 +440,9 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(check_sizes(&settings));
     KAC_TRY(check_selection(&settings));
     KAC_TRY(check_final(&settings));
-    KAC_TRY(check_rewards(&settings));
+    KAC_TRY(kac_rewards_check(&settings));
+    KAC_TRY(check_guidance(&settings));
+    KAC_TRY(check_search(&settings));
     if (settings.sampler.alpha == 0) settings.sampler.alpha = 1;
     *out = settings;
     return KAC_OK;
@@ -602,11 +723,12 @@ kac_status kac_config_read(kac_config *config, const char *path)
 
 static json_t *json_value(const kac_key *key, const char *text)
 {
-    bool is_number = key->zero == NULL || strcmp(text, key->zero) != 0;
+    bool is_number = (key->zero == NULL || strcmp(text, key->zero) != 0) &&
+                     (key->absent == NULL || strcmp(text, key->absent) != 0);
     if (key->type == KAC_KEY_SWITCH && strcmp(key->choices[1], "on") == 0)
         return json_boolean(strcmp(text, "on") == 0);
     if (key->type == KAC_KEY_INTEGER && is_number) return json_integer(strtoll(text, NULL, 10));
-    if (key->type == KAC_KEY_NUMBER) return json_real(strtod(text, NULL));
+    if (key->type == KAC_KEY_NUMBER && is_number) return json_real(strtod(text, NULL));
     return json_string(text);
 }
 
@@ -684,8 +806,12 @@ static const struct {
 } sections[] = {
     {"model", "What is sampled from."},
     {"process", "The reverse chain that the denoiser was trained for."},
-    {"reward", "What is sought: a list, N = 0, 1, ...; r is the weighted sum."},
+    {"reward", "What is sought: a list of terms, N = 0, 1, ..."},
+    {"objective", "How the terms become one number, the reward r."},
     {"sampler", "How particles are proposed, weighed and selected."},
+    {"driver", "What leads the steps."},
+    {"search", "How trees of noisy states are searched, with driver.kind search."},
+    {"budget", "What a run may cost."},
     {"seed", "Randomness."},
     {"device", "Where the run is computed; none of it changes a result."},
     {"output", "What is written."},

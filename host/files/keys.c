@@ -38,6 +38,21 @@ static bool is_column(const char *text)
                              "_.-")] == '\0';
 }
 
+static bool is_counts(const char *text)
+{
+    long before = 16777216;
+    while (*text != '\0') {
+        char *end = NULL;
+        if (*text < '0' || *text > '9') return false;
+        long count = strtol(text, &end, 10);
+        if (count < 1 || count > before || (*end != ',' && *end != '\0')) return false;
+        if (*end == ',' && end[1] == '\0') return false;
+        before = count;
+        text = *end == ',' ? end + 1 : end;
+    }
+    return true;
+}
+
 static bool is_template(const char *text)
 {
     for (; *text != '\0'; text++)
@@ -54,6 +69,13 @@ static const kac_key keys[] = {
     {"model.file", TEXT(model.file), .initial = "",
      .help = "The denoiser: a safetensors file that names its architecture and alphabet. "
              "Required."},
+
+    {"model.unconditional", TEXT(model.unconditional), .initial = "",
+     .help = "Classifier-free guidance: the denoiser without the condition that model.file has "
+             "been trained with; log p = (1 + w) log p_file - w log p_unconditional."},
+    {"model.guidance", NUMBER(model.guidance, -1, 1e3), .initial = "1",
+     .help = "The weight w of classifier-free guidance; -1 leaves the unconditional model, 0 "
+             "the conditional one."},
 
     {"process.kind", CHOICE(process.kind, "masked"), .initial = "masked",
      .help = "The noising process: masked is absorbing discrete diffusion."},
@@ -89,26 +111,84 @@ static const kac_key keys[] = {
 
     {"reward.N.name", TEXT(reward[0].name), .accepts = is_column,
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
-     .help = "Its column in samples.csv; without it, the name of the file."},
-    {"reward.N.kind", CHOICE(reward[0].kind, "network", "pwm", "table"), .initial = "network",
+     .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
+    {"reward.N.kind",
+     CHOICE(reward[0].kind, "network", "pwm", "table", "gc", "homopolymer", "motif"),
+     .initial = "network",
      .help = "A network (convgru, conv_regressor), a position weight matrix, or a table of all "
-             "objects."},
+             "objects, from a file; or without one the share of G and C, the length of the "
+             "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
-     .help = "A safetensors file. Required."},
+     .help = "A safetensors file. Required of network, pwm and table."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
      .help = "Which output of the network, counted from 0."},
+    {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
+     .expected = "sequences with commas between them, such as GAATTC,GGNCC", .initial = "",
+     .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
+             "DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
+    {"reward.N.strands", SWITCH(reward[0].both_strands, "one", "both"), .initial = "one",
+     .help = "Kind motif: both counts reverse complements too; a motif that is its own counts "
+             "once."},
     {"reward.N.weight", NUMBER(reward[0].weight, -LARGEST, LARGEST), .initial = "1",
-     .help = "Its weight in the sum r that guides; 0 only records it for the final samples."},
+     .help = "Its weight in the reward that guides; a term of weight 0 without bounds is only "
+             "recorded for the final samples."},
+    {"reward.N.weights", TEXT(reward[0].weights), .accepts = kac_reward_reads_weights,
+     .expected = "numbers with commas between them, such as 0,0.5,1, or two with a colon, "
+                 "such as 0:1",
+     .initial = "",
+     .help = "Its weight group by group, in place of weight: the groups are divided evenly "
+             "among the numbers of a list, or a:b goes evenly from a in the first group to b "
+             "in the last. Groups with equal weights have one target, and one evidence."},
+    {"reward.N.low", NUMBER(reward[0].low, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off",
+     .help = "With high: the term enters the reward by its desirability, 0 at low, 1 at high, "
+             "a straight line between them and flat outside; low may be the larger."},
+    {"reward.N.high", NUMBER(reward[0].high, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off", .help = "Where the desirability is 1."},
+    {"reward.N.at_least", NUMBER(reward[0].at_least, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off",
+     .help =
+         "An object whose term is below it is forbidden, whatever the weight: its reward is "
+         "minus infinity."},
+    {"reward.N.at_most", NUMBER(reward[0].at_most, -LARGEST, LARGEST), .absent = "off",
+     .initial = "off", .help = "An object whose term is above it is forbidden."},
+
+    {"objective.combine", CHOICE(objective.combine, "sum", "product", "min", "lower_bound"),
+     .initial = "sum",
+     .help = "How the terms d with weights w become the reward: the sum of w d; the product of "
+             "d^w, for which each needs low and high; the least w d; or the mean minus kappa "
+             "standard deviations of the terms, an ensemble whose members have weights w."},
+    {"objective.kappa", NUMBER(objective.kappa, 0, LARGEST), .initial = "1",
+     .help = "Combine lower_bound: standard deviations below the mean."},
 
     {"sampler.algorithm", .type = KAC_KEY_ALGORITHM, FIELD(sampler.algorithm), .initial = "smc",
      .help = "A row of the table of algorithms; every key below may override it."},
-    {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .initial = "1",
-     .help = "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
-             "smaller steers harder. argmax ignores it, and only there 0 is allowed."},
+    {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .absent = "auto", .initial = "1",
+     .help =
+         "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
+         "smaller steers harder. argmax ignores it, and only there 0 is allowed. auto finds "
+         "it from pretrained samples, so that p* is as far from q as pilot says."},
+    {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
+     .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
+             "of pretrained samples under p*."},
+    {"sampler.pilot.kl", NUMBER(sampler.pilot_kl, 0.01, 20), .initial = "2",
+     .help =
+         "Target kl: KL(p* || q) in nats; the pilot must hold far more than its exponential "
+         "of samples."},
+    {"sampler.pilot.ess", NUMBER(sampler.pilot_share, 0.001, 0.999), .initial = "0.1",
+     .help = "Target ess: effective sample size of the pilot under p*, divided by its number."},
+    {"sampler.pilot.particles", INTEGER(sampler.pilot, 16, 16777216), .initial = "1024",
+     .help = "alpha auto: pretrained samples that are drawn for it, with random numbers of "
+             "their own; their calls count."},
     {"sampler.groups", INTEGER(sampler.groups, 1, 16777216), .initial = "16",
      .help = "Groups: independent replicates, within which particles compete."},
     {"sampler.particles", INTEGER(sampler.particles, 1, 16777216), .initial = "64",
      .help = "Particles of a group, N."},
+    {"sampler.funnel", TEXT(sampler.funnel), .accepts = is_counts,
+     .expected = "numbers of particles that fall, such as 32,16,8", .initial = "",
+     .help = "Numbers of particles of a group after sampler.particles, each for an equal part "
+             "of the steps: many at first, few at the end. Where the number falls groups "
+             "select."},
     {"sampler.children", INTEGER(sampler.children, 1, KAC_MAX_CHILDREN), .initial = "1",
      .help = "Proposals drawn from each particle in each step, M."},
     {"sampler.value.kind", CHOICE(sampler.value, "none", "posterior_mean", "learned", "state"),
@@ -169,11 +249,18 @@ static const kac_key keys[] = {
     {"sampler.select.parent.keep", INTEGER(sampler.parent_keep, 1, KAC_MAX_CHILDREN),
      .initial = "1", .help = "Rule top_k: children kept of each particle."},
     {"sampler.select.group.rule",
-     CHOICE(sampler.group_rule, "none", "categorical", "argmax", "top_k"),
+     CHOICE(sampler.group_rule, "none", "categorical", "argmax", "top_k", "replace"),
      .initial = "categorical",
      .help =
          "Selection among the particles of a group: none, draw by weight, all copies of the "
-         "best, or the best as many as there are particles."},
+         "best, the best as many as there are particles, or replace the worst by draws from "
+         "the others."},
+    {"sampler.select.group.weights", CHOICE(sampler.weights, "proper", "value", "scaled"),
+     .initial = "proper",
+     .help = "What groups select by: the weights; or exp(value / alpha) or exp(value / largest "
+             "|value|), the published rules of SVDD-R, which give up p*."},
+    {"sampler.select.group.fraction", NUMBER(sampler.fraction, 0, 1), .initial = "0.04",
+     .help = "Rule replace: the fraction of the particles that is replaced, one at least."},
     {"sampler.select.group.scheme",
      CHOICE(sampler.scheme, "tournament", "systematic", "stratified", "residual", "multinomial",
             "killing"),
@@ -210,6 +297,58 @@ static const kac_key keys[] = {
     {"sampler.on_invalid", SWITCH(sampler.invalid_is_worst, "error", "worst"),
      .initial = "error",
      .help = "A reward that is not a number: stop, or take it for minus infinity."},
+
+    {"driver.kind", CHOICE(driver.kind, "none", "search"), .initial = "none",
+     .help = "What leads the run: one pass of steps from noise to objects (none), or a search "
+             "through trees of noisy states."},
+
+    {"search.kind", CHOICE(search.kind, "ddbfs", "mcts", "dts"), .initial = "ddbfs",
+     .help = "Depth-limited search of every particle's descendants (ddbfs), Monte Carlo tree "
+             "search (mcts) or diffusion tree sampling (dts) in one tree for each group."},
+    {"search.depth", INTEGER(search.depth, 1, 32), .initial = "3",
+     .help = "Kind ddbfs: levels of a block, d; it has children^d leaves for each particle."},
+    {"search.search_schedule", CHOICE(search.searched, "all", "linear", "exponential"),
+     .initial = "all",
+     .help =
+         "Kind ddbfs: the probability that a block is searched and not gone through step by "
+         "step, from step j of T on: 1, (j + 10) / T, or 1 - exp(-4 j / T)."},
+    {"search.drop_schedule",
+     CHOICE(search.drop, "none", "exponential", "quadratic", "linear", "sigmoid"),
+     .initial = "none",
+     .help = "Kind ddbfs: how the particles of a group fall from oversample x "
+             "sampler.particles to sampler.particles; the best by score go on."},
+    {"search.oversample", NUMBER(search.oversample, 1, 1024), .initial = "2",
+     .help = "Kind ddbfs with a drop_schedule: particles at the start, as a multiple of "
+             "sampler.particles."},
+    {"search.stages", INTEGER(search.stages, 1, STEPS_MOST), .initial = "8",
+     .help = "Kinds mcts and dts: depths of a tree; between two depths the chain runs unguided "
+             "for process.steps / stages steps."},
+    {"search.rollouts", INTEGER(search.rollouts, 1, STEPS_MOST), .initial = "64",
+     .help = "Kinds mcts and dts: simulations of each tree, each a step of the run."},
+    {"search.expansions", INTEGER(search.expansions, 1, KAC_MAX_CHILDREN), .initial = "1",
+     .help = "Kinds mcts and dts: children that a simulation adds to its node at once."},
+    {"search.widening", NUMBER(search.widening, 0, 1), .initial = "0",
+     .help = "Kinds mcts and dts: a node may have sampler.children x visits^widening children; "
+             "0 is a fixed number."},
+    {"search.policy", CHOICE(search.policy, "uct", "soft"), .initial = "uct",
+     .help = "Kinds mcts and dts: a simulation goes to the child of the largest upper "
+             "confidence bound, or draws one in proportion to exp(value / alpha)."},
+    {"search.explore", NUMBER(search.explore, 0, 1e6), .initial = "1",
+     .help = "Policy uct: weight of exploration, against values between 0 and 1."},
+    {"search.backup", CHOICE(search.backup, "mean", "max", "soft"), .initial = "mean",
+     .help = "Kinds mcts and dts: a node's value is the mean or the largest value of its "
+             "simulations, or alpha log mean exp(value / alpha) of its children."},
+    {"search.memory", INTEGER(search.memory, 1, 1 << 20), .initial = "4096",
+     .help = "MiB that the states of a search and what is kept of them may take, beside "
+             "device.cache; a search that needs more is refused."},
+
+    {"budget.denoiser", INTEGER(budget.denoiser, 1, SEED_MOST), .zero = "none",
+     .initial = "none",
+     .help =
+         "Denoiser calls that the run may take: as many groups run, sampler.groups at most, "
+         "as are sure to stay within it. Equal states cost less, so some is left over."},
+    {"budget.reward", INTEGER(budget.reward, 1, SEED_MOST), .zero = "none", .initial = "none",
+     .help = "The same for rewards: evaluations of an object by a network of the reward."},
 
     {"seed", INTEGER(seed, 0, SEED_MOST), .initial = "1",
      .help = "Key of all random numbers; the same seed gives the same samples."},
@@ -395,7 +534,8 @@ void kac_key_expected(const kac_key *key, char *text, size_t size)
                  key->zero ? " or " : "", key->low, key->high);
         return;
     case KAC_KEY_NUMBER:
-        snprintf(text, size, "a number from %g to %g", key->low, key->high);
+        snprintf(text, size, "%s%sa number from %g to %g", key->absent ? key->absent : "",
+                 key->absent ? " or " : "", key->low, key->high);
         return;
     case KAC_KEY_TEXT:
         if (key->expected != NULL)
@@ -458,6 +598,10 @@ static bool store(const kac_key *key, const char *text, void *field)
         *(int64_t *)field = (int64_t)number;
         return true;
     case KAC_KEY_NUMBER:
+        if (key->absent != NULL && strcmp(text, key->absent) == 0) {
+            *(double *)field = (double)NAN;
+            return true;
+        }
         if (!parse_number(text, &number) || !(number >= key->low && number <= key->high))
             return false;
         *(double *)field = number;
@@ -558,7 +702,12 @@ void kac_key_text(const kac_settings *settings, const kac_key *key, int index, c
         else
             snprintf(text, size, "%lld", (long long)*(const int64_t *)field);
         return;
-    case KAC_KEY_NUMBER: number_text(*(const double *)field, text, size); return;
+    case KAC_KEY_NUMBER:
+        if (key->absent != NULL && isnan(*(const double *)field))
+            snprintf(text, size, "%s", key->absent);
+        else
+            number_text(*(const double *)field, text, size);
+        return;
     case KAC_KEY_ALGORITHM:
     case KAC_KEY_TEXT: snprintf(text, size, "%s", (const char *)field); return;
     }

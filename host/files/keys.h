@@ -20,7 +20,8 @@ typedef struct kac_key {
     size_t offset; /* in kac_settings; of reward[0] for a key of a reward */
     size_t size;   /* of the field */
     double low, high;
-    const char *zero; /* how the value 0 is written where it is not in the range, or NULL */
+    const char *zero;   /* integers: how 0 is written where it is not in the range, or NULL */
+    const char *absent; /* numbers: a word that is stored as NaN, or NULL */
     const char *const *choices;    /* ends with NULL */
     const char *expected;          /* texts: what is allowed, or NULL: anything that fits */
     bool (*accepts)(const char *); /* goes with `expected` */
@@ -28,7 +29,7 @@ typedef struct kac_key {
     const char *help;
 } kac_key;
 
-enum { KAC_KEY_TEXT_SIZE = KAC_PATH + 16 }; /* of any value as text */
+enum { KAC_KEY_TEXT_SIZE = KAC_TEMPLATE + 16 }; /* of any value as text */
 
 int kac_keys_count(void);
 const kac_key *kac_keys_at(int i); /* in the order of the manual */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <float.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -428,8 +429,10 @@ kac_status kac_tensors_integer(const kac_tensors *file, const char *key, int64_t
     return KAC_OK;
 }
 
-kac_status kac_tensors_floats(const kac_tensors *file, const char *name, int rank,
-                              const int64_t *shape, const kac_tensor **out)
+/* A float32 tensor of the given shape, -1: any, whose elements are finite, or -INFINITY where
+ * that is the least. */
+static kac_status find_floats(const kac_tensors *file, const char *name, int rank,
+                              const int64_t *shape, float least, const kac_tensor **out)
 {
     const kac_tensor *x = kac_tensors_find(file, name);
     if (x == NULL)
@@ -450,13 +453,24 @@ kac_status kac_tensors_floats(const kac_tensors *file, const char *name, int ran
     }
     const float *value = x->data;
     for (size_t i = 0; i < x->bytes / sizeof *value; i++)
-        if (!isfinite(value[i]))
-            return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: tensor `%s`: element %zu is %g, want a finite "
-                            "number",
-                            file->path, name, i, (double)value[i]);
+        if (!(value[i] >= least && value[i] <= FLT_MAX))
+            return KAC_FAIL(
+                KAC_ERR_INVALID, "%s: tensor `%s`: element %zu is %g, want a finite number%s",
+                file->path, name, i, (double)value[i], isinf(least) ? " or -inf" : "");
     *out = x;
     return KAC_OK;
+}
+
+kac_status kac_tensors_floats(const kac_tensors *file, const char *name, int rank,
+                              const int64_t *shape, const kac_tensor **out)
+{
+    return find_floats(file, name, rank, shape, -FLT_MAX, out);
+}
+
+kac_status kac_tensors_rewards(const kac_tensors *file, const char *name, int rank,
+                               const int64_t *shape, const kac_tensor **out)
+{
+    return find_floats(file, name, rank, shape, -INFINITY, out);
 }
 
 /* ---- writing ---------------------------------------------------------------------------- */

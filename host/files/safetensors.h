@@ -66,6 +66,10 @@ kac_status kac_tensors_integer(const kac_tensors *file, const char *key, int64_t
 kac_status kac_tensors_floats(const kac_tensors *file, const char *name, int rank,
                               const int64_t *shape, const kac_tensor **out);
 
+/* The same, but an element may be -INFINITY: an object that is not wanted at all. */
+kac_status kac_tensors_rewards(const kac_tensors *file, const char *name, int rank,
+                               const int64_t *shape, const kac_tensor **out);
+
 /* Writes a whole file: `path` appears complete or not at all.  metadata: pairs of strings.
  * Data start at a multiple of 64.  Errors: IO, NOMEM. */
 kac_status kac_tensors_write(const char *path, const char *const (*metadata)[2], int pairs,

@@ -25,15 +25,23 @@ typedef enum kac_schedule {
 typedef enum kac_reward_kind {
     KAC_REWARD_NETWORK,
     KAC_REWARD_PWM,
-    KAC_REWARD_TABLE
+    KAC_REWARD_TABLE,
+    KAC_REWARD_GC, /* from here on without a file: filters */
+    KAC_REWARD_HOMOPOLYMER,
+    KAC_REWARD_MOTIF
 } kac_reward_kind;
 
 typedef struct kac_reward_settings {
     char name[KAC_NAME]; /* column of samples.csv; "" = made from the file's name */
     kac_reward_kind kind;
     char file[KAC_PATH];
-    int64_t output; /* head of the network */
-    double weight;  /* 0: recorded for the final samples, never guides */
+    int64_t output;           /* head of the network */
+    char motifs[KAC_PATH];    /* motif: "GAATTC,GGATCC" */
+    bool both_strands;        /* motif */
+    double weight;            /* 0 and nothing of what follows: recorded, never guides */
+    char weights[KAC_PATH];   /* group by group: "0,0.5,1", or "0:1" evenly; "" = weight */
+    double low, high;         /* desirability 0 and 1; NaN = off */
+    double at_least, at_most; /* hard bounds; NaN = off */
 } kac_reward_settings;
 
 typedef enum kac_value {
@@ -65,6 +73,24 @@ typedef enum kac_trigger_kind {
     KAC_WHEN_WINDOW,
     KAC_WHEN_NEVER
 } kac_trigger_kind;
+typedef enum kac_driver { KAC_DRIVER_NONE, KAC_DRIVER_SEARCH } kac_driver;
+typedef enum kac_search_kind {
+    KAC_SEARCH_DDBFS,
+    KAC_SEARCH_MCTS,
+    KAC_SEARCH_DTS
+} kac_search_kind;
+typedef enum kac_searched {
+    KAC_SEARCHED_ALL,
+    KAC_SEARCHED_LINEAR,
+    KAC_SEARCHED_EXPONENTIAL
+} kac_searched;
+typedef enum kac_drop {
+    KAC_DROP_NONE,
+    KAC_DROP_EXPONENTIAL,
+    KAC_DROP_QUADRATIC,
+    KAC_DROP_LINEAR,
+    KAC_DROP_SIGMOID
+} kac_drop;
 typedef enum kac_final {
     KAC_FINAL_WEIGHTED,
     KAC_FINAL_CATEGORICAL,
@@ -75,6 +101,8 @@ typedef enum kac_final {
 typedef struct kac_settings {
     struct {
         char file[KAC_PATH];
+        char unconditional[KAC_PATH];
+        double guidance; /* w */
     } model;
     struct {
         int kind;      /* only masked, 0 */
@@ -91,9 +119,17 @@ typedef struct kac_settings {
     int rewards;
     kac_reward_settings reward[KAC_MAX_TERMS];
     struct {
+        kac_combine combine;
+        double kappa; /* lower_bound */
+    } objective;
+    struct {
         char algorithm[KAC_NAME];
-        double alpha;
+        double alpha;   /* NaN: auto, until a pilot has found it */
+        bool pilot_ess; /* pilot.target: kl | ess */
+        double pilot_kl, pilot_share;
+        int64_t pilot; /* samples */
         int64_t groups, particles, children;
+        char funnel[256]; /* numbers of particles that follow, "32,8" */
         kac_value value;
         char value_file[KAC_PATH]; /* learned */
         kac_estimate estimate;
@@ -112,6 +148,8 @@ typedef struct kac_settings {
         kac_rule group_rule;
         kac_scheme scheme;
         bool global; /* select.group.scope: group | global */
+        kac_weights weights;
+        double fraction; /* rule replace */
         kac_trigger_kind trigger;
         double below;
         int64_t every, from, to; /* steps counted 1 .. T; to 0 = T */
@@ -122,6 +160,26 @@ typedef struct kac_settings {
         bool invalid_is_worst; /* on_invalid: error | worst */
         bool reuse;
     } sampler;
+    struct {
+        kac_driver kind;
+    } driver;
+    struct {
+        kac_search_kind kind;
+        int64_t depth; /* ddbfs: levels of a block */
+        kac_searched searched;
+        kac_drop drop;
+        double oversample;
+        int64_t stages; /* mcts, dts: depths of a tree */
+        int64_t rollouts;
+        int64_t expansions;
+        kac_policy policy;
+        kac_backup backup;
+        double explore, widening;
+        int64_t memory; /* MiB */
+    } search;
+    struct {
+        int64_t denoiser, reward; /* calls, 0 = none */
+    } budget;
     uint64_t seed;
     struct {
         char name[KAC_NAME];
@@ -154,7 +212,35 @@ kac_status kac_config_settings(const struct kac_config *config, kac_settings *ou
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);
 
+/* ---- reward terms: terms.c ------------------------------------------------------------------
+ */
+
+/* Whether a term is part of the reward: it has a weight in some group, or bounds. */
+bool kac_reward_guides(const kac_reward_settings *reward);
+
+/* Whether it counts letters and has no file. */
+bool kac_reward_is_filter(const kac_reward_settings *reward);
+
+/* Its weight in group g of `groups`. */
+double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);
+
+/* Whether `text` can be reward.N.weights, or reward.N.motifs; "" can. */
+bool kac_reward_reads_weights(const char *text);
+bool kac_reward_reads_motifs(const char *text);
+
+/* Errors: INVALID (terms that contradict themselves or the objective). */
+kac_status kac_rewards_check(const kac_settings *settings);
+
+/* The objective of the settings; term k is reward.k, and its column k. */
+kac_objective kac_objective_of(const kac_settings *settings);
+
 kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
+
+/* The same model, process, rewards and device, sampled from the denoiser alone: `samples` objects,
+ * each its own group, with random numbers that no run of the configuration draws.
+ * Errors: NOMEM, and those of kac_config_set. */
+kac_status kac_config_pilot(const struct kac_config *config, int64_t samples,
+                            struct kac_config **out);
 
 /* kac_config_read from memory; `path` names it in messages. */
 kac_status kac_config_parse(struct kac_config *config, const char *path, const void *bytes,

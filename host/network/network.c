@@ -156,3 +156,13 @@ kac_status kac_network_ask(const kac_network *network, const kac_query *query)
                         network->path, network->arch->name);
     return network->forward(network->dev, network->net, query);
 }
+
+kac_status kac_network_vjp(const kac_network *network, const kac_query *query,
+                           const float *cotangent, float *grad)
+{
+    KAC_REQUIRE(network != NULL && query != NULL);
+    if (network->vjp == NULL)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: %s has no gradient", network->path,
+                        network->arch->name);
+    return network->vjp(network->dev, network->net, query, cotangent, grad);
+}

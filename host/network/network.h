@@ -26,6 +26,7 @@ struct kac_network {
     const kac_arch *arch;
     kac_net *net;
     kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
     kac_net_drop_fn *drop;
     char path[1024];
     char alphabet[KAC_MAX_STATES + 1]; /* one letter a state, without the mask */
@@ -43,10 +44,30 @@ kac_status kac_network_open(kac_device *dev, const char *path, kac_role role,
                             kac_network **out);
 void kac_network_close(kac_network *network);
 
+/* A reward that needs no file: it counts letters. */
+typedef struct kac_filter_spec {
+    int term; /* reward.N, for messages */
+    kac_filter_kind kind;
+    const char *motifs;   /* KAC_FILTER_MOTIF: "GAATTC,GGNCC" */
+    int32_t both_strands; /* and their reverse complements */
+} kac_filter_spec;
+
+/* Opens a filter for objects of these letters; it has one output and takes any length.  A letter
+ * of a motif stands for itself, or, where the letters are A, C, G and T or U, is a IUPAC code (N,
+ * R, Y, ...; T and U are the same).  Motifs that stand for the same letters are one, a motif and
+ * its equal reverse complement too.
+ * Errors: INVALID (letters without G and C, a motif's letter that is none), NOMEM. */
+kac_status kac_filter_open(kac_device *dev, const kac_filter_spec *spec, const char *alphabet,
+                           kac_network **out);
+
 /* Whether sequences of `length` can be evaluated.  Errors: INVALID. */
 kac_status kac_network_check_length(const kac_network *network, int32_t length);
 
 /* network->forward on the device. */
 kac_status kac_network_ask(const kac_network *network, const kac_query *query);
+
+/* network->vjp on the device.  Errors: UNSUPPORTED (the network has none). */
+kac_status kac_network_vjp(const kac_network *network, const kac_query *query,
+                           const float *cotangent, float *grad);
 
 #endif /* KAC_NETWORK_H */

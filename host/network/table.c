@@ -52,7 +52,7 @@ static kac_status load_reward(kac_device *dev, const kac_tensors *file, kac_netw
     int64_t rows = 0;
     KAC_TRY(count_rows(file, network, network->states, &rows));
     const kac_tensor *reward = NULL;
-    KAC_TRY(kac_tensors_floats(file, "reward", 1, &rows, &reward));
+    KAC_TRY(kac_tensors_rewards(file, "reward", 1, &rows, &reward));
     network->outputs = 1;
     network->takes_soft = 1;
     return pack(dev, &dev->ops->networks.table_reward, reward, rows, network);

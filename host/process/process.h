@@ -15,7 +15,16 @@ kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels);
  * where the exponents start. */
 void kac_temper_levels(const kac_settings *settings, kac_level *levels);
 
-/* Marks the levels on arriving at which a group may select. */
+/* Marks the levels on arriving at which a group may select, and those at which the number of its
+ * particles falls. */
 void kac_trigger_levels(const kac_settings *settings, kac_level *levels);
+
+/* Reads process.template for sites of `alphabet`: fixed[l] = the letter that is given or the mask
+ * (token S); allowed[l] = the letters that may appear there, a bit each.  *restricts says whether
+ * a site is neither given nor free.  IUPAC codes are read where the alphabet is that of DNA or
+ * RNA and the code is not a letter of it (Cornish-Bowden, Nucleic Acids Res. 13, 1985).
+ * Errors: INVALID (the site and what is allowed). */
+kac_status kac_masked_template(const char *text, const char *alphabet, uint8_t *fixed,
+                               uint32_t *allowed, bool *restricts);
 
 #endif /* KAC_PROCESS_H */

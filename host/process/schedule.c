@@ -5,6 +5,7 @@
  * every machine has the same grid.
  */
 #include <math.h>
+#include <stdlib.h>
 
 #include "exact.h"
 #include "process.h"
@@ -67,6 +68,24 @@ void kac_temper_levels(const kac_settings *settings, kac_level *levels)
     }
 }
 
+/* Stage k of K begins on arriving at the level after k T / K steps. */
+static void funnel_levels(const kac_settings *settings, kac_level *levels)
+{
+    const char *text = settings->sampler.funnel;
+    int64_t steps = settings->process.steps;
+    int64_t stages = 2;
+    if (text[0] == '\0') return;
+    for (const char *c = text; *c != '\0'; c++)
+        stages += *c == ',';
+    for (int64_t k = 1; k < stages; k++) {
+        char *end = NULL;
+        kac_level *level = &levels[steps - k * steps / stages];
+        level->particles = (int32_t)strtol(text, &end, 10);
+        level->trigger = KAC_TRIGGER_ALWAYS;
+        text = end + 1;
+    }
+}
+
 void kac_trigger_levels(const kac_settings *settings, kac_level *levels)
 {
     int64_t steps = settings->process.steps;
@@ -82,4 +101,5 @@ void kac_trigger_levels(const kac_settings *settings, kac_level *levels)
                             : kind == KAC_WHEN_ESS ? KAC_TRIGGER_ESS
                                                    : KAC_TRIGGER_ALWAYS;
     }
+    funnel_levels(settings, levels);
 }

@@ -10,15 +10,18 @@ struct kac_rewards {
     kac_device *dev;
     kac_shape shape;
     int32_t batch;
-    int networks;
+    int networks; /* filters too */
+    int files;    /* networks that are not filters */
     kac_network *network[KAC_MAX_TERMS];
     int32_t first_column[KAC_MAX_TERMS]; /* of each network */
     int32_t columns;
     int32_t column[KAC_MAX_TERMS]; /* of each term of the settings, or -1 */
     kac_memo memo;
     kac_fresh fresh;
-    int32_t *entry; /* [batch] */
-    float *found;   /* [batch][columns] terms of fresh objects */
+    int32_t *entry;   /* [batch] */
+    float *found;     /* [batch][columns] terms of fresh objects */
+    float *cotangent; /* [batch][outputs of a network], where gradients are asked for */
+    float *part;      /* [batch][L][S] gradient of one network */
 };
 
 /* Whether the network reads the model's objects. */
@@ -31,6 +34,9 @@ static kac_status check_objects(const kac_rewards_config *config, const kac_netw
     return kac_network_check_length(network, config->shape.length);
 }
 
+static const char *const kind_name[] = {
+    [KAC_REWARD_NETWORK] = "network", [KAC_REWARD_PWM] = "pwm", [KAC_REWARD_TABLE] = "table"};
+
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
                             const kac_reward_settings *term)
 {
@@ -40,7 +46,7 @@ static kac_status check_fit(const kac_rewards_config *config, const kac_network 
                                                         : KAC_REWARD_NETWORK;
     if (kind != term->kind)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
-                        network->path, arch, kind == KAC_REWARD_NETWORK ? "network" : arch);
+                        network->path, arch, kind_name[kind]);
     if (term->output >= network->outputs)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: there is no output %lld; it has %d, counted from 0", network->path,
@@ -48,18 +54,41 @@ static kac_status check_fit(const kac_rewards_config *config, const kac_network 
     return check_objects(config, network);
 }
 
+/* The network that has just been opened gets the next columns. */
+static void append(kac_rewards *r)
+{
+    int at = r->networks++;
+    r->first_column[at] = r->columns;
+    r->columns += r->network[at]->outputs;
+}
+
+static kac_status open_filter(kac_rewards *r, const kac_rewards_config *config, int term)
+{
+    const kac_reward_settings *s = &config->settings->reward[term];
+    kac_filter_spec spec = {.term = term,
+                            .kind = s->kind == KAC_REWARD_GC            ? KAC_FILTER_SHARE
+                                    : s->kind == KAC_REWARD_HOMOPOLYMER ? KAC_FILTER_RUN
+                                                                        : KAC_FILTER_MOTIF,
+                            .motifs = s->motifs,
+                            .both_strands = s->both_strands};
+    KAC_TRY(kac_filter_open(r->dev, &spec, config->alphabet, &r->network[r->networks]));
+    r->column[term] = r->columns;
+    append(r);
+    return KAC_OK;
+}
+
 /* Opens the file of `term`, or finds it among those open. */
 static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, int term)
 {
     const kac_reward_settings *s = &config->settings->reward[term];
     int at = 0;
+    if (kac_reward_is_filter(s)) return open_filter(r, config, term);
     while (at < r->networks && strcmp(r->network[at]->path, s->file) != 0)
         at++;
     if (at == r->networks) {
         KAC_TRY(kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, &r->network[at]));
-        r->networks++;
-        r->first_column[at] = r->columns;
-        r->columns += r->network[at]->outputs;
+        append(r);
+        r->files++;
     }
     KAC_TRY(check_fit(config, r->network[at], s));
     r->column[term] = r->first_column[at] + (int32_t)s->output;
@@ -70,8 +99,8 @@ static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, in
 static kac_status open_value(kac_rewards *r, const kac_rewards_config *config)
 {
     KAC_TRY(kac_network_open(r->dev, config->value, KAC_ROLE_REWARD, &r->network[0]));
-    r->networks = 1;
-    r->columns = r->network[0]->outputs;
+    append(r);
+    r->files++;
     if (r->columns != 1)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it has %d outputs; a value has one",
                         config->value, r->columns);
@@ -88,7 +117,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
 
     for (int term = 0; term < config->settings->rewards; term++) {
         r->column[term] = -1;
-        bool judges = config->settings->reward[term].weight == 0;
+        bool judges = !kac_reward_guides(&config->settings->reward[term]);
         if (config->value == NULL && judges == config->judge)
             KAC_TRY_DONE(open_term(r, config, term));
     }
@@ -107,6 +136,12 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     KAC_TRY_DONE(kac_fresh_open(dev, config->batch, &r->fresh));
     r->entry = dev->ops->memory.alloc(dev, batch * sizeof *r->entry);
     r->found = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof *r->found);
+    if (config->settings->sampler.twist != KAC_TWIST_NONE && !config->judge) {
+        size_t row = (size_t)config->shape.length * (size_t)config->shape.states;
+        r->cotangent = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof(float));
+        r->part = dev->ops->memory.alloc(dev, batch * row * sizeof(float));
+        if (r->cotangent == NULL || r->part == NULL) status = KAC_ERR_NOMEM;
+    }
     if (r->entry == NULL || r->found == NULL) status = KAC_ERR_NOMEM;
 done:
     if (status != KAC_OK) {
@@ -126,6 +161,8 @@ void kac_rewards_close(kac_rewards *r)
     kac_fresh_close(r->dev, &r->fresh);
     r->dev->ops->memory.release(r->dev, r->entry);
     r->dev->ops->memory.release(r->dev, r->found);
+    r->dev->ops->memory.release(r->dev, r->cotangent);
+    r->dev->ops->memory.release(r->dev, r->part);
     free(r);
 }
 
@@ -136,7 +173,7 @@ int32_t kac_rewards_columns(const kac_rewards *r)
 
 int32_t kac_rewards_networks(const kac_rewards *r)
 {
-    return r->networks;
+    return r->files;
 }
 
 bool kac_rewards_soft(const kac_rewards *r, const char **refuses)
@@ -193,4 +230,24 @@ kac_status kac_rewards_score_soft(kac_rewards *r, const float *soft, const int32
 {
     kac_query q = {.soft = soft, .count = count, .first = first, .capacity = n};
     return ask_all(r, q, terms);
+}
+
+kac_status kac_rewards_gradient(kac_rewards *r, const kac_slope_args *a, float *grad)
+{
+    const kac_particle_ops *op = &r->dev->ops->particles;
+    int64_t floats = (int64_t)a->batch * r->shape.length * r->shape.states;
+    kac_query q = {.soft = a->soft,
+                   .stride = r->shape.stride,
+                   .length = r->shape.length,
+                   .count = a->fresh->count,
+                   .first = a->first,
+                   .capacity = a->batch};
+    for (int i = 0; i < r->networks; i++) {
+        float *out = i == 0 ? grad : r->part;
+        KAC_TRY(
+            op->cotangent(r->dev, a, r->first_column[i], r->network[i]->outputs, r->cotangent));
+        KAC_TRY(kac_network_vjp(r->network[i], &q, r->cotangent, out));
+        if (i > 0) KAC_TRY(op->axpy(r->dev, floats, 1, r->part, grad));
+    }
+    return KAC_OK;
 }

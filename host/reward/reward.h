@@ -1,4 +1,4 @@
-/* reward.h -- the reward: a weighted sum of terms, each computed once for each distinct object.
+/* reward.h -- the terms of the reward, each computed once for each distinct object.
  */
 #ifndef KAC_REWARD_H
 #define KAC_REWARD_H
@@ -8,9 +8,9 @@
 
 typedef struct kac_rewards kac_rewards;
 
-/* The terms of `settings` with weight != 0 (`judge` 0: they guide) or == 0 (`judge` 1: they are
- * recorded); or, with `value`, one column that is no term of the settings: what the network of
- * that file says.  A file is opened once, however many terms read it; its heads lie side by side in
+/* The terms of `settings` that guide (`judge` 0: they have a weight or bounds) or that are only
+ * recorded (`judge` 1); or, with `value`, one column that is no term of the settings: what the
+ * network of that file says.  A file is opened once, however many terms read it; its heads lie side by side in
  * a row of `columns` floats.
  * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
@@ -29,8 +29,9 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out);
 void kac_rewards_close(kac_rewards *rewards);
 
-int32_t kac_rewards_columns(const kac_rewards *rewards);  /* floats of a row of terms */
-int32_t kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs */
+int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
+int32_t
+kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs: files */
 bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
 
 /* Column of term `term` of the settings, or -1 where it belongs to the other kind. */
@@ -45,5 +46,10 @@ kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *
  * first.  Nothing is remembered. */
 kac_status kac_rewards_score_soft(kac_rewards *rewards, const float *soft, const int32_t *count,
                                   int32_t first, int32_t n, float *terms);
+
+/* dr / d soft at fresh rows a->first .. of a->x, where a->soft are the probabilities and r the
+ * sum of terms by the weights of each row's group: grad [a->batch][length][S].  Errors:
+ * UNSUPPORTED. */
+kac_status kac_rewards_gradient(kac_rewards *rewards, const kac_slope_args *a, float *grad);
 
 #endif /* KAC_REWARD_H */

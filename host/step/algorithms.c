@@ -16,6 +16,10 @@
 #define TRIGGER     "sampler.select.group.trigger.kind"
 #define BELOW       "sampler.select.group.trigger.below"
 #define FINAL       "sampler.final.kind"
+#define KEEP        "sampler.final.keep"
+#define WEIGHTS     "sampler.select.group.weights"
+#define TEMPER      "sampler.temper.kind"
+#define TWIST       "sampler.twist.kind"
 
 const kac_algorithm kac_algorithms[] = {
     {
@@ -170,6 +174,184 @@ const kac_algorithm kac_algorithms[] = {
                 {SCHEME, "tournament"},
                 {TRIGGER, "ess"},
                 {BELOW, "0.5"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "svdd_r",
+        .summary = "The best child of each particle, then groups resample at every step by "
+                   "exp(value / largest |value|), as the published code does.",
+        .law = "Not p*: an optimiser that keeps some diversity.",
+        .source =
+            "Uehara et al., Inference-time alignment in diffusion models, arXiv 2501.09685, "
+            "2025 (sample_controlled_NestedIS of its code)",
+        .set = {{PARTICLES, "16"},
+                {CHILDREN, "20"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "categorical"},
+                {SCHEME, "multinomial"},
+                {WEIGHTS, "scaled"},
+                {TRIGGER, "every"},
+                {FINAL, "top_k"}},
+    },
+    {
+        .name = "svdd_r_replace",
+        .summary =
+            "As svdd_pm with many particles, whose worst few are replaced at every step by "
+            "copies of the others drawn by exp(value / alpha).",
+        .law = "Not p*: an optimiser that keeps some diversity.",
+        .source =
+            "Li et al., Derivative-free guidance in continuous and discrete diffusion models "
+            "with soft value-based decoding, arXiv 2408.08252, 2024 (SVDD-R, its Algorithm 2 "
+            "and Appendix G)",
+        .set = {{PARTICLES, "32"},
+                {CHILDREN, "10"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "categorical"},
+                {NORMALISER, "discard"},
+                {GROUP_RULE, "replace"},
+                {"sampler.select.group.fraction", "0.04"},
+                {WEIGHTS, "value"},
+                {TRIGGER, "every"},
+                {FINAL, "top_k"}},
+    },
+    {
+        .name = "beam",
+        .summary = "Keeps the N best of all children of a group at every step.",
+        .law = "An optimiser: no law.",
+        .source =
+            "Uehara et al., Inference-time alignment in diffusion models, arXiv 2501.09685, "
+            "2025 (beam search over noisy states)",
+        .set = {{PARTICLES, "8"},
+                {CHILDREN, "8"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "top_k"},
+                {TRIGGER, "every"},
+                {FINAL, "top_k"},
+                {KEEP, "1"}},
+    },
+    {
+        .name = "funnel",
+        .summary =
+            "smc with many particles at first and few at the end, where steps decide less.",
+        .law = "p* as N grows; weighted means and the evidence are unbiased at every N.",
+        .source =
+            "Feynman-Kac models with a number of particles that varies: Lee and Whiteley, "
+            "Variance estimation in the particle filter, Biometrika 105(3), 2018",
+        .set = {{PARTICLES, "64"},
+                {"sampler.funnel", "32,16,8"},
+                {CHILDREN, "1"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "categorical"},
+                {SCHEME, "tournament"},
+                {TRIGGER, "ess"},
+                {BELOW, "0.5"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "das",
+        .summary =
+            "smc whose values count in part at first: the exponent rises with the steps, or "
+            "as far as the ESS allows (sampler.temper).",
+        .law =
+            "p* as N grows; weighted means and the evidence are unbiased at every N, for every "
+            "schedule of exponents, the one that is solved from the ESS too.",
+        .source = "Kim et al., Test-time alignment of diffusion models without reward "
+                  "over-optimization, ICLR 2025",
+        .set = {{PARTICLES, "16"},
+                {CHILDREN, "1"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {TEMPER, "geometric"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "categorical"},
+                {SCHEME, "systematic"},
+                {TRIGGER, "ess"},
+                {BELOW, "0.5"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "ddbfs",
+        .summary = "Depth-limited search: every particle's descendants over a block of steps, "
+                   "all kept, "
+                   "and it goes on as the leaf with the best sum of values.",
+        .law = "An optimiser, not p*: larger values on the way than svdd_pm with rule argmax, "
+               "which it is at depth 1. Ignores alpha.",
+        .source =
+            "Li et al., Dynamic search for inference-time alignment in diffusion models, arXiv "
+            "2503.02039, 2025",
+        .set = {{"driver.kind", "search"},
+                {"search.kind", "ddbfs"},
+                {"search.depth", "3"},
+                {"search.search_schedule", "exponential"},
+                {"search.drop_schedule", "exponential"},
+                {"search.oversample", "2"},
+                {PARTICLES, "4"},
+                {CHILDREN, "3"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "mcts",
+        .summary =
+            "Monte Carlo tree search over stages of the chain, a tree for each group, by "
+            "upper confidence bounds on mean values.",
+        .law = "An optimiser, not p*: an object down the most visited path. Ignores alpha.",
+        .source = "Kocsis and Szepesvari, Bandit based Monte-Carlo planning, ECML 2006; over "
+                  "diffusion: Yoon et al., Monte Carlo tree diffusion, arXiv 2502.07202, 2025",
+        .set = {{"driver.kind", "search"},
+                {"search.kind", "mcts"},
+                {"search.stages", "16"},
+                {"search.policy", "uct"},
+                {"search.backup", "mean"},
+                {"search.expansions", "8"},
+                {PARTICLES, "1"},
+                {CHILDREN, "8"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "dts",
+        .summary =
+            "Diffusion tree sampling: simulations run to the end, soft values go up, and "
+            "objects are drawn down the tree by them.",
+        .law =
+            "p* as the simulations grow without end. After any number of them a sample is one "
+            "of the objects seen, good ones somewhat too seldom, and the samples of a group "
+            "share their tree.",
+        .source =
+            "Jain et al., Diffusion tree sampling, arXiv 2506.20701, 2025 (the numbers of "
+            "children are kac's own)",
+        .set = {{"driver.kind", "search"},
+                {"search.kind", "dts"},
+                {"search.policy", "soft"},
+                {"search.backup", "soft"},
+                {"search.expansions", "1"},
+                {"search.widening", "0.8"},
+                {"search.rollouts", "256"},
+                {PARTICLES, "1"},
+                {CHILDREN, "2"},
+                {VALUE, "none"},
+                {POTENTIAL, "terminal"},
+                {PARENT_RULE, "argmax"},
+                {GROUP_RULE, "none"},
                 {FINAL, "weighted"}},
     },
     {.name = NULL},

@@ -8,15 +8,31 @@
 #include "run.h"
 
 /* Where first .. first + batch - 1 of the fresh entries are at hand, takes what is wanted. */
-typedef kac_status take_fn(kac_run *r, const kac_particles *p, int32_t first);
+typedef kac_status take_fn(kac_run *r, const kac_particles *parents, const kac_particles *p,
+                           int32_t first);
 
-/* Looks up and runs the rows of `p`; *made (may be NULL) grows by the number of fresh ones. */
-static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t *made)
+/* Classifier-free guidance of the rows that `q` has asked. */
+static kac_status guide_free(kac_run *r, kac_query q)
+{
+    kac_blend_args a = {.jobs = &r->jobs,
+                        .length = r->shape.length,
+                        .states = r->shape.states,
+                        .guidance = r->set.model.guidance,
+                        .other = r->other};
+    q.dst = NULL;
+    q.out = r->other;
+    KAC_TRY(kac_network_ask(r->unconditional, &q));
+    return r->process->blend(r->dev, &a, r->evals.logits);
+}
+
+/* Looks up and runs the rows of `p`, children of `parents` or these themselves; *made (may be NULL) grows by the number of fresh ones. */
+static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particles *p,
+                           take_fn *take, int64_t *made)
 {
     const kac_states_ops *op = &r->dev->ops->states;
     kac_rows rows = {p->x, NULL, 0, p->n};
 
-    r->calls.denoiser_asked += p->n;
+    r->calls.denoiser_asked += (int64_t)p->n * kac_run_denoisers(r);
     KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
     for (int32_t first = 0; first < p->n; first += r->batch) {
         KAC_TRY(op->assign(r->dev, &r->evals, r->shape.states, &r->fresh, first, r->batch,
@@ -36,14 +52,16 @@ static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t 
             .out_stride = r->slot_floats,
         };
         KAC_TRY(kac_network_ask(r->denoiser, &q));
+        if (r->unconditional != NULL) KAC_TRY(guide_free(r, q));
         kac_lap(r, KAC_PHASE_DENOISER);
-        if (take != NULL) KAC_TRY(take(r, p, first));
+        if (take != NULL) KAC_TRY(take(r, parents, p, first));
     }
     return KAC_OK;
 }
 
 /* Arguments that concern batch first .. of the rows of `p`. */
-static kac_complete_args rows_of(const kac_run *r, const kac_particles *p, int32_t first)
+static kac_complete_args rows_of(const kac_run *r, const kac_particles *parents,
+                                 const kac_particles *p, int32_t first)
 {
     return (kac_complete_args){
         .shape = r->shape,
@@ -51,24 +69,26 @@ static kac_complete_args rows_of(const kac_run *r, const kac_particles *p, int32
         .groups = r->group,
         .x = p->x,
         .entry = p->entry,
-        .group = r->x.group,
+        .group = parents->group,
         .memo = &r->evals,
         .fresh = &r->fresh,
         .seed = r->set.seed,
         .n = p->n,
         .first = first,
         .batch = r->batch,
+        .allowed = r->allowed,
         .fault = r->fault,
-        .children = p->n / r->n,
+        .children = p->n / parents->n,
         .samples = r->samples,
         .temperature = (float)r->set.process.temperature,
     };
 }
 
 /* Terms of the most likely completion of each fresh child, remembered with its evaluation. */
-static kac_status take_argmax(kac_run *r, const kac_particles *p, int32_t first)
+static kac_status take_argmax(kac_run *r, const kac_particles *parents, const kac_particles *p,
+                              int32_t first)
 {
-    kac_complete_args a = rows_of(r, p, first);
+    kac_complete_args a = rows_of(r, parents, p, first);
     kac_rows rows = {r->completion, r->fresh.count, first, r->batch};
     KAC_TRY(r->process->complete(r->dev, &a, r->completion));
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->batch_terms, &r->made[1]));
@@ -79,9 +99,10 @@ static kac_status take_argmax(kac_run *r, const kac_particles *p, int32_t first)
 }
 
 /* The same at the denoiser's probabilities. */
-static kac_status take_soft(kac_run *r, const kac_particles *p, int32_t first)
+static kac_status take_soft(kac_run *r, const kac_particles *parents, const kac_particles *p,
+                            int32_t first)
 {
-    kac_complete_args a = rows_of(r, p, first);
+    kac_complete_args a = rows_of(r, parents, p, first);
     KAC_TRY(r->process->soften(r->dev, &a, r->soft));
     KAC_TRY(kac_rewards_score_soft(r->guide, r->soft, r->fresh.count, first, r->batch,
                                    r->batch_terms));
@@ -92,16 +113,18 @@ static kac_status take_soft(kac_run *r, const kac_particles *p, int32_t first)
 }
 
 /* Random completions belong to a child, not to its state: equal children draw their own. */
-static kac_status take_samples(kac_run *r, const kac_particles *p, int32_t first)
+static kac_status take_samples(kac_run *r, const kac_particles *parents, const kac_particles *p,
+                               int32_t first)
 {
-    kac_complete_args a = rows_of(r, p, first);
+    kac_complete_args a = rows_of(r, parents, p, first);
     return r->process->imagine(r->dev, &a, r->completion);
 }
 
 /* Every child at hand with its masks filled. */
-static kac_status take_objects(kac_run *r, const kac_particles *p, int32_t first)
+static kac_status take_objects(kac_run *r, const kac_particles *parents, const kac_particles *p,
+                               int32_t first)
 {
-    kac_complete_args a = rows_of(r, p, first);
+    kac_complete_args a = rows_of(r, parents, p, first);
     a.every_row = 1;
     return r->process->complete(r->dev, &a, r->completion);
 }
@@ -109,13 +132,13 @@ static kac_status take_objects(kac_run *r, const kac_particles *p, int32_t first
 /* Whether what was said of a state holds for it at the next level. */
 static bool keeps_entries(const kac_run *r)
 {
-    return r->set.sampler.reuse && !r->denoiser->reads_time;
+    return r->set.sampler.reuse && !r->reads_time;
 }
 
 /* A child that reveals nothing keeps its parent's entry, so that needs its value too. */
 static take_fn *take_of_parents(const kac_run *r)
 {
-    bool last = r->step + 1 == r->steps;
+    bool last = r->level == 1;
     if (last || !keeps_entries(r) || r->set.sampler.value != KAC_VALUE_POSTERIOR_MEAN)
         return NULL;
     switch (r->set.sampler.estimate) {
@@ -126,66 +149,71 @@ static take_fn *take_of_parents(const kac_run *r)
     return NULL;
 }
 
-kac_status kac_evaluate_parents(kac_run *r)
+kac_status kac_evaluate_parents(kac_run *r, kac_particles *x)
 {
     const kac_states_ops *op = &r->dev->ops->states;
     if (r->set.sampler.reuse) {
-        KAC_TRY(op->sweep(r->dev, &r->evals, r->x.entry, r->n));
+        KAC_TRY(op->sweep(r->dev, &r->evals, x->entry, x->n));
     } else {
         KAC_TRY(op->clear(r->dev, &r->evals));
-        KAC_TRY(op->forget(r->dev, r->x.entry, r->n));
+        KAC_TRY(op->forget(r->dev, x->entry, x->n));
     }
     take_fn *take = take_of_parents(r);
-    return evaluate(r, &r->x, take, take == take_soft ? &r->made[1] : NULL);
+    return evaluate(r, x, x, take, take == take_soft ? &r->made[1] : NULL);
+}
+
+kac_status kac_evaluate_states(kac_run *r, kac_particles *x)
+{
+    return evaluate(r, x, x, NULL, NULL);
 }
 
 /* What a denoiser that reads t said of the particles does not hold at the children's level. */
 static kac_status leave_level(kac_run *r)
 {
-    return r->denoiser->reads_time ? r->dev->ops->states.clear(r->dev, &r->evals) : KAC_OK;
+    return r->reads_time ? r->dev->ops->states.clear(r->dev, &r->evals) : KAC_OK;
 }
 
-kac_status kac_evaluate_children(kac_run *r)
+kac_status kac_evaluate_children(kac_run *r, const kac_particles *x, kac_particles *y)
 {
-    int64_t objects = (int64_t)r->y.n * r->samples;
+    int64_t objects = (int64_t)y->n * r->samples;
     r->calls.reward_asked += objects * kac_rewards_networks(r->guide);
     KAC_TRY(leave_level(r));
 
     switch (r->set.sampler.estimate) {
-    case KAC_ESTIMATE_ARGMAX: KAC_TRY(evaluate(r, &r->y, take_argmax, NULL)); break;
-    case KAC_ESTIMATE_SOFT: KAC_TRY(evaluate(r, &r->y, take_soft, &r->made[1])); break;
+    case KAC_ESTIMATE_ARGMAX: KAC_TRY(evaluate(r, x, y, take_argmax, NULL)); break;
+    case KAC_ESTIMATE_SOFT: KAC_TRY(evaluate(r, x, y, take_soft, &r->made[1])); break;
     case KAC_ESTIMATE_SAMPLE: {
         kac_rows rows = {r->completion, NULL, 0, (int32_t)objects};
-        KAC_TRY(evaluate(r, &r->y, take_samples, NULL));
+        KAC_TRY(evaluate(r, x, y, take_samples, NULL));
         KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
         kac_lap(r, KAC_PHASE_REWARD);
         return KAC_OK;
     }
     }
-    return r->dev->ops->states.recall(r->dev, &r->evals, r->y.entry, r->y.n, r->terms);
+    return r->dev->ops->states.recall(r->dev, &r->evals, y->entry, y->n, r->terms);
 }
 
-kac_status kac_evaluate_unfinished(kac_run *r)
+kac_status kac_evaluate_unfinished(kac_run *r, const kac_particles *y)
 {
     bool learned = r->value != NULL;
     kac_rewards *value = learned ? r->value : r->guide;
-    kac_rows rows = {r->y.x, NULL, 0, r->y.n};
+    kac_rows rows = {y->x, NULL, 0, y->n};
 
-    r->calls.reward_asked += (int64_t)r->y.n * kac_rewards_networks(value);
-    KAC_TRY(kac_rewards_score(value, &rows, r->terms, &r->made[learned ? 2 : 1]));
+    r->calls.reward_asked += (int64_t)y->n * kac_rewards_networks(value);
+    KAC_TRY(kac_rewards_score(value, &rows, r->terms, &r->made[learned ? 3 : 1]));
     kac_lap(r, KAC_PHASE_REWARD);
     return KAC_OK;
 }
 
-kac_status kac_evaluate_objects(kac_run *r)
+kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particles *y)
 {
-    size_t bytes = (size_t)r->y.n * (size_t)r->shape.stride;
-    kac_rows rows = {r->y.x, NULL, 0, r->y.n};
+    size_t bytes = (size_t)y->n * (size_t)r->shape.stride;
+    kac_rows rows = {y->x, NULL, 0, y->n};
 
     KAC_TRY(leave_level(r));
-    KAC_TRY(evaluate(r, &r->y, take_objects, NULL));
-    KAC_TRY(r->dev->ops->memory.copy(r->dev, r->y.x, r->completion, bytes));
-    r->calls.reward_asked += (int64_t)r->y.n * kac_rewards_networks(r->guide);
+    KAC_TRY(evaluate(r, x, y, take_objects, NULL));
+    KAC_TRY(r->dev->ops->memory.copy(r->dev, y->x, r->completion, bytes));
+    r->calls.reward_asked += (int64_t)y->n * kac_rewards_networks(r->guide);
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
     kac_lap(r, KAC_PHASE_REWARD);
     return KAC_OK;
@@ -207,6 +235,7 @@ kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int3
         kac_renoise_args a = {
             .shape = r->shape,
             .levels = r->levels,
+            .fixed = r->fixed,
             .x0 = x0,
             .id = id,
             .seed = r->set.seed,
@@ -219,7 +248,7 @@ kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int3
         KAC_TRY(r->process->renoise(r->dev, &a, copies.x));
         KAC_TRY(op->states.forget(r->dev, copies.entry, n));
         KAC_TRY(op->states.clear(r->dev, &r->evals));
-        KAC_TRY(evaluate(r, &copies, NULL, NULL));
+        KAC_TRY(evaluate(r, &copies, &copies, NULL, NULL));
         KAC_TRY(r->process->score(r->dev, &a, copies.x, copies.entry, &r->evals, score));
         KAC_TRY(op->memory.download(r->dev, host, score, (size_t)n * sizeof *score));
         double share = 1 - level[0].mask / level[1].mask;

@@ -4,18 +4,20 @@
 #include <string.h>
 
 #include "exact.h"
+#include "objective.h"
 #include "particles.h"
 #include "rng.h"
 #include "run.h"
 
 /* The finished population in host memory. */
 typedef struct population {
-    uint8_t *x;     /* [n][stride] */
-    double *log_w;  /* [n] */
-    double *terms;  /* [n][rewards] */
-    double *reward; /* [n] weighted sum; -HUGE_VAL where invalid */
-    double *log_z;  /* [groups] each group's estimate of log Z */
-    int32_t *order; /* [n] scratch */
+    uint8_t *x;      /* [n][stride] */
+    double *log_w;   /* [n] */
+    double *terms;   /* [n][rewards] */
+    double *reward;  /* [n] by the weights of its group; -HUGE_VAL: forbidden or invalid */
+    double *log_z;   /* [groups] each group's estimate of log Z */
+    double *scratch; /* [groups] */
+    int32_t *order;  /* [n] scratch */
 } population;
 
 static void close_population(population *p)
@@ -25,6 +27,7 @@ static void close_population(population *p)
     free(p->terms);
     free(p->reward);
     free(p->log_z);
+    free(p->scratch);
     free(p->order);
 }
 
@@ -55,6 +58,25 @@ done:
     return status;
 }
 
+static int32_t group_of(const kac_run *r, size_t slot)
+{
+    return (int32_t)(slot / (size_t)(r->n / r->groups)); /* a funnel may have left fewer */
+}
+
+/* r of every object, by the weights of its group. */
+static void compute_rewards(const kac_run *r, population *p)
+{
+    kac_objective o = kac_objective_of(&r->set); /* columns as in p->terms */
+    float row[KAC_MAX_TERMS];
+    for (size_t i = 0; i < (size_t)r->n; i++) {
+        int32_t bad = -1;
+        for (int32_t term = 0; term < o.terms; term++)
+            row[term] = (float)p->terms[i * (size_t)o.terms + (size_t)term];
+        p->reward[i] = kac_objective_reward(&o, r->weight + (ptrdiff_t)group_of(r, i) * o.terms,
+                                            row, &bad);
+    }
+}
+
 static kac_status fetch(kac_run *r, population *p)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
@@ -65,20 +87,16 @@ static kac_status fetch(kac_run *r, population *p)
     p->terms = calloc(n * rewards + 1, sizeof *p->terms);
     p->reward = calloc(n, sizeof *p->reward);
     p->log_z = calloc((size_t)r->groups, sizeof *p->log_z);
+    p->scratch = calloc((size_t)r->groups, sizeof *p->scratch);
     p->order = calloc(n, sizeof *p->order);
-    if (!p->x || !p->log_w || !p->terms || !p->reward || !p->log_z || !p->order)
+    if (!p->x || !p->log_w || !p->terms || !p->reward || !p->log_z || !p->scratch || !p->order)
         return KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of %zu particles", n);
 
     KAC_TRY(op->download(r->dev, p->x, r->x.x, n * (size_t)r->shape.stride));
     KAC_TRY(op->download(r->dev, p->log_w, r->x.log_w, n * sizeof *p->log_w));
     KAC_TRY(fetch_terms(r, r->guide, r->terms, p));
     KAC_TRY(fetch_terms(r, r->judge, r->judge_terms, p));
-    for (size_t i = 0; i < n; i++) {
-        for (size_t term = 0; term < rewards; term++)
-            if (r->set.reward[term].weight != 0)
-                p->reward[i] += r->set.reward[term].weight * p->terms[i * rewards + term];
-        if (!(p->reward[i] < HUGE_VAL)) p->reward[i] = -HUGE_VAL; /* on_invalid: worst */
-    }
+    compute_rewards(r, p);
     return KAC_OK;
 }
 
@@ -98,24 +116,30 @@ static double log_mean(const double *x, int32_t n)
     return top + kac_log(sum / n);
 }
 
-/* Each group's estimate, then their mean; the error from groups as replicates. */
+/* Each group's estimate, then their mean in each target; the error from groups as replicates. */
 static void estimate_evidence(kac_run *r, population *p)
 {
+    double *of_target = p->scratch;
     for (int32_t g = 0; g < r->groups; g++) {
         const kac_group *group = &r->host_group[g];
         p->log_z[g] = group->log_z + log_mean(p->log_w + group->offset, group->count);
     }
-    r->log_evidence = r->log_evidence_se = (double)NAN;
-    if (!r->weighted) return;
-    r->log_evidence = log_mean(p->log_z, r->groups);
-    /* Groups that were selected together share one normaliser: they are no replicates. */
-    if (r->pools < 2 || r->log_evidence == -HUGE_VAL) return;
-    double square = 0;
-    for (int32_t g = 0; g < r->groups; g++) {
-        double d = kac_exp(p->log_z[g] - r->log_evidence) - 1;
-        square += d * d;
+    for (int32_t t = 0; t < r->targets; t++) {
+        int32_t n = 0;
+        double square = 0;
+        for (int32_t g = 0; g < r->groups; g++)
+            if (r->target[g] == t) of_target[n++] = p->log_z[g];
+        double log_z = log_mean(of_target, n);
+        r->log_evidence[t] = r->weighted ? log_z : (double)NAN;
+        r->log_evidence_se[t] = (double)NAN;
+        /* Groups that were selected together share one normaliser: they are no replicates. */
+        if (!r->weighted || r->set.sampler.global || n < 2 || log_z == -HUGE_VAL) continue;
+        for (int32_t k = 0; k < n; k++) {
+            double d = kac_exp(of_target[k] - log_z) - 1;
+            square += d * d;
+        }
+        r->log_evidence_se[t] = sqrt(square / (n - 1) / n);
     }
-    r->log_evidence_se = sqrt(square / (r->groups - 1) / r->groups);
 }
 
 /* ---- selection -----------------------------------------------------------------------------
@@ -144,11 +168,13 @@ static void keep(kac_run *r, const population *p, int32_t i, double log_weight)
 {
     kac_result *out = &r->result[r->samples_out++];
     *out = (kac_result){.slot = i, .reward = p->reward[i], .log_likelihood = (double)NAN};
-    out->group = i / (int32_t)r->set.sampler.particles;
+    out->group = group_of(r, (size_t)i);
     out->log_weight = r->weighted ? log_weight : (double)NAN;
+    r->forbidden += p->reward[i] == -HUGE_VAL;
 }
 
-/* The `most` best distinct objects of slots first .. first + count - 1. */
+/* The `most` best distinct objects of slots first .. first + count - 1; a forbidden one only
+ * where there is nothing else. */
 static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, int64_t most)
 {
     int64_t begin = r->samples_out;
@@ -158,6 +184,8 @@ static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, i
     qsort(p->order, (size_t)count, sizeof *p->order, better);
     for (int32_t i = 0; i < count && r->samples_out - begin < most; i++) {
         int32_t slot = p->order[i];
+        bool forbidden = p->reward[slot] == -HUGE_VAL;
+        if (forbidden && r->samples_out > begin) break;
         bool seen = false; /* equal objects have equal rewards, so they are neighbours */
         for (int64_t k = r->samples_out - 1; k >= begin && !seen; k--) {
             if (r->result[k].reward != p->reward[slot]) break;
@@ -192,6 +220,21 @@ static void keep_drawn(kac_run *r, const population *p, const kac_group *group, 
     }
 }
 
+/* All particles that are not forbidden, or all where every one is.  Those left out have weight
+ * zero; the others take in their share, so that the mean over what is kept is the mean over all.
+ */
+static void keep_weighted(kac_run *r, const population *p, const kac_group *group)
+{
+    int32_t end = group->offset + group->count;
+    int32_t allowed = 0;
+    for (int32_t i = group->offset; i < end; i++)
+        allowed += p->reward[i] > -HUGE_VAL;
+    double log_share = allowed > 0 ? kac_log((double)allowed / group->count) : 0;
+    for (int32_t i = group->offset; i < end; i++)
+        if (allowed == 0 || p->reward[i] > -HUGE_VAL)
+            keep(r, p, i, group->log_z + p->log_w[i] + log_share);
+}
+
 static void select_final(kac_run *r, population *p)
 {
     int64_t asked = r->set.sampler.keep; /* 0: all */
@@ -203,10 +246,7 @@ static void select_final(kac_run *r, population *p)
         const kac_group *group = &r->host_group[g];
         int64_t most = asked != 0 ? asked : group->count;
         switch (r->set.sampler.final) {
-        case KAC_FINAL_WEIGHTED:
-            for (int32_t i = group->offset; i < group->offset + group->count; i++)
-                keep(r, p, i, group->log_z + p->log_w[i]);
-            break;
+        case KAC_FINAL_WEIGHTED: keep_weighted(r, p, group); break;
         case KAC_FINAL_CATEGORICAL: keep_drawn(r, p, group, most); break;
         case KAC_FINAL_ARGMAX: keep_best(r, p, group->offset, group->count, 1); break;
         case KAC_FINAL_TOP_K: keep_best(r, p, group->offset, group->count, most); break;
@@ -269,7 +309,7 @@ static kac_status finish_trajectories(kac_run *r, const population *p)
     double *log_weight = calloc((size_t)r->n, sizeof *log_weight);
     if (log_weight == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %d weights", r->n);
     for (int32_t i = 0; i < r->n; i++) {
-        const kac_group *group = &r->host_group[i / (int32_t)r->set.sampler.particles];
+        const kac_group *group = &r->host_group[group_of(r, (size_t)i)];
         log_weight[i] = r->weighted ? group->log_z + p->log_w[i] : (double)NAN;
     }
     kac_finished finished = {p->terms, p->reward, log_weight};
@@ -281,9 +321,9 @@ static kac_status finish_trajectories(kac_run *r, const population *p)
 kac_status kac_run_finish(kac_run *r)
 {
     KAC_REQUIRE(r != NULL && r->result == NULL); /* once */
-    if (r->step < r->steps)
+    if (r->step < r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
-                        r->step, r->steps);
+                        r->step, r->moves);
     population p = {0};
     kac_status status = KAC_OK;
     KAC_TRY(kac_run_sync(r, NULL));
@@ -338,10 +378,15 @@ kac_status kac_run_sample(const kac_run *r, int64_t i, kac_sample *out)
     return KAC_OK;
 }
 
+int64_t kac_run_targets(const kac_run *r)
+{
+    return r->targets;
+}
+
 void kac_run_evidence(const kac_run *r, int64_t target, double *log_evidence,
                       double *standard_error)
 {
-    bool known = r->finished && target == 0;
-    *log_evidence = known ? r->log_evidence : (double)NAN;
-    *standard_error = known ? r->log_evidence_se : (double)NAN;
+    bool known = r->finished && target >= 0 && target < r->targets;
+    *log_evidence = known ? r->log_evidence[target] : (double)NAN;
+    *standard_error = known ? r->log_evidence_se[target] : (double)NAN;
 }

@@ -14,6 +14,14 @@
 static const char *const phase_name[KAC_PHASES] = {"denoiser", "reward", "propose", "select",
                                                    "other"};
 
+/* Of a reward that has no file. */
+static const char *kind_name(kac_reward_kind kind)
+{
+    return kind == KAC_REWARD_GC            ? "gc"
+           : kind == KAC_REWARD_HOMOPOLYMER ? "homopolymer"
+                                            : "motif";
+}
+
 void kac_term_name(const kac_reward_settings *reward, char *text, size_t size)
 {
     const char *slash = strrchr(reward->file, '/');
@@ -22,6 +30,8 @@ void kac_term_name(const kac_reward_settings *reward, char *text, size_t size)
     int length = dot != NULL && dot != base ? (int)(dot - base) : (int)strlen(base);
     if (reward->name[0] != '\0')
         snprintf(text, size, "%s", reward->name);
+    else if (kac_reward_is_filter(reward))
+        snprintf(text, size, "%s", kind_name(reward->kind));
     else
         snprintf(text, size, "%.*s", length, base);
     for (char *c = text; *c != '\0'; c++) /* a column of a CSV file */
@@ -159,8 +169,8 @@ static json_t *summary(const kac_run *r)
         kac_term_name(&r->set.reward[term], name, sizeof name);
         for (int64_t i = 0; i < n; i++)
             values[i] = r->result_terms[i * r->set.rewards + term];
-        json_array_append_new(terms, json_pack("{sssfso}", "name", name, "weight",
-                                               r->set.reward[term].weight, "value",
+        json_array_append_new(terms, json_pack("{sssbso}", "name", name, "guides",
+                                               kac_reward_guides(&r->set.reward[term]), "value",
                                                quantiles(values, n)));
     }
     if (r->set.output.likelihood) {
@@ -185,23 +195,52 @@ static json_t *seconds(const kac_run *r)
     return json;
 }
 
+/* One number, or where there are several targets a list with one for each. */
+static json_t *by_target(const kac_run *r, const double *values)
+{
+    if (r->targets == 1) return number(values[0]);
+    json_t *json = json_array();
+    for (int32_t t = 0; t < r->targets; t++)
+        json_array_append_new(json, number(values[t]));
+    return json;
+}
+
+/* The groups of each target, and the weights of the terms there. */
+static json_t *targets(const kac_run *r)
+{
+    json_t *json = json_array();
+    for (int32_t t = 0; t < r->targets; t++)
+        json_array_append_new(json, json_pack("{s[]s[]}", "groups", "weights"));
+    for (int32_t g = 0; g < r->groups; g++) {
+        json_t *target = json_array_get(json, (size_t)r->target[g]);
+        json_t *groups = json_object_get(target, "groups");
+        json_t *weights = json_object_get(target, "weights");
+        json_array_append_new(groups, json_integer(g));
+        for (int term = 0; term < r->set.rewards && json_array_size(groups) == 1; term++)
+            json_array_append_new(weights,
+                                  json_real(r->weight[(ptrdiff_t)g * r->set.rewards + term]));
+    }
+    return json;
+}
+
 static kac_status run_json(const kac_run *r, json_t **out)
 {
     const kac_settings *s = &r->set;
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssIsosbsososIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
-        s->sampler.algorithm, "seed", (json_int_t)s->seed, "config", config,
-        "properly_weighted", r->weighted, "log_evidence", number(r->log_evidence),
-        "log_evidence_se", number(r->log_evidence_se), "groups", (json_int_t)r->groups,
-        "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->steps, "samples",
-        (json_int_t)r->samples_out, "evaluations",
+        "{sssssfsIsosbsososIsIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
+        s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
+        config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
+        "log_evidence_se", by_target(r, r->log_evidence_se), "groups", (json_int_t)r->groups,
+        "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
+        (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
         evaluations(r->calls.denoiser_made, r->calls.denoiser_asked - r->calls.denoiser_made,
                     r->calls.reward_made, r->calls.reward_asked - r->calls.reward_made),
         "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa",
         kac_isa_names[r->dev->isa], "summary", summary(r));
     if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
+    if (r->targets > 1) json_object_set_new(*out, "targets", targets(r));
     return KAC_OK;
 }
 

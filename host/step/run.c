@@ -10,8 +10,10 @@
 #include <omp.h>
 #endif
 
+#include "budget.h"
 #include "device.h"
 #include "particles.h"
+#include "pilot.h"
 #include "process.h"
 #include "settings.h"
 
@@ -31,8 +33,7 @@ void kac_lap(kac_run *r, kac_phase phase)
     r->lap = now;
 }
 
-/* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
-static void *take(kac_run *r, int64_t count, size_t size)
+void *kac_take(kac_run *r, int64_t count, size_t size)
 {
     void *ptr = NULL;
     if (r->owned_count < (int)(sizeof r->owned / sizeof *r->owned))
@@ -44,21 +45,39 @@ static void *take(kac_run *r, int64_t count, size_t size)
     return ptr;
 }
 
-static kac_particles take_particles(kac_run *r, int32_t n)
+kac_particles kac_take_particles(kac_run *r, int32_t n)
 {
     return (kac_particles){
         .n = n,
         .stride = r->shape.stride,
-        .x = take(r, n, (size_t)r->shape.stride),
-        .log_w = take(r, n, sizeof(double)),
-        .bank = take(r, n, sizeof(double)),
-        .stat = take(r, n, sizeof(double)),
-        .value = take(r, n, sizeof(double)),
-        .ratio = take(r, n, sizeof(double)),
-        .entry = take(r, n, sizeof(int32_t)),
-        .eve = take(r, n, sizeof(int32_t)),
-        .group = take(r, n, sizeof(int32_t)),
+        .x = kac_take(r, n, (size_t)r->shape.stride),
+        .log_w = kac_take(r, n, sizeof(double)),
+        .bank = kac_take(r, n, sizeof(double)),
+        .stat = kac_take(r, n, sizeof(double)),
+        .value = kac_take(r, n, sizeof(double)),
+        .ratio = kac_take(r, n, sizeof(double)),
+        .entry = kac_take(r, n, sizeof(int32_t)),
+        .eve = kac_take(r, n, sizeof(int32_t)),
+        .group = kac_take(r, n, sizeof(int32_t)),
     };
+}
+
+int kac_run_denoisers(const kac_run *r)
+{
+    return r->unconditional != NULL ? 2 : 1;
+}
+
+/* The second denoiser of classifier-free guidance. */
+static kac_status open_unconditional(kac_run *r)
+{
+    const char *file = r->set.model.unconditional;
+    if (file[0] == '\0') return KAC_OK;
+    KAC_TRY(kac_network_open(r->dev, file, KAC_ROLE_DENOISER, &r->unconditional));
+    r->reads_time |= r->unconditional->reads_time;
+    if (strcmp(r->unconditional->alphabet, r->denoiser->alphabet) == 0) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_INVALID,
+                    "model.unconditional: %s has the letters %s, and %s has %s", file,
+                    r->unconditional->alphabet, r->set.model.file, r->denoiser->alphabet);
 }
 
 static kac_status open_networks(kac_run *r)
@@ -68,11 +87,18 @@ static kac_status open_networks(kac_run *r)
     r->process = &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
 
-    int64_t length = s->process.length != 0 ? s->process.length : r->denoiser->length;
+    r->reads_time = r->denoiser->reads_time;
+    KAC_TRY(open_unconditional(r));
+
+    int64_t length = s->process.length != 0           ? s->process.length
+                     : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
+                                                      : r->denoiser->length;
     if (length == 0)
         return KAC_FAIL(KAC_ERR_INVALID, "process.length is needed: %s does not say its own",
                         s->model.file);
     KAC_TRY(kac_network_check_length(r->denoiser, (int32_t)length));
+    if (r->unconditional != NULL)
+        KAC_TRY(kac_network_check_length(r->unconditional, (int32_t)length));
     r->shape =
         (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((length + 15) / 16 * 16)};
     r->slot_floats = r->shape.length * r->shape.states;
@@ -82,7 +108,7 @@ static kac_status open_networks(kac_run *r)
         .alphabet = r->denoiser->alphabet,
         .shape = r->shape,
         .batch = r->batch,
-        .expected = (int64_t)r->n * r->children * r->samples * r->steps,
+        .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
     };
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
@@ -94,6 +120,11 @@ static kac_status open_networks(kac_run *r)
     }
 
     const char *refuses = "";
+    if (s->sampler.twist != KAC_TWIST_NONE && !kac_rewards_soft(r->guide, &refuses))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.twist.kind: %s does not take probabilities, so it has no "
+                        "gradient",
+                        refuses);
     if (s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
         s->sampler.estimate == KAC_ESTIMATE_SOFT && !kac_rewards_soft(r->guide, &refuses))
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -121,15 +152,30 @@ static kac_status check_names(const kac_settings *s)
     return KAC_OK;
 }
 
+static void take_twist(kac_run *r)
+{
+    size_t row = (size_t)r->slot_floats * sizeof(float);
+    size_t wide = row + (size_t)r->shape.length * sizeof(float);
+    if (r->set.sampler.twist == KAC_TWIST_NONE) return;
+    r->twist.tilt = kac_take(r, r->n, row);
+    r->twist.soft = kac_take(r, r->batch, row);
+    r->twist.reward = kac_take(r, r->batch, row);
+    if (r->set.sampler.twist_path == KAC_TWIST_DIRECT) return;
+    r->twist.slope = kac_take(r, r->batch, row);
+    r->twist.input = kac_take(r, r->batch, wide);
+    if (r->unconditional != NULL) r->twist.other = kac_take(r, r->batch, wide);
+}
+
 /* Takes the memory of evaluations. */
 static kac_status open_evaluations(kac_run *r)
 {
-    int64_t rows = (int64_t)r->y.n * r->samples;
+    int64_t rows = (int64_t)r->most.children * r->samples;
     int64_t slots =
         (r->set.device.cache << 20) / ((int64_t)r->slot_floats * (int64_t)sizeof(float));
-    int64_t most = (int64_t)r->n + r->y.n;
+    int64_t most = r->most.entries;
     int32_t columns = kac_rewards_columns(r->guide);
-    slots = slots < r->n ? r->n : slots > most ? most : slots;
+    slots = slots > most ? most : slots;
+    slots = slots < r->most.parents ? r->most.parents : slots;
 
     kac_memo_size evals = {.capacity = (int32_t)most,
                            .stride = r->shape.stride,
@@ -141,20 +187,24 @@ static kac_status open_evaluations(kac_run *r)
     kac_memo_size census = {.capacity = r->n, .stride = r->shape.stride, .reuse = 1};
     KAC_TRY(kac_memo_open(r->dev, &evals, &r->evals));
     KAC_TRY(kac_memo_open(r->dev, &census, &r->census));
-    KAC_TRY(kac_fresh_open(r->dev, r->y.n, &r->fresh));
+    KAC_TRY(kac_fresh_open(r->dev, r->most.children, &r->fresh));
     KAC_TRY(kac_fresh_open(r->dev, r->n, &r->census_fresh));
 
-    r->jobs = (kac_jobs){take(r, r->batch, sizeof(int32_t)), take(r, r->batch, sizeof(int32_t)),
-                         take(r, 1, sizeof(int32_t)), r->batch};
-    r->completion = take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
+    r->jobs = (kac_jobs){kac_take(r, r->batch, sizeof(int32_t)),
+                         kac_take(r, r->batch, sizeof(int32_t)),
+                         kac_take(r, 1, sizeof(int32_t)), r->batch};
+    r->completion = kac_take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
     if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
         r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
-        r->soft = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
-    r->batch_terms = take(r, r->batch, (size_t)columns * sizeof(float));
-    r->terms = take(r, rows, (size_t)columns * sizeof(float));
-    r->judge_terms = take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
-    r->census_entry = take(r, r->n, sizeof(int32_t));
-    r->made = take(r, 3, sizeof(int64_t));
+        r->soft = kac_take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
+    if (r->unconditional != NULL)
+        r->other = kac_take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
+    r->batch_terms = kac_take(r, r->batch, (size_t)columns * sizeof(float));
+    r->terms = kac_take(r, rows, (size_t)columns * sizeof(float));
+    r->judge_terms = kac_take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
+    r->census_entry = kac_take(r, r->n, sizeof(int32_t));
+    r->made = kac_take(r, 4, sizeof(int64_t));
+    take_twist(r);
     return KAC_OK;
 }
 
@@ -178,14 +228,16 @@ static void open_selection(kac_run *r)
         .keep = r->keep,
         .group_rule = s->sampler.group_rule,
         .scheme = s->sampler.scheme,
+        .weights = s->sampler.weights,
+        .fraction = s->sampler.fraction,
         .below = (int32_t)lround(s->sampler.below * 65536),
         .dead_is_error = s->sampler.dead_is_error,
         .fault = r->fault,
-        .pick = take(r, candidates, sizeof(int32_t)),
-        .pick_w = take(r, candidates, sizeof(double)),
-        .weight = take(r, candidates, sizeof(uint64_t)),
-        .offspring = take(r, candidates, sizeof(int32_t)),
-        .chosen = take(r, r->n, sizeof(int32_t)),
+        .pick = kac_take(r, candidates, sizeof(int32_t)),
+        .pick_w = kac_take(r, candidates, sizeof(double)),
+        .weight = kac_take(r, candidates, sizeof(uint64_t)),
+        .offspring = kac_take(r, candidates, sizeof(int32_t)),
+        .chosen = kac_take(r, r->n, sizeof(int32_t)),
         .log_w = r->x.log_w,
     };
 }
@@ -202,7 +254,7 @@ static kac_status start_levels(kac_run *r)
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
     KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
-    if (r->denoiser->reads_time && !isfinite(levels[r->steps].sigma)) {
+    if (r->reads_time && !isfinite(levels[r->steps].sigma)) {
         status =
             KAC_FAIL(KAC_ERR_INVALID,
                      "process: the noise level of t = %g is infinite, and %s reads it; with "
@@ -212,10 +264,44 @@ static kac_status start_levels(kac_run *r)
     }
     kac_temper_levels(&r->set, levels);
     kac_trigger_levels(&r->set, levels);
+    for (int32_t k = 0; k <= r->steps; k++)
+        r->funnel[k] = levels[k].particles;
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
 done:
     free(levels);
+    return status;
+}
+
+/* What the template gives, on the device. */
+static kac_status start_template(kac_run *r)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    const char *text = r->set.process.template;
+    size_t length = (size_t)r->shape.length;
+    kac_status status = KAC_OK;
+    bool restricts = false;
+    if (text[0] == '\0') return KAC_OK;
+    if (strlen(text) != length)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.template: %zu characters for an object of %zu sites",
+                        strlen(text), length);
+
+    uint8_t *fixed = calloc((size_t)r->shape.stride, 1);
+    uint32_t *allowed = calloc(length, sizeof *allowed);
+    r->fixed = kac_take(r, r->shape.stride, 1);
+    uint32_t *device = kac_take(r, r->shape.length, sizeof *device);
+    if (!fixed || !allowed || !r->fixed || !device) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a template of %zu sites", length);
+        goto done;
+    }
+    KAC_TRY_DONE(kac_masked_template(text, r->denoiser->alphabet, fixed, allowed, &restricts));
+    KAC_TRY_DONE(op->upload(r->dev, r->fixed, fixed, (size_t)r->shape.stride));
+    KAC_TRY_DONE(op->upload(r->dev, device, allowed, length * sizeof *allowed));
+    if (restricts) r->allowed = device;
+done:
+    free(fixed);
+    free(allowed);
     return status;
 }
 
@@ -226,42 +312,35 @@ static kac_status start_groups(kac_run *r)
     const kac_memory_ops *op = &r->dev->ops->memory;
     const kac_settings *s = &r->set;
     size_t groups = (size_t)r->groups;
-    size_t pools = (size_t)r->pools;
-    size_t columns = (size_t)kac_rewards_columns(r->guide);
-    int32_t each = (int32_t)s->sampler.particles;
+    size_t weights = groups * (size_t)s->rewards;
+    int32_t each = r->n / r->groups;
     kac_status status = KAC_OK;
 
     kac_group *group = calloc(groups, sizeof *group);
-    int32_t *first = calloc(pools + 1, sizeof *first);
-    double *weight = calloc(groups * columns + groups, sizeof *weight);
-    if (!group || !first || !weight) {
+    double *ones = calloc(groups, sizeof *ones);
+    if (group == NULL || ones == NULL) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
         goto done;
     }
-    double *ones = weight + groups * columns;
     for (int32_t g = 0; g < r->groups; g++) {
-        group[g] = (kac_group){
-            .offset = g * each, .count = each, .id = g, .alpha = s->sampler.alpha, .ess = 1};
-        group[g].lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0;
-        for (int term = 0; term < s->rewards; term++) {
-            int32_t column = kac_rewards_column(r->guide, term);
-            if (column >= 0)
-                weight[(size_t)g * columns + (size_t)column] += s->reward[term].weight;
-        }
         ones[g] = 1;
+        group[g] = (kac_group){.offset = g * each,
+                               .count = each,
+                               .id = g,
+                               .target = r->target[g],
+                               .alpha = s->sampler.alpha,
+                               .lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
+                               .ess = 1};
     }
-    for (int32_t p = 0; p <= r->pools; p++)
-        first[p] = s->sampler.global ? p * r->groups : p;
-    KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
-    KAC_TRY_DONE(op->upload(r->dev, r->pool_first, first, (pools + 1) * sizeof *first));
-    KAC_TRY_DONE(
-        op->upload(r->dev, r->group_weight, weight, groups * columns * sizeof *weight));
     if (r->value != NULL)
         KAC_TRY_DONE(op->upload(r->dev, r->value_weight, ones, groups * sizeof *ones));
+    KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
+    KAC_TRY_DONE(op->upload(r->dev, r->pool_first, r->first_of_pool,
+                            ((size_t)r->pools + 1) * sizeof *r->pool_first));
+    status = op->upload(r->dev, r->group_weight, r->weight, weights * sizeof *r->weight);
 done:
     free(group);
-    free(first);
-    free(weight);
+    free(ones);
     return status;
 }
 
@@ -282,7 +361,7 @@ static kac_status start_particles(kac_run *r)
     }
     for (int32_t i = 0; i < r->n; i++) {
         eve[i] = i;
-        group[i] = i / (int32_t)r->set.sampler.particles;
+        group[i] = i / (r->n / r->groups);
         stat[i] = kac_stat_start(r->set.sampler.potential);
     }
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, eve, n * sizeof *eve));
@@ -294,6 +373,7 @@ static kac_status start_particles(kac_run *r)
                             .clock = r->clock,
                             .groups = r->group,
                             .group = r->x.group,
+                            .fixed = r->fixed,
                             .seed = s->seed,
                             .n = r->n};
     status = r->process->start(r->dev, &start, r->x.x);
@@ -304,12 +384,67 @@ done:
     return status;
 }
 
+/* The population at the start and its steps, before any memory is taken. */
+static kac_status plan_run(kac_run *r, int64_t groups)
+{
+    const kac_settings *s = &r->set;
+    r->groups = (int32_t)groups;
+    r->n = (int32_t)(groups * s->sampler.particles);
+    r->level = r->moves = r->steps;
+    if (s->driver.kind == KAC_DRIVER_SEARCH) return kac_search_plan(r);
+    r->most.parents = r->n;
+    r->most.children = r->n * r->children;
+    r->most.entries = (int64_t)r->most.parents + r->most.children;
+    return KAC_OK;
+}
+
+/* Takes the memory of particles, their evaluations and selection. */
+static kac_status take_population(kac_run *r)
+{
+    r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
+    r->clock = kac_take(r, 1, sizeof *r->clock);
+    r->group = kac_take(r, r->groups, sizeof *r->group);
+    r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
+    r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
+    if (r->value != NULL) r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
+    r->x = kac_take_particles(r, r->n);
+    r->y = kac_take_particles(r, r->most.children);
+    r->fault = kac_take(r, 1, sizeof *r->fault);
+    r->scratch = kac_take(r, r->n, sizeof *r->scratch);
+    KAC_TRY(open_evaluations(r));
+    open_selection(r);
+    return KAC_OK;
+}
+
+/* Host memory of the trace; by now all memory of the device has been asked for. */
+static kac_status take_trace(kac_run *r)
+{
+    r->line = calloc((size_t)r->moves, sizeof *r->line);
+    r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
+    r->sort = calloc((size_t)r->n, sizeof *r->sort);
+    r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
+    r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
+    if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
+    if (r->line == NULL || r->funnel == NULL || r->sort == NULL || r->host_group == NULL ||
+        r->host_eve == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->moves);
+    return KAC_OK;
+}
+
+static kac_status start_run(kac_run *r)
+{
+    KAC_TRY(start_levels(r));
+    KAC_TRY(start_template(r));
+    KAC_TRY(start_groups(r));
+    KAC_TRY(start_particles(r));
+    return r->set.driver.kind == KAC_DRIVER_SEARCH ? kac_search_open(r) : KAC_OK;
+}
+
 static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
     r->steps = (int32_t)s->process.steps;
-    r->groups = (int32_t)s->sampler.groups;
-    r->n = (int32_t)(s->sampler.groups * s->sampler.particles);
+    int64_t groups = s->sampler.groups;
     r->children = (int32_t)s->sampler.children;
     r->samples = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
                          s->sampler.estimate == KAC_ESTIMATE_SAMPLE
@@ -318,37 +453,20 @@ static kac_status open_run(kac_run *r)
     r->keep = s->sampler.parent_rule == KAC_RULE_NONE    ? r->children
               : s->sampler.parent_rule == KAC_RULE_TOP_K ? (int32_t)s->sampler.parent_keep
                                                          : 1;
-    r->pools = s->sampler.global ? 1 : r->groups;
     r->weighted = kac_properly_weighted(s);
-    int64_t rows = (int64_t)r->n * r->children;
+    KAC_TRY(plan_run(r, groups));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
-    r->batch = (int32_t)(batch < rows ? batch : rows);
+    r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
-    r->levels = take(r, r->steps + 1, sizeof *r->levels);
-    r->clock = take(r, 1, sizeof *r->clock);
-    r->group = take(r, r->groups, sizeof *r->group);
-    r->pool_first = take(r, r->pools + 1, sizeof *r->pool_first);
-    r->group_weight =
-        take(r, (int64_t)r->groups * kac_rewards_columns(r->guide), sizeof *r->group_weight);
-    if (r->value != NULL) r->value_weight = take(r, r->groups, sizeof *r->value_weight);
-    r->x = take_particles(r, r->n);
-    r->y = take_particles(r, (int32_t)rows);
-    r->fault = take(r, 1, sizeof *r->fault);
-    r->scratch = take(r, r->n, sizeof *r->scratch);
-    KAC_TRY(open_evaluations(r));
-    open_selection(r);
-    r->line = calloc((size_t)r->steps, sizeof *r->line);
-    r->sort = calloc((size_t)r->n, sizeof *r->sort);
-    r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
-    r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
-    if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
-    if (r->line == NULL || r->sort == NULL || r->host_group == NULL || r->host_eve == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->steps);
-    KAC_TRY(start_levels(r));
-    KAC_TRY(start_groups(r));
-    return start_particles(r);
+    KAC_TRY(kac_budget(r, &groups));
+    KAC_TRY(plan_run(r, groups));
+    KAC_TRY(kac_open_targets(r));
+    if (s->driver.kind == KAC_DRIVER_SEARCH) KAC_TRY(kac_search_check(r));
+    KAC_TRY(take_population(r));
+    KAC_TRY(take_trace(r));
+    return start_run(r);
 }
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
@@ -360,6 +478,8 @@ kac_status kac_run_create(const kac_config *config, kac_run **out)
     r->began = r->lap = kac_now();
     KAC_TRY_DONE(kac_config_settings(config, &r->set));
     KAC_TRY_DONE(kac_config_clone(config, &r->config));
+    if (isnan(r->set.sampler.alpha)) KAC_TRY_DONE(kac_pilot(config, &r->set, &r->pilot));
+    r->calls = r->pilot;
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
 #endif
@@ -384,16 +504,24 @@ void kac_run_destroy(kac_run *r)
         kac_fresh_close(r->dev, &r->fresh);
         kac_fresh_close(r->dev, &r->census_fresh);
         kac_network_close(r->denoiser);
+        kac_network_close(r->unconditional);
         kac_rewards_close(r->guide);
         kac_rewards_close(r->judge);
         kac_rewards_close(r->value);
         kac_device_close(r->dev);
     }
+    kac_search_close(r);
     kac_config_destroy(r->config);
     free(r->line);
+    free(r->funnel);
     free(r->sort);
     free(r->host_group);
     free(r->host_eve);
+    free(r->weight);
+    free(r->target);
+    free(r->first_of_pool);
+    free(r->log_evidence);
+    free(r->log_evidence_se);
     free(r->result);
     free(r->result_terms);
     free(r->text);
@@ -403,7 +531,7 @@ void kac_run_destroy(kac_run *r)
 
 int64_t kac_run_steps(const kac_run *r)
 {
-    return r->steps;
+    return r->moves;
 }
 
 /* ---- what happened -------------------------------------------------------------------------
@@ -431,28 +559,34 @@ void kac_sort(double *values, int64_t n)
     qsort(values, (size_t)n, sizeof *values, ascending);
 }
 
+/* Why the objects of a dead group may have no weight. */
+static const char *dead_reason(const kac_run *r)
+{
+    for (int term = 0; term < r->set.rewards; term++)
+        if (!isnan(r->set.reward[term].at_least) || !isnan(r->set.reward[term].at_most))
+            return " (its objects are outside reward.N.at_least and at_most, or invalid)";
+    return "";
+}
+
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_fault *fault)
 {
     int32_t step = r->steps - fault->level;
     if (fault->kind == KAC_FAULT_DEAD)
         return KAC_FAIL(KAC_ERR_NUMERIC,
-                        "step %d: every weight of the group at slot %d is zero; "
+                        "step %d: every weight of the group at slot %d is zero%s; "
                         "sampler.on_dead: freeze carries on without it",
-                        step, fault->slot);
+                        step, fault->slot, dead_reason(r));
     if (fault->term < 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
                         fault->slot, r->set.model.file);
     if (r->value != NULL && fault->level > 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the value %s gave NaN or infinity",
                         step, fault->slot, r->set.sampler.value_file);
-    const char *file = "reward";
-    for (int term = 0; term < r->set.rewards; term++)
-        if (kac_rewards_column(r->guide, term) == fault->term) file = r->set.reward[term].file;
     return KAC_FAIL(KAC_ERR_NUMERIC,
                     "step %d, slot %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
-                    step, fault->slot, file);
+                    step, fault->slot, r->set.reward[fault->term].file);
 }
 
 /* Distinct states in the population, the same with and without reuse. */
@@ -461,6 +595,7 @@ static kac_status count_distinct(kac_run *r, int64_t *out)
     const kac_ops *op = r->dev->ops;
     kac_rows rows = {r->x.x, NULL, 0, r->n};
     int32_t count = 0;
+    r->census.reuse = 1;
     KAC_TRY(op->states.clear(r->dev, &r->census));
     KAC_TRY(op->states.forget(r->dev, r->census_entry, r->n));
     KAC_TRY(
@@ -492,16 +627,19 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     const kac_memory_ops *op = &r->dev->ops->memory;
     kac_progress *p = &line->progress;
     kac_level level = {0};
-    int64_t made[3];
+    int64_t made[4];
 
+    if (r->search != NULL) KAC_TRY(kac_search_count(r));
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
-    r->calls.denoiser_made = made[0];
-    r->calls.reward_made = made[1] * kac_rewards_networks(r->guide) + made[2];
+    r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
+    r->calls.reward_made =
+        r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide) + made[3];
+    r->calls.gradients = made[2];
     KAC_TRY(op->download(r->dev, r->host_group, r->group,
                          (size_t)r->groups * sizeof *r->host_group));
     KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));
     KAC_TRY(op->download(r->dev, r->host_eve, r->x.eve, (size_t)r->n * sizeof *r->host_eve));
-    KAC_TRY(op->download(r->dev, &level, &r->levels[r->steps - r->step], sizeof level));
+    KAC_TRY(op->download(r->dev, &level, &r->levels[r->level], sizeof level));
     KAC_TRY(count_distinct(r, &p->distinct));
 
     kac_sort(r->sort, r->n);

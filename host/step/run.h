@@ -27,6 +27,7 @@ typedef enum kac_phase {
 typedef struct kac_calls {
     int64_t denoiser_asked, denoiser_made;
     int64_t reward_asked, reward_made;
+    int64_t gradients; /* states at which the reward, and the denoiser, went backwards */
 } kac_calls;
 
 /* One line of the trace. */
@@ -43,8 +44,8 @@ typedef struct kac_result {
     double reward, log_weight, log_likelihood;
 } kac_result;
 
-/* The paths of the particles (trajectory.c). */
-typedef struct kac_trajectories kac_trajectories;
+typedef struct kac_search kac_search;             /* search.h */
+typedef struct kac_trajectories kac_trajectories; /* trajectory.c */
 
 struct kac_run {
     kac_config *config; /* owned copy */
@@ -52,9 +53,12 @@ struct kac_run {
     kac_device *dev;
     const kac_process_ops *process;
     kac_network *denoiser;
-    kac_rewards *guide; /* terms that steer */
-    kac_rewards *judge; /* terms that are recorded at the end */
-    kac_rewards *value; /* a learned value's network, or NULL */
+    kac_network *unconditional; /* classifier-free guidance, or NULL */
+    bool reads_time;            /* one of them does: what they say holds at one level only */
+    kac_rewards *guide;         /* terms that steer */
+    kac_rewards *judge;         /* terms that are recorded at the end */
+    kac_objective objective;    /* over the columns of `guide` */
+    kac_rewards *value;         /* a learned value's network, or NULL */
 
     kac_shape shape;
     int32_t steps, n, groups, children, samples, keep, batch, pools;
@@ -62,15 +66,27 @@ struct kac_run {
 
     /* the process */
     kac_level *levels; /* [T + 1] */
+    int32_t *funnel; /* host, [T + 1]: particles of a group from this level on, 0: as before */
     kac_clock *clock;
+    uint8_t *fixed;    /* [stride] letters that the template gives, or NULL */
+    uint32_t *allowed; /* [L] letters that it leaves to each site, or NULL: all */
 
     /* the population */
     kac_group *group;     /* [G] */
     int32_t *pool_first;  /* [pools + 1] */
-    double *group_weight; /* [G][columns] */
+    double *group_weight; /* [G][rewards] */
     double *value_weight; /* [G] ones: how a learned value weighs, or NULL */
     kac_particles x;      /* n particles */
     kac_particles y;      /* n M children */
+
+    int32_t level; /* where the particles are, as the clock says on the device */
+    int32_t moves; /* steps of the whole run */
+    struct {
+        int32_t parents,
+            children;    /* rows that children are proposed from, and their children */
+        int64_t entries; /* of the memo of evaluations */
+    } most;              /* at one time */
+    kac_search *search;  /* of driver search, or NULL */
 
     /* evaluations */
     kac_memo evals;
@@ -78,13 +94,20 @@ struct kac_run {
     kac_jobs jobs;       /* [batch] */
     uint8_t *completion; /* [max(batch, n M J)][stride] */
     float *soft;         /* [batch][L][S], where the estimate is soft */
+    float *other;        /* [batch][L][S] of the unconditional denoiser */
     float *batch_terms;  /* [batch][columns] */
     float *terms;        /* [n M J][columns] */
     float *judge_terms;  /* [n][columns of the judges] */
-    kac_memo census;     /* counts distinct states */
+    struct {
+        float *tilt;          /* [n][L][S], row = entry of the census */
+        float *soft, *reward; /* [batch][L][S] */
+        float *slope;         /* [batch][L][S] */
+        float *input, *other; /* [batch][L][S + 1] */
+    } twist;
+    kac_memo census; /* distinct states of the particles */
     kac_fresh census_fresh;
     int32_t *census_entry;
-    int64_t *made; /* [3] rows evaluated: denoiser, reward objects, learned values */
+    int64_t *made; /* [4] rows evaluated: denoiser, reward objects, gradients, learned values */
 
     kac_select_args select;
     kac_fault *fault;
@@ -93,43 +116,71 @@ struct kac_run {
     /* host */
     int32_t step; /* steps queued so far */
     kac_calls calls;
+    kac_calls pilot; /* what finding alpha took, in calls too */
     double seconds[KAC_PHASES];
     double began, lap;     /* wall clock */
     double total;          /* seconds, once finished */
     int32_t lines;         /* of the trace */
-    kac_line *line;        /* [T] */
+    kac_line *line;        /* [moves] */
     double *sort;          /* [n] scratch */
     kac_group *host_group; /* [G] as of the latest line */
-    int32_t *host_eve;     /* [n] */
+    double *weight;        /* [G][rewards] weights of the terms */
+    int32_t *target;       /* [G] */
+    int32_t targets;
+    int32_t *first_of_pool; /* [pools + 1] groups */
+    int32_t *host_eve;      /* [n] */
     bool finished;
     bool weighted; /* properly */
     int64_t samples_out;
-    kac_result *result;   /* [samples_out] */
-    double *result_terms; /* [samples_out][rewards] */
-    char *text;           /* [samples_out][L + 1] */
-    double log_evidence, log_evidence_se;
-    json_t *json;                   /* run.json while it is written */
+    kac_result *result;      /* [samples_out] */
+    double *result_terms;    /* [samples_out][rewards] */
+    char *text;              /* [samples_out][L + 1] */
+    int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
+    double *log_evidence;    /* [targets] */
+    double *log_evidence_se; /* [targets] */
+    json_t *json;            /* run.json while it is written */
     kac_trajectories *trajectories; /* where they are kept, else NULL */
 
-    void *owned[64]; /* device memory to release */
+    void *owned[128]; /* device memory to release */
     int owned_count;
     bool short_of_memory;
 };
 
+/* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
+void *kac_take(kac_run *run, int64_t count, size_t size);
+kac_particles kac_take_particles(kac_run *run, int32_t n);
+
 /* The line of the trace for the latest step, unless it is there already. */
 kac_status kac_record(kac_run *run);
+
+/* Denoiser calls that one state costs. */
+int kac_run_denoisers(const kac_run *run);
 
 /* Wall clock in seconds, and the time since the last call booked on `phase`. */
 double kac_now(void);
 void kac_lap(kac_run *run, kac_phase phase);
 
 /* Name of a reward term, its column in samples.csv: the one given, else the file's without folder
- * and ending. */
+ * and ending, else the kind. */
 void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
 
 /* Ascending; quantile by linear interpolation of sorted values, n >= 1. */
 void kac_sort(double *values, int64_t n);
 double kac_quantile(const double *sorted, int64_t n, double share);
+
+/* Weights, targets and pools of the groups, and the objective; the guide is open.
+ * Errors: INVALID (too many targets), NOMEM. */
+kac_status kac_open_targets(kac_run *run);
+/* ---- step.c --------------------------------------------------------------------------------
+ */
+
+/* Children of each row of x, after tick; the table of groups must describe the rows of x. */
+kac_status kac_propose(kac_run *run, const kac_particles *x, int32_t children,
+                       kac_particles *y);
+
+/* Values of the children y of x from run->terms, J completions a child. */
+kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samples,
+                              kac_particles *y);
 
 /* ---- trajectory.c --------------------------------------------------------------------------
  */
@@ -149,22 +200,53 @@ void kac_trajectories_close(kac_trajectories *trajectories); /* accepts NULL */
 /* ---- evaluate.c ----------------------------------------------------------------------------
  */
 
-/* Denoiser outputs for the particles x, each distinct state once. */
-kac_status kac_evaluate_parents(kac_run *run);
+/* Denoiser outputs for the rows of x, each distinct state once; what no row of x refers to is
+ * forgotten. */
+kac_status kac_evaluate_parents(kac_run *run, kac_particles *x);
 
-/* Terms of the children y at their completions, into run->terms. */
-kac_status kac_evaluate_children(kac_run *run);
+/* The same, but nothing is forgotten, and no values are made. */
+kac_status kac_evaluate_states(kac_run *run, kac_particles *x);
 
-/* What the network of values, or where there is none the reward, says of the children as they
+/* Terms of y, the children of x, at their completions, into run->terms. */
+kac_status kac_evaluate_children(kac_run *run, const kac_particles *x, kac_particles *y);
+
+/* What the network of values, or where there is none the reward, says of the children y as they
  * are, masks as zeros, into run->terms.  No denoiser is asked. */
-kac_status kac_evaluate_unfinished(kac_run *run);
+kac_status kac_evaluate_unfinished(kac_run *run, const kac_particles *y);
 
 /* The last level: fills what is still masked in y, and their exact terms. */
-kac_status kac_evaluate_objects(kac_run *run);
+kac_status kac_evaluate_objects(kac_run *run, const kac_particles *x, kac_particles *y);
 
 /* log-likelihood estimates of n objects x0 (device) into host_out [n]; ids [n] (device) key the
  * draws.  ELBO estimator of masked diffusion (Sahoo et al. 2024), one noised copy a level. */
 kac_status kac_likelihood(kac_run *run, const uint8_t *x0, const int32_t *id, int32_t n,
                           double *host_out);
+
+/* ---- twist.c -------------------------------------------------------------------------------
+ */
+
+/* Tilts of the proposals from the particles x, into run->twist.tilt. */
+kac_status kac_evaluate_twist(kac_run *run);
+
+/* ---- search.c ------------------------------------------------------------------------------
+ */
+
+/* Before memory is taken: the steps of the run, the particles that it starts with, and the most
+ * rows at one time, for run->groups groups.  Errors: INVALID, NOMEM. */
+kac_status kac_search_plan(kac_run *run);
+
+/* Once the networks are open.  Errors: INVALID (more memory than search.memory, a denoiser that
+ * reads t, a template that trees cannot keep). */
+kac_status kac_search_check(const kac_run *run);
+
+/* Calls that one group takes at most. */
+void kac_search_cost(const kac_run *run, int64_t *denoiser, int64_t *reward);
+
+kac_status kac_search_open(kac_run *run);
+void kac_search_close(kac_run *run); /* accepts a run without */
+kac_status kac_search_step(kac_run *run);
+
+/* Takes rows that were only carried along out of the calls asked for. */
+kac_status kac_search_count(kac_run *run);
 
 #endif /* KAC_RUN_H */

@@ -1,10 +1,11 @@
 /* step.c -- one guided step.
  *
  *     d = denoise(x)              carried from the step before where it was computed there
- *     y = propose(x, d)           M children for each particle
+ *     g = twist(x, d)             a gradient that tilts the proposal, where the row has one
+ *     y = propose(x, d, g)        M children for each particle
  *     v = value(y)                often one denoiser call on the children, carried along; a
  *                                 learned value reads y itself and needs none
- *     log w += bank(y) - bank(x) - log M
+ *     log w += bank(y) - bank(x) + log q(y) / q'(y) - log M
  *     select(y, log w)            among siblings, then within groups where the trigger fires
  *
  * Every algorithm is this step with the settings of its row (algorithms.c).  Feynman-Kac models
@@ -15,40 +16,55 @@
 
 #include "run.h"
 
-static kac_status propose(kac_run *r)
+kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac_particles *y)
 {
     kac_propose_args a = {
         .shape = r->shape,
         .levels = r->levels,
         .clock = r->clock,
         .groups = r->group,
-        .x = &r->x,
+        .x = x,
         .memo = &r->evals,
         .seed = r->set.seed,
-        .children = r->children,
+        .children = children,
         .temperature = (float)r->set.process.temperature,
-        .keep_entries = r->set.sampler.reuse && !r->denoiser->reads_time,
+        .keep_entries = r->set.sampler.reuse && !r->reads_time,
+        .twist = {.tilt = r->twist.tilt,
+                  .row = r->census_entry,
+                  .allowed = r->allowed,
+                  .scale = r->set.sampler.twist_scale},
         .fault = r->fault,
-        .y = &r->y,
+        .y = y,
     };
     return r->process->propose(r->dev, &a);
 }
 
-/* `terms` NULL: this level has no value; J completions a child. */
-static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
+/* What a learned value is: its one column, in units of the reward. */
+static kac_objective learned_objective(void)
 {
-    const kac_particle_ops *op = &r->dev->ops->particles;
-    bool learned = r->value != NULL && r->step + 1 < r->steps; /* else the reward's terms */
-    kac_weigh_args a = {
+    return (kac_objective){.combine = KAC_COMBINE_SUM,
+                           .terms = 1,
+                           .term = {{.column = 0,
+                                     .low = (double)NAN,
+                                     .high = (double)NAN,
+                                     .at_least = (double)NAN,
+                                     .at_most = (double)NAN}}};
+}
+
+/* `terms` NULL: this level has no value; J completions a child. */
+static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t samples)
+{
+    bool learned = r->value != NULL && r->level > 1; /* else the reward's terms */
+    return (kac_weigh_args){
         .clock = r->clock,
         .levels = r->levels,
         .groups = r->group,
         .pool_first = r->pool_first,
         .pools = r->pools,
+        .objective = learned ? learned_objective() : r->objective,
         .group_weight = learned ? r->value_weight : r->group_weight,
-        .x = &r->x,
         .terms = terms,
-        .n_terms = kac_rewards_columns(learned ? r->value : r->guide),
+        .columns = kac_rewards_columns(learned ? r->value : r->guide),
         .children = r->children,
         .samples = samples,
         .potential = r->set.sampler.potential,
@@ -58,8 +74,25 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
             r->set.sampler.temper == KAC_TEMPERING_ESS ? KAC_TEMPER_ESS : KAC_TEMPER_LEVEL,
         .temper_below = (int32_t)lround(r->set.sampler.temper_ess * 65536),
         .fault = r->fault,
-        .y = &r->y,
     };
+}
+
+kac_status kac_value_children(kac_run *r, const kac_particles *x, int32_t samples,
+                              kac_particles *y)
+{
+    kac_weigh_args a = weigh_args(r, r->terms, samples);
+    a.x = x;
+    a.children = y->n / x->n;
+    a.y = y;
+    return r->dev->ops->particles.value(r->dev, &a);
+}
+
+static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
+{
+    const kac_particle_ops *op = &r->dev->ops->particles;
+    kac_weigh_args a = weigh_args(r, terms, samples);
+    a.x = &r->x;
+    a.y = &r->y;
     KAC_TRY(op->value(r->dev, &a));
     KAC_TRY(op->temper(r->dev, &a));
     return op->weigh(r->dev, &a);
@@ -68,33 +101,51 @@ static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
 static kac_status select_survivors(kac_run *r)
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
+    int32_t each = r->funnel[r->level - 1];
     KAC_TRY(op->select_parent(r->dev, &r->select));
     KAC_TRY(op->select_group(r->dev, &r->select));
-    return op->survive(r->dev, &r->y, r->children, r->select.chosen, &r->x, r->scratch);
+    if (each > 0) { /* fewer go on */
+        r->n = r->x.n = r->groups * each;
+        r->y.n = r->n * r->children;
+    }
+    KAC_TRY(op->survive(r->dev, &r->y, r->children, r->select.chosen, &r->x, r->scratch));
+    if (each == 0) return KAC_OK;
+    return op->regroup(r->dev, r->levels, r->clock, r->groups, r->group, r->x.group);
+}
+
+static kac_status guided_step(kac_run *r)
+{
+    bool last = r->level == 1;
+    bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
+
+    kac_lap(r, KAC_PHASE_OTHER);
+    KAC_TRY(kac_evaluate_parents(r, &r->x));
+    KAC_TRY(kac_evaluate_twist(r));
+    KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
+    KAC_TRY(kac_propose(r, &r->x, r->children, &r->y));
+    kac_lap(r, KAC_PHASE_PROPOSE);
+    if (last)
+        KAC_TRY(kac_evaluate_objects(r, &r->x, &r->y));
+    else if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
+        KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
+    else if (valued)
+        KAC_TRY(kac_evaluate_unfinished(r, &r->y));
+    KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
+    KAC_TRY(select_survivors(r));
+    kac_lap(r, KAC_PHASE_SELECT);
+    r->level--;
+    return KAC_OK;
 }
 
 kac_status kac_run_step(kac_run *r)
 {
     KAC_REQUIRE(r != NULL);
-    if (r->step == r->steps)
-        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->steps);
-    bool last = r->step + 1 == r->steps;
-    bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
-
-    kac_lap(r, KAC_PHASE_OTHER);
-    KAC_TRY(kac_evaluate_parents(r));
-    KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
-    KAC_TRY(propose(r));
-    kac_lap(r, KAC_PHASE_PROPOSE);
-    if (last)
-        KAC_TRY(kac_evaluate_objects(r));
-    else if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
-        KAC_TRY(kac_evaluate_children(r));
-    else if (valued)
-        KAC_TRY(kac_evaluate_unfinished(r));
-    KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
-    KAC_TRY(select_survivors(r));
-    kac_lap(r, KAC_PHASE_SELECT);
+    if (r->step == r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
+    switch (r->set.driver.kind) {
+    case KAC_DRIVER_NONE: KAC_TRY(guided_step(r)); break;
+    case KAC_DRIVER_SEARCH: KAC_TRY(kac_search_step(r)); break;
+    }
     r->step++;
     if (r->trajectories != NULL) KAC_TRY(kac_trajectories_step(r));
     return r->set.output.trace ? kac_record(r) : KAC_OK;

@@ -14,6 +14,7 @@
 
 struct kac_trajectories {
     int64_t every;
+    int32_t n;          /* particles at the start; a funnel leaves fewer */
     int32_t kept, most; /* levels so far, levels in the end */
     int32_t *level;     /* [most] */
     double *time;       /* [most] */
@@ -60,7 +61,7 @@ static uint8_t *state(const kac_run *r, int32_t i, int32_t k)
 
 static int32_t *parents(const kac_run *r, int32_t k)
 {
-    return r->trajectories->parent + (size_t)k * (size_t)r->n;
+    return r->trajectories->parent + (size_t)k * (size_t)r->trajectories->n;
 }
 
 /* Adds the present level. */
@@ -73,7 +74,7 @@ static kac_status keep_level(kac_run *r)
     int32_t k = p->kept;
 
     KAC_REQUIRE(k < p->most);
-    p->level[k] = r->steps - r->step;
+    p->level[k] = r->level;
     KAC_TRY(op->download(r->dev, &level, &r->levels[p->level[k]], sizeof level));
     KAC_TRY(op->download(r->dev, p->rows, r->x.x, (size_t)r->n * stride));
     p->time[k] = level.t;
@@ -95,7 +96,7 @@ kac_status kac_trajectories_step(kac_run *r)
     for (size_t i = 0; i < n; i++)
         p->next[i] = p->since[p->chosen[i] / r->children];
     memcpy(p->since, p->next, n * sizeof *p->next);
-    bool kept = r->step % p->every == 0 || r->step == r->steps;
+    bool kept = r->step % p->every == 0 || r->step == r->moves;
     return kept ? keep_level(r) : KAC_OK;
 }
 
@@ -105,6 +106,8 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
     KAC_REQUIRE(r != NULL);
     if (r->step > 0 || r->trajectories != NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "trajectories: they are kept from the first step on");
+    if (r->set.driver.kind != KAC_DRIVER_NONE)
+        return KAC_FAIL(KAC_ERR_INVALID, "trajectories: driver.kind none only keeps them");
     if (every < 1)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: every %" PRId64 " steps, want 1 or more", every);
@@ -122,6 +125,7 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
     if (p == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory");
     r->trajectories = p; /* destroyed with the run, whatever comes */
     p->every = every;
+    p->n = r->n;
     p->most = (int32_t)levels;
     p->level = calloc((size_t)levels, sizeof *p->level);
     p->time = calloc((size_t)levels, sizeof *p->time);
@@ -154,10 +158,10 @@ void kac_trajectories_finish(kac_run *r, const kac_finished *finished)
     for (int32_t i = 0; i < r->n; i++)
         at[i] = i;
     for (int32_t k = p->kept - 1; k > 0; k--) {
-        for (int32_t i = 0; i < r->n; i++) {
-            at[i] = parents(r, k)[at[i]];
+        for (int32_t i = 0; i < p->n; i++)
             memcpy(p->rows + (size_t)i * length, state(r, i, k - 1), length);
-        }
+        for (int32_t i = 0; i < r->n; i++)
+            at[i] = parents(r, k)[at[i]];
         for (int32_t i = 0; i < r->n; i++)
             memcpy(state(r, i, k - 1), p->rows + (size_t)at[i] * length, length);
     }
@@ -167,7 +171,7 @@ void kac_trajectories_finish(kac_run *r, const kac_finished *finished)
     for (int32_t i = 0; i < r->n; i++) {
         p->reward[i] = finished->reward[i];
         p->log_weight[i] = finished->log_weight[i];
-        p->group[i] = i / (int32_t)r->set.sampler.particles;
+        p->group[i] = i / (r->n / r->groups);
     }
 }
 
@@ -180,8 +184,11 @@ static char *reward_text(const kac_settings *s)
     if (out == NULL) return NULL;
     for (int i = 0, terms = 0; i < s->rewards; i++) {
         const kac_reward_settings *reward = &s->reward[i];
-        if (reward->weight == 0) continue;
-        fprintf(out, "%s%.17g*%s", terms++ > 0 ? " + " : "", reward->weight, reward->file);
+        char name[KAC_NAME];
+        if (!kac_reward_guides(reward)) continue;
+        kac_term_name(reward, name, sizeof name); /* of a term without a file */
+        fprintf(out, "%s%.17g*%s", terms++ > 0 ? " + " : "", reward->weight,
+                reward->file[0] != '\0' ? reward->file : name);
         if (reward->output != 0) fprintf(out, ":%" PRId64, reward->output);
     }
     if (fclose(out) == 0) return text;

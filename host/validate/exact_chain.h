@@ -263,17 +263,18 @@ static inline void chain_soft(const float *value, int n, chain_choice choice, do
         p[i] *= factor[kind[i]];
 }
 
-/* The law of the finished objects when every step keeps one of M children, whose values are the
- * rewards of their argmax completions or, before the last level, c->value; the masks that are left at the end are filled by argmax.
- */
-static inline void chain_law(const chain *c, chain_grid grid, chain_choice choice, double *law)
+/* The law of the finished objects when every step from row `start` keeps one of M children, whose
+ * values are the rewards of their argmax completions or, before the last level, c->value; the
+ * masks that are left at the end are filled by argmax. */
+static inline void chain_law_from(const chain *c, chain_grid grid, chain_choice choice,
+                                  int start, double *law)
 {
     static double now[CHAIN_ROWS], next[CHAIN_ROWS];
     static chain_successors y;
     float value[CHAIN_ROWS];
 
     memset(now, 0, sizeof now);
-    now[c->rows - 1] = 1;
+    now[start] = 1;
     for (int level = grid.steps; level > 0; level--) {
         memset(next, 0, sizeof next);
         for (int row = 0; row < c->rows; row++) {
@@ -294,19 +295,16 @@ static inline void chain_law(const chain *c, chain_grid grid, chain_choice choic
         law[c->filled[row]] += now[row];
 }
 
+/* The same from pure noise. */
+static inline void chain_law(const chain *c, chain_grid grid, chain_choice choice, double *law)
+{
+    chain_law_from(c, grid, choice, c->rows - 1, law);
+}
+
 /* The law of the chain itself. */
 static inline void chain_forward(const chain *c, chain_grid grid, double *law)
 {
     chain_law(c, grid, (chain_choice){CHAIN_FIRST, 1, 1}, law);
-}
-
-/* The object that a text spells, letters "ABC..". */
-static inline int chain_object(const chain *c, const char *text)
-{
-    int object = 0;
-    for (int l = 0; l < c->length; l++)
-        object = object * c->states + (text[l] - 'A');
-    return object;
 }
 
 /* ---- test functions --------------------------------------------------------------------- */

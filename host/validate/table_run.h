@@ -21,14 +21,18 @@ static inline int table_scale(void)
 /* Every sample of a run. */
 typedef struct table_run {
     int64_t n;
-    int *group;         /* [n] */
-    int *slot;          /* [n] */
-    int *object;        /* [n] */
-    double *reward;     /* [n] */
-    double *log_weight; /* [n] */
-    double log_evidence, standard_error;
-    int64_t selected; /* group selections in all */
-    int64_t calls;    /* denoiser and reward rows evaluated */
+    int *group;                          /* [n] */
+    int *slot;                           /* [n] */
+    int *object;                         /* [n] */
+    double *reward;                      /* [n] */
+    double *log_weight;                  /* [n] */
+    double log_evidence, standard_error; /* of target 0 */
+    int64_t targets;
+    double log_evidences[4], standard_errors[4]; /* of the first targets */
+    int64_t selected;                            /* group selections in all */
+    int64_t calls;                               /* denoiser and reward rows evaluated */
+    int64_t asked;                               /* denoiser rows evaluated or known already */
+    double ess; /* the lowest of all steps, as a share of the particles */
 } table_run;
 
 static inline void table_run_free(table_run *run)
@@ -138,7 +142,16 @@ static inline kac_status table_configure(kac_config *config, const char *setting
     return KAC_OK;
 }
 
-static inline kac_status table_collect(const chain *c, const kac_run *run, table_run *out)
+/* The number that a text spells in base strlen(alphabet), first position most significant. */
+static inline int table_object(const char *alphabet, const char *text)
+{
+    int object = 0;
+    for (int l = 0; text[l] != '\0'; l++)
+        object = object * (int)strlen(alphabet) + (int)(strchr(alphabet, text[l]) - alphabet);
+    return object;
+}
+
+static inline kac_status table_collect(const char *alphabet, const kac_run *run, table_run *out)
 {
     size_t n = (size_t)kac_run_samples(run);
     *out = (table_run){.n = (int64_t)n,
@@ -152,23 +165,27 @@ static inline kac_status table_collect(const chain *c, const kac_run *run, table
         KAC_TRY(kac_run_sample(run, i, &s));
         out->group[i] = (int)s.group;
         out->slot[i] = (int)s.slot;
-        out->object[i] = chain_object(c, s.object);
+        out->object[i] = table_object(alphabet, s.object);
         out->reward[i] = s.reward;
         out->log_weight[i] = s.log_weight;
     }
     kac_run_evidence(run, 0, &out->log_evidence, &out->standard_error);
+    out->targets = kac_run_targets(run);
+    for (int t = 0; t < 4; t++)
+        kac_run_evidence(run, t, &out->log_evidences[t], &out->standard_errors[t]);
     return KAC_OK;
 }
 
-/* One run on the files of `dir`, with `settings` after the usual ones; the caller frees *out.
- */
-static inline kac_status table_sample(const chain *c, const char *dir, const char *settings,
-                                      table_run *out)
+/* One run on the files of `dir`, whose letters are `alphabet`, with `settings` after the usual
+ * ones; the caller frees *out. */
+static inline kac_status table_sample_letters(const char *alphabet, const char *dir,
+                                              const char *settings, table_run *out)
 {
     kac_config *config = NULL;
     kac_run *run = NULL;
     kac_progress progress = {0};
     int64_t selected = 0;
+    double ess = 1;
 
     kac_status status = kac_config_create(&config);
     if (status == KAC_OK)
@@ -185,16 +202,28 @@ static inline kac_status table_sample(const chain *c, const char *dir, const cha
         status = kac_run_step(run);
         if (status == KAC_OK) status = kac_run_sync(run, &progress);
         selected += progress.selected;
+        if (progress.ess < ess) ess = progress.ess;
     }
     if (status == KAC_OK) status = kac_run_finish(run);
-    if (status == KAC_OK) status = table_collect(c, run, out);
+    if (status == KAC_OK) status = table_collect(alphabet, run, out);
     if (status == KAC_OK) {
         out->selected = selected;
         out->calls = progress.denoiser_calls + progress.reward_calls;
+        out->asked = progress.denoiser_calls + progress.denoiser_saved;
+        out->ess = ess;
     }
     kac_run_destroy(run);
     kac_config_destroy(config);
     return status;
+}
+
+/* The same on the files of table_write. */
+static inline kac_status table_sample(const chain *c, const char *dir, const char *settings,
+                                      table_run *out)
+{
+    char alphabet[CHAIN_STATES + 1] = {0};
+    memcpy(alphabet, "ABC", (size_t)c->states);
+    return table_sample_letters(alphabet, dir, settings, out);
 }
 
 #endif /* KAC_TABLE_RUN_H */

@@ -1,0 +1,200 @@
+/* terms.c -- what the settings say of reward terms: weights of groups, bounds, the objective. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "settings.h"
+
+/* ---- weights of groups -------------------------------------------------------------------- */
+
+static const double largest = 1e30;
+
+/* Reads a plain decimal number; what follows it, or NULL where there is none. */
+static const char *read_number(const char *text, double *out)
+{
+    char *end = NULL;
+    *out = strtod(text, &end);
+    size_t used = (size_t)(end - text);
+    if (used == 0 || strspn(text, "+-.0123456789eE") < used) return NULL;
+    return fabs(*out) <= largest ? end : NULL;
+}
+
+/* The numbers of a list "a,b,c", or of a range "a:b"; 0 where it is neither. */
+static int64_t count_numbers(const char *text)
+{
+    int64_t count = 0;
+    double number = 0;
+    bool range = strchr(text, ':') != NULL;
+    for (;;) {
+        text = read_number(text, &number);
+        if (text == NULL) return 0;
+        count++;
+        if (*text == '\0') return !range || count == 2 ? count : 0;
+        if (*text++ != (range ? ':' : ',')) return 0;
+    }
+}
+
+/* Number i of a list or range that count_numbers accepts. */
+static double number_at(const char *text, int64_t i)
+{
+    double number = 0;
+    const char *rest = read_number(text, &number);
+    for (int64_t k = 0; k < i && rest != NULL && *rest != '\0'; k++)
+        rest = read_number(rest + 1, &number);
+    return number;
+}
+
+bool kac_reward_reads_weights(const char *text)
+{
+    return text[0] == '\0' || count_numbers(text) > 0;
+}
+
+double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups)
+{
+    const char *text = reward->weights;
+    if (text[0] == '\0') return reward->weight;
+    if (strchr(text, ':') == NULL) return number_at(text, g * count_numbers(text) / groups);
+    double share = groups > 1 ? (double)g / (double)(groups - 1) : 0;
+    return (1 - share) * number_at(text, 0) + share * number_at(text, 1);
+}
+
+/* ---- kinds of terms ----------------------------------------------------------------------- */
+
+bool kac_reward_reads_motifs(const char *text)
+{
+    bool begins = true;
+    if (text[0] == '\0') return true;
+    for (; *text != '\0'; text++) {
+        if (*text <= ' ' || *text > '~' || (*text == ',' && begins)) return false;
+        begins = *text == ',';
+    }
+    return !begins;
+}
+
+static bool is_bounded(const kac_reward_settings *reward)
+{
+    return !isnan(reward->at_least) || !isnan(reward->at_most);
+}
+
+static bool has_weight(const kac_reward_settings *reward)
+{
+    return reward->weights[0] != '\0' || reward->weight != 0;
+}
+
+bool kac_reward_guides(const kac_reward_settings *reward)
+{
+    return has_weight(reward) || is_bounded(reward);
+}
+
+bool kac_reward_is_filter(const kac_reward_settings *reward)
+{
+    return reward->kind >= KAC_REWARD_GC;
+}
+
+kac_objective kac_objective_of(const kac_settings *settings)
+{
+    kac_objective o = {.combine = settings->objective.combine,
+                       .kappa = settings->objective.kappa,
+                       .terms = settings->rewards};
+    for (int i = 0; i < settings->rewards; i++) {
+        const kac_reward_settings *reward = &settings->reward[i];
+        o.term[i] = (kac_term){i, reward->low, reward->high, reward->at_least, reward->at_most};
+    }
+    return o;
+}
+
+/* ---- what contradicts itself -------------------------------------------------------------- */
+
+/* What a kind of reward is read from. */
+static kac_status check_source(const kac_reward_settings *reward, int i)
+{
+    if (!kac_reward_is_filter(reward) && reward->file[0] == '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.file: required, a safetensors file", i);
+    if (kac_reward_is_filter(reward) && (reward->file[0] != '\0' || reward->output != 0))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d.kind: gc, homopolymer and motif have no file and no output "
+                        "to choose",
+                        i);
+    if (reward->kind == KAC_REWARD_MOTIF && reward->motifs[0] == '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d.motifs: required of kind motif, such as GAATTC,GGNCC", i);
+    if (reward->kind != KAC_REWARD_MOTIF && (reward->motifs[0] != '\0' || reward->both_strands))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d: motifs and strands go with kind motif only", i);
+    return KAC_OK;
+}
+
+static kac_status check_numbers(const kac_reward_settings *reward, int i)
+{
+    if (isnan(reward->low) != isnan(reward->high) || reward->low == reward->high)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d: low and high go together, and differ from each other", i);
+    if (reward->at_least > reward->at_most)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d: at_least, %g, is more than at_most, %g, so every object is "
+                        "forbidden",
+                        i, reward->at_least, reward->at_most);
+    return KAC_OK;
+}
+
+static bool has_negative_weight(const kac_reward_settings *reward)
+{
+    if (reward->weights[0] == '\0') return reward->weight < 0;
+    for (int64_t k = count_numbers(reward->weights) - 1; k >= 0; k--)
+        if (number_at(reward->weights, k) < 0) return true;
+    return false;
+}
+
+/* What the way of combining asks of a term. */
+static kac_status check_combined(const kac_settings *settings, int i)
+{
+    const kac_reward_settings *reward = &settings->reward[i];
+    kac_combine combine = settings->objective.combine;
+    const char *name = combine == KAC_COMBINE_PRODUCT ? "product" : "lower_bound";
+    if (!has_weight(reward)) return KAC_OK;
+    if (combine == KAC_COMBINE_PRODUCT && isnan(reward->low))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "objective.combine: product multiplies desirabilities, so reward.%d "
+                        "needs low and high",
+                        i);
+    if ((combine == KAC_COMBINE_PRODUCT || combine == KAC_COMBINE_LOWER_BOUND) &&
+        has_negative_weight(reward))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "objective.combine: %s takes no weight below 0, and reward.%d has one",
+                        name, i);
+    return KAC_OK;
+}
+
+static kac_status check_weights(const kac_settings *settings, int i)
+{
+    const kac_reward_settings *reward = &settings->reward[i];
+    if (reward->weights[0] == '\0') return KAC_OK;
+    if (count_numbers(reward->weights) > settings->sampler.groups)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d.weights: %" PRId64 " numbers for %" PRId64 " groups", i,
+                        count_numbers(reward->weights), settings->sampler.groups);
+    if (settings->sampler.final_pool)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.final.scope: all compares rewards of all groups, and "
+                        "reward.%d.weights gives each its own",
+                        i);
+    return KAC_OK;
+}
+
+kac_status kac_rewards_check(const kac_settings *settings)
+{
+    for (int i = 0; i < settings->rewards; i++) {
+        const kac_reward_settings *reward = &settings->reward[i];
+        KAC_TRY(check_source(reward, i));
+        KAC_TRY(check_numbers(reward, i));
+        KAC_TRY(check_combined(settings, i));
+        KAC_TRY(check_weights(settings, i));
+        for (int k = 0; k < i; k++)
+            if (reward->name[0] != '\0' && strcmp(reward->name, settings->reward[k].name) == 0)
+                return KAC_FAIL(KAC_ERR_INVALID,
+                                "reward.%d.name: reward.%d is also called `%s`", i, k,
+                                reward->name);
+    }
+    return KAC_OK;
+}

@@ -1,0 +1,12 @@
+/* pilot.h -- alpha auto: the temperature at which p* is as far from q as asked. */
+#ifndef KAC_PILOT_H
+#define KAC_PILOT_H
+
+#include "run.h"
+
+/* Sets settings->sampler.alpha, which was NaN, from sampler.pilot samples of the denoiser alone;
+ * *calls are what they cost.  Errors: those of a run; INVALID (too few samples for the target),
+ * NUMERIC (none is valid). */
+kac_status kac_pilot(const kac_config *config, kac_settings *settings, kac_calls *calls);
+
+#endif /* KAC_PILOT_H */

@@ -1,0 +1,89 @@
+/* test_pilot.c -- alpha auto: the temperature found is the one asked for, by enumeration. */
+#include <criterion/criterion.h>
+
+#include "run.h"
+#include "table_run.h"
+
+/* KL(p* || q) in nats and the limit of ESS / n under q, exactly. */
+static void exact_distance(const chain *c, double alpha, double *kl, double *share)
+{
+    static double law[CHAIN_OBJECTS];
+    double z = 0, square = 0, mean = 0;
+    chain_forward(c, (chain_grid){3, false}, law);
+    for (int o = 0; o < c->objects; o++) {
+        double w = exp((double)c->reward[o] / alpha);
+        z += law[o] * w;
+        square += law[o] * w * w;
+        mean += law[o] * w * (double)c->reward[o] / alpha;
+    }
+    *kl = mean / z - log(z);
+    *share = z * z / square;
+}
+
+static kac_status open_run(const char *dir, const char *settings, kac_run **run)
+{
+    kac_config *config = NULL;
+    kac_status status = kac_config_create(&config);
+    if (status == KAC_OK)
+        status = kac_config_set(config, "model.file", table_path(dir, "denoiser"));
+    if (status == KAC_OK) status = kac_config_set(config, "reward.0.kind", "table");
+    if (status == KAC_OK)
+        status = kac_config_set(config, "reward.0.file", table_path(dir, "reward"));
+    if (status == KAC_OK) status = table_configure(config, settings);
+    if (status == KAC_OK) status = kac_run_create(config, run);
+    kac_config_destroy(config);
+    return status;
+}
+
+static void with_model(void (*check)(const chain *, const char *))
+{
+    static chain c;
+    char dir[256];
+    chain_make(&c, 3, 4, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    check(&c, dir);
+    table_folder_remove(dir);
+}
+
+#define AUTO "process.steps=3 sampler.alpha=auto sampler.pilot.particles=20000 "
+
+static void check_targets(const chain *c, const char *dir)
+{
+    kac_run *run = NULL;
+    double kl = 0, share = 0;
+    cr_assert_eq(open_run(dir, AUTO "sampler.pilot.kl=0.5", &run), KAC_OK, "%s",
+                 kac_last_error());
+    exact_distance(c, run->set.sampler.alpha, &kl, &share);
+    cr_expect_float_eq(kl, 0.5, 0.03, "KL %g", kl);
+    cr_expect(run->pilot.denoiser_made > 0 && run->pilot.denoiser_made <= 4 * 20000);
+    kac_run_destroy(run);
+
+    run = NULL;
+    cr_assert_eq(open_run(dir, AUTO "sampler.pilot.target=ess sampler.pilot.ess=0.3", &run),
+                 KAC_OK, "%s", kac_last_error());
+    exact_distance(c, run->set.sampler.alpha, &kl, &share);
+    cr_expect_float_eq(share, 0.3, 0.02, "ESS share %g", share);
+    kac_run_destroy(run);
+}
+
+Test(pilot, finds_what_is_asked)
+{
+    with_model(check_targets);
+}
+
+static void check_refusal(const chain *c, const char *dir)
+{
+    (void)c;
+    kac_run *run = NULL;
+    cr_expect_eq(open_run(dir, AUTO "sampler.pilot.kl=9", &run), KAC_ERR_INVALID);
+    cr_expect_str_eq(kac_last_error(),
+                     "sampler.pilot.kl: 9 nats need a pilot of 81031 valid samples, and "
+                     "sampler.pilot.particles gave 20000");
+    cr_expect_null(run);
+}
+
+Test(pilot, refuses_what_it_cannot_know)
+{
+    with_model(check_refusal);
+}
