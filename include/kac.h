@@ -158,6 +158,17 @@ KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_ev
  * Errors: INVALID (not finished), IO. */
 KAC_API kac_status kac_run_write(kac_run *run, const char *dir);
 
+/* Before the first step: keeps the path of every particle, that is the states on its ancestral
+ * line after every `every`-th step, at the start and at the end.  A run that keeps paths waits
+ * for the device at each step; its samples are the same.  The states stay in memory until the
+ * run is destroyed.
+ * Errors: INVALID (steps were made, every < 1, or more than 4 GiB to keep), NOMEM, DEVICE. */
+KAC_API kac_status kac_run_keep_trajectories(kac_run *run, int64_t every);
+
+/* Writes trajectories.safetensors (docs/files.md) into the existing folder `dir`.
+ * Errors: INVALID (not finished, or no paths were kept), IO. */
+KAC_API kac_status kac_run_write_trajectories(const kac_run *run, const char *dir);
+
 /* ---- files and devices ------------------------------------------------------------------ */
 
 /* Writes metadata and tensors of a safetensors file.  Errors: INVALID (malformed), IO. */

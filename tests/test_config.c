@@ -27,6 +27,7 @@ static kac_config *guided(const char *algorithm)
     kac_config *config = make();
     set(config, "model.file", "denoiser");
     set(config, "reward.0.file", "oracle");
+    set(config, "sampler.value.file", "value");
     set(config, "sampler.algorithm", algorithm);
     return config;
 }
@@ -552,6 +553,15 @@ Test(config, contradictions)
          {{"reward.0.name", "r"}, {"reward.1.file", "f"}, {"reward.1.name", "r"}},
          "reward.1.name: reward.0 is also called `r`"},
         {"smc", {{"model.file", ""}}, "model.file: required, a safetensors file"},
+        {"svdd_mc",
+         {{"sampler.value.file", ""}},
+         "sampler.value.file: required where sampler.value.kind is learned, a safetensors "
+         "file"},
+        {"smc", {{"sampler.value.kind", "learned"}}, NULL},
+        {"smc", {{"sampler.value.kind", "state"}, {"sampler.value.file", ""}}, NULL},
+        {"mcts",
+         {{"sampler.value.kind", "learned"}},
+         "sampler.value.kind: driver.kind search needs posterior_mean or none"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kac_settings s;

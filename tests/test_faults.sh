@@ -189,6 +189,48 @@ holds 'the old one is there' test -e "$out/mark" -a -s "$out/samples.csv"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 rm -rf "$out"
 
+begin 'a record that exists'
+mkdir "$work/place/record"
+echo mine >"$work/place/record/file"
+kac_run "$work/good.yaml" --record "$work/place/record"
+expect 2
+says "$work/place/record exists; choose another --record"
+kac_run "$work/good.yaml" --record "$work/place/record" --force
+expect 2
+holds 'it is as it was' grep -qx mine "$work/place/record/file"
+holds 'nothing else is there' test "$(ls -A "$work/place")" = record
+rm -rf "$work/place/record"
+
+begin '--force replaces an earlier record'
+for force in '' --force; do
+    kac_run "$work/good.yaml" --record "$work/place/record" $force
+    expect 0
+done
+holds 'both folders are there, and no other' test "$(find "$work/place" -mindepth 1 -maxdepth 1 | wc -l)" -eq 2
+holds 'the record is there' test -s "$work/place/record/trajectories.safetensors"
+rm -rf "$out" "$work/place/record"
+
+begin 'a record in the output folder'
+kac_run "$work/good.yaml" --record "$out"
+says 'also the output folder'
+refused 2
+
+begin 'a record of too much'
+config long_record 'sampler: {algorithm: pretrained, groups: 20000}'
+kac_run "$work/long_record.yaml" --set process.steps=200000 --record "$work/place/record"
+says '4 GiB'
+refused 2
+
+begin 'a failed run leaves no record'
+kac_run "$work/good.yaml" --record "$work/place/record" --set reward.0.kind=pwm \
+    --set reward.0.file="$models/infinite.safetensors"
+refused 2
+
+begin 'a value network that is not there'
+kac_run "$work/good.yaml" --set sampler.algorithm=svdd_mc --set sampler.value.file=nowhere.safetensors
+says nowhere.safetensors
+refused 2
+
 begin 'an output without a name'
 run "$kac" run "$work/good.yaml" --out "$work/place/.."
 refused 2
@@ -278,6 +320,9 @@ wrong 'did you mean --force?' run "$work/good.yaml" --forec
 wrong 'unknown option -x' run "$work/good.yaml" -x
 wrong 'wants a value' run "$work/good.yaml" --out
 wrong 'takes no value' run "$work/good.yaml" --force=yes
+wrong 'goes with --record' run "$work/good.yaml" --record-every 2
+wrong 'want an integer' run "$work/good.yaml" --record here --record-every 0
+wrong 'want an integer' run "$work/good.yaml" --record here --record-every 2x
 wrong 'too few' run
 wrong 'too many' run "$work/good.yaml" "$work/good.yaml"
 wrong 'too many' devices here

@@ -96,6 +96,34 @@ static const char *const every_row[] = {
 };
 enum { ROWS_COUNT = sizeof every_row / sizeof *every_row };
 
+/* Values of unfinished states do not scale or shift with the reward, so these stand apart. */
+static const char *const by_state[] = {
+    SMC "sampler.value.kind=learned ",
+    NESTED "sampler.value.kind=learned sampler.potential=max ",
+    SVDD "sampler.algorithm=svdd_mc ",
+    SVDD "sampler.value.kind=state ",
+};
+
+Test(invariance, values_of_unfinished_states)
+{
+    const char *const more[] = {"",
+                                "sampler.reuse=off",
+                                "device.batch=1",
+                                "device.batch=3 sampler.reuse=off",
+                                "device.batch=7 device.cache=0",
+                                "device.threads=3",
+                                "device.isa=portable",
+                                NULL};
+    for (size_t k = 0; k < sizeof by_state / sizeof *by_state; k++) {
+        expect_invariant(by_state[k], more);
+        table_run eight = sample(by_state[k], ""),
+                  one = sample(by_state[k], "sampler.groups=1");
+        expect_same(&one, &eight, one.n, by_state[k]);
+        table_run_free(&eight);
+        table_run_free(&one);
+    }
+}
+
 Test(invariance, a_run_repeats)
 {
     const char *const more[] = {"", "", NULL};

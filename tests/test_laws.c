@@ -83,8 +83,9 @@ static void check_laws(law_model model, const law_case *cases, int count)
         check_laws(model, cases, (int)(sizeof cases / sizeof *cases));                         \
     } while (0)
 
-#define SMC    "sampler.algorithm=smc "
-#define ALWAYS "sampler.select.group.trigger.kind=every "
+#define SMC     "sampler.algorithm=smc "
+#define LEARNED "sampler.value.kind=learned "
+#define ALWAYS  "sampler.select.group.trigger.kind=every "
 #define ESS(share)                                                                             \
     "sampler.select.group.trigger.kind=ess sampler.select.group.trigger.below=" share " "
 #define NEVER           "sampler.select.group.trigger.kind=never "
@@ -139,6 +140,18 @@ Test(laws, soft_and_sampled_values)
                {8192, 4, SMC ESS("0.7") SOFT POTENTIAL("max")},
                {4096, 4, SMC ESS("0.7") SAMPLE}, {8192, 4, SMC ALWAYS SAMPLE POTENTIAL("max")},
                {8192, 4, SMC ESS("0.7") SAMPLE POTENTIAL("sum")});
+}
+
+/* Values that know nothing of the reward, or are all zero, cost accuracy and not correctness. */
+Test(laws, values_of_unfinished_states)
+{
+    CHECK_LAWS(small_table, {4096, 4, SMC ESS("0.7") LEARNED},
+               {8192, 4, SMC ALWAYS LEARNED POTENTIAL("max")},
+               {4096, 3, NESTED "sampler.children=3 " ESS("0.7") LEARNED},
+               {4096, 2, POOL "sampler.children=2 " ALWAYS LEARNED},
+               {4096, 4, SMC ESS("0.7") "sampler.value.kind=state "});
+    CHECK_LAWS(((law_model){3, 5, true, {6, false}, 1, 0.7}),
+               {4096, 4, SMC ESS("0.7") LEARNED});
 }
 
 Test(laws, fk_steering)

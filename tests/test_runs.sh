@@ -212,6 +212,18 @@ YAML
 invariant toy "$work/toy.yaml"
 kernels toy portable avx2 avx512 -- "$work/toy.yaml"
 
+# ---- trajectories ---------------------------------------------------------------------------
+
+begin '--record: the same samples, and the same record for any batch'
+sample record-1 "$work/toy.yaml" --record "$work/paths-1" --record-every 5
+sample record-2 "$work/toy.yaml" --record "$work/paths-2" --record-every 5 --set device.batch=7
+same toy-1 record-1
+holds 'the records are the same' cmp "$work"/paths-[12]/trajectories.safetensors
+run "$kac" inspect "$work/paths-1/trajectories.safetensors"
+expect 0
+holds 'it has the levels 12, 7, 2 and 0' grep -qE '^x +U8 +\[12, 4, 50\]$' "$work/out"
+holds 'it says what was sampled' grep -qx 'kac.algorithm: smc' "$work/out"
+
 # ---- the other commands ---------------------------------------------------------------------
 
 for recording in tests/golden/*_recording.safetensors; do

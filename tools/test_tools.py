@@ -16,6 +16,7 @@ from torch import nn
 
 import convert_mdlm_cnn
 import landscape
+import train_value
 from kac_io import Cnn1d, ConvGru, ConvRegressor, encode, load, load_module, one_hot, save, subs
 from promoter_data import single_linkage
 from train_promoter_denoiser import discrete_bound, markov_nll
@@ -112,6 +113,103 @@ class Converter(Files):
             self.run_main(str(self.folder / "a.ckpt"), str(self.folder / "out.safetensors"))
         self.assertEqual(caught.exception.code, 2)
         self.assertIn("neither", error.getvalue())
+
+
+class Values(Files):
+    def record(self, name: str = "a", algorithm: str = "pretrained", n: int = 400) -> Path:
+        """Paths of 8 sites that are revealed from left to right; r counts the letter 1."""
+        rng = np.random.default_rng(len(name))
+        x0 = rng.integers(0, 4, (n, 8)).astype(np.uint8)
+        x = np.full((n, 5, 8), 4, np.uint8)
+        for k in range(5):
+            x[:, k, : 2 * k] = x0[:, : 2 * k]
+        reward = (x0 == 1).sum(1).astype(np.float64)
+        meta = {"kac.record": "trajectories", "kac.alphabet": "ACGT", "kac.model": "m", "kac.algorithm": algorithm}
+        tensors = {"x": x, "level": np.arange(4, -1, -1, dtype=np.int32), "reward": reward}
+        tensors["group"] = np.arange(n, dtype=np.int32)
+        save(self.folder / f"{name}.safetensors", tensors, meta | {"kac.reward": "1*r"})
+        return self.folder / f"{name}.safetensors"
+
+    def train(self, *arguments: str) -> tuple[int, str, str]:
+        out, error = io.StringIO(), io.StringIO()
+        target = str(self.folder / "v.safetensors")
+        options = ["--out", target, "--channels", "16", "--batch", "64", "--lr", "0.01"]
+        with (
+            mock.patch("sys.argv", ["train_value.py", *arguments, *options]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(error),
+        ):
+            code = train_value.main()
+        return code, out.getvalue(), error.getvalue()
+
+    def value_of(self, text: str) -> float:
+        net, _ = load_module(self.folder / "v.safetensors")
+        tokens = np.array([["ACGT-".index(c) for c in text]], np.uint8)
+        return float(train_value.predict(net, tokens, 4)[0])
+
+    def test_mean_value_is_an_expectation(self) -> None:
+        code, out, _ = self.train(str(self.record()), str(self.record("bb")), "--steps", "300")
+        self.assertEqual(code, 0)
+        self.assertIn("| level | masked | r of value | RMSE |", out)
+        for text, mean in (("--------", 2), ("CCAG----", 3), ("AGAG----", 1), ("CCAGCTCA", 4)):
+            self.assertAlmostEqual(self.value_of(text), mean, delta=0.5)
+        _, meta = load(self.folder / "v.safetensors")
+        self.assertEqual(meta["kac.value.kind"], "mean")
+        self.assertEqual((meta["kac.value.model"], meta["kac.value.reward"]), ("m", "1*r"))
+        self.assertNotIn("kac.value.alpha", meta)
+
+    def test_soft_value_is_a_log_mean_of_exponentials(self) -> None:
+        code, out, _ = self.train(str(self.record(n=2000)), "--kind", "soft", "--alpha", "0.7", "--steps", "500")
+        self.assertEqual(code, 0)
+        self.assertIn("mean exp z", out)
+        one = 0.7 * np.log((np.exp(1 / 0.7) + 3) / 4)  # what a masked site is worth: 0.41, its mean 0.25
+        for text, value in (("--------", 8 * one), ("CCAG----", 2 + 4 * one), ("AGAG----", 4 * one)):
+            self.assertAlmostEqual(self.value_of(text), value, delta=0.5)
+
+    def test_soft_loss_is_least_at_the_soft_value(self) -> None:
+        reward = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
+        soft = 0.8 * torch.logsumexp(reward / 0.8, 0) - 0.8 * np.log(3)
+        guess = soft.clone().requires_grad_()
+        train_value.value_loss(guess.expand(3), reward, "soft", 0.8).backward()
+        self.assertAlmostEqual(float(guess.grad), 0, places=12)
+        far = torch.tensor(-1e6, requires_grad=True)
+        loss = train_value.value_loss(far.expand(3), reward.float(), "soft", 0.8)
+        loss.backward()
+        self.assertTrue(torch.isfinite(loss) and torch.isfinite(far.grad))
+
+    def test_a_convgru_learns_in_units_of_r(self) -> None:
+        code, _, _ = self.train(str(self.record()), "--arch", "convgru", "--steps", "150")
+        self.assertEqual(code, 0)
+        self.assertAlmostEqual(self.value_of("--------"), 2, delta=0.6)
+        self.assertGreater(self.value_of("CCCCCC--"), 4)
+
+    def test_the_same_seed_gives_the_same_file(self) -> None:
+        first = second = b""
+        record = str(self.record())
+        for _ in range(2):
+            self.train(record, "--steps", "20", "--threads", "1")
+            tensors, _ = load(self.folder / "v.safetensors")
+            first, second = second, b"".join(t.numpy().tobytes() for t in tensors.values())
+        self.assertEqual(first, second)
+
+    def test_whole_groups_are_held_out(self) -> None:
+        record = train_value.read_records([self.record()], False)
+        record.group = np.arange(400) // 8
+        train, held = train_value.hold_out(record, 0.2, 1)
+        self.assertEqual(len(held), 80)
+        self.assertFalse(set(record.group[train]) & set(record.group[held]))
+        self.assertEqual(sorted([*train, *held]), list(range(400)))
+
+    def test_records_that_do_not_fit(self) -> None:
+        code, _, error = self.train(str(self.record("s", "svdd_pm")), "--steps", "5")
+        self.assertEqual(code, 2)
+        self.assertIn("steered by svdd_pm", error)
+        code, _, _ = self.train(str(self.record("s", "svdd_pm")), "--steps", "5", "--steered")
+        self.assertEqual(code, 0)
+        save(self.folder / "other.safetensors", {"x": torch.zeros(2)}, {})
+        code, _, error = self.train(str(self.folder / "other.safetensors"))
+        self.assertEqual(code, 2)
+        self.assertIn("not a record", error)
 
 
 class Landscapes(Files):

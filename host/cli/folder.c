@@ -89,14 +89,16 @@ static bool replaceable(const char *path)
     if (dir == NULL) return false;
     bool run = false, empty = true;
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (strcmp(entry->d_name, "run.json") == 0) run = true;
+        if (strcmp(entry->d_name, "run.json") == 0 ||
+            strcmp(entry->d_name, "trajectories.safetensors") == 0)
+            run = true;
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) empty = false;
     }
     closedir(dir);
     return run || empty;
 }
 
-cli_exit folder_begin(folder *f, const char *path, bool force)
+cli_exit folder_begin(folder *f, const char *path, bool force, const char *option)
 {
     if (*path == '\0')
         return cli_fail(CLI_MISTAKE, "no output folder: give --out DIR or output.dir");
@@ -113,9 +115,9 @@ cli_exit folder_begin(folder *f, const char *path, bool force)
     if (lstat(f->path, &info) == 0) {
         if (!force)
             return cli_fail(CLI_MISTAKE,
-                            "%s exists; choose another --out, or --force to "
+                            "%s exists; choose another %s, or --force to "
                             "replace it",
-                            f->path);
+                            f->path, option);
         if (!S_ISDIR(info.st_mode) || !replaceable(f->path))
             return cli_fail(CLI_MISTAKE,
                             "%s is not the folder of a run; --force does not "

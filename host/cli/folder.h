@@ -12,9 +12,10 @@ typedef struct folder {
     bool replace;  /* an earlier run at `path` is replaced */
 } folder;
 
-/* Refuses a `path` that exists, unless `force` is given and an earlier run or nothing is in it;
+/* Refuses a `path` that exists, unless `force` is given and an earlier run or nothing is in it
+ * (`option` is how the user names another);
  * then makes the sibling, and the folders above it. */
-cli_exit folder_begin(folder *f, const char *path, bool force);
+cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
 /* Gives the sibling its name, in place of an earlier run where there is one. */
 cli_exit folder_commit(folder *f);

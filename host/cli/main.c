@@ -16,12 +16,17 @@ typedef struct command {
 static cli_command_fn help, version;
 
 static const command commands[] = {
-    {"run", cli_run, "CONFIG.yaml [--set KEY=VALUE]... [--out DIR] [--force] [--quiet]",
+    {"run", cli_run,
+     "CONFIG.yaml [--set KEY=VALUE]... [--out DIR]\n"
+     "        [--record DIR [--record-every K]] [--force] [--quiet]",
      "sample as a configuration says",
      "  --set KEY=VALUE  set a key of the configuration, such as sampler.alpha=0.2; "
      "repeatable\n"
      "  --out DIR        the folder to make, instead of output.dir\n"
-     "  --force          replace that folder where it holds an earlier run\n"
+     "  --record DIR     another folder, for the trajectories of all particles; "
+     "docs/files.md\n"
+     "  --record-every K keep the states after every K-th step only\n"
+     "  --force          replace these folders where they hold an earlier run\n"
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or not at all.  The environment variable\n"
      "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},

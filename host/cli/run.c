@@ -19,7 +19,9 @@ typedef struct request {
     const char *config;
     const char **set; /* [sets] "KEY=VALUE" */
     int sets;
-    const char *out; /* or NULL: output.dir */
+    const char *out;    /* or NULL: output.dir */
+    const char *record; /* folder of the trajectories, or NULL */
+    int64_t every;      /* steps between two recorded levels */
     bool force;
     bool quiet;
 } request;
@@ -27,13 +29,14 @@ typedef struct request {
 /* ---- signals ---------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stopped;
-static char *volatile unfinished; /* the empty folder to remove on the way out, or NULL */
+static char *volatile unfinished[2]; /* empty folders to remove on the way out, or NULL */
 
 static void stop(int signal)
 {
     (void)signal;
     if (stopped) { /* asked twice: at once, even in the middle of a step */
-        if (unfinished != NULL) rmdir(unfinished);
+        for (int i = 0; i < 2; i++)
+            if (unfinished[i] != NULL) rmdir(unfinished[i]);
         _exit(CLI_MACHINE);
     }
     stopped = 1;
@@ -56,10 +59,20 @@ static void watch_signals(void)
 
 /* ---- what is asked ---------------------------------------------------------------------- */
 
+static bool read_count(const char *text, int64_t *out)
+{
+    char *end = NULL;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0 && *out >= 1;
+}
+
 static cli_exit read_request(int argc, char **argv, request *r)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
                                             {"out", required_argument, NULL, 'o'},
+                                            {"record", required_argument, NULL, 'r'},
+                                            {"record-every", required_argument, NULL, 'e'},
                                             {"force", no_argument, NULL, 'f'},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {NULL, 0, NULL, 0}};
@@ -69,12 +82,21 @@ static cli_exit read_request(int argc, char **argv, request *r)
         switch (option) {
         case 's': r->set[r->sets++] = optarg; break;
         case 'o': r->out = optarg; break;
+        case 'r': r->record = optarg; break;
+        case 'e':
+            if (!read_count(optarg, &r->every))
+                return cli_fail(CLI_MISTAKE, "--record-every %s: want an integer from 1",
+                                optarg);
+            break;
         case 'f': r->force = true; break;
         case 'q': r->quiet = true; break;
         default: return CLI_MISTAKE;
         }
     }
     if (!cli_operands(argv[0], argc - optind, 1, 1)) return CLI_MISTAKE;
+    if (r->every != 0 && r->record == NULL)
+        return cli_fail(CLI_MISTAKE, "--record-every: it goes with --record DIR");
+    if (r->every == 0) r->every = 1;
     r->config = argv[optind];
     return CLI_DONE;
 }
@@ -155,23 +177,58 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     return cli_status(kac_compare(&path, 1, stdout));
 }
 
-static cli_exit sample(kac_run *run, const kac_config *config, const request *r, folder *f)
+/* Where a run leaves its files. */
+typedef struct outputs {
+    folder run;
+    folder record; /* path NULL: no trajectories are kept */
+} outputs;
+
+static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
+{
+    cli_exit code = folder_begin(&o->run, out, r->force, "--out");
+    unfinished[0] = o->run.partial;
+    if (code != CLI_DONE || r->record == NULL) return code;
+    code = folder_begin(&o->record, r->record, r->force, "--record");
+    unfinished[1] = o->record.partial;
+    if (code == CLI_DONE && strcmp(o->run.path, o->record.path) == 0)
+        code = cli_fail(CLI_MISTAKE, "--record %s: it is also the output folder", r->record);
+    return code;
+}
+
+static cli_exit commit_outputs(outputs *o)
+{
+    cli_exit code = o->record.path != NULL ? folder_commit(&o->record) : CLI_DONE;
+    return code == CLI_DONE ? folder_commit(&o->run) : code;
+}
+
+static void end_outputs(outputs *o)
+{
+    unfinished[0] = unfinished[1] = NULL;
+    folder_end(&o->run);
+    folder_end(&o->record);
+}
+
+static cli_exit sample(kac_run *run, const kac_config *config, const request *r, outputs *o)
 {
     double particles = number(config, "sampler.groups") * number(config, "sampler.particles");
     progress shown = progress_begin(r->quiet, kac_run_steps(run), particles);
     kac_progress now = {0};
-    kac_status status = take_steps(run, &shown, &now);
+    kac_status status = KAC_OK;
+    if (r->record != NULL) status = kac_run_keep_trajectories(run, r->every);
+    if (status == KAC_OK) status = take_steps(run, &shown, &now);
     progress_end(&shown);
     if (status == KAC_OK && !stopped) status = kac_run_finish(run);
-    if (status == KAC_OK && !stopped) status = kac_run_write(run, f->partial);
+    if (status == KAC_OK && !stopped) status = kac_run_write(run, o->run.partial);
+    if (status == KAC_OK && !stopped && r->record != NULL)
+        status = kac_run_write_trajectories(run, o->record.partial);
     if (status != KAC_OK) return cli_status(status);
     if (stopped)
         return cli_fail(CLI_MACHINE, "stopped at step %lld of %lld; nothing was written",
                         (long long)now.step, (long long)shown.steps);
 
-    cli_exit code = folder_commit(f);
+    cli_exit code = commit_outputs(o);
     if (code != CLI_DONE || r->quiet) return code;
-    return print_summary(run, f->path);
+    return print_summary(run, o->run.path);
 }
 
 cli_exit cli_run(int argc, char **argv)
@@ -179,7 +236,7 @@ cli_exit cli_run(int argc, char **argv)
     request r = {0};
     kac_config *config = NULL;
     kac_run *run = NULL;
-    folder f = {NULL, NULL, false};
+    outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
     char out[VALUE];
 
     cli_exit code = read_request(argc, argv, &r);
@@ -187,16 +244,14 @@ cli_exit cli_run(int argc, char **argv)
     if (code == CLI_DONE) code = configure(config, &r, out);
     if (code == CLI_DONE) {
         watch_signals();
-        code = folder_begin(&f, out, r.force);
+        code = begin_outputs(&o, &r, out);
     }
-    unfinished = f.partial;
     if (code == CLI_DONE) code = cli_status(kac_run_create(config, &run));
-    if (code == CLI_DONE) code = sample(run, config, &r, &f);
+    if (code == CLI_DONE) code = sample(run, config, &r, &o);
 
     kac_run_destroy(run);
     kac_config_destroy(config);
-    unfinished = NULL;
-    folder_end(&f);
+    end_outputs(&o);
     free(r.set);
     return code;
 }

@@ -174,7 +174,9 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.children == 1) out->sampler.parent_rule = KAC_RULE_NONE; /* no choice */
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;
     if (out->sampler.potential == KAC_POTENTIAL_TERMINAL) out->sampler.value = KAC_VALUE_NONE;
-    if (out->sampler.estimate != KAC_ESTIMATE_SAMPLE) out->sampler.samples = 1;
+    if (out->sampler.value != KAC_VALUE_POSTERIOR_MEAN ||
+        out->sampler.estimate != KAC_ESTIMATE_SAMPLE)
+        out->sampler.samples = 1;
     if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
     if (out->search.stages > out->process.steps) out->search.stages = out->process.steps;
@@ -351,6 +353,10 @@ static kac_status check_selection(const kac_settings *settings)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.potential: without a value (sampler.value.kind none) only "
                         "terminal is possible");
+    if (settings->sampler.value == KAC_VALUE_LEARNED && settings->sampler.value_file[0] == '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.file: required where sampler.value.kind is learned, a "
+                        "safetensors file");
     if (settings->sampler.alpha == 0 && reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "
@@ -415,6 +421,9 @@ static kac_status check_search(const kac_settings *settings)
     if (settings->sampler.funnel[0] != '\0')
         return refuse_search("sampler.funnel", "none (search.drop_schedule is like it)");
     if (settings->sampler.global) return refuse_search("sampler.select.group.scope", "group");
+    if (settings->sampler.value == KAC_VALUE_LEARNED ||
+        settings->sampler.value == KAC_VALUE_STATE)
+        return refuse_search("sampler.value.kind", "posterior_mean or none");
     if (settings->search.kind != KAC_SEARCH_DDBFS) return check_trees(settings);
     if (settings->sampler.value != KAC_VALUE_POSTERIOR_MEAN)
         return KAC_FAIL(KAC_ERR_INVALID,

@@ -191,13 +191,19 @@ static const kac_key keys[] = {
              "select."},
     {"sampler.children", INTEGER(sampler.children, 1, KAC_MAX_CHILDREN), .initial = "1",
      .help = "Proposals drawn from each particle in each step, M."},
-    {"sampler.value.kind", CHOICE(sampler.value, "none", "posterior_mean"),
+    {"sampler.value.kind", CHOICE(sampler.value, "none", "posterior_mean", "learned", "state"),
      .initial = "posterior_mean",
      .help = "What a step believes of the reward to come: the reward at the denoiser's "
-             "completion of the child, or nothing."},
+             "completion of the child (posterior_mean), what a network of its own says of the "
+             "child (learned), the reward of the child itself with zeros for its masks "
+             "(state), or nothing."},
+    {"sampler.value.file", TEXT(sampler.value_file), .initial = "",
+     .help = "Kind learned: a reward network with one output, trained on unfinished states, "
+             "in units of the weighted reward r."},
     {"sampler.value.estimate", CHOICE(sampler.estimate, "argmax", "soft", "sample"),
      .initial = "argmax",
-     .help = "The completion: the likeliest letters, their probabilities (where the reward can "
+     .help = "Kind posterior_mean, the completion: the likeliest letters, their probabilities "
+             "(where the reward can "
              "read them), or drawn letters."},
     {"sampler.value.samples", INTEGER(sampler.samples, 1, 64), .initial = "1",
      .help = "Estimate sample: completions drawn for each child, J; the value is the "

@@ -44,7 +44,12 @@ typedef struct kac_reward_settings {
     double at_least, at_most; /* hard bounds; NaN = off */
 } kac_reward_settings;
 
-typedef enum kac_value { KAC_VALUE_NONE, KAC_VALUE_POSTERIOR_MEAN } kac_value;
+typedef enum kac_value {
+    KAC_VALUE_NONE,
+    KAC_VALUE_POSTERIOR_MEAN,
+    KAC_VALUE_LEARNED,
+    KAC_VALUE_STATE
+} kac_value;
 typedef enum kac_estimate {
     KAC_ESTIMATE_ARGMAX,
     KAC_ESTIMATE_SOFT,
@@ -131,6 +136,7 @@ typedef struct kac_settings {
         int64_t groups, particles, children;
         char funnel[256]; /* numbers of particles that follow, "32,8" */
         kac_value value;
+        char value_file[KAC_PATH]; /* learned */
         kac_estimate estimate;
         int64_t samples; /* J */
         kac_twist_kind twist;
@@ -208,7 +214,7 @@ struct json_t;
 /* Defaults, then the algorithm's row, then what was given; then what follows from it:
  *   group_rule none     trigger is never
  *   potential terminal  value is none
- *   estimate            samples is 1 unless it is sample
+ *   estimate            samples is 1 unless it is sample, of value posterior_mean
  *   final argmax        keep is 1 where it is all
  *   search.stages       is no more than process.steps
  *   alpha 0             is 1, because only rules that ignore alpha may have it

@@ -24,6 +24,16 @@ struct kac_rewards {
     float *part;      /* [batch][L][S] gradient of one network */
 };
 
+/* Whether the network reads the model's objects. */
+static kac_status check_objects(const kac_rewards_config *config, const kac_network *network)
+{
+    if (strcmp(network->alphabet, config->alphabet) != 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: its alphabet is \"%s\", the model's is \"%s\"; they must be equal",
+                        network->path, network->alphabet, config->alphabet);
+    return kac_network_check_length(network, config->shape.length);
+}
+
 static const char *const kind_name[] = {
     [KAC_REWARD_NETWORK] = "network", [KAC_REWARD_PWM] = "pwm", [KAC_REWARD_TABLE] = "table"};
 
@@ -37,15 +47,11 @@ static kac_status check_fit(const kac_rewards_config *config, const kac_network 
     if (kind != term->kind)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
                         network->path, arch, kind_name[kind]);
-    if (strcmp(network->alphabet, config->alphabet) != 0)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "%s: its alphabet is \"%s\", the model's is \"%s\"; they must be equal",
-                        network->path, network->alphabet, config->alphabet);
     if (term->output >= network->outputs)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: there is no output %lld; it has %d, counted from 0", network->path,
                         (long long)term->output, network->outputs);
-    return kac_network_check_length(network, config->shape.length);
+    return check_objects(config, network);
 }
 
 /* The network that has just been opened gets the next columns. */
@@ -89,6 +95,18 @@ static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, in
     return KAC_OK;
 }
 
+/* Opens the network of values. */
+static kac_status open_value(kac_rewards *r, const kac_rewards_config *config)
+{
+    KAC_TRY(kac_network_open(r->dev, config->value, KAC_ROLE_REWARD, &r->network[0]));
+    append(r);
+    r->files++;
+    if (r->columns != 1)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: it has %d outputs; a value has one",
+                        config->value, r->columns);
+    return check_objects(config, r->network[0]);
+}
+
 kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out)
 {
@@ -100,8 +118,10 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     for (int term = 0; term < config->settings->rewards; term++) {
         r->column[term] = -1;
         bool judges = !kac_reward_guides(&config->settings->reward[term]);
-        if (judges == config->judge) KAC_TRY_DONE(open_term(r, config, term));
+        if (config->value == NULL && judges == config->judge)
+            KAC_TRY_DONE(open_term(r, config, term));
     }
+    if (config->value != NULL) KAC_TRY_DONE(open_value(r, config));
     if (r->columns == 0) goto done;
 
     size_t batch = (size_t)config->batch;

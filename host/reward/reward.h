@@ -9,12 +9,14 @@
 typedef struct kac_rewards kac_rewards;
 
 /* The terms of `settings` that guide (`judge` 0: they have a weight or bounds) or that are only
- * recorded (`judge` 1).  A file is opened once, however many terms read it; its heads lie side by side in
+ * recorded (`judge` 1); or, with `value`, one column that is no term of the settings: what the
+ * network of that file says.  A file is opened once, however many terms read it; its heads lie side by side in
  * a row of `columns` floats.
  * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
 typedef struct kac_rewards_config {
     const kac_settings *settings;
+    const char *value;    /* a file, or NULL */
     const char *alphabet; /* of the model; the rewards' must be the same */
     kac_shape shape;
     int32_t batch;

@@ -136,6 +136,23 @@ const kac_algorithm kac_algorithms[] = {
                 {FINAL, "weighted"}},
     },
     {
+        .name = "svdd_mc",
+        .summary = "As svdd_pm, but a network of values, trained before on unfinished states, "
+                   "says which child is promising: the denoiser is not asked of the children.",
+        .law = "Not p*: as svdd_pm, with the value that was learned.",
+        .source =
+            "Li et al., Derivative-free guidance in continuous and discrete diffusion models "
+            "with soft value-based decoding, arXiv 2408.08252, 2024",
+        .set = {{PARTICLES, "1"},
+                {CHILDREN, "10"},
+                {VALUE, "learned"},
+                {POTENTIAL, "difference"},
+                {PARENT_RULE, "categorical"},
+                {NORMALISER, "discard"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
+    {
         .name = "nested",
         .summary =
             "As svdd_pm, but a particle's weight takes in the mean weight of its children, "

@@ -32,8 +32,11 @@ static cost cost_of_group(const kac_run *r, const kac_level *levels)
         c.denoiser += times * (particles + (last || looks_ahead ? rows : 0));
         if (last)
             c.reward += times * rows * networks;
+        else if (r->value != NULL)
+            c.reward += times * rows;
         else if (values) /* a child that reveals nothing needs its parent's value */
-            c.reward += times * (rows * s->sampler.samples + particles) * networks;
+            c.reward +=
+                times * (rows * s->sampler.samples + (looks_ahead ? particles : 0)) * networks;
         if (levels[level].particles > 0) particles = levels[level].particles;
     }
     c.denoiser *= kac_run_denoisers(r);

@@ -139,7 +139,8 @@ static bool keeps_entries(const kac_run *r)
 static take_fn *take_of_parents(const kac_run *r)
 {
     bool last = r->level == 1;
-    if (last || !keeps_entries(r) || r->set.sampler.value == KAC_VALUE_NONE) return NULL;
+    if (last || !keeps_entries(r) || r->set.sampler.value != KAC_VALUE_POSTERIOR_MEAN)
+        return NULL;
     switch (r->set.sampler.estimate) {
     case KAC_ESTIMATE_ARGMAX: return take_argmax;
     case KAC_ESTIMATE_SOFT: return take_soft;
@@ -190,6 +191,18 @@ kac_status kac_evaluate_children(kac_run *r, const kac_particles *x, kac_particl
     }
     }
     return r->dev->ops->states.recall(r->dev, &r->evals, y->entry, y->n, r->terms);
+}
+
+kac_status kac_evaluate_unfinished(kac_run *r, const kac_particles *y)
+{
+    bool learned = r->value != NULL;
+    kac_rewards *value = learned ? r->value : r->guide;
+    kac_rows rows = {y->x, NULL, 0, y->n};
+
+    r->calls.reward_asked += (int64_t)y->n * kac_rewards_networks(value);
+    KAC_TRY(kac_rewards_score(value, &rows, r->terms, &r->made[learned ? 3 : 1]));
+    kac_lap(r, KAC_PHASE_REWARD);
+    return KAC_OK;
 }
 
 kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particles *y)

@@ -339,6 +339,21 @@ done:
     return status;
 }
 
+/* Every particle with its path, whatever the final selection keeps. */
+static kac_status finish_trajectories(kac_run *r, const population *p)
+{
+    double *log_weight = calloc((size_t)r->n, sizeof *log_weight);
+    if (log_weight == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %d weights", r->n);
+    for (int32_t i = 0; i < r->n; i++) {
+        const kac_group *group = &r->host_group[group_of(r, (size_t)i)];
+        log_weight[i] = r->weighted ? group->log_z + p->log_w[i] : (double)NAN;
+    }
+    kac_finished finished = {p->terms, p->reward, log_weight};
+    kac_trajectories_finish(r, &finished);
+    free(log_weight);
+    return KAC_OK;
+}
+
 kac_status kac_run_finish(kac_run *r)
 {
     KAC_REQUIRE(r != NULL && r->result == NULL); /* once */
@@ -360,6 +375,7 @@ kac_status kac_run_finish(kac_run *r)
         goto done;
     }
     estimate_evidence(r, &p);
+    if (r->trajectories != NULL) KAC_TRY_DONE(finish_trajectories(r, &p));
     select_final(r, &p);
     write_results(r, &p);
     if (r->set.output.likelihood) KAC_TRY_DONE(add_likelihoods(r, &p));

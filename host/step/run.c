@@ -114,6 +114,10 @@ static kac_status open_networks(kac_run *r)
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
     rewards.judge = true;
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
+    if (s->sampler.value == KAC_VALUE_LEARNED) {
+        rewards.value = s->sampler.value_file;
+        KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->value));
+    }
 
     const char *refuses = "";
     if (s->sampler.twist != KAC_TWIST_NONE && !kac_rewards_soft(r->guide, &refuses))
@@ -190,7 +194,8 @@ static kac_status open_evaluations(kac_run *r)
                          kac_take(r, r->batch, sizeof(int32_t)),
                          kac_take(r, 1, sizeof(int32_t)), r->batch};
     r->completion = kac_take(r, rows > r->batch ? rows : r->batch, (size_t)r->shape.stride);
-    if (r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
+    if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
+        r->set.sampler.estimate == KAC_ESTIMATE_SOFT)
         r->soft = kac_take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
     if (r->unconditional != NULL)
         r->other = kac_take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
@@ -198,7 +203,7 @@ static kac_status open_evaluations(kac_run *r)
     r->terms = kac_take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = kac_take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = kac_take(r, r->n, sizeof(int32_t));
-    r->made = kac_take(r, 3, sizeof(int64_t));
+    r->made = kac_take(r, 4, sizeof(int64_t));
     take_twist(r);
     return KAC_OK;
 }
@@ -315,9 +320,13 @@ static kac_status start_groups(kac_run *r)
     kac_status status = KAC_OK;
 
     kac_group *group = calloc(groups, sizeof *group);
-    if (group == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
-    for (int32_t g = 0; g < r->groups; g++)
+    double *ones = calloc(groups, sizeof *ones);
+    if (group == NULL || ones == NULL) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
+        goto done;
+    }
+    for (int32_t g = 0; g < r->groups; g++) {
+        ones[g] = 1;
         group[g] = (kac_group){.offset = g * each,
                                .count = each,
                                .id = g,
@@ -325,12 +334,16 @@ static kac_status start_groups(kac_run *r)
                                .alpha = s->sampler.alpha,
                                .lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
                                .ess = 1};
+    }
+    if (r->value != NULL)
+        KAC_TRY_DONE(op->upload(r->dev, r->value_weight, ones, groups * sizeof *ones));
     KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
     KAC_TRY_DONE(op->upload(r->dev, r->pool_first, r->first_of_pool,
                             ((size_t)r->pools + 1) * sizeof *r->pool_first));
     status = op->upload(r->dev, r->group_weight, r->weight, weights * sizeof *r->weight);
 done:
     free(group);
+    free(ones);
     return status;
 }
 
@@ -435,6 +448,7 @@ static kac_status take_population(kac_run *r)
     r->group = kac_take(r, r->groups, sizeof *r->group);
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
+    if (r->value != NULL) r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
     r->x = kac_take_particles(r, r->n);
     r->y = kac_take_particles(r, r->most.children);
     r->fault = kac_take(r, 1, sizeof *r->fault);
@@ -547,6 +561,7 @@ void kac_run_destroy(kac_run *r)
         kac_network_close(r->unconditional);
         kac_rewards_close(r->guide);
         kac_rewards_close(r->judge);
+        kac_rewards_close(r->value);
         kac_device_close(r->dev);
     }
     kac_search_close(r);
@@ -564,6 +579,7 @@ void kac_run_destroy(kac_run *r)
     free(r->result);
     free(r->result_terms);
     free(r->text);
+    kac_trajectories_close(r->trajectories);
     free(r);
 }
 
@@ -606,6 +622,13 @@ static const char *dead_reason(const kac_run *r)
     return "";
 }
 
+/* Whether step `move`, counted from 1, arrives at level 0. */
+static bool ends_a_pass(const kac_run *r, int32_t move)
+{
+    int32_t first = r->moves - (r->passes - 1) * r->back; /* steps of the first pass */
+    return move == first || (move > first && (move - first) % r->back == 0);
+}
+
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_fault *fault)
 {
@@ -618,6 +641,9 @@ static kac_status report(const kac_run *r, const kac_fault *fault)
     if (fault->term < 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
                         fault->slot, r->set.model.file);
+    if (r->value != NULL && !ends_a_pass(r, step))
+        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the value %s gave NaN or infinity",
+                        step, fault->slot, r->set.sampler.value_file);
     return KAC_FAIL(KAC_ERR_NUMERIC,
                     "step %d, slot %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
@@ -662,12 +688,13 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     const kac_memory_ops *op = &r->dev->ops->memory;
     kac_progress *p = &line->progress;
     kac_level level = {0};
-    int64_t made[3];
+    int64_t made[4];
 
     if (r->search != NULL) KAC_TRY(kac_search_count(r));
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
     r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
-    r->calls.reward_made = r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide);
+    r->calls.reward_made =
+        r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide) + made[3];
     r->calls.gradients = made[2];
     KAC_TRY(op->download(r->dev, r->host_group, r->group,
                          (size_t)r->groups * sizeof *r->host_group));

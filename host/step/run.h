@@ -46,7 +46,8 @@ typedef struct kac_result {
     double reward, log_weight, log_likelihood;
 } kac_result;
 
-typedef struct kac_search kac_search; /* search.h */
+typedef struct kac_search kac_search;             /* search.h */
+typedef struct kac_trajectories kac_trajectories; /* trajectory.c */
 
 struct kac_run {
     kac_config *config; /* owned copy */
@@ -59,6 +60,7 @@ struct kac_run {
     kac_rewards *guide;         /* terms that steer */
     kac_rewards *judge;         /* terms that are recorded at the end */
     kac_objective objective;    /* over the columns of `guide` */
+    kac_rewards *value;         /* a learned value's network, or NULL */
 
     kac_shape shape;
     int32_t steps, n, groups, children, samples, keep, batch, pools;
@@ -76,6 +78,7 @@ struct kac_run {
     kac_group *group;     /* [G] */
     int32_t *pool_first;  /* [pools + 1] */
     double *group_weight; /* [G][rewards] */
+    double *value_weight; /* [G] ones: how a learned value weighs, or NULL */
     kac_particles x;      /* n particles */
     kac_particles y;      /* n M children */
 
@@ -125,7 +128,7 @@ struct kac_run {
     kac_memo census; /* distinct states of the particles */
     kac_fresh census_fresh;
     int32_t *census_entry;
-    int64_t *made; /* [3] rows evaluated: denoiser, reward objects, gradients */
+    int64_t *made; /* [4] rows evaluated: denoiser, reward objects, gradients, learned values */
 
     kac_select_args select;
     kac_fault *fault;
@@ -157,6 +160,7 @@ struct kac_run {
     double *log_evidence;    /* [targets] */
     double *log_evidence_se; /* [targets] */
     json_t *json;            /* run.json while it is written */
+    kac_trajectories *trajectories; /* where they are kept, else NULL */
 
     void *owned[128]; /* device memory to release */
     int owned_count;
@@ -208,6 +212,21 @@ kac_status kac_propose(kac_run *run, const kac_particles *x, int32_t children,
 kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samples,
                               kac_particles *y);
 
+/* ---- trajectory.c --------------------------------------------------------------------------
+ */
+
+/* The finished particles: what is known of them beside their path. */
+typedef struct kac_finished {
+    const double *terms;      /* [n][rewards] */
+    const double *reward;     /* [n] */
+    const double *log_weight; /* [n] full, NaN where the run has none */
+} kac_finished;
+
+/* Takes down the latest step; then, after the last, follows each particle back to its start. */
+kac_status kac_trajectories_step(kac_run *run);
+void kac_trajectories_finish(kac_run *run, const kac_finished *finished);
+void kac_trajectories_close(kac_trajectories *trajectories); /* accepts NULL */
+
 /* ---- evaluate.c ----------------------------------------------------------------------------
  */
 
@@ -220,6 +239,10 @@ kac_status kac_evaluate_states(kac_run *run, kac_particles *x);
 
 /* Terms of y, the children of x, at their completions, into run->terms. */
 kac_status kac_evaluate_children(kac_run *run, const kac_particles *x, kac_particles *y);
+
+/* What the network of values, or where there is none the reward, says of the children y as they
+ * are, masks as zeros, into run->terms.  No denoiser is asked. */
+kac_status kac_evaluate_unfinished(kac_run *run, const kac_particles *y);
 
 /* The last level: fills what is still masked in y, and their exact terms. */
 kac_status kac_evaluate_objects(kac_run *run, const kac_particles *x, kac_particles *y);

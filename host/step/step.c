@@ -3,7 +3,8 @@
  *     d = denoise(x)              carried from the step before where it was computed there
  *     g = twist(x, d)             a gradient that tilts the proposal, where the row has one
  *     y = propose(x, d, g)        M children for each particle
- *     v = value(y)                often one denoiser call on the children, carried along
+ *     v = value(y)                often one denoiser call on the children, carried along; a
+ *                                 learned value reads y itself and needs none
  *     log w += bank(y) - bank(x) + log q(y) / q'(y) - log M
  *     select(y, log w)            among siblings, then within groups where the trigger fires
  *
@@ -39,19 +40,32 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
     return r->process->propose(r->dev, &a);
 }
 
+/* What a learned value is: its one column, in units of the reward. */
+static kac_objective learned_objective(void)
+{
+    return (kac_objective){.combine = KAC_COMBINE_SUM,
+                           .terms = 1,
+                           .term = {{.column = 0,
+                                     .low = (double)NAN,
+                                     .high = (double)NAN,
+                                     .at_least = (double)NAN,
+                                     .at_most = (double)NAN}}};
+}
+
 /* `terms` NULL: this level has no value; J completions a child. */
 static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t samples)
 {
+    bool learned = r->value != NULL && r->level > 1; /* else the reward's terms */
     return (kac_weigh_args){
         .clock = r->clock,
         .levels = r->levels,
         .groups = r->group,
         .pool_first = r->pool_first,
         .pools = r->pools,
-        .objective = r->objective,
-        .group_weight = r->group_weight,
+        .objective = learned ? learned_objective() : r->objective,
+        .group_weight = learned ? r->value_weight : r->group_weight,
         .terms = terms,
-        .columns = kac_rewards_columns(r->guide),
+        .columns = kac_rewards_columns(learned ? r->value : r->guide),
         .children = r->children,
         .samples = samples,
         .potential = r->set.sampler.potential,
@@ -114,8 +128,10 @@ kac_status kac_guided_step(kac_run *r)
     kac_lap(r, KAC_PHASE_PROPOSE);
     if (last)
         KAC_TRY(kac_evaluate_objects(r, &r->x, &r->y));
-    else if (valued)
+    else if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
         KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
+    else if (valued)
+        KAC_TRY(kac_evaluate_unfinished(r, &r->y));
     KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
     KAC_TRY(select_survivors(r));
     KAC_TRY(kac_gibbs_survivors(r));
@@ -136,5 +152,6 @@ kac_status kac_run_step(kac_run *r)
     case KAC_DRIVER_GIBBS: KAC_TRY(kac_gibbs_step(r)); break;
     }
     r->step++;
+    if (r->trajectories != NULL) KAC_TRY(kac_trajectories_step(r));
     return r->set.output.trace ? kac_record(r) : KAC_OK;
 }

@@ -82,6 +82,8 @@ const kac_check kac_checks[] = {
              SMC ALWAYS POTENTIAL("terminal") "sampler.value.kind=none"),
     WEIGHTED(5, "smc, soft values", KAC_MODEL_TABLE, 4096, 4, SMC ESS("0.7") SOFT),
     WEIGHTED(5, "smc, drawn values", KAC_MODEL_TABLE, 4096, 4, SMC ESS("0.7") SAMPLE),
+    WEIGHTED(5, "smc, a learned value", KAC_MODEL_TABLE, 4096, 4,
+             SMC ESS("0.7") "sampler.value.kind=learned"),
     WEIGHTED(5, "smc of 16, idle trigger", KAC_MODEL_TABLE, 4096, 16, SMC ESS("0.9")),
     WEIGHTED(5, "smc of 16, always", KAC_MODEL_TABLE, 4096, 16, SMC ALWAYS),
     WEIGHTED(5, "smc, never selecting", KAC_MODEL_TABLE, 8192, 2, SMC NEVER),

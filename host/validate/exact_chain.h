@@ -28,6 +28,9 @@ typedef struct chain {
     double p[CHAIN_ROWS][CHAIN_LENGTH][CHAIN_STATES];       /* tempered softmax */
     int filled[CHAIN_ROWS];                                 /* object of the argmax fill */
     float reward[CHAIN_OBJECTS];
+    float weight[CHAIN_LENGTH * CHAIN_STATES]; /* [L][S] of the learned value, a pwm */
+    float learned[CHAIN_ROWS];                 /* what it says of each row */
+    const float *value; /* [rows] values of unfinished states; NULL: of their argmax fill */
 } chain;
 
 /* How the time grid is cut. */
@@ -159,6 +162,12 @@ static inline void chain_make(chain *c, int states, int length, bool markov, dou
     }
     for (int o = 0; o < c->objects; o++)
         c->reward[o] = (float)(spread * chain_random(&random));
+    for (int i = 0; i < length * states; i++) /* quarters: sums are exact, and few differ */
+        c->weight[i] = (float)(round(3 * spread * chain_random(&random)) / 4);
+    for (int row = 0; row < c->rows; row++)
+        for (int l = 0; l < length; l++)
+            if (chain_site(c, row, l) < states)
+                c->learned[row] += c->weight[l * states + chain_site(c, row, l)];
     chain_temper(c, 1);
 }
 
@@ -255,8 +264,8 @@ static inline void chain_soft(const float *value, int n, chain_choice choice, do
 }
 
 /* The law of the finished objects when every step from row `start` keeps one of M children, whose
- * values are the rewards of their argmax completions; the masks that are left at the end are
- * filled by argmax. */
+ * values are the rewards of their argmax completions or, before the last level, c->value; the
+ * masks that are left at the end are filled by argmax. */
 static inline void chain_law_from(const chain *c, chain_grid grid, chain_choice choice,
                                   int start, double *law)
 {
@@ -272,7 +281,8 @@ static inline void chain_law_from(const chain *c, chain_grid grid, chain_choice 
             if (now[row] <= 0) continue;
             chain_move(c, chain_stay(grid, level), row, &y);
             for (int i = 0; i < y.n; i++)
-                value[i] = c->reward[c->filled[y.row[i]]];
+                value[i] = c->value != NULL && level > 1 ? c->value[y.row[i]]
+                                                         : c->reward[c->filled[y.row[i]]];
             if (choice.rule == CHAIN_ARGMAX) chain_best(value, y.n, choice.children, y.p);
             if (choice.rule == CHAIN_CATEGORICAL) chain_soft(value, y.n, choice, y.p);
             for (int i = 0; i < y.n; i++)

@@ -64,6 +64,7 @@ static inline void table_folder_remove(const char *dir)
 {
     unlink(table_path(dir, "denoiser"));
     unlink(table_path(dir, "reward"));
+    unlink(table_path(dir, "value"));
     unlink(table_path(dir, "forbidden"));
     rmdir(dir);
 }
@@ -79,7 +80,7 @@ static inline kac_tensor table_tensor(const char *name, const float *data, int r
     return t;
 }
 
-/* Writes dir/denoiser.safetensors and dir/reward.safetensors. */
+/* Writes denoiser.safetensors, reward.safetensors and value.safetensors into dir. */
 static inline kac_status table_write(const chain *c, const char *dir)
 {
     char alphabet[CHAIN_STATES + 1] = {0}, length[8];
@@ -100,9 +101,12 @@ static inline kac_status table_write(const chain *c, const char *dir)
         table_tensor("initial", c->initial, 1, (int64_t[]){c->states}),
         table_tensor("transition", c->transition, 2, (int64_t[]){c->states, c->states})};
     kac_tensor table = table_tensor("reward", c->reward, 1, (int64_t[]){c->objects});
+    kac_tensor pwm = table_tensor("weight", c->weight, 2, (int64_t[]){c->length, c->states});
+    const char *const value[][2] = {{"kac.arch", "pwm"}, {"kac.alphabet", alphabet}};
 
     KAC_TRY(kac_tensors_write(table_path(dir, "denoiser"), denoiser, 5,
                               c->markov ? markov : &logits, c->markov ? 2 : 1));
+    KAC_TRY(kac_tensors_write(table_path(dir, "value"), value, 2, &pwm, 1));
     return kac_tensors_write(table_path(dir, "reward"), reward, 4, &table, 1);
 }
 
@@ -189,6 +193,8 @@ static inline kac_status table_sample_letters(const char *alphabet, const char *
     if (status == KAC_OK) status = kac_config_set(config, "reward.0.kind", "table");
     if (status == KAC_OK)
         status = kac_config_set(config, "reward.0.file", table_path(dir, "reward"));
+    if (status == KAC_OK)
+        status = kac_config_set(config, "sampler.value.file", table_path(dir, "value"));
     if (status == KAC_OK) status = kac_config_set(config, "device.threads", "1");
     if (status == KAC_OK) status = table_configure(config, settings);
     if (status == KAC_OK) status = kac_run_create(config, &run);

@@ -1,0 +1,274 @@
+/* trajectory.c -- the paths of the particles: kept step by step, traced back, written.
+ *
+ * While the run goes on, column k holds the states of all slots at the k-th kept level, and
+ * parent[k][i] the slot at the level kept before from which the particle in slot i descends.
+ * At the end each column is permuted, from the last to the first, so that row i is the ancestral
+ * line of the particle that ended in slot i.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "run.h"
+
+struct kac_trajectories {
+    int64_t every;
+    int32_t n;          /* particles at the start; a funnel leaves fewer */
+    int32_t kept, most; /* levels so far, levels in the end */
+    int32_t *level;     /* [most] */
+    double *time;       /* [most] */
+    uint8_t *x;         /* [n][most][L] */
+    int32_t *parent;    /* [most][n] */
+    int32_t *since;     /* [n] slot at the latest kept level of each particle's ancestor */
+    int32_t *next;      /* [n] scratch */
+    int32_t *chosen;    /* [n] rows of y */
+    uint8_t *rows;      /* [n][stride] */
+    float *terms;       /* [n][rewards] */
+    double *reward;     /* [n] */
+    double *log_weight; /* [n] */
+    int32_t *group;     /* [n] */
+};
+
+void kac_trajectories_close(kac_trajectories *trajectories)
+{
+    kac_trajectories *p = trajectories;
+    if (p == NULL) return;
+    free(p->level);
+    free(p->time);
+    free(p->x);
+    free(p->parent);
+    free(p->since);
+    free(p->next);
+    free(p->chosen);
+    free(p->rows);
+    free(p->terms);
+    free(p->reward);
+    free(p->log_weight);
+    free(p->group);
+    free(p);
+}
+
+/* ---- while the run goes on ------------------------------------------------------------------
+ */
+
+/* The state of slot i, or of the path that ends there, at the k-th kept level. */
+static uint8_t *state(const kac_run *r, int32_t i, int32_t k)
+{
+    const kac_trajectories *p = r->trajectories;
+    return p->x + ((size_t)i * (size_t)p->most + (size_t)k) * (size_t)r->shape.length;
+}
+
+static int32_t *parents(const kac_run *r, int32_t k)
+{
+    return r->trajectories->parent + (size_t)k * (size_t)r->trajectories->n;
+}
+
+/* Adds the present level. */
+static kac_status keep_level(kac_run *r)
+{
+    kac_trajectories *p = r->trajectories;
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    size_t stride = (size_t)r->shape.stride;
+    kac_level level = {0};
+    int32_t k = p->kept;
+
+    KAC_REQUIRE(k < p->most);
+    p->level[k] = r->level;
+    KAC_TRY(op->download(r->dev, &level, &r->levels[p->level[k]], sizeof level));
+    KAC_TRY(op->download(r->dev, p->rows, r->x.x, (size_t)r->n * stride));
+    p->time[k] = level.t;
+    for (int32_t i = 0; i < r->n; i++) {
+        memcpy(state(r, i, k), p->rows + (size_t)i * stride, (size_t)r->shape.length);
+        parents(r, k)[i] = p->since[i];
+        p->since[i] = i;
+    }
+    p->kept++;
+    return KAC_OK;
+}
+
+kac_status kac_trajectories_step(kac_run *r)
+{
+    kac_trajectories *p = r->trajectories;
+    size_t n = (size_t)r->n;
+    KAC_TRY(
+        r->dev->ops->memory.download(r->dev, p->chosen, r->select.chosen, n * sizeof *p->next));
+    for (size_t i = 0; i < n; i++)
+        p->next[i] = p->since[p->chosen[i] / r->children];
+    memcpy(p->since, p->next, n * sizeof *p->next);
+    bool kept = r->step % p->every == 0 || r->step == r->moves;
+    return kept ? keep_level(r) : KAC_OK;
+}
+
+kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
+{
+    const int64_t bytes_most = INT64_C(4) << 30;
+    KAC_REQUIRE(r != NULL);
+    if (r->step > 0 || r->trajectories != NULL)
+        return KAC_FAIL(KAC_ERR_INVALID, "trajectories: they are kept from the first step on");
+    if (r->set.driver.kind != KAC_DRIVER_NONE)
+        return KAC_FAIL(KAC_ERR_INVALID, "trajectories: driver.kind none only keeps them");
+    if (every < 1)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "trajectories: every %" PRId64 " steps, want 1 or more", every);
+    int64_t levels = (r->steps + every - 1) / every + 1;
+    int64_t row = levels * (r->shape.length + (int64_t)sizeof(int32_t));
+    if (row > bytes_most / r->n)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "trajectories: %d particles x %" PRId64 " levels x %d sites take more "
+                        "than 4 GiB; keep fewer levels, or run fewer particles",
+                        r->n, levels, r->shape.length);
+
+    size_t n = (size_t)r->n;
+    size_t rewards = (size_t)r->set.rewards;
+    kac_trajectories *p = calloc(1, sizeof *p);
+    if (p == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory");
+    r->trajectories = p; /* destroyed with the run, whatever comes */
+    p->every = every;
+    p->n = r->n;
+    p->most = (int32_t)levels;
+    p->level = calloc((size_t)levels, sizeof *p->level);
+    p->time = calloc((size_t)levels, sizeof *p->time);
+    p->x = calloc(n * (size_t)levels, (size_t)r->shape.length);
+    p->parent = calloc(n * (size_t)levels, sizeof *p->parent);
+    p->since = calloc(n, sizeof *p->since);
+    p->next = calloc(n, sizeof *p->next);
+    p->chosen = calloc(n, sizeof *p->chosen);
+    p->rows = calloc(n, (size_t)r->shape.stride);
+    p->terms = calloc(n * rewards + 1, sizeof *p->terms);
+    p->reward = calloc(n, sizeof *p->reward);
+    p->log_weight = calloc(n, sizeof *p->log_weight);
+    p->group = calloc(n, sizeof *p->group);
+    if (!p->level || !p->time || !p->x || !p->parent || !p->since || !p->next || !p->chosen ||
+        !p->rows || !p->terms || !p->reward || !p->log_weight || !p->group)
+        return KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory for %zu particles", n);
+    for (int32_t i = 0; i < r->n; i++)
+        p->since[i] = i;
+    return keep_level(r);
+}
+
+/* ---- at the end ---------------------------------------------------------------------------- */
+
+void kac_trajectories_finish(kac_run *r, const kac_finished *finished)
+{
+    kac_trajectories *p = r->trajectories;
+    size_t length = (size_t)r->shape.length;
+    int32_t *at = p->since; /* slot at level k of the ancestor of each final particle */
+
+    for (int32_t i = 0; i < r->n; i++)
+        at[i] = i;
+    for (int32_t k = p->kept - 1; k > 0; k--) {
+        for (int32_t i = 0; i < p->n; i++)
+            memcpy(p->rows + (size_t)i * length, state(r, i, k - 1), length);
+        for (int32_t i = 0; i < r->n; i++)
+            at[i] = parents(r, k)[at[i]];
+        for (int32_t i = 0; i < r->n; i++)
+            memcpy(state(r, i, k - 1), p->rows + (size_t)at[i] * length, length);
+    }
+    size_t terms = (size_t)r->n * (size_t)r->set.rewards;
+    for (size_t i = 0; i < terms; i++)
+        p->terms[i] = (float)finished->terms[i];
+    for (int32_t i = 0; i < r->n; i++) {
+        p->reward[i] = finished->reward[i];
+        p->log_weight[i] = finished->log_weight[i];
+        p->group[i] = i / (r->n / r->groups);
+    }
+}
+
+/* "1*FILE + 0.5*FILE:2": the terms that guide, with weight, file and output; to be freed. */
+static char *reward_text(const kac_settings *s)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) return NULL;
+    for (int i = 0, terms = 0; i < s->rewards; i++) {
+        const kac_reward_settings *reward = &s->reward[i];
+        char name[KAC_NAME];
+        if (!kac_reward_guides(reward)) continue;
+        kac_term_name(reward, name, sizeof name); /* of a term without a file */
+        fprintf(out, "%s%.17g*%s", terms++ > 0 ? " + " : "", reward->weight,
+                reward->file[0] != '\0' ? reward->file : name);
+        if (reward->output != 0) fprintf(out, ":%" PRId64, reward->output);
+    }
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
+}
+
+/* The names of all terms, "a,b"; to be freed. */
+static char *names_text(const kac_settings *s)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL) return NULL;
+    for (int i = 0; i < s->rewards; i++) {
+        char name[KAC_NAME];
+        kac_term_name(&s->reward[i], name, sizeof name);
+        fprintf(out, "%s%s", i > 0 ? "," : "", name);
+    }
+    if (fclose(out) == 0) return text;
+    free(text);
+    return NULL;
+}
+
+static kac_tensor tensor(const char *name, kac_dtype dtype, const void *data, int64_t rows)
+{
+    return (kac_tensor){.name = name,
+                        .dtype = dtype,
+                        .rank = 1,
+                        .shape = {rows},
+                        .data = data,
+                        .bytes = (size_t)rows * kac_dtype_size(dtype)};
+}
+
+/* Adds a size to a tensor. */
+static kac_tensor widen(kac_tensor t, int64_t size)
+{
+    t.shape[t.rank++] = size;
+    t.bytes *= (size_t)size;
+    return t;
+}
+
+kac_status kac_run_write_trajectories(const kac_run *r, const char *dir)
+{
+    KAC_REQUIRE(r != NULL && dir != NULL);
+    const kac_trajectories *p = r->trajectories;
+    const kac_settings *s = &r->set;
+    if (p == NULL || !r->finished)
+        return KAC_FAIL(KAC_ERR_INVALID, "trajectories: none were kept to the end of a run");
+
+    kac_status status = KAC_OK;
+    char path[2 * KAC_PATH], alpha[32], seed[32];
+    char *reward = reward_text(s);
+    char *names = names_text(s);
+    if (reward == NULL || names == NULL) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory");
+        goto done;
+    }
+    snprintf(path, sizeof path, "%s/trajectories.safetensors", dir);
+    snprintf(alpha, sizeof alpha, "%.17g", s->sampler.alpha);
+    snprintf(seed, sizeof seed, "%" PRIu64, s->seed);
+    const char *const metadata[][2] = {
+        {"kac.record", "trajectories"}, {"kac.alphabet", r->denoiser->alphabet},
+        {"kac.model", s->model.file},   {"kac.algorithm", s->sampler.algorithm},
+        {"kac.reward", reward},         {"kac.terms", names},
+        {"kac.alpha", alpha},           {"kac.seed", seed},
+    };
+    const kac_tensor tensors[] = {
+        widen(widen(tensor("x", KAC_U8, p->x, r->n), p->kept), r->shape.length),
+        tensor("level", KAC_I32, p->level, p->kept),
+        tensor("time", KAC_F64, p->time, p->kept),
+        widen(tensor("terms", KAC_F32, p->terms, r->n), s->rewards),
+        tensor("reward", KAC_F64, p->reward, r->n),
+        tensor("log_weight", KAC_F64, p->log_weight, r->n),
+        tensor("group", KAC_I32, p->group, r->n),
+    };
+    status = kac_tensors_write(path, metadata, sizeof metadata / sizeof *metadata, tensors,
+                               sizeof tensors / sizeof *tensors);
+done:
+    free(reward);
+    free(names);
+    return status;
+}
