@@ -243,6 +243,27 @@ Test(laws, tempering)
                {8192, 4, SMC ALWAYS TEMPER("ess") POTENTIAL("max")});
 }
 
+/* Any tilt has its exact ratio; the reward table takes probabilities, so it has a gradient. */
+#define TDS "sampler.algorithm=tds "
+Test(laws, twisted_proposals)
+{
+    CHECK_LAWS(
+        small_table, {4096, 4, TDS ESS("0.7")}, {8192, 2, TDS ALWAYS},
+        {4096, 4, TDS ALWAYS "sampler.twist.path=direct"},
+        {4096, 4, TDS ESS("0.7") "sampler.twist.path=denoiser"},
+        {8192, 3, TDS ALWAYS "sampler.twist.scale=-0.5"},
+        {4096, 3, TDS NEVER "sampler.twist.scale=2"},
+        {4096, 2, TDS ALWAYS "sampler.children=3 sampler.select.parent.rule=categorical"},
+        {4096, 4, TDS ALWAYS TEMPER("linear")}, {4096, 4, TDS ALWAYS SAMPLE POTENTIAL("max")});
+}
+
+Test(laws, twisted_proposals_of_a_markov_denoiser)
+{
+    CHECK_LAWS(((law_model){3, 5, true, {3, false}, 1, 0.7}), {4096, 4, TDS ESS("0.7")},
+               {8192, 2, TDS ALWAYS SOFT});
+    CHECK_LAWS(((law_model){3, 4, false, {3, true}, 0.6, 0.7}), {4096, 4, TDS ESS("0.7")});
+}
+
 Test(laws, funnel)
 {
     CHECK_LAWS(small_table, {4096, 6, SMC ESS("0.7") "sampler.funnel=3"},

@@ -399,5 +399,51 @@ const kac_algorithm kac_algorithms[] = {
                 {FINAL, "categorical"},
                 {KEEP, "1"}},
     },
+    {
+        .name = "tds",
+        .summary =
+            "smc whose letters are drawn from a law tilted by the gradient of the reward "
+            "through the denoiser; the weights take in the exact ratio.",
+        .law =
+            "p* as N grows; weighted means and the evidence are unbiased at every N and every "
+            "scale.",
+        .source =
+            "Wu et al., Practical and asymptotically exact conditional sampling in diffusion "
+            "models, NeurIPS 2023; for letters as in Nisonoff et al., Unlocking guidance for "
+            "discrete state-space diffusion and flow models, ICLR 2025",
+        .set = {{PARTICLES, "16"},
+                {CHILDREN, "1"},
+                {VALUE, "posterior_mean"},
+                {ESTIMATE, "argmax"},
+                {POTENTIAL, "difference"},
+                {TWIST, "posterior_mean"},
+                {"sampler.twist.path", "both"},
+                {"sampler.twist.weights", "correct"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "categorical"},
+                {SCHEME, "tournament"},
+                {TRIGGER, "ess"},
+                {BELOW, "0.5"},
+                {FINAL, "weighted"}},
+    },
+    {
+        .name = "dps",
+        .summary = "One particle, its letters tilted by the gradient of the reward through the "
+                   "denoiser; nothing is weighed.",
+        .law = "Not p*: a heuristic whose strength is sampler.twist.scale.",
+        .source =
+            "Chung et al., Diffusion posterior sampling for general noisy inverse problems, "
+            "ICLR 2023; for letters as the DPS baseline of Li et al., arXiv 2408.08252, 2024",
+        .set = {{PARTICLES, "1"},
+                {CHILDREN, "1"},
+                {VALUE, "none"},
+                {POTENTIAL, "terminal"},
+                {TWIST, "posterior_mean"},
+                {"sampler.twist.path", "denoiser"},
+                {"sampler.twist.weights", "ignore"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
     {.name = NULL},
 };

@@ -51,6 +51,7 @@ const kac_check kac_checks[] = {
     CONSTANT("nested", NESTED "sampler.children=3 " ESS("0.7")),
     CONSTANT("das", "sampler.algorithm=das " ALWAYS TEMPER("linear")),
     CONSTANT("funnel", SMC ESS("0.7") "sampler.funnel=2"),
+    CONSTANT("tds", "sampler.algorithm=tds " ALWAYS),
     CONSTANT("max potential", SMC ALWAYS POTENTIAL("max")),
 
     COUNTS(3, "pretrained", KAC_MODEL_TABLE, CHAIN_FIRST, 1, "sampler.algorithm=pretrained"),
@@ -108,6 +109,9 @@ const kac_check kac_checks[] = {
              "sampler.algorithm=das " ALWAYS TEMPER("linear")),
     WEIGHTED(5, "das, solved from the ESS", KAC_MODEL_TABLE, 8192, 2,
              "sampler.algorithm=das " ALWAYS TEMPER("ess") "sampler.temper.ess=0.9"),
+    WEIGHTED(5, "tds", KAC_MODEL_TABLE, 4096, 4, "sampler.algorithm=tds " ESS("0.7")),
+    WEIGHTED(5, "tds, always", KAC_MODEL_TABLE, 8192, 2, "sampler.algorithm=tds " ALWAYS),
+    WEIGHTED(5, "tds, markov", KAC_MODEL_MARKOV, 4096, 4, "sampler.algorithm=tds " ESS("0.7")),
     WEIGHTED(5, "funnel", KAC_MODEL_TABLE, 4096, 6, SMC ALWAYS "sampler.funnel=4,2"),
 
     COUNTS(7, "svdd_pm, argmax of 3", KAC_MODEL_TABLE, CHAIN_ARGMAX, 3,
