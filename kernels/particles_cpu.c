@@ -60,9 +60,11 @@ kac_status kac_cpu_cotangent(kac_device *dev, const kac_slope_args *a, int32_t f
 {
     (void)dev;
     const kac_objective *o = &a->objective;
+    static const float none[1] = {0};
     for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++) {
         const double *weight = a->group_weight + (int64_t)a->group[a->fresh->src[q]] * o->terms;
-        const float *row = a->terms + (int64_t)(q - a->first) * a->columns;
+        const float *row = none;
+        if (a->terms != NULL) row = a->terms + (int64_t)(q - a->first) * a->columns;
         float *to = out + (int64_t)(q - a->first) * n;
         double gradient[KAC_MAX_TERMS];
         kac_objective_gradient(o, weight, row, gradient);

@@ -257,14 +257,14 @@ typedef struct kac_slope_args {
     const int32_t *group; /* of each row of x */
     kac_objective objective;
     const double *group_weight; /* [groups][objective.terms] */
-    const float *terms;         /* [batch][columns] at a->soft */
+    const float *terms; /* [batch][columns] at a->soft; NULL: one column, and r is linear */
     int32_t columns;
     const uint8_t *x; /* [n][stride] */
     const kac_fresh *fresh;
     int32_t first;
     int32_t batch;
     float temperature;
-    const float *soft;   /* [batch][L][S] what soften gives */
+    const float *soft;   /* [batch][L][S] what soften gives; NULL: r is one of the state */
     const float *reward; /* [batch][L][S] dr / d soft */
     const float *input;  /* [batch][L][S + 1] dr / d input of the denoiser, or NULL: left out */
     int32_t direct;      /* tilt: dr / d soft counts */

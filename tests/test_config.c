@@ -555,8 +555,8 @@ Test(config, contradictions)
         {"smc", {{"model.file", ""}}, "model.file: required, a safetensors file"},
         {"svdd_mc",
          {{"sampler.value.file", ""}},
-         "sampler.value.file: required where sampler.value.kind is learned, a safetensors "
-         "file"},
+         "sampler.value.file: required where sampler.value.kind is learned or "
+         "sampler.twist.kind is value, a safetensors file"},
         {"smc", {{"sampler.value.kind", "learned"}}, NULL},
         {"smc", {{"sampler.value.kind", "state"}, {"sampler.value.file", ""}}, NULL},
         {"mcts",

@@ -254,7 +254,9 @@ Test(laws, twisted_proposals)
         {8192, 3, TDS ALWAYS "sampler.twist.scale=-0.5"},
         {4096, 3, TDS NEVER "sampler.twist.scale=2"},
         {4096, 2, TDS ALWAYS "sampler.children=3 sampler.select.parent.rule=categorical"},
-        {4096, 4, TDS ALWAYS TEMPER("linear")}, {4096, 4, TDS ALWAYS SAMPLE POTENTIAL("max")});
+        {4096, 4, TDS ALWAYS TEMPER("linear")},
+        {4096, 4, TDS ALWAYS "sampler.twist.kind=value"},
+        {4096, 4, TDS ALWAYS SAMPLE POTENTIAL("max")});
 }
 
 Test(laws, twisted_proposals_of_a_markov_denoiser)

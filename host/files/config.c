@@ -353,10 +353,12 @@ static kac_status check_selection(const kac_settings *settings)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.potential: without a value (sampler.value.kind none) only "
                         "terminal is possible");
-    if (settings->sampler.value == KAC_VALUE_LEARNED && settings->sampler.value_file[0] == '\0')
+    bool reads_file = settings->sampler.value == KAC_VALUE_LEARNED ||
+                      settings->sampler.twist == KAC_TWIST_VALUE;
+    if (reads_file && settings->sampler.value_file[0] == '\0')
         return KAC_FAIL(KAC_ERR_INVALID,
-                        "sampler.value.file: required where sampler.value.kind is learned, a "
-                        "safetensors file");
+                        "sampler.value.file: required where sampler.value.kind is learned or "
+                        "sampler.twist.kind is value, a safetensors file");
     if (settings->sampler.alpha == 0 && reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "

@@ -208,12 +208,15 @@ static const kac_key keys[] = {
     {"sampler.value.samples", INTEGER(sampler.samples, 1, 64), .initial = "1",
      .help = "Estimate sample: completions drawn for each child, J; the value is the "
              "log-mean-exp of their rewards."},
-    {"sampler.twist.kind", CHOICE(sampler.twist, "none", "posterior_mean"), .initial = "none",
+    {"sampler.twist.kind", CHOICE(sampler.twist, "none", "posterior_mean", "value"),
+     .initial = "none",
      .help = "Tilts the letters that are proposed by a gradient: of the reward at the "
-             "denoiser's probabilities, as a function of the noisy state."},
+             "denoiser's probabilities as a function of the noisy state, or of the network "
+             "sampler.value.file at the noisy state itself."},
     {"sampler.twist.path", CHOICE(sampler.twist_path, "both", "direct", "denoiser"),
      .initial = "both",
-     .help = "What the gradient goes through: a site's own probabilities (direct), what its "
+     .help = "Kind posterior_mean, what the gradient goes through: a site's own probabilities "
+             "(direct), what its "
              "letter tells the denoiser about the others (denoiser), or both."},
     {"sampler.twist.scale", NUMBER(sampler.twist_scale, -LARGEST, LARGEST), .initial = "1",
      .help = "Multiplies the tilt, for each particle alone; 1 is the first-order guess of the "

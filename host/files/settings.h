@@ -61,7 +61,11 @@ typedef enum kac_tempering {
     KAC_TEMPERING_GEOMETRIC,
     KAC_TEMPERING_ESS
 } kac_tempering;
-typedef enum kac_twist_kind { KAC_TWIST_NONE, KAC_TWIST_POSTERIOR_MEAN } kac_twist_kind;
+typedef enum kac_twist_kind {
+    KAC_TWIST_NONE,
+    KAC_TWIST_POSTERIOR_MEAN,
+    KAC_TWIST_VALUE
+} kac_twist_kind;
 typedef enum kac_twist_path {
     KAC_TWIST_BOTH,
     KAC_TWIST_DIRECT,

@@ -136,7 +136,8 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     KAC_TRY_DONE(kac_fresh_open(dev, config->batch, &r->fresh));
     r->entry = dev->ops->memory.alloc(dev, batch * sizeof *r->entry);
     r->found = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof *r->found);
-    if (config->settings->sampler.twist != KAC_TWIST_NONE && !config->judge) {
+    bool differentiated = !config->judge || config->value != NULL;
+    if (config->settings->sampler.twist != KAC_TWIST_NONE && differentiated) {
         size_t row = (size_t)config->shape.length * (size_t)config->shape.states;
         r->cotangent = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof(float));
         r->part = dev->ops->memory.alloc(dev, batch * row * sizeof(float));
@@ -236,7 +237,9 @@ kac_status kac_rewards_gradient(kac_rewards *r, const kac_slope_args *a, float *
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
     int64_t floats = (int64_t)a->batch * r->shape.length * r->shape.states;
-    kac_query q = {.soft = a->soft,
+    kac_query q = {.tokens = a->x,
+                   .soft = a->soft,
+                   .src = a->soft == NULL ? a->fresh->src + a->first : NULL,
                    .stride = r->shape.stride,
                    .length = r->shape.length,
                    .count = a->fresh->count,

@@ -47,9 +47,9 @@ kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *
 kac_status kac_rewards_score_soft(kac_rewards *rewards, const float *soft, const int32_t *count,
                                   int32_t first, int32_t n, float *terms);
 
-/* dr / d soft at fresh rows a->first .. of a->x, where a->soft are the probabilities and r the
- * sum of terms by the weights of each row's group: grad [a->batch][length][S].  Errors:
- * UNSUPPORTED. */
+/* dr / d input at fresh rows a->first .. of a->x, with r by the weights of each row's group: the
+ * input is a->soft, probabilities [a->batch][length][S], or where that is NULL the state itself.
+ * grad [a->batch][length][S].  Errors: UNSUPPORTED. */
 kac_status kac_rewards_gradient(kac_rewards *rewards, const kac_slope_args *a, float *grad);
 
 #endif /* KAC_REWARD_H */

@@ -445,5 +445,23 @@ const kac_algorithm kac_algorithms[] = {
                 {GROUP_RULE, "none"},
                 {FINAL, "weighted"}},
     },
+    {
+        .name = "classifier_guidance",
+        .summary = "One particle, its letters tilted by the gradient of a network at the noisy "
+                   "state (sampler.value.file); nothing is weighed.",
+        .law = "Not p*: a heuristic whose strength is sampler.twist.scale.",
+        .source =
+            "Dhariwal and Nichol, Diffusion models beat GANs on image synthesis, NeurIPS 2021; "
+            "for letters the classifier guidance of Li et al., arXiv 2408.08252, 2024",
+        .set = {{PARTICLES, "1"},
+                {CHILDREN, "1"},
+                {VALUE, "none"},
+                {POTENTIAL, "terminal"},
+                {TWIST, "value"},
+                {"sampler.twist.weights", "ignore"},
+                {PARENT_RULE, "none"},
+                {GROUP_RULE, "none"},
+                {FINAL, "weighted"}},
+    },
     {.name = NULL},
 };

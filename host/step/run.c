@@ -118,9 +118,13 @@ static kac_status open_networks(kac_run *r)
         rewards.value = s->sampler.value_file;
         KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->value));
     }
+    if (s->sampler.twist == KAC_TWIST_VALUE) {
+        rewards.value = s->sampler.value_file;
+        KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->classifier));
+    }
 
     const char *refuses = "";
-    if (s->sampler.twist != KAC_TWIST_NONE && !kac_rewards_soft(r->guide, &refuses))
+    if (s->sampler.twist == KAC_TWIST_POSTERIOR_MEAN && !kac_rewards_soft(r->guide, &refuses))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.twist.kind: %s does not take probabilities, so it has no "
                         "gradient",
@@ -160,7 +164,9 @@ static void take_twist(kac_run *r)
     r->twist.tilt = kac_take(r, r->n, row);
     r->twist.soft = kac_take(r, r->batch, row);
     r->twist.reward = kac_take(r, r->batch, row);
-    if (r->set.sampler.twist_path == KAC_TWIST_DIRECT) return;
+    if (r->set.sampler.twist == KAC_TWIST_VALUE ||
+        r->set.sampler.twist_path == KAC_TWIST_DIRECT)
+        return;
     r->twist.slope = kac_take(r, r->batch, row);
     r->twist.input = kac_take(r, r->batch, wide);
     if (r->unconditional != NULL) r->twist.other = kac_take(r, r->batch, wide);
@@ -335,7 +341,7 @@ static kac_status start_groups(kac_run *r)
                                .lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
                                .ess = 1};
     }
-    if (r->value != NULL)
+    if (r->value_weight != NULL)
         KAC_TRY_DONE(op->upload(r->dev, r->value_weight, ones, groups * sizeof *ones));
     KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
     KAC_TRY_DONE(op->upload(r->dev, r->pool_first, r->first_of_pool,
@@ -448,7 +454,8 @@ static kac_status take_population(kac_run *r)
     r->group = kac_take(r, r->groups, sizeof *r->group);
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
-    if (r->value != NULL) r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
+    if (r->value != NULL || r->classifier != NULL)
+        r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
     r->x = kac_take_particles(r, r->n);
     r->y = kac_take_particles(r, r->most.children);
     r->fault = kac_take(r, 1, sizeof *r->fault);
@@ -562,6 +569,7 @@ void kac_run_destroy(kac_run *r)
         kac_rewards_close(r->guide);
         kac_rewards_close(r->judge);
         kac_rewards_close(r->value);
+        kac_rewards_close(r->classifier);
         kac_device_close(r->dev);
     }
     kac_search_close(r);

@@ -60,6 +60,7 @@ struct kac_run {
     kac_rewards *guide;         /* terms that steer */
     kac_rewards *judge;         /* terms that are recorded at the end */
     kac_objective objective;    /* over the columns of `guide` */
+    kac_rewards *classifier;    /* what the twist differentiates, or NULL */
     kac_rewards *value;         /* a learned value's network, or NULL */
 
     kac_shape shape;
@@ -207,6 +208,9 @@ kac_status kac_open_targets(kac_run *run);
 /* Children of each row of x, after tick; the table of groups must describe the rows of x. */
 kac_status kac_propose(kac_run *run, const kac_particles *x, int32_t children,
                        kac_particles *y);
+
+/* What a learned value is: its one column, in units of the reward. */
+kac_objective kac_learned_objective(void);
 
 /* Values of the children y of x from run->terms, J completions a child. */
 kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samples,

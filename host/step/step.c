@@ -40,8 +40,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
     return r->process->propose(r->dev, &a);
 }
 
-/* What a learned value is: its one column, in units of the reward. */
-static kac_objective learned_objective(void)
+kac_objective kac_learned_objective(void)
 {
     return (kac_objective){.combine = KAC_COMBINE_SUM,
                            .terms = 1,
@@ -62,7 +61,7 @@ static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t s
         .groups = r->group,
         .pool_first = r->pool_first,
         .pools = r->pools,
-        .objective = learned ? learned_objective() : r->objective,
+        .objective = learned ? kac_learned_objective() : r->objective,
         .group_weight = learned ? r->value_weight : r->group_weight,
         .terms = terms,
         .columns = kac_rewards_columns(learned ? r->value : r->guide),

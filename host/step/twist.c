@@ -50,6 +50,28 @@ static kac_status through_denoiser(kac_run *r, int32_t first)
     return op->axpy(r->dev, floats, (float)-w, r->twist.other, r->twist.input);
 }
 
+/* Classifier guidance: the gradient of a network at the noisy states themselves. */
+static kac_status classify_batch(kac_run *r, int32_t first)
+{
+    kac_slope_args a = {
+        .shape = r->shape,
+        .groups = r->group,
+        .group = r->x.group,
+        .objective = kac_learned_objective(),
+        .group_weight = r->value_weight,
+        .columns = kac_rewards_columns(r->classifier),
+        .x = r->x.x,
+        .fresh = &r->census_fresh,
+        .first = first,
+        .batch = r->batch,
+        .reward = r->twist.reward,
+        .direct = 1,
+    };
+    KAC_TRY(kac_rewards_gradient(r->classifier, &a, r->twist.reward));
+    kac_lap(r, KAC_PHASE_REWARD);
+    return r->process->tilt(r->dev, &a, r->twist.tilt);
+}
+
 static kac_status twist_batch(kac_run *r, int32_t first)
 {
     kac_complete_args soften = {
@@ -104,6 +126,6 @@ kac_status kac_evaluate_twist(kac_run *r)
     if (r->set.sampler.twist == KAC_TWIST_NONE) return KAC_OK;
     KAC_TRY(find_distinct(r));
     for (int32_t first = 0; first < r->n; first += r->batch)
-        KAC_TRY(twist_batch(r, first));
+        KAC_TRY(r->classifier != NULL ? classify_batch(r, first) : twist_batch(r, first));
     return KAC_OK;
 }
