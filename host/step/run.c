@@ -80,29 +80,11 @@ static kac_status open_unconditional(kac_run *r)
                     r->unconditional->alphabet, r->set.model.file, r->denoiser->alphabet);
 }
 
-static kac_status open_networks(kac_run *r)
+/* The guide, the judges, and the networks of values; and whether they take what they will be
+ * given. */
+static kac_status open_rewards(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
-    r->process = &r->dev->ops->masked;
-    KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
-
-    r->reads_time = r->denoiser->reads_time;
-    KAC_TRY(open_unconditional(r));
-
-    int64_t length = s->process.length != 0           ? s->process.length
-                     : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
-                                                      : r->denoiser->length;
-    if (length == 0)
-        return KAC_FAIL(KAC_ERR_INVALID, "process.length is needed: %s does not say its own",
-                        s->model.file);
-    KAC_TRY(kac_network_check_length(r->denoiser, (int32_t)length));
-    if (r->unconditional != NULL)
-        KAC_TRY(kac_network_check_length(r->unconditional, (int32_t)length));
-    r->shape =
-        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((length + 15) / 16 * 16)};
-    r->slot_floats = r->shape.length * r->shape.states;
-
     kac_rewards_config rewards = {
         .settings = s,
         .alphabet = r->denoiser->alphabet,
@@ -136,6 +118,32 @@ static kac_status open_networks(kac_run *r)
                         "argmax or sample",
                         refuses);
     return KAC_OK;
+}
+
+static kac_status open_networks(kac_run *r)
+{
+    const kac_settings *s = &r->set;
+    KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
+    r->process = &r->dev->ops->masked;
+    KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
+
+    r->reads_time = r->denoiser->reads_time;
+    KAC_TRY(open_unconditional(r));
+
+    int64_t length = s->process.length != 0           ? s->process.length
+                     : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
+                                                      : r->denoiser->length;
+    if (length == 0)
+        return KAC_FAIL(KAC_ERR_INVALID, "process.length is needed: %s does not say its own",
+                        s->model.file);
+    KAC_TRY(kac_network_check_length(r->denoiser, (int32_t)length));
+    if (r->unconditional != NULL)
+        KAC_TRY(kac_network_check_length(r->unconditional, (int32_t)length));
+    r->shape =
+        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((length + 15) / 16 * 16)};
+    r->slot_floats = r->shape.length * r->shape.states;
+
+    return open_rewards(r);
 }
 
 /* Terms are columns of samples.csv, so no two may have one name. */
