@@ -65,6 +65,7 @@ const kac_ops kac_cpu_ops = {
             .assign = kac_cpu_assign,
             .recall = kac_cpu_recall,
             .learn = kac_cpu_learn,
+            .locate = kac_cpu_locate,
         },
     .masked =
         {
@@ -75,6 +76,16 @@ const kac_ops kac_cpu_ops = {
             .imagine = kac_cpu_masked_imagine,
             .renoise = kac_cpu_masked_renoise,
             .score = kac_cpu_masked_score,
+        },
+    .gaussian =
+        {
+            .start = kac_cpu_gaussian_start,
+            .propose = kac_cpu_gaussian_propose,
+            .complete = kac_cpu_gaussian_complete,
+            .soften = kac_cpu_gaussian_soften,
+            .imagine = kac_cpu_gaussian_imagine,
+            .renoise = kac_cpu_gaussian_renoise,
+            .score = kac_cpu_gaussian_score,
         },
     .particles =
         {
@@ -88,6 +99,7 @@ const kac_ops kac_cpu_ops = {
         },
     .networks =
         {
+            .add = kac_cpu_add,
             .cnn1d = {kac_cpu_cnn1d_pack, kac_cpu_cnn1d_forward, kac_cpu_cnn1d_drop},
             .table_denoiser = {kac_cpu_table_denoiser_pack, kac_cpu_table_denoiser_forward,
                                kac_cpu_table_denoiser_drop},
@@ -98,5 +110,8 @@ const kac_ops kac_cpu_ops = {
             .conv_regressor = {kac_cpu_conv_regressor_pack, kac_cpu_conv_regressor_forward,
                                kac_cpu_conv_regressor_drop},
             .convgru = {kac_cpu_convgru_pack, kac_cpu_convgru_forward, kac_cpu_convgru_drop},
+            .gmm = {kac_cpu_gmm_pack, kac_cpu_gmm_forward, kac_cpu_gmm_vjp, kac_cpu_gmm_drop},
+            .quadratic = {kac_cpu_quadratic_pack, kac_cpu_quadratic_forward,
+                          kac_cpu_quadratic_vjp, kac_cpu_quadratic_drop},
         },
 };

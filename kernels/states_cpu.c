@@ -212,6 +212,15 @@ kac_status kac_cpu_recall(kac_device *dev, const kac_memo *memo, const int32_t *
     return KAC_OK;
 }
 
+kac_status kac_cpu_locate(kac_device *dev, const kac_memo *memo, const int32_t *entry,
+                          int32_t n, int32_t *slot)
+{
+    (void)dev;
+    for (int32_t i = 0; i < n; i++)
+        slot[i] = entry[i] < 0 ? -1 : memo->slot[entry[i]];
+    return KAC_OK;
+}
+
 kac_status kac_cpu_learn(kac_device *dev, kac_memo *memo, const kac_fresh *fresh, int32_t first,
                          int32_t batch, const float *terms)
 {

@@ -19,18 +19,28 @@ struct kac_rewards {
     kac_fresh fresh;
     int32_t *entry; /* [batch] */
     float *found;   /* [batch][columns] terms of fresh objects */
+
+    /* gradients */
+    float
+        *cotangent[KAC_MAX_TERMS]; /* of each network, [batch][outputs]: weights of its heads */
+    float *part;                   /* [batch][length][S] */
 };
 
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
                             const kac_reward_settings *term)
 {
     const char *arch = network->arch->name;
-    kac_reward_kind kind = strcmp(arch, "pwm") == 0     ? KAC_REWARD_PWM
-                           : strcmp(arch, "table") == 0 ? KAC_REWARD_TABLE
-                                                        : KAC_REWARD_NETWORK;
+    kac_reward_kind kind = strcmp(arch, "pwm") == 0         ? KAC_REWARD_PWM
+                           : strcmp(arch, "table") == 0     ? KAC_REWARD_TABLE
+                           : strcmp(arch, "quadratic") == 0 ? KAC_REWARD_QUADRATIC
+                                                            : KAC_REWARD_NETWORK;
     if (kind != term->kind)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
                         network->path, arch, kind == KAC_REWARD_NETWORK ? "network" : arch);
+    if (network->arch->vectors != config->vectors)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: a %s is a reward of %s, and the model's are %s",
+                        network->path, arch, config->vectors ? "sequences" : "vectors",
+                        config->vectors ? "vectors" : "sequences");
     if (strcmp(network->alphabet, config->alphabet) != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: its alphabet is \"%s\", the model's is \"%s\"; they must be equal",
@@ -57,6 +67,36 @@ static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, in
     }
     KAC_TRY(check_fit(config, r->network[at], s));
     r->column[term] = r->first_column[at] + (int32_t)s->output;
+    return KAC_OK;
+}
+
+/* The weights of each network's heads, a row for each row of a batch. */
+static kac_status open_cotangents(kac_rewards *r, const kac_rewards_config *config)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    size_t batch = (size_t)config->batch;
+    size_t numbers = (size_t)config->shape.length * (size_t)config->shape.states;
+    r->part = op->alloc(r->dev, batch * numbers * sizeof *r->part);
+    if (r->part == NULL) return KAC_ERR_NOMEM;
+    for (int at = 0; at < r->networks; at++) {
+        size_t outputs = (size_t)r->network[at]->outputs;
+        size_t bytes = batch * outputs * sizeof(float);
+        float *host = calloc(batch * outputs, sizeof *host);
+        if (host == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "rewards: no memory");
+        for (int term = 0; term < config->settings->rewards; term++) {
+            int32_t head = r->column[term] - r->first_column[at];
+            if (r->column[term] < 0 || head < 0 || head >= r->network[at]->outputs) continue;
+            for (size_t i = 0; i < batch; i++)
+                host[i * outputs + (size_t)head] +=
+                    (float)config->settings->reward[term].weight;
+        }
+        r->cotangent[at] = op->alloc(r->dev, bytes);
+        kac_status status = r->cotangent[at] == NULL
+                                ? KAC_ERR_NOMEM
+                                : op->upload(r->dev, r->cotangent[at], host, bytes);
+        free(host);
+        KAC_TRY(status);
+    }
     return KAC_OK;
 }
 
@@ -88,6 +128,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     r->entry = dev->ops->memory.alloc(dev, batch * sizeof *r->entry);
     r->found = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof *r->found);
     if (r->entry == NULL || r->found == NULL) status = KAC_ERR_NOMEM;
+    if (status == KAC_OK && config->pulls) status = open_cotangents(r, config);
 done:
     if (status != KAC_OK) {
         kac_rewards_close(r);
@@ -106,6 +147,9 @@ void kac_rewards_close(kac_rewards *r)
     kac_fresh_close(r->dev, &r->fresh);
     r->dev->ops->memory.release(r->dev, r->entry);
     r->dev->ops->memory.release(r->dev, r->found);
+    for (int i = 0; i < r->networks; i++)
+        r->dev->ops->memory.release(r->dev, r->cotangent[i]);
+    r->dev->ops->memory.release(r->dev, r->part);
     free(r);
 }
 
@@ -124,6 +168,16 @@ bool kac_rewards_soft(const kac_rewards *r, const char **refuses)
     for (int i = 0; i < r->networks; i++)
         if (!r->network[i]->takes_soft) {
             *refuses = r->network[i]->path;
+            return false;
+        }
+    return true;
+}
+
+bool kac_rewards_pulls(const kac_rewards *r, const char **lacks)
+{
+    for (int i = 0; i < r->networks; i++)
+        if (r->network[i]->vjp == NULL) {
+            *lacks = r->network[i]->path;
             return false;
         }
     return true;
@@ -173,4 +227,17 @@ kac_status kac_rewards_score_soft(kac_rewards *r, const float *soft, const int32
 {
     kac_query q = {.soft = soft, .count = count, .first = first, .capacity = n};
     return ask_all(r, q, terms);
+}
+
+kac_status kac_rewards_pull(kac_rewards *r, const float *soft, const int32_t *src, int32_t n,
+                            float *grad)
+{
+    kac_query q = {.soft = soft, .length = r->shape.length, .src = src, .capacity = n};
+    int64_t numbers = (int64_t)n * r->shape.length * r->shape.states;
+    for (int i = 0; i < r->networks; i++) {
+        float *part = i == 0 ? grad : r->part;
+        KAC_TRY(kac_network_pull(r->network[i], &q, r->cotangent[i], part));
+        if (i > 0) KAC_TRY(r->dev->ops->networks.add(r->dev, part, grad, numbers));
+    }
+    return KAC_OK;
 }

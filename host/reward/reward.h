@@ -16,6 +16,8 @@ typedef struct kac_rewards kac_rewards;
 typedef struct kac_rewards_config {
     const kac_settings *settings;
     const char *alphabet; /* of the model; the rewards' must be the same */
+    bool vectors;         /* objects are vectors */
+    bool pulls;           /* gradients will be asked for */
     kac_shape shape;
     int32_t batch;
     int64_t expected; /* objects that the run will ask for, at most */
@@ -31,6 +33,9 @@ int32_t kac_rewards_columns(const kac_rewards *rewards);  /* floats of a row of 
 int32_t kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs */
 bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
 
+/* Whether every network has a gradient; *lacks is the file of the first that has none. */
+bool kac_rewards_pulls(const kac_rewards *rewards, const char **lacks);
+
 /* Column of term `term` of the settings, or -1 where it belongs to the other kind. */
 int32_t kac_rewards_column(const kac_rewards *rewards, int term);
 
@@ -43,5 +48,10 @@ kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *
  * first.  Nothing is remembered. */
 kac_status kac_rewards_score_soft(kac_rewards *rewards, const float *soft, const int32_t *count,
                                   int32_t first, int32_t n, float *terms);
+
+/* grad[j] = the gradient of the weighted sum of terms at the soft row src[j] of soft
+ * [..][length][S], j in 0 .. n-1, n at most the batch; needs `pulls`.  Errors: DEVICE. */
+kac_status kac_rewards_pull(kac_rewards *rewards, const float *soft, const int32_t *src,
+                            int32_t n, float *grad);
 
 #endif /* KAC_REWARD_H */

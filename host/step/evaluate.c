@@ -19,8 +19,8 @@ static kac_status evaluate(kac_run *r, kac_particles *p, take_fn *take, int64_t 
     r->calls.denoiser_asked += p->n;
     KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
     for (int32_t first = 0; first < p->n; first += r->batch) {
-        KAC_TRY(op->assign(r->dev, &r->evals, r->shape.states, &r->fresh, first, r->batch,
-                           &r->jobs, &r->made[0]));
+        KAC_TRY(op->assign(r->dev, &r->evals, r->vectors ? -1 : r->shape.states, &r->fresh,
+                           first, r->batch, &r->jobs, &r->made[0]));
         kac_lap(r, KAC_PHASE_OTHER);
         kac_query q = {
             .tokens = p->x,
@@ -49,6 +49,7 @@ static kac_complete_args rows_of(const kac_run *r, const kac_particles *p, int32
         .shape = r->shape,
         .clock = r->clock,
         .groups = r->group,
+        .levels = r->levels,
         .x = p->x,
         .entry = p->entry,
         .group = r->x.group,
@@ -170,8 +171,10 @@ kac_status kac_evaluate_objects(kac_run *r)
     kac_rows rows = {r->y.x, NULL, 0, r->y.n};
 
     KAC_TRY(leave_level(r));
-    KAC_TRY(evaluate(r, &r->y, take_objects, NULL));
-    KAC_TRY(r->dev->ops->memory.copy(r->dev, r->y.x, r->completion, bytes));
+    if (!r->vectors) {
+        KAC_TRY(evaluate(r, &r->y, take_objects, NULL));
+        KAC_TRY(r->dev->ops->memory.copy(r->dev, r->y.x, r->completion, bytes));
+    }
     r->calls.reward_asked += (int64_t)r->y.n * kac_rewards_networks(r->guide);
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
     kac_lap(r, KAC_PHASE_REWARD);

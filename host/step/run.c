@@ -65,21 +65,28 @@ static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
     KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
-    r->process = &r->dev->ops->masked;
+    r->process = r->vectors ? &r->dev->ops->gaussian : &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
+    if (r->denoiser->arch->vectors != r->vectors)
+        return KAC_FAIL(KAC_ERR_INVALID, "process.kind: %s is a %s, which goes with %s",
+                        s->model.file, r->denoiser->arch->name,
+                        r->vectors ? "masked" : "gaussian");
 
     int64_t length = s->process.length != 0 ? s->process.length : r->denoiser->length;
     if (length == 0)
         return KAC_FAIL(KAC_ERR_INVALID, "process.length is needed: %s does not say its own",
                         s->model.file);
     KAC_TRY(kac_network_check_length(r->denoiser, (int32_t)length));
+    int64_t bytes = r->vectors ? length * s->process.order * (int64_t)sizeof(float) : length;
     r->shape =
-        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((length + 15) / 16 * 16)};
+        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((bytes + 15) / 16 * 16)};
     r->slot_floats = r->shape.length * r->shape.states;
 
     kac_rewards_config rewards = {
         .settings = s,
         .alphabet = r->denoiser->alphabet,
+        .vectors = r->vectors,
+        .pulls = kac_twist_is_on(r),
         .shape = r->shape,
         .batch = r->batch,
         .expected = (int64_t)r->n * r->children * r->samples * r->steps,
@@ -87,6 +94,7 @@ static kac_status open_networks(kac_run *r)
     };
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
     rewards.judge = true;
+    rewards.pulls = false;
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
 
     const char *refuses = "";
@@ -96,7 +104,7 @@ static kac_status open_networks(kac_run *r)
                         "sampler.value.estimate soft: %s does not take probabilities; use "
                         "argmax or sample",
                         refuses);
-    return KAC_OK;
+    return kac_twist_check(r);
 }
 
 /* Terms are columns of samples.csv, so no two may have one name. */
@@ -150,6 +158,12 @@ static kac_status open_evaluations(kac_run *r)
     r->judge_terms = take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = take(r, r->n, sizeof(int32_t));
     r->made = take(r, 2, sizeof(int64_t));
+    if (kac_twist_is_on(r)) {
+        r->slot = take(r, r->n, sizeof(int32_t));
+        r->row = take(r, r->n, sizeof(int32_t));
+        r->pulled = take(r, r->batch, (size_t)r->slot_floats * sizeof(float));
+        r->tilt = take(r, r->n, (size_t)r->slot_floats * sizeof(float));
+    }
     return KAC_OK;
 }
 
@@ -196,7 +210,8 @@ static kac_status start_levels(kac_run *r)
     kac_level *levels = calloc(count, sizeof *levels);
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
-    KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
+    KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
+                            : kac_masked_levels(&r->set, levels));
     if (r->denoiser->reads_time && !isfinite(levels[r->steps].sigma)) {
         status =
             KAC_FAIL(KAC_ERR_INVALID,
@@ -256,7 +271,7 @@ done:
     return status;
 }
 
-/* Everything masked, equal weights, banks at zero, nothing evaluated. */
+/* Pure noise, equal weights, banks at zero, nothing evaluated. */
 static kac_status start_particles(kac_run *r)
 {
     const kac_ops *op = r->dev->ops;
@@ -279,6 +294,8 @@ static kac_status start_particles(kac_run *r)
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.eve, eve, n * sizeof *eve));
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.group, group, n * sizeof *group));
     KAC_TRY_DONE(op->memory.upload(r->dev, r->x.stat, stat, n * sizeof *stat));
+    if (kac_twist_is_on(r)) /* the table of first ancestors counts 0, 1, ... too */
+        KAC_TRY_DONE(op->memory.upload(r->dev, r->row, eve, n * sizeof *eve));
     KAC_TRY_DONE(op->states.forget(r->dev, r->x.entry, r->n));
     kac_start_args start = {.shape = r->shape,
                             .levels = r->levels,
@@ -298,6 +315,7 @@ done:
 static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
+    r->vectors = s->process.kind == KAC_PROCESS_GAUSSIAN;
     r->steps = (int32_t)s->process.steps;
     r->groups = (int32_t)s->sampler.groups;
     r->n = (int32_t)(s->sampler.groups * s->sampler.particles);

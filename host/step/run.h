@@ -53,6 +53,7 @@ struct kac_run {
     kac_rewards *judge; /* terms that are recorded at the end */
 
     kac_shape shape;
+    bool vectors; /* states are vectors, not tokens */
     int32_t steps, n, groups, children, samples, keep, batch, pools;
     int32_t slot_floats; /* L S */
 
@@ -81,6 +82,12 @@ struct kac_run {
     int32_t *census_entry;
     int64_t *made; /* [2] rows evaluated: denoiser, reward objects */
 
+    /* twist of vectors */
+    int32_t *slot; /* [n] rows of evals.logits that belong to the particles */
+    int32_t *row;  /* [n] 0, 1, ... */
+    float *pulled; /* [batch][L] gradient at the estimates */
+    float *tilt;   /* [n][L] */
+
     kac_select_args select;
     kac_fault *fault;
     int32_t *scratch; /* [n] */
@@ -101,7 +108,8 @@ struct kac_run {
     int64_t samples_out;
     kac_result *result;   /* [samples_out] */
     double *result_terms; /* [samples_out][rewards] */
-    char *text;           /* [samples_out][L + 1] */
+    char *text;           /* [samples_out][text_size] */
+    size_t text_size;     /* of an object with its final zero */
     double log_evidence, log_evidence_se;
     json_t *json; /* run.json while it is written */
 
@@ -134,12 +142,24 @@ kac_status kac_evaluate_parents(kac_run *run);
 /* Terms of the children y at their completions, into run->terms. */
 kac_status kac_evaluate_children(kac_run *run);
 
-/* The last level: fills what is still masked in y, and their exact terms. */
+/* The last level: fills what is still masked in y, and their exact terms.  Vectors of level 0
+ * are objects as they are. */
 kac_status kac_evaluate_objects(kac_run *run);
 
 /* log-likelihood estimates of n objects x0 (device) into host_out [n]; ids [n] (device) key the
  * draws.  ELBO estimator of masked diffusion (Sahoo et al. 2024), one noised copy a level. */
 kac_status kac_likelihood(kac_run *run, const uint8_t *x0, const int32_t *id, int32_t n,
                           double *host_out);
+
+/* ---- twist.c -------------------------------------------------------------------------------
+ */
+
+/* Whether proposals are tilted, and whether every network that it needs has a gradient.
+ * Errors: INVALID. */
+bool kac_twist_is_on(const kac_run *run);
+kac_status kac_twist_check(const kac_run *run);
+
+/* run->tilt of the particles, whose evaluations are at hand, at the clock's level. */
+kac_status kac_twist_evaluate(kac_run *run);
 
 #endif /* KAC_RUN_H */

@@ -27,9 +27,15 @@ static kac_status propose(kac_run *r)
         .children = r->children,
         .temperature = (float)r->set.process.temperature,
         .keep_entries = r->set.sampler.reuse && !r->denoiser->reads_time,
+        .look_back = r->set.process.order == 2,
         .fault = r->fault,
         .y = &r->y,
     };
+    if (kac_twist_is_on(r)) {
+        a.twist.tilt = r->tilt;
+        a.twist.row = r->row;
+        a.twist.scale = r->set.sampler.twist_scale;
+    }
     return r->process->propose(r->dev, &a);
 }
 
@@ -81,6 +87,7 @@ kac_status kac_run_step(kac_run *r)
 
     kac_lap(r, KAC_PHASE_OTHER);
     KAC_TRY(kac_evaluate_parents(r));
+    KAC_TRY(kac_twist_evaluate(r));
     KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
     KAC_TRY(propose(r));
     kac_lap(r, KAC_PHASE_PROPOSE);
