@@ -131,7 +131,7 @@ KAC_API kac_status kac_run_finish(kac_run *run);
 typedef struct kac_sample {
     int64_t group;
     int64_t slot;          /* where it stood in the population */
-    const char *object;    /* as text in the model's alphabet; valid until destroy */
+    const char *object;    /* letters, or numbers between blanks; valid until destroy */
     double reward;         /* by the weights of its group; -infinity: forbidden or invalid */
     double log_weight;     /* full unnormalised log-weight; NaN where the run has none */
     const double *terms;   /* [kac_run_terms()] each reward term; valid until destroy */
@@ -154,7 +154,7 @@ KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_ev
                               double *standard_error);
 
 /* Writes the files of docs/files.md into the existing folder `dir`: samples.csv,
- * samples.fasta, run.json, and trace.jsonl where output.trace is on.
+ * samples.fasta (of sequences), run.json, and trace.jsonl where output.trace is on.
  * Errors: INVALID (not finished), IO. */
 KAC_API kac_status kac_run_write(kac_run *run, const char *dir);
 

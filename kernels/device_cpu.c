@@ -80,6 +80,20 @@ const kac_ops kac_cpu_ops = {
             .score = kac_cpu_masked_score,
             .remask = kac_cpu_masked_remask,
         },
+    .gaussian =
+        {
+            .start = kac_cpu_gaussian_start,
+            .propose = kac_cpu_gaussian_propose,
+            .complete = kac_cpu_gaussian_complete,
+            .soften = kac_cpu_gaussian_soften,
+            .imagine = kac_cpu_gaussian_imagine,
+            .slope = kac_cpu_gaussian_slope,
+            .tilt = kac_cpu_gaussian_tilt,
+            .blend = kac_cpu_gaussian_blend,
+            .remask = kac_cpu_gaussian_remask,
+            .renoise = kac_cpu_gaussian_renoise,
+            .score = kac_cpu_gaussian_score,
+        },
     .particles =
         {
             .tick = kac_cpu_tick,
@@ -125,5 +139,8 @@ const kac_ops kac_cpu_ops = {
             .convgru = {kac_cpu_convgru_pack, kac_cpu_convgru_forward, kac_cpu_convgru_vjp,
                         kac_cpu_convgru_drop},
             .filter = {kac_cpu_filter_pack, kac_cpu_filter_forward, kac_cpu_filter_drop},
+            .gmm = {kac_cpu_gmm_pack, kac_cpu_gmm_forward, kac_cpu_gmm_vjp, kac_cpu_gmm_drop},
+            .quadratic = {kac_cpu_quadratic_pack, kac_cpu_quadratic_forward,
+                          kac_cpu_quadratic_vjp, kac_cpu_quadratic_drop},
         },
 };

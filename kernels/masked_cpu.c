@@ -1,10 +1,10 @@
 /* masked_cpu.c -- absorbing diffusion on the CPU: children, completions, noised copies. */
 #include "masked.h"
 
-#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "complete.h"
 #include "ops.h"
 
 static size_t row_at(int64_t row, int32_t stride)
@@ -15,13 +15,6 @@ static size_t row_at(int64_t row, int32_t stride)
 static bool has_mask(const uint8_t *row, const kac_shape *shape)
 {
     return memchr(row, shape->states, (size_t)shape->length) != NULL;
-}
-
-/* Logits [L][S] of an entry whose evaluation is at hand. */
-static const float *logits_of(const kac_memo *memo, int32_t entry)
-{
-    assert(entry >= 0 && memo->slot[entry] >= 0);
-    return memo->logits + row_at(memo->slot[entry], memo->slot_floats);
 }
 
 kac_status kac_cpu_masked_start(kac_device *dev, const kac_start_args *a, uint8_t *x)
@@ -93,7 +86,7 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
     const kac_particles *x = a->x;
     const kac_group *group = &a->groups[x->group[i]];
     const uint8_t *row = x->x + row_at(i, a->shape.stride);
-    const float *logits = logits_of(a->memo, x->entry[i]);
+    const float *logits = kac_logits_of(a->memo, x->entry[i]);
     int32_t states = a->shape.states;
     int64_t first = (int64_t)i * a->children;
     uint8_t *child = a->y->x + row_at(first, a->shape.stride);
@@ -156,25 +149,6 @@ kac_status kac_cpu_masked_propose(kac_device *dev, const kac_propose_args *a)
 
 /* ---- completions ------------------------------------------------------------------------ */
 
-static int32_t window_end(const kac_complete_args *a)
-{
-    int32_t count = *a->fresh->count;
-    return count < a->first + a->batch ? count : a->first + a->batch;
-}
-
-/* Whether the logits of row i are at hand in this batch. */
-static bool at_hand(const kac_complete_args *a, int32_t i)
-{
-    int32_t q = a->memo->order[a->entry[i]];
-    return q < 0 ? a->first == 0 : q >= a->first && q < a->first + a->batch;
-}
-
-/* Whether this batch holds nothing, so that no row needs to be looked at. */
-static bool is_past_the_end(const kac_complete_args *a)
-{
-    return a->first > 0 && a->first >= *a->fresh->count;
-}
-
 /* out = the logits of site l, -INFINITY where a letter is not allowed. */
 static void allowed_logits(const kac_complete_args *a, int32_t l, const float *logits,
                            float *out)
@@ -193,7 +167,7 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     bool invalid = false;
     memcpy(out, row, (size_t)a->shape.stride);
     if (!has_mask(row, &a->shape)) return false;
-    const float *logits = logits_of(a->memo, a->entry[i]);
+    const float *logits = kac_logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
         float site[KAC_MAX_STATES] = {0};
@@ -204,26 +178,19 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     return invalid;
 }
 
-/* Notes that the denoiser gave NaN for row `worst` of x, INT32_MAX: for none. */
-static void note_nan(const kac_complete_args *a, int32_t worst)
-{
-    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->move, -1};
-}
-
 kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev;
     int32_t worst = INT32_MAX;
     if (a->every_row) {
-        if (is_past_the_end(a)) return KAC_OK;
+        if (kac_window_is_empty(a)) return KAC_OK;
 #pragma omp parallel for schedule(static) reduction(min : worst)
         for (int32_t i = 0; i < a->n; i++)
-            if (at_hand(a, i) && complete_row(a, i, out + row_at(i, a->shape.stride)) &&
+            if (kac_at_hand(a, i) && complete_row(a, i, out + row_at(i, a->shape.stride)) &&
                 i < worst)
                 worst = i;
     } else {
-        int32_t end = window_end(a);
+        int32_t end = kac_window_end(a);
 #pragma omp parallel for schedule(static) reduction(min : worst)
         for (int32_t q = a->first; q < end; q++) {
             int32_t i = a->fresh->src[q];
@@ -231,7 +198,7 @@ kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, 
                 worst = i;
         }
     }
-    note_nan(a, worst);
+    kac_note_nan(a, worst);
     return KAC_OK;
 }
 
@@ -251,7 +218,7 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
 {
     const uint8_t *row = a->x + row_at(i, a->shape.stride);
     int32_t states = a->shape.states;
-    const float *logits = has_mask(row, &a->shape) ? logits_of(a->memo, a->entry[i]) : NULL;
+    const float *logits = has_mask(row, &a->shape) ? kac_logits_of(a->memo, a->entry[i]) : NULL;
     for (int32_t l = 0; l < a->shape.length; l++) {
         float *site = out + row_at(l, states);
         if (row[l] == states) {
@@ -268,7 +235,7 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
 kac_status kac_cpu_masked_soften(kac_device *dev, const kac_complete_args *a, float *out)
 {
     (void)dev;
-    int32_t end = window_end(a);
+    int32_t end = kac_window_end(a);
     int32_t floats = a->shape.length * a->shape.states;
 #pragma omp parallel for schedule(static)
     for (int32_t q = a->first; q < end; q++)
@@ -291,7 +258,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     for (int32_t j = 0; j < a->samples; j++)
         memcpy(out + row_at(j, stride), row, (size_t)stride);
     if (!has_mask(row, &a->shape)) return;
-    const float *logits = logits_of(a->memo, a->entry[i]);
+    const float *logits = kac_logits_of(a->memo, a->entry[i]);
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
         float site[KAC_MAX_STATES] = {0};
@@ -308,10 +275,10 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 kac_status kac_cpu_masked_imagine(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev;
-    if (is_past_the_end(a)) return KAC_OK;
+    if (kac_window_is_empty(a)) return KAC_OK;
 #pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < a->n; i++)
-        if (at_hand(a, i))
+        if (kac_at_hand(a, i))
             imagine_row(a, i, out + row_at((int64_t)i * a->samples, a->shape.stride));
     return KAC_OK;
 }
@@ -432,7 +399,7 @@ kac_status kac_cpu_masked_score(kac_device *dev, const kac_renoise_args *a, cons
         const uint8_t *truth = a->x0 + row_at(i, a->shape.stride);
         out[i] = 0;
         if (!has_mask(row, &a->shape)) continue;
-        const float *logits = logits_of(memo, entry[i]);
+        const float *logits = kac_logits_of(memo, entry[i]);
         for (int32_t l = 0; l < a->shape.length; l++)
             if (row[l] == states)
                 out[i] += kac_token_log_prob(logits + row_at(l, states), states, truth[l]);

@@ -26,7 +26,8 @@ extern "C" {
  * gets its result in row dst[j] of out; a NULL list means row j itself.  (`first` only says how
  * far into the counted rows this window begins.) */
 typedef struct kac_query {
-    const uint8_t *tokens; /* [..][stride]; token S is a mask (a reward net sees it as zeros) */
+    const uint8_t *tokens; /* [..][stride]; token S is a mask (a reward net sees it as zeros);
+                              or rows that begin with [length] floats, vectors */
     const float *soft;     /* [..][length][S] instead of tokens, or NULL: rewards only */
     int32_t stride;        /* bytes of a row of tokens */
     int32_t length;        /* L */
@@ -37,8 +38,8 @@ typedef struct kac_query {
     int32_t capacity;
     const kac_level *levels; /* nets that read t are fed levels[clock->level].sigma */
     const kac_clock *clock;
-    float *out; /* denoiser: [..][length][S] logits, the mask's left out; reward: [..][outputs],
-                   row step out_stride */
+    float *out; /* denoiser: [..][length][S] logits, the mask's left out, or for vectors the
+                   estimate of x_0; reward: [..][outputs], row step out_stride */
     int32_t out_stride; /* floats between rows of out */
 } kac_query;
 
@@ -352,6 +353,65 @@ typedef struct kac_filter_ops {
     kac_net_forward_fn *forward;
     kac_net_drop_fn *drop;
 } kac_filter_ops;
+/* ---- gmm: exact posterior means of a Gaussian mixture (denoiser of vectors) ---------------
+ */
+
+enum { KAC_GMM_MAX_COMPONENTS = 1 << 16 };
+
+typedef struct kac_gmm_weights {
+    int32_t length;         /* d */
+    int32_t components;     /* K */
+    const float *weights;   /* [K], > 0; their sum counts as 1 */
+    const float *means;     /* [K][d] */
+    const float *variances; /* [K][d], or [K] for round components; >= 0 */
+    int32_t round;          /* 1: variances is [K] */
+} kac_gmm_weights;
+
+typedef kac_status kac_gmm_pack_fn(kac_device *dev, const kac_gmm_weights *host_weights,
+                                   kac_net **out);
+
+/* E[x_0 | x_t] for x_0 from the mixture and x_t = scale x_0 + noise e of the query's level,
+ * noise > 0; fp64 chains in the order of the components. */
+kac_gmm_pack_fn kac_cpu_gmm_pack;
+kac_net_forward_fn kac_cpu_gmm_forward;
+kac_net_vjp_fn kac_cpu_gmm_vjp;
+kac_net_drop_fn kac_cpu_gmm_drop;
+
+typedef struct kac_gmm_ops {
+    kac_gmm_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
+    kac_net_drop_fn *drop;
+} kac_gmm_ops;
+
+/* ---- quadratic: a Gaussian log-likelihood of linear measurements (reward of vectors) -------
+ */
+
+typedef struct kac_quadratic_weights {
+    int32_t length;         /* d */
+    int32_t measurements;   /* m */
+    const float *matrix;    /* A [m][d] */
+    const float *target;    /* b [m] */
+    const float *deviation; /* s [m], > 0 */
+    const float *linear;    /* c [d], or NULL: zeros */
+} kac_quadratic_weights;
+
+typedef kac_status kac_quadratic_pack_fn(kac_device *dev,
+                                         const kac_quadratic_weights *host_weights,
+                                         kac_net **out);
+
+/* r(x) = c x - 1/2 sum_i ((A_i x - b_i) / s_i)^2; fp64 chains in index order. */
+kac_quadratic_pack_fn kac_cpu_quadratic_pack;
+kac_net_forward_fn kac_cpu_quadratic_forward;
+kac_net_vjp_fn kac_cpu_quadratic_vjp;
+kac_net_drop_fn kac_cpu_quadratic_drop;
+
+typedef struct kac_quadratic_ops {
+    kac_quadratic_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
+    kac_net_drop_fn *drop;
+} kac_quadratic_ops;
 
 /* ---- all of them --------------------------------------------------------------------------
  */
@@ -365,6 +425,8 @@ typedef struct kac_network_ops {
     kac_conv_regressor_ops conv_regressor;
     kac_convgru_ops convgru;
     kac_filter_ops filter;
+    kac_gmm_ops gmm;
+    kac_quadratic_ops quadratic;
 } kac_network_ops;
 
 #ifdef __cplusplus

@@ -2,8 +2,8 @@
  *
  * Each operation is a comment, a function type, and one function of that type for each backend:
  * kac_cpu_<op> in <topic>_cpu.c, and later kac_cuda_<op> in <topic>_cuda.cu.  A backend is one
- * constant table of sub-tables: memory, states, masked, particles, one for each network.  No
- * slot is ever NULL.
+ * constant table of sub-tables: memory, states, one for each process, particles, one for each
+ * network.  No slot is ever NULL.
  *
  * Pointers are memory of `dev` unless named host_*.  Calls are queued in order and may return
  * before the work is done; only download waits.  No operation allocates except alloc and pack.
@@ -109,12 +109,16 @@ typedef struct kac_states_ops {
 /* ---- process: noise, children, completions ------------------------------------------------
  *
  * One table for each process, all of the same types; the comments say what the masked process
- * (absorbing diffusion) does. */
+ * (absorbing diffusion) does, and then the Gaussian one where it is not the same in other
+ * words.  Its numbers z are standard normal, number l of a vector from the draw at position
+ * l / 2 (gaussian.h); it reads neither fixed, allowed nor temperature. */
 
 /* Pure noise, level clock->level: everything masked, x[i][l] = mask for l < length, 0 in the
  * padding; with a->fixed, copies of that row.  x: [n][stride]. */
 typedef kac_status kac_start_fn(kac_device *dev, const kac_start_args *a, uint8_t *x);
 kac_start_fn kac_cpu_masked_start;
+/* x[i][l] = noise z (purpose START), noise that of level clock->level. */
+kac_start_fn kac_cpu_gaussian_start;
 
 /* Draws `children` children of each particle for the move from level clock->level + 1 to
  * clock->level (tick comes first).  Child m of particle i is row i * children + m of y.  A
@@ -129,6 +133,10 @@ kac_start_fn kac_cpu_masked_start;
  * draw, the path's state at clock->level; its ratio is that of the letters it got. */
 typedef kac_status kac_propose_fn(kac_device *dev, const kac_propose_args *a);
 kac_propose_fn kac_cpu_masked_propose;
+/* y = keep x + pull d + spread (z + u) with the coefficients of level clock->level + 1
+ * (purpose PROPOSE), u = spread scale tilt; y->entry[c] = -1.  y->ratio[c] is the log of the
+ * normal density at y without u over the one with it, - sum of u z + u^2 / 2. */
+kac_propose_fn kac_cpu_gaussian_propose;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
  * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
@@ -136,11 +144,15 @@ kac_propose_fn kac_cpu_masked_propose;
  * imagine says).  out may not overlap x. */
 typedef kac_status kac_complete_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_complete_fn kac_cpu_masked_complete;
+/* The estimate of x_0 that the entry's slot holds, zeros after it. */
+kac_complete_fn kac_cpu_gaussian_complete;
 
 /* The same with probabilities: out[q - first][l][k], shape [batch][length][S]: the denoiser's
  * tempered softmax at masked sites, one-hot at revealed ones. */
 typedef kac_status kac_soften_fn(kac_device *dev, const kac_complete_args *a, float *out);
 kac_soften_fn kac_cpu_masked_soften;
+/* The estimate again, [batch][length]. */
+kac_soften_fn kac_cpu_gaussian_soften;
 
 /* a->samples random completions of each row i of 0 .. a->n-1 whose logits are at hand in this
  * batch: out[i * samples + j], masked sites drawn independently (purpose COMPLETE, child
@@ -148,6 +160,8 @@ kac_soften_fn kac_cpu_masked_soften;
  * (memo->order), and, when first is 0, those whose entry is not fresh. */
 typedef kac_status kac_imagine_fn(kac_device *dev, const kac_complete_args *a, uint8_t *out);
 kac_imagine_fn kac_cpu_masked_imagine;
+/* Normal draws around the estimate with the level's deviation `guess`. */
+kac_imagine_fn kac_cpu_gaussian_imagine;
 
 /* out = dr / d logits through soften: p_k (g_k - sum_j p_j g_j) / temperature at masked sites,
  * where p = a->soft and g = a->reward; 0 at revealed ones.  out: [batch][L][S], row q - first. */
@@ -165,12 +179,22 @@ kac_tilt_fn kac_cpu_masked_tilt;
  * 2^32 m(t_level). */
 typedef kac_status kac_renoise_fn(kac_device *dev, const kac_renoise_args *a, uint8_t *x);
 kac_renoise_fn kac_cpu_masked_renoise;
+/* x[i] = scale x0[i] + noise z. */
+kac_renoise_fn kac_cpu_gaussian_renoise;
 
 /* out[i] = sum over sites masked in x[i] of log softmax(logits of slot[i])[x0 token], fp64 sum
  * in site order; untempered. */
 typedef kac_status kac_score_fn(kac_device *dev, const kac_renoise_args *a, const uint8_t *x,
                                 const int32_t *entry, const kac_memo *memo, double *out);
 kac_score_fn kac_cpu_masked_score;
+/* dr / d estimate: a->reward as it is. */
+kac_slope_fn kac_cpu_gaussian_slope;
+
+/* tilt[fresh->entry[q]] = a->input [batch][length], the gradient through the denoiser. */
+kac_tilt_fn kac_cpu_gaussian_tilt;
+
+/* Always UNSUPPORTED: the last move is a function, so objects have no density to bound. */
+kac_score_fn kac_cpu_gaussian_score;
 
 /* Classifier-free guidance: in row dst[j] of logits, for each job j,
  *   log p = (1 + w) log p_1 - w log p_2
@@ -185,6 +209,10 @@ kac_blend_fn kac_cpu_masked_blend;
  * the same probability (purpose REMASK, the particle, the position).  x: [n][stride]. */
 typedef kac_status kac_remask_fn(kac_device *dev, const kac_remask_args *a, uint8_t *x);
 kac_remask_fn kac_cpu_masked_remask;
+
+/* Always UNSUPPORTED: vectors have no letters. */
+kac_blend_fn kac_cpu_gaussian_blend;
+kac_remask_fn kac_cpu_gaussian_remask;
 
 typedef struct kac_process_ops {
     kac_start_fn *start;
@@ -396,6 +424,7 @@ typedef struct kac_ops {
     kac_memory_ops memory;
     kac_states_ops states;
     kac_process_ops masked;
+    kac_process_ops gaussian;
     kac_particle_ops particles;
     kac_search_ops search;
     kac_network_ops networks; /* networks.h */

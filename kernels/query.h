@@ -24,6 +24,13 @@ KAC_HD static inline const float *kac_query_soft(const kac_query *q, int32_t j, 
     return q->soft + (int64_t)(q->src != NULL ? q->src[j] : j) * q->length * states;
 }
 
+/* The vector of row j, [length], of networks that read vectors: a row of either kind. */
+KAC_HD static inline const float *kac_query_vector(const kac_query *q, int32_t j)
+{
+    if (q->soft != NULL) return kac_query_soft(q, j, 1);
+    return (const float *)(const void *)kac_query_tokens(q, j);
+}
+
 /* Result of row j. */
 KAC_HD static inline float *kac_query_out(const kac_query *q, int32_t j)
 {

@@ -32,8 +32,8 @@ KAC_HD static inline kac_u32x4 kac_philox(kac_u32x4 c, uint32_t k0, uint32_t k1)
 
 /* What a draw is for; two purposes never share a number. */
 typedef enum kac_purpose {
-    KAC_DRAW_PROPOSE = 1,  /* reveal and token of one position of one child */
-    KAC_DRAW_COMPLETE = 2, /* token of one position of one sampled completion */
+    KAC_DRAW_PROPOSE = 1, /* reveal and token of one position of one child; a pair of numbers */
+    KAC_DRAW_COMPLETE = 2, /* token of one position, or a pair, of one sampled completion */
     KAC_DRAW_PARENT = 3,   /* choice among the children of a particle */
     KAC_DRAW_GROUP = 4,    /* choice among the particles of a group */
     KAC_DRAW_FINAL = 5,    /* final selection */
@@ -43,6 +43,7 @@ typedef enum kac_purpose {
     KAC_DRAW_RETAIN = 9,   /* the path that particle Gibbs retains */
     KAC_DRAW_TREE = 10,    /* choice among the children of a node of a tree */
     KAC_DRAW_SEARCH = 11,  /* whether a block of levels is searched */
+    KAC_DRAW_START = 12,   /* a pair of numbers of the first state of a vector */
 } kac_purpose;
 
 /* Who draws.  `move` never repeats in a run. */

@@ -15,12 +15,24 @@ enum { KAC_MAX_STATES = 32, KAC_MAX_CHILDREN = 4096, KAC_MAX_TERMS = 16 };
 
 /* ---- process ---------------------------------------------------------------------------- */
 
-/* What the tokens of one state look like. */
+/* What the rows of states look like.  Masked process: a byte, the token, for each site.
+ * Gaussian process: L floats, the vector x; where moves look back (order 2), L more, the
+ * denoiser's estimate one level up.  Objects have the same rows, with zeros there. */
 typedef struct kac_shape {
-    int32_t length; /* L, sites */
-    int32_t states; /* S, letters; token S is the mask */
-    int32_t stride; /* bytes of one row of tokens: L rounded up to 16, padding is 0 */
+    int32_t length; /* L, sites; numbers of a vector */
+    int32_t states; /* S, letters; token S is the mask.  Vectors: 1 */
+    int32_t stride; /* bytes of a row, rounded up to 16; padding is 0 */
 } kac_shape;
+
+/* A level k of the Gaussian process, x_k = scale x_0 + noise e with e standard normal, and the
+ * move from it to level k - 1 (gaussian.h). */
+typedef struct kac_gaussian_level {
+    double scale, noise; /* level 0: 1 and 0 */
+    double keep, pull;   /* the move: mean = keep x_k + pull d, d the estimate of x_0 */
+    double spread;       /* and standard deviation; 0: the move is a function */
+    double extrapolate;  /* d = d_k + extrapolate (d_k - d_{k+1}); 0 in order 1 */
+    double guess;        /* standard deviation of drawn completions around d_k */
+} kac_gaussian_level;
 
 /* One level of the time grid; level T is noise, level 0 the end. */
 typedef struct kac_level {
@@ -33,6 +45,7 @@ typedef struct kac_level {
         temper; /* tempering exponent of the values at this level, 0 .. 1; at level 0 it is 1 */
     uint64_t reveal; /* the move from here to the next lower level reveals a masked site when
                         its 32-bit word is below this; 0 .. 2^32 */
+    kac_gaussian_level gaussian;
 } kac_level;
 
 typedef enum kac_trigger { KAC_TRIGGER_NEVER, KAC_TRIGGER_ALWAYS, KAC_TRIGGER_ESS } kac_trigger;
@@ -184,7 +197,8 @@ typedef struct kac_start_args {
 
 /* How the letters of a masked site are drawn instead of from the denoiser's law q alone: from
  * q' ~ q exp(scale tilt) over the letters allowed.  tilt [rows][L][S], units of r; what is not
- * a number counts as 0. */
+ * a number counts as 0.  A vector's tilt is the gradient of r; the normal density of the move
+ * times exp(scale tilt y) is one whose mean is shifted by scale spread^2 tilt. */
 typedef struct kac_twist {
     const float *tilt;       /* or NULL: none */
     const int32_t *row;      /* [n] row of each parent */
@@ -203,6 +217,7 @@ typedef struct kac_propose_args {
     int32_t children;
     float temperature;
     int32_t keep_entries; /* an unchanged child keeps its parent's entry */
+    int32_t look_back;    /* vectors: rows hold the estimate one level up */
     kac_twist twist;
     const kac_retained *retained; /* host struct, or NULL: nobody follows a path */
     kac_fault *fault;             /* a NaN logit that is used sets it, term -1 */
@@ -213,9 +228,10 @@ typedef struct kac_complete_args {
     kac_shape shape;
     const kac_clock *clock;
     const kac_group *groups;
-    const uint8_t *x;     /* [n][stride] */
-    const int32_t *entry; /* [n] */
-    const int32_t *group; /* imagine: [n / children] index of the parent's group */
+    const kac_level *levels; /* [T + 1] */
+    const uint8_t *x;        /* [n][stride] */
+    const int32_t *entry;    /* [n] */
+    const int32_t *group;    /* imagine: [n / children] index of the parent's group */
     const kac_memo *memo;
     const kac_fresh *fresh;
     kac_fault *fault; /* complete: a NaN logit at a masked site sets it, term -1 */

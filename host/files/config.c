@@ -171,6 +171,10 @@ static kac_status resolve(const kac_config *config, kac_settings *out)
     for (int i = 0; i < config->count; i++)
         KAC_TRY(kac_key_assign(out, config->given[i].key, config->given[i].value));
 
+    if (out->process.schedule == KAC_SCHEDULE_AUTO)
+        out->process.schedule = out->process.kind == KAC_PROCESS_GAUSSIAN
+                                    ? KAC_SCHEDULE_VP
+                                    : KAC_SCHEDULE_LOGLINEAR;
     if (out->sampler.children == 1) out->sampler.parent_rule = KAC_RULE_NONE; /* no choice */
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;
     if (out->sampler.potential == KAC_POTENTIAL_TERMINAL) out->sampler.value = KAC_VALUE_NONE;
@@ -480,6 +484,79 @@ static kac_status check_driver(const kac_settings *settings)
     return KAC_OK;
 }
 
+/* Keys that only some schedules read: bit s stands for schedule s. */
+enum {
+    OF_VP = 1 << KAC_SCHEDULE_VP,
+    OF_EDM = 1 << KAC_SCHEDULE_EDM,
+    OF_SIGMA = 1 << KAC_SCHEDULE_VE | OF_EDM,
+    OF_GAUSSIAN = OF_VP | OF_SIGMA,
+    OF_MASKED = OF_VP - 1,
+};
+
+static const struct {
+    const char *key;
+    unsigned schedules;
+} readers[] = {
+    {"process.temperature", OF_MASKED},  {"process.epsilon", OF_MASKED},
+    {"process.end", OF_MASKED},          {"process.begin", OF_MASKED},
+    {"process.template", OF_MASKED},     {"process.beta_min", OF_VP},
+    {"process.beta_max", OF_VP},         {"process.sigma_min", OF_SIGMA},
+    {"process.sigma_max", OF_SIGMA},     {"process.rho", OF_EDM},
+    {"process.eta", OF_GAUSSIAN},        {"process.order", OF_GAUSSIAN},
+    {"process.sigma_data", OF_GAUSSIAN}, {"sampler.twist.path", OF_MASKED},
+};
+
+/* Keys that do nothing must be as they are without being given. */
+static kac_status check_readers(const kac_settings *settings)
+{
+    const kac_config empty = {0};
+    kac_settings initial;
+    KAC_TRY(resolve(&empty, &initial));
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        char text[KAC_KEY_TEXT_SIZE], unset[KAC_KEY_TEXT_SIZE];
+        int index = -1;
+        const kac_key *key = kac_keys_find(readers[i].key, &index);
+        if (readers[i].schedules >> settings->process.schedule & 1) continue;
+        kac_key_text(settings, key, 0, text, sizeof text);
+        kac_key_text(&initial, key, 0, unset, sizeof unset);
+        if (strcmp(text, unset) == 0) continue;
+        kac_key_text(settings, kac_keys_find("process.schedule", &index), 0, unset,
+                     sizeof unset);
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: it does nothing with process.schedule %s",
+                        readers[i].key, unset);
+    }
+    return KAC_OK;
+}
+
+static kac_status check_process(const kac_settings *settings)
+{
+    bool gaussian = settings->process.kind == KAC_PROCESS_GAUSSIAN;
+    if ((settings->process.schedule >= KAC_SCHEDULE_VP) != gaussian)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.schedule: kind masked goes with loglinear, cosine, cosine2, "
+                        "linear, geometric and flow, gaussian with vp, ve and edm");
+    if (gaussian && settings->driver.kind != KAC_DRIVER_NONE)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "driver.kind: process.kind gaussian runs with none only");
+    if (gaussian && settings->model.unconditional[0] != '\0')
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "model.unconditional: classifier-free guidance is of process.kind masked");
+    if (gaussian && settings->output.likelihood)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "output.likelihood: there is none with process.kind gaussian, whose "
+                        "last move is a function of the state");
+    if (gaussian && settings->process.eta == 0 && settings->sampler.twist != KAC_TWIST_NONE)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.twist.kind: with process.eta 0 moves draw nothing that could be "
+            "tilted; use none");
+    if (settings->process.sigma_min > settings->process.sigma_max)
+        return KAC_FAIL(KAC_ERR_INVALID, "process.sigma_min: %g is more than sigma_max, %g",
+                        settings->process.sigma_min, settings->process.sigma_max);
+    return check_readers(settings);
+}
+
 kac_status kac_config_settings(const kac_config *config, kac_settings *out)
 {
     KAC_REQUIRE(config != NULL && out != NULL);
@@ -487,6 +564,7 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(resolve(config, &settings));
     if (settings.model.file[0] == '\0')
         return KAC_FAIL(KAC_ERR_INVALID, "model.file: required, a safetensors file");
+    KAC_TRY(check_process(&settings));
     KAC_TRY(check_sizes(&settings));
     KAC_TRY(check_selection(&settings));
     KAC_TRY(check_final(&settings));

@@ -77,19 +77,25 @@ static const kac_key keys[] = {
      .help = "The weight w of classifier-free guidance; -1 leaves the unconditional model, 0 "
              "the conditional one."},
 
-    {"process.kind", CHOICE(process.kind, "masked"), .initial = "masked",
-     .help = "The noising process: masked is absorbing discrete diffusion."},
+    {"process.kind", CHOICE(process.kind, "masked", "gaussian"), .initial = "masked",
+     .help =
+         "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
+         "is diffusion of vectors."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
      .help = "Reverse steps, T."},
     {"process.schedule",
-     CHOICE(process.schedule, "loglinear", "cosine", "cosine2", "linear", "geometric", "flow"),
-     .initial = "loglinear",
-     .help = "How the probability of a mask falls from noise to end; take the one that the "
-             "denoiser was trained with."},
+     CHOICE(process.schedule, "auto", "loglinear", "cosine", "cosine2", "linear", "geometric",
+            "flow", "vp", "ve", "edm"),
+     .initial = "auto",
+     .help =
+         "How the probability of a mask, or the noise (vp, ve, edm), falls on the way; take "
+         "the one that the denoiser was trained with. auto is loglinear, or vp where kind is "
+         "gaussian."},
     {"process.length", INTEGER(process.length, 1, 16777216), .zero = "auto", .initial = "auto",
      .help = "Sites of an object, L; auto is the length in the model file."},
     {"process.temperature", NUMBER(process.temperature, 1e-3, 1e3), .initial = "1",
-     .help = "Divides the denoiser's logits; below 1 sharpens its letters. It changes q."},
+     .help = "Kind masked: divides the denoiser's logits; below 1 sharpens its letters. It "
+             "changes q."},
     {"process.epsilon", NUMBER(process.epsilon, 0, 0.5), .initial = "0.001",
      .help =
          "Schedules loglinear, cosine and cosine2: a site is left unmasked at the noise end "
@@ -100,6 +106,26 @@ static const kac_key keys[] = {
          "there is filled in at once."},
     {"process.begin", NUMBER(process.begin, 0, 0.5), .initial = "0.01",
      .help = "Schedule flow: time of the first level (0 is noise)."},
+    {"process.beta_min", NUMBER(process.beta_min, 0, 1e3), .initial = "0.1",
+     .help = "Schedule vp: rate of noise at the end of the chain, where t is 0."},
+    {"process.beta_max", NUMBER(process.beta_max, 1e-3, 1e3), .initial = "20",
+     .help = "Schedule vp: rate of noise at its start, t = 1; linear in between."},
+    {"process.sigma_min", NUMBER(process.sigma_min, 1e-6, 1e6), .initial = "0.002",
+     .help = "Schedules ve and edm: deviation of the noise at the last level before 0."},
+    {"process.sigma_max", NUMBER(process.sigma_max, 1e-6, 1e6), .initial = "80",
+     .help = "Schedules ve and edm: deviation of the noise at the first level."},
+    {"process.rho", NUMBER(process.rho, 0.1, 1e3), .initial = "7",
+     .help = "Schedule edm: larger puts more of the levels at low noise."},
+    {"process.eta", NUMBER(process.eta, 0, 1), .initial = "1",
+     .help =
+         "Kind gaussian: 1 draws from the posterior of the level below (ancestral, DDPM), 0 "
+         "draws nothing (DDIM, the probability flow), and copies then stay together."},
+    {"process.order", INTEGER(process.order, 1, 2), .initial = "1",
+     .help = "Kind gaussian: 2 extrapolates the denoiser's estimate from the level above "
+             "(DPM-Solver++(2M); with eta 1 its SDE form), at no more calls."},
+    {"process.sigma_data", NUMBER(process.sigma_data, 0, 1e6), .initial = "1",
+     .help = "Kind gaussian, estimate sample: completions are drawn around the estimate with "
+             "the variance that x0 would have if the data were normal with this deviation."},
 
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =
@@ -113,13 +139,15 @@ static const kac_key keys[] = {
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
      .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
     {"reward.N.kind",
-     CHOICE(reward[0].kind, "network", "pwm", "table", "gc", "homopolymer", "motif"),
+     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "gc", "homopolymer",
+            "motif"),
      .initial = "network",
-     .help = "A network (convgru, conv_regressor), a position weight matrix, or a table of all "
-             "objects, from a file; or without one the share of G and C, the length of the "
+     .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
+             "objects, or a quadratic function of a vector, from a file; or without one the "
+             "share of G and C, the length of the "
              "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
-     .help = "A safetensors file. Required of network, pwm and table."},
+     .help = "A safetensors file. Required of network, pwm, table and quadratic."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
      .help = "Which output of the network, counted from 0."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
@@ -203,15 +231,16 @@ static const kac_key keys[] = {
     {"sampler.value.estimate", CHOICE(sampler.estimate, "argmax", "soft", "sample"),
      .initial = "argmax",
      .help = "Kind posterior_mean, the completion: the likeliest letters, their probabilities "
-             "(where the reward can "
-             "read them), or drawn letters."},
+             "(where the reward can read them), or drawn letters. Of a vector: the denoiser's "
+             "estimate of x0 (argmax and soft), or draws around it."},
     {"sampler.value.samples", INTEGER(sampler.samples, 1, 64), .initial = "1",
      .help = "Estimate sample: completions drawn for each child, J; the value is the "
              "log-mean-exp of their rewards."},
     {"sampler.twist.kind", CHOICE(sampler.twist, "none", "posterior_mean", "value"),
      .initial = "none",
-     .help = "Tilts the letters that are proposed by a gradient: of the reward at the "
-             "denoiser's probabilities as a function of the noisy state, or of the network "
+     .help = "Tilts what is proposed by a gradient: of the reward at the denoiser's "
+             "probabilities, or its estimate of a vector, as a function of the noisy state, or "
+             "of the network "
              "sampler.value.file at the noisy state itself."},
     {"sampler.twist.path", CHOICE(sampler.twist_path, "both", "direct", "denoiser"),
      .initial = "both",

@@ -13,19 +13,26 @@
 
 enum { KAC_PATH = 1024, KAC_NAME = 64, KAC_TEMPLATE = 8192 };
 
+typedef enum kac_process_kind { KAC_PROCESS_MASKED, KAC_PROCESS_GAUSSIAN } kac_process_kind;
+
 typedef enum kac_schedule {
+    KAC_SCHEDULE_AUTO, /* loglinear or vp; never in settings that are resolved */
     KAC_SCHEDULE_LOGLINEAR,
     KAC_SCHEDULE_COSINE,
     KAC_SCHEDULE_COSINE2,
     KAC_SCHEDULE_LINEAR,
     KAC_SCHEDULE_GEOMETRIC,
     KAC_SCHEDULE_FLOW,
+    KAC_SCHEDULE_VP, /* from here on gaussian */
+    KAC_SCHEDULE_VE,
+    KAC_SCHEDULE_EDM,
 } kac_schedule;
 
 typedef enum kac_reward_kind {
     KAC_REWARD_NETWORK,
     KAC_REWARD_PWM,
     KAC_REWARD_TABLE,
+    KAC_REWARD_QUADRATIC,
     KAC_REWARD_GC, /* from here on without a file: filters */
     KAC_REWARD_HOMOPOLYMER,
     KAC_REWARD_MOTIF
@@ -114,14 +121,19 @@ typedef struct kac_settings {
         double guidance; /* w */
     } model;
     struct {
-        int kind;      /* only masked, 0 */
+        kac_process_kind kind;
         int64_t steps; /* T, 1 .. 2^20 - 1 */
         kac_schedule schedule;
-        int64_t length;     /* L; 0 = auto, the model's */
-        double temperature; /* of the denoiser's probabilities, > 0 */
-        double epsilon;     /* schedule: m(1) = 1 - epsilon (loglinear, cosine) */
-        double end;         /* time of level 0, loglinear .. geometric */
-        double begin;       /* flow: time of level T */
+        int64_t length;                   /* L; 0 = auto, the model's */
+        double temperature;               /* of the denoiser's probabilities, > 0 */
+        double epsilon;                   /* schedule: m(1) = 1 - epsilon (loglinear, cosine) */
+        double end;                       /* time of level 0, loglinear .. geometric */
+        double begin;                     /* flow: time of level T */
+        double beta_min, beta_max;        /* vp */
+        double sigma_min, sigma_max, rho; /* ve, edm */
+        double eta;                       /* gaussian: share of fresh noise, 0 .. 1 */
+        int64_t order;                    /* gaussian: 1, or 2 where moves look back */
+        double sigma_data;                /* gaussian: deviation of drawn completions */
         char template
             [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;

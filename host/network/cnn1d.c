@@ -135,4 +135,4 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     return dev->ops->networks.cnn1d.pack(dev, &w, &network->net);
 }
 
-const kac_arch kac_arch_cnn1d = {"cnn1d", KAC_ROLE_DENOISER, load};
+const kac_arch kac_arch_cnn1d = {.name = "cnn1d", .role = KAC_ROLE_DENOISER, .load = load};

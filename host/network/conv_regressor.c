@@ -298,4 +298,5 @@ done:
     return status;
 }
 
-const kac_arch kac_arch_conv_regressor = {"conv_regressor", KAC_ROLE_REWARD, load};
+const kac_arch kac_arch_conv_regressor = {
+    .name = "conv_regressor", .role = KAC_ROLE_REWARD, .load = load};

@@ -140,4 +140,4 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     return dev->ops->networks.convgru.pack(dev, &w, &network->net);
 }
 
-const kac_arch kac_arch_convgru = {"convgru", KAC_ROLE_REWARD, load};
+const kac_arch kac_arch_convgru = {.name = "convgru", .role = KAC_ROLE_REWARD, .load = load};

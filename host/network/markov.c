@@ -40,4 +40,4 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     return dev->ops->networks.markov.pack(dev, &weights, &network->net);
 }
 
-const kac_arch kac_arch_markov = {"markov", KAC_ROLE_DENOISER, load};
+const kac_arch kac_arch_markov = {.name = "markov", .role = KAC_ROLE_DENOISER, .load = load};

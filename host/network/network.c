@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern const kac_arch kac_arch_cnn1d, kac_arch_table_denoiser, kac_arch_markov;
+extern const kac_arch kac_arch_cnn1d, kac_arch_table_denoiser, kac_arch_markov, kac_arch_gmm;
 extern const kac_arch kac_arch_convgru, kac_arch_conv_regressor, kac_arch_pwm,
-    kac_arch_table_reward;
+    kac_arch_table_reward, kac_arch_quadratic;
 
 static const kac_arch *const archs[] = {
-    &kac_arch_cnn1d,        &kac_arch_table_denoiser, &kac_arch_markov,
-    &kac_arch_convgru,      &kac_arch_conv_regressor, &kac_arch_pwm,
-    &kac_arch_table_reward,
+    &kac_arch_cnn1d, &kac_arch_table_denoiser, &kac_arch_markov,
+    &kac_arch_gmm,   &kac_arch_convgru,        &kac_arch_conv_regressor,
+    &kac_arch_pwm,   &kac_arch_table_reward,   &kac_arch_quadratic,
 };
 enum { ARCHS = sizeof archs / sizeof archs[0] };
 
@@ -100,7 +100,10 @@ static kac_status load(const kac_tensors *file, kac_role role, kac_network *netw
 
     int64_t length = 0;
     KAC_TRY(find_arch(file, role, &network->arch));
-    KAC_TRY(read_alphabet(file, network));
+    if (network->arch->vectors)
+        network->states = 1;
+    else
+        KAC_TRY(read_alphabet(file, network));
     KAC_TRY(
         kac_tensors_integer(file, "kac.length", 1, KAC_NETWORK_MAX_LENGTH, true, 0, &length));
     network->length = (int32_t)length;
@@ -140,8 +143,9 @@ kac_status kac_network_check_length(const kac_network *network, int32_t length)
 {
     KAC_REQUIRE(network != NULL);
     if (network->fixed_length && length != network->length)
-        return KAC_FAIL(KAC_ERR_INVALID, "%s: works for sequences of length %d only, not %d",
-                        network->path, (int)network->length, (int)length);
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: works for %s of length %d only, not %d",
+                        network->path, network->arch->vectors ? "vectors" : "sequences",
+                        (int)network->length, (int)length);
     if (length < 1 || length > KAC_NETWORK_MAX_LENGTH)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: length %d is not in [1, %d]", network->path,
                         (int)length, KAC_NETWORK_MAX_LENGTH);

@@ -13,11 +13,12 @@ enum { KAC_NETWORK_MAX_LENGTH = 1 << 24 };
 typedef struct kac_network kac_network;
 
 /* What an architecture brings (one constant entry in the table of network.c).  Before `load`,
- * alphabet, states and length (kac.length, 0 where absent) are set; it reads and checks the
+ * alphabet, states (of vectors "" and 1) and length (kac.length, 0 where absent) are set; it reads and checks the
  * tensors, sets the other fields of *network from `net` on, and packs. */
 typedef struct kac_arch {
     const char *name; /* kac.arch */
     kac_role role;
+    int vectors; /* 1: its states are vectors, of the gaussian process */
     kac_status (*load)(kac_device *dev, const kac_tensors *file, kac_network *network);
 } kac_arch;
 
@@ -26,7 +27,7 @@ struct kac_network {
     const kac_arch *arch;
     kac_net *net;
     kac_net_forward_fn *forward;
-    kac_net_vjp_fn *vjp;
+    kac_net_vjp_fn *vjp; /* NULL: it has no gradient */
     kac_net_drop_fn *drop;
     char path[1024];
     char alphabet[KAC_MAX_STATES + 1]; /* one letter a state, without the mask */

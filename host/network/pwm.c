@@ -22,4 +22,4 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     return dev->ops->networks.pwm.pack(dev, &weights, &network->net);
 }
 
-const kac_arch kac_arch_pwm = {"pwm", KAC_ROLE_REWARD, load};
+const kac_arch kac_arch_pwm = {.name = "pwm", .role = KAC_ROLE_REWARD, .load = load};

@@ -59,5 +59,7 @@ static kac_status load_reward(kac_device *dev, const kac_tensors *file, kac_netw
     return pack(dev, &dev->ops->networks.table_reward, reward, rows, network);
 }
 
-const kac_arch kac_arch_table_denoiser = {"table", KAC_ROLE_DENOISER, load_denoiser};
-const kac_arch kac_arch_table_reward = {"table", KAC_ROLE_REWARD, load_reward};
+const kac_arch kac_arch_table_denoiser = {
+    .name = "table", .role = KAC_ROLE_DENOISER, .load = load_denoiser};
+const kac_arch kac_arch_table_reward = {
+    .name = "table", .role = KAC_ROLE_REWARD, .load = load_reward};

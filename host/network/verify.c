@@ -206,6 +206,10 @@ static kac_status run(replay *r, const char *model)
                         kac_tensors_path(r->recording));
     KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
                              &r->net));
+    if (r->net->arch->vectors)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "%s: recordings hold sequences, and a %s reads vectors", model,
+                        r->net->arch->name);
     return denoiser ? replay_denoiser(r) : replay_reward(r);
 }
 

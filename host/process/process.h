@@ -11,6 +11,10 @@
  * et al., ICML 2024).  Errors: INVALID (a level where the mask probability does not fall). */
 kac_status kac_masked_levels(const kac_settings *settings, kac_level *levels);
 
+/* Fills levels[0 .. T] of the Gaussian process: schedules vp, ve and edm.  Errors: INVALID (two
+ * levels with one noise). */
+kac_status kac_gaussian_levels(const kac_settings *settings, kac_level *levels);
+
 /* Sets the tempering exponents that `settings` give to levels[0 .. T]; with kind ess they are
  * where the exponents start. */
 void kac_temper_levels(const kac_settings *settings, kac_level *levels);

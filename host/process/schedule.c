@@ -22,6 +22,10 @@ static double mask_probability(kac_schedule schedule, double t, double e)
     case KAC_SCHEDULE_LINEAR: return 1 - kac_exp(-10 * t);
     case KAC_SCHEDULE_GEOMETRIC: return 1 - kac_exp(-kac_exp((1 - t) * kac_log(1e-3)));
     case KAC_SCHEDULE_FLOW: return 1 - t;
+    case KAC_SCHEDULE_AUTO:
+    case KAC_SCHEDULE_VP:
+    case KAC_SCHEDULE_VE:
+    case KAC_SCHEDULE_EDM: break; /* not masked */
     }
     return (double)NAN;
 }

@@ -34,19 +34,26 @@ static kac_status check_objects(const kac_rewards_config *config, const kac_netw
     return kac_network_check_length(network, config->shape.length);
 }
 
-static const char *const kind_name[] = {
-    [KAC_REWARD_NETWORK] = "network", [KAC_REWARD_PWM] = "pwm", [KAC_REWARD_TABLE] = "table"};
+static const char *const kind_name[] = {[KAC_REWARD_NETWORK] = "network",
+                                        [KAC_REWARD_PWM] = "pwm",
+                                        [KAC_REWARD_TABLE] = "table",
+                                        [KAC_REWARD_QUADRATIC] = "quadratic"};
 
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
                             const kac_reward_settings *term)
 {
     const char *arch = network->arch->name;
-    kac_reward_kind kind = strcmp(arch, "pwm") == 0     ? KAC_REWARD_PWM
-                           : strcmp(arch, "table") == 0 ? KAC_REWARD_TABLE
-                                                        : KAC_REWARD_NETWORK;
+    kac_reward_kind kind = strcmp(arch, "pwm") == 0         ? KAC_REWARD_PWM
+                           : strcmp(arch, "table") == 0     ? KAC_REWARD_TABLE
+                           : strcmp(arch, "quadratic") == 0 ? KAC_REWARD_QUADRATIC
+                                                            : KAC_REWARD_NETWORK;
     if (kind != term->kind)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
                         network->path, arch, kind_name[kind]);
+    if (network->arch->vectors != config->vectors)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: a %s is a reward of %s, and the model's are %s",
+                        network->path, arch, config->vectors ? "sequences" : "vectors",
+                        config->vectors ? "vectors" : "sequences");
     if (term->output >= network->outputs)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: there is no output %lld; it has %d, counted from 0", network->path,

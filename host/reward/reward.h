@@ -18,6 +18,7 @@ typedef struct kac_rewards_config {
     const kac_settings *settings;
     const char *value;    /* a file, or NULL */
     const char *alphabet; /* of the model; the rewards' must be the same */
+    bool vectors;         /* objects are vectors */
     kac_shape shape;
     int32_t batch;
     int64_t expected; /* objects that the run will ask for, at most */

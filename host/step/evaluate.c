@@ -35,8 +35,8 @@ static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particl
     r->calls.denoiser_asked += (int64_t)p->n * kac_run_denoisers(r);
     KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
     for (int32_t first = 0; first < p->n; first += r->batch) {
-        KAC_TRY(op->assign(r->dev, &r->evals, r->shape.states, &r->fresh, first, r->batch,
-                           &r->jobs, &r->made[0]));
+        KAC_TRY(op->assign(r->dev, &r->evals, r->vectors ? -1 : r->shape.states, &r->fresh,
+                           first, r->batch, &r->jobs, &r->made[0]));
         kac_lap(r, KAC_PHASE_OTHER);
         kac_query q = {
             .tokens = p->x,
@@ -67,6 +67,7 @@ static kac_complete_args rows_of(const kac_run *r, const kac_particles *parents,
         .shape = r->shape,
         .clock = r->clock,
         .groups = r->group,
+        .levels = r->levels,
         .x = p->x,
         .entry = p->entry,
         .group = parents->group,
@@ -211,8 +212,10 @@ kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particle
     kac_rows rows = {y->x, NULL, 0, y->n};
 
     KAC_TRY(leave_level(r));
-    KAC_TRY(evaluate(r, x, y, take_objects, NULL));
-    KAC_TRY(r->dev->ops->memory.copy(r->dev, y->x, r->completion, bytes));
+    if (!r->vectors) {
+        KAC_TRY(evaluate(r, x, y, take_objects, NULL));
+        KAC_TRY(r->dev->ops->memory.copy(r->dev, y->x, r->completion, bytes));
+    }
     r->calls.reward_asked += (int64_t)y->n * kac_rewards_networks(r->guide);
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
     kac_lap(r, KAC_PHASE_REWARD);

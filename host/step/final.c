@@ -290,18 +290,44 @@ static void select_final(kac_run *r, population *p)
 /* ---- results -------------------------------------------------------------------------------
  */
 
+/* Bytes of an object as text with its final zero: letters, or numbers with a blank after each. */
+static size_t text_size(const kac_run *r)
+{
+    size_t number = sizeof "-1.23456789e-38";
+    return (size_t)r->shape.length * (r->vectors ? number : 1) + 1;
+}
+
+/* Numbers separated by blanks, all the digits of a float. */
+static void write_vector(const kac_run *r, const uint8_t *x, char *text)
+{
+    size_t used = 0;
+    for (int32_t l = 0; l < r->shape.length; l++) {
+        float value = 0;
+        memcpy(&value, x + (size_t)l * sizeof value, sizeof value);
+        used += (size_t)snprintf(text + used, r->text_size - used, "%s%.9g", l > 0 ? " " : "",
+                                 (double)value);
+    }
+}
+
+static void write_letters(const kac_run *r, const uint8_t *x, char *text)
+{
+    for (int32_t l = 0; l < r->shape.length; l++)
+        text[l] = r->denoiser->alphabet[x[l]];
+    text[r->shape.length] = '\0';
+}
+
 /* Objects as text, and their terms. */
 static void write_results(kac_run *r, const population *p)
 {
-    size_t length = (size_t)r->shape.length;
     size_t rewards = (size_t)r->set.rewards;
     for (int64_t k = 0; k < r->samples_out; k++) {
         size_t row = (size_t)r->result[k].row;
-        char *text = r->text + (size_t)k * (length + 1);
+        char *text = r->text + (size_t)k * r->text_size;
         const uint8_t *x = p->x + row * (size_t)r->shape.stride;
-        for (size_t l = 0; l < length; l++)
-            text[l] = r->denoiser->alphabet[x[l]];
-        text[length] = '\0';
+        if (r->vectors)
+            write_vector(r, x, text);
+        else
+            write_letters(r, x, text);
         memcpy(r->result_terms + (size_t)k * rewards, p->terms + row * rewards,
                rewards * sizeof *p->terms);
     }
@@ -369,7 +395,8 @@ kac_status kac_run_finish(kac_run *r)
     size_t n = (size_t)p.n;
     r->result = calloc(n, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
-    r->text = calloc(n, (size_t)r->shape.length + 1);
+    r->text_size = text_size(r);
+    r->text = calloc(n, r->text_size);
     if (!r->result || !r->result_terms || !r->text) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu samples", n);
         goto done;
@@ -405,7 +432,7 @@ kac_status kac_run_sample(const kac_run *r, int64_t i, kac_sample *out)
     *out = (kac_sample){
         .group = k->group,
         .slot = k->slot,
-        .object = r->text + (size_t)i * ((size_t)r->shape.length + 1),
+        .object = r->text + (size_t)i * r->text_size,
         .reward = k->reward,
         .log_weight = k->log_weight,
         .terms = r->result_terms + (size_t)i * (size_t)r->set.rewards,

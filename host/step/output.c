@@ -128,24 +128,24 @@ static int64_t distinct_objects(const kac_run *r, const char **text)
 {
     int64_t distinct = 0;
     for (int64_t i = 0; i < r->samples_out; i++)
-        text[i] = r->text + (size_t)i * ((size_t)r->shape.length + 1);
+        text[i] = r->text + (size_t)i * r->text_size;
     qsort(text, (size_t)r->samples_out, sizeof *text, by_text);
     for (int64_t i = 0; i < r->samples_out; i++)
         distinct += i == 0 || strcmp(text[i - 1], text[i]) != 0;
     return distinct;
 }
 
-/* Mean over pairs of samples of the share of sites at which they differ. */
+/* Mean over pairs of samples of the share of sites at which they differ; NaN for vectors. */
 static double pairwise_distance(const kac_run *r)
 {
     int64_t n = r->samples_out;
     double pairs = 0;
-    if (n < 2) return (double)NAN;
+    if (n < 2 || r->vectors) return (double)NAN;
     for (int32_t l = 0; l < r->shape.length; l++) {
         int64_t count[256] = {0};
         double same = 0;
         for (int64_t i = 0; i < n; i++)
-            count[(unsigned char)r->text[i * (r->shape.length + 1) + l]]++;
+            count[(unsigned char)r->text[(size_t)i * r->text_size + (size_t)l]]++;
         for (int c = 0; c < 256; c++)
             same += (double)count[c] * (double)(count[c] - 1);
         pairs += (double)n * (double)(n - 1) - same;
@@ -273,7 +273,7 @@ kac_status kac_run_write(kac_run *r, const char *dir)
     KAC_REQUIRE(r != NULL && dir != NULL && r->finished);
     kac_status status = KAC_OK;
     KAC_TRY_DONE(write_file(r, dir, "samples.csv", write_samples));
-    KAC_TRY_DONE(write_file(r, dir, "samples.fasta", write_fasta));
+    if (!r->vectors) KAC_TRY_DONE(write_file(r, dir, "samples.fasta", write_fasta));
     if (r->set.output.trace) KAC_TRY_DONE(write_file(r, dir, "trace.jsonl", write_trace));
     KAC_TRY_DONE(run_json(r, &r->json));
     KAC_TRY_DONE(write_file(r, dir, "run.json", write_json));

@@ -88,6 +88,7 @@ static kac_status open_rewards(kac_run *r)
     kac_rewards_config rewards = {
         .settings = s,
         .alphabet = r->denoiser->alphabet,
+        .vectors = r->vectors,
         .shape = r->shape,
         .batch = r->batch,
         .expected = (int64_t)r->most.children * r->samples * r->moves,
@@ -124,8 +125,12 @@ static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
     KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
-    r->process = &r->dev->ops->masked;
+    r->process = r->vectors ? &r->dev->ops->gaussian : &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
+    if (r->denoiser->arch->vectors != r->vectors)
+        return KAC_FAIL(KAC_ERR_INVALID, "process.kind: %s is a %s, which goes with %s",
+                        s->model.file, r->denoiser->arch->name,
+                        r->vectors ? "masked" : "gaussian");
 
     r->reads_time = r->denoiser->reads_time;
     KAC_TRY(open_unconditional(r));
@@ -139,8 +144,9 @@ static kac_status open_networks(kac_run *r)
     KAC_TRY(kac_network_check_length(r->denoiser, (int32_t)length));
     if (r->unconditional != NULL)
         KAC_TRY(kac_network_check_length(r->unconditional, (int32_t)length));
+    int64_t bytes = r->vectors ? length * s->process.order * (int64_t)sizeof(float) : length;
     r->shape =
-        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((length + 15) / 16 * 16)};
+        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((bytes + 15) / 16 * 16)};
     r->slot_floats = r->shape.length * r->shape.states;
 
     return open_rewards(r);
@@ -267,7 +273,8 @@ static kac_status start_levels(kac_run *r)
     kac_level *levels = calloc(count, sizeof *levels);
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
-    KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
+    KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
+                            : kac_masked_levels(&r->set, levels));
     if (r->reads_time && !isfinite(levels[r->steps].sigma)) {
         status =
             KAC_FAIL(KAC_ERR_INVALID,
@@ -415,7 +422,8 @@ static kac_status plan_passes(kac_run *r)
     kac_level *levels = calloc((size_t)r->steps + 1, sizeof *levels);
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
-    KAC_TRY_DONE(kac_masked_levels(&r->set, levels));
+    KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
+                            : kac_masked_levels(&r->set, levels));
     switch (r->set.driver.kind) {
     case KAC_DRIVER_NONE: break;
     case KAC_DRIVER_SEARCH: goto done; /* has its own plan */
@@ -510,6 +518,7 @@ static kac_status start_run(kac_run *r)
 static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
+    r->vectors = s->process.kind == KAC_PROCESS_GAUSSIAN;
     r->steps = (int32_t)s->process.steps;
     int64_t groups = s->sampler.groups;
     r->children = (int32_t)s->sampler.children;

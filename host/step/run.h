@@ -64,6 +64,7 @@ struct kac_run {
     kac_rewards *value;         /* a learned value's network, or NULL */
 
     kac_shape shape;
+    bool vectors; /* states are vectors, not tokens */
     int32_t steps, n, groups, children, samples, keep, batch, pools;
     int32_t slot_floats; /* L S */
 
@@ -156,7 +157,8 @@ struct kac_run {
     int64_t samples_out;
     kac_result *result;      /* [samples_out] */
     double *result_terms;    /* [samples_out][rewards] */
-    char *text;              /* [samples_out][L + 1] */
+    char *text;              /* [samples_out][text_size] */
+    size_t text_size;        /* of an object with its final zero */
     int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
     double *log_evidence;    /* [targets] */
     double *log_evidence_se; /* [targets] */
@@ -248,7 +250,8 @@ kac_status kac_evaluate_children(kac_run *run, const kac_particles *x, kac_parti
  * are, masks as zeros, into run->terms.  No denoiser is asked. */
 kac_status kac_evaluate_unfinished(kac_run *run, const kac_particles *y);
 
-/* The last level: fills what is still masked in y, and their exact terms. */
+/* The last level: fills what is still masked in y, and their exact terms.  Vectors of level 0
+ * are objects as they are. */
 kac_status kac_evaluate_objects(kac_run *run, const kac_particles *x, kac_particles *y);
 
 /* log-likelihood estimates of n objects x0 (device) into host_out [n]; ids [n] (device) key the

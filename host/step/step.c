@@ -33,6 +33,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
                   .row = r->census_entry,
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
+        .look_back = r->set.process.order == 2,
         .retained = r->gibbs.children != NULL ? &r->gibbs.retained : NULL,
         .fault = r->fault,
         .y = y,

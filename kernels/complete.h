@@ -1,0 +1,44 @@
+/* complete.h -- which rows a batch of completions holds, for every process. */
+#ifndef KAC_COMPLETE_H
+#define KAC_COMPLETE_H
+
+#include <assert.h>
+
+#include "hd.h"
+#include "types.h"
+
+/* What the denoiser said of an entry whose evaluation is at hand, [memo->slot_floats]. */
+KAC_HD static inline const float *kac_logits_of(const kac_memo *memo, int32_t entry)
+{
+    assert(entry >= 0 && memo->slot[entry] >= 0);
+    return memo->logits + (int64_t)memo->slot[entry] * memo->slot_floats;
+}
+
+/* One past the last fresh entry of this batch. */
+KAC_HD static inline int32_t kac_window_end(const kac_complete_args *a)
+{
+    int32_t count = *a->fresh->count;
+    return count < a->first + a->batch ? count : a->first + a->batch;
+}
+
+/* Whether the logits of row i are at hand in this batch. */
+KAC_HD static inline int kac_at_hand(const kac_complete_args *a, int32_t i)
+{
+    int32_t q = a->memo->order[a->entry[i]];
+    return q < 0 ? a->first == 0 : q >= a->first && q < a->first + a->batch;
+}
+
+/* Whether this batch holds nothing, so that no row needs to be looked at. */
+KAC_HD static inline int kac_window_is_empty(const kac_complete_args *a)
+{
+    return a->first > 0 && a->first >= *a->fresh->count;
+}
+
+/* Notes that the denoiser gave NaN for row `worst` of x, INT32_MAX: for none. */
+KAC_HD static inline void kac_note_nan(const kac_complete_args *a, int32_t worst)
+{
+    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
+        *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->move, -1};
+}
+
+#endif /* KAC_COMPLETE_H */
