@@ -271,7 +271,7 @@ Test(masked, a_twist_has_its_ratio)
 Test(masked, a_twist_at_its_ends)
 {
     float tilt[L * S] = {0, 1e6f, 0, 0, 0, 0, 0, 0, 0};
-    uint32_t c[S], t[S];
+    uint32_t c[S] = {0}, t[S] = {0};
     const float one[S] = {0, -INFINITY, -INFINITY}, all[S] = {0, 0.5f, 1};
     kac_token_sums(one, S, 1, c);
     cr_expect_eq(kac_twisted_sums(one, c, S, 1, NULL, 1, 6, t), 0);
