@@ -549,7 +549,9 @@ static inline double landscape_marginal_distance(const landscape_target *t,
     X(pretrained, "")                                                                          \
     X(smc, "")                                                                                 \
     X(fk_steering, "")                                                                         \
-    X(nested, "sampler.children=4 ")
+    X(nested, "sampler.children=4 ")                                                           \
+    X(das, "sampler.temper.kind=ess ")                                                         \
+    X(funnel, "sampler.funnel=12 ")
 
 /* Writes the two models into `dir` under the names that table_sample_letters reads. */
 static inline kac_status landscape_write_run(const landscape *s, const char *dir)

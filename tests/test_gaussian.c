@@ -14,6 +14,14 @@ static kac_device dev = {.ops = &kac_cpu_ops};
 /* |z| stays below this with probability 1 - 1e-6 for some tens of numbers. */
 static const double z_bound = 5.5;
 
+/* Whether any of n numbers is another. */
+static bool differ(const float *a, const float *b, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (a[i] != b[i]) return true;
+    return false;
+}
+
 /* ---- levels ----------------------------------------------------------------------------- */
 
 enum { STEPS = 10 };
@@ -398,7 +406,7 @@ Test(gaussian, a_tilt_shifts_the_mean_and_its_ratio_is_exact)
     cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
     cr_assert_eq(kac_cpu_gaussian_propose(&dev, &plain.propose), KAC_OK);
     for (int i = 0; i < N; i++) {
-        double sum = 0, square = 0, strength = scale * 0.75 / (0.5 + i / EACH);
+        double sum = 0, square = 0, strength = scale * 0.75 / (0.5 + (double)(i / EACH));
         for (int m = 0; m < M; m++) {
             int64_t c = (int64_t)i * M + m;
             const float *y = kac_vector(w.y, c, STRIDE), *base = kac_vector(plain.y, c, STRIDE);
@@ -504,12 +512,12 @@ Test(gaussian, completions_are_the_estimate_or_draws_around_it)
         cr_assert_eq(kac_cpu_gaussian_complete(&dev, &w.complete, out[0]), KAC_OK);
         for (int i = 0; i < N; i++) {
             const float *row = kac_vector(out[0], i, STRIDE);
-            cr_expect_eq(memcmp(row, w.estimate[i], sizeof w.estimate[i]), 0);
+            cr_expect_not(differ(row, w.estimate[i], D));
             cr_expect(row[D] == 0.0F && row[2 * D - 1] == 0.0F, "objects have no past");
         }
     }
     cr_assert_eq(kac_cpu_gaussian_soften(&dev, &w.complete, soft[0]), KAC_OK);
-    cr_expect_eq(memcmp(soft, w.estimate, sizeof soft), 0);
+    cr_expect_not(differ(soft[0], w.estimate[0], N * D));
 
     w.complete.samples = J;
     cr_assert_eq(kac_cpu_gaussian_imagine(&dev, &w.complete, out[0]), KAC_OK);
@@ -741,7 +749,7 @@ Test(gaussian, quadratic_is_a_quadratic_with_its_gradient)
         q = (kac_query){
             .soft = soft[0], .length = 2, .capacity = ROWS, .out = again, .out_stride = 1};
         cr_assert_eq(kac_network_ask(net, &q), KAC_OK);
-        cr_expect_eq(memcmp(out, again, sizeof out), 0, "vectors without padding");
+        cr_expect_not(differ(out, again, ROWS), "vectors without padding");
         double error = gradient_error(net, 1, NULL);
         cr_expect_lt(error, 1e-3, "%g", error);
         kac_network_close(net);
