@@ -406,7 +406,8 @@ Test(gaussian, a_tilt_shifts_the_mean_and_its_ratio_is_exact)
     cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
     cr_assert_eq(kac_cpu_gaussian_propose(&dev, &plain.propose), KAC_OK);
     for (int i = 0; i < N; i++) {
-        double sum = 0, square = 0, strength = scale * 0.75 / (0.5 + (double)(i / EACH));
+        int group = i / EACH;
+        double sum = 0, square = 0, strength = scale * 0.75 / (0.5 + group);
         for (int m = 0; m < M; m++) {
             int64_t c = (int64_t)i * M + m;
             const float *y = kac_vector(w.y, c, STRIDE), *base = kac_vector(plain.y, c, STRIDE);
