@@ -26,6 +26,7 @@ class Row:
     first: int
     least: int = 1
     more: list[str] = field(default_factory=list)
+    calls: bool = True  # whether its size changes its denoiser calls
 
 
 DESIGNS = 64
@@ -43,6 +44,29 @@ ROWS = [
     Row("svdd_r", "promoter_svdd_r", "sampler.children", 9, least=2),
     Row("svdd_r_replace", "promoter_svdd_r_replace", "sampler.children", 9, least=2),
     Row("beam", "promoter_beam", "sampler.children", 4, least=2),
+    Row("funnel", "promoter_funnel", "sampler.particles", 9, least=2),
+    Row("tds", "promoter_tds", "sampler.particles", 5),
+    Row("dps", "promoter_dps", "", 1),
+    Row("classifier_guidance", "promoter_classifier_guidance", "", 1),
+    Row("svdd_mc", "promoter_svdd_mc", "sampler.children", 9, calls=False),
+    Row(
+        "rerd",
+        "promoter_rerd",
+        "driver.iterations",
+        10,
+        more=["sampler.alpha=0.2", "sampler.children=3", "sampler.final.keep=4"],
+    ),
+    Row("particle_gibbs", "promoter_particle_gibbs", "driver.sweeps", 4, more=["sampler.alpha=0.2", "sampler.groups=64", "sampler.particles=2"]),
+    Row(
+        "ddbfs",
+        "promoter_ddbfs",
+        "sampler.children",
+        4,
+        least=2,
+        more=["sampler.groups=64", "sampler.particles=1", "search.drop_schedule=none"],
+    ),
+    Row("mcts", "promoter_mcts", "search.rollouts", 16, least=8, more=["sampler.groups=64", "search.stages=8"]),
+    Row("dts", "promoter_dts", "search.rollouts", 16, least=4, more=["sampler.alpha=0.2", "sampler.groups=64", "sampler.particles=1"]),
 ]
 
 
@@ -101,7 +125,7 @@ def cost(result: Result, equal: str) -> float:
 def scale(kac: str, row: Row, equal: str, target: float, out: Path) -> Result:
     """Runs a row at the size whose cost is nearest to the target: costs are nearly linear in size."""
     result = run(kac, row, row.first, out)
-    if not row.size:
+    if not row.size or (equal == "calls" and not row.calls):
         return result
     tried = {result.size: result}
     for _ in range(3):

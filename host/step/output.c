@@ -242,6 +242,9 @@ static kac_status run_json(const kac_run *r, json_t **out)
         "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa",
         kac_isa_names[r->dev->isa], "summary", summary(r));
     if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
+    if (r->calls.gradients > 0)
+        json_object_set_new(json_object_get(*out, "evaluations"), "gradients",
+                            json_integer((json_int_t)r->calls.gradients));
     if (r->targets > 1) json_object_set_new(*out, "targets", targets(r));
     return KAC_OK;
 }
