@@ -87,6 +87,11 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
  * Errors: INVALID (no such key), IO. */
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
+/* The same model, process, reward, seed and number of groups under best_of_n with `particles`
+ * draws a group: the baseline of a sweep.  Errors: NOMEM, and those of kac_config_set. */
+KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t particles,
+                                        kac_config **out);
+
 /* ---- runs ------------------------------------------------------------------------------- */
 
 /* One sampling run: model, rewards, population. */
@@ -199,6 +204,17 @@ typedef struct kac_validate_options {
  * Errors: IO (no folder for the models), NOMEM. */
 KAC_API kac_status kac_validate(const kac_validate_options *options, FILE *out, FILE *json,
                                 bool *holds);
+
+/* What a folder holds. */
+typedef enum kac_found { KAC_FOUND_NOTHING, KAC_FOUND_SAME, KAC_FOUND_OTHER } kac_found;
+
+/* Whether `dir` holds a complete run of `config`, whatever its output.dir.
+ * Errors: INVALID (run.json cannot be read), NOMEM. */
+KAC_API kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *out);
+
+/* Writes the figures of the run in `dir` as a line of CSV without its end, or with `names` their
+ * names.  *calls is the number of its denoiser calls.  Errors: INVALID (not a run), IO. */
+KAC_API kac_status kac_figures(const char *dir, bool names, FILE *out, int64_t *calls);
 
 /* Writes a line for each device that a run could use here: its name and what it is. */
 KAC_API kac_status kac_devices(FILE *out);

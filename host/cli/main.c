@@ -30,6 +30,19 @@ static const command commands[] = {
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or not at all.  The environment variable\n"
      "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},
+    {"sweep", cli_sweep,
+     "CONFIG.yaml --vary KEY=VALUE,... [--vary ...] --out DIR [--set KEY=VALUE]... "
+     "[--no-baseline] [--quiet]",
+     "sample at every point of a grid",
+     "  --vary KEY=V,V,..  values that a key takes; repeatable, the last varies fastest; a "
+     "value\n"
+     "                     cannot hold a comma\n"
+     "  --out DIR          the folder of the sweep; what is complete in it is not run again\n"
+     "  --set KEY=VALUE    set a key at every point; repeatable\n"
+     "  --no-baseline      without best_of_n at the denoiser calls of each point\n"
+     "  --quiet            no progress and no table\n"
+     "Every point is a run in DIR/point_NNN with the same random numbers, and a line of\n"
+     "DIR/sweep.csv.  A point that fails is told, and the others go on.\n"},
     {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
     {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
      "KEY is a key (sampler.alpha), a section (sampler) or \"algorithms\"; without it, all "

@@ -12,6 +12,7 @@
 #include "cli.h"
 #include "folder.h"
 #include "progress.h"
+#include "run.h"
 
 enum { VALUE = 1024 }; /* longest value of a key, as text */
 
@@ -24,6 +25,7 @@ typedef struct request {
     int64_t every;      /* steps between two recorded levels */
     bool force;
     bool quiet;
+    bool point; /* of a sweep: no summary */
 } request;
 
 /* ---- signals ---------------------------------------------------------------------------- */
@@ -101,7 +103,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
     return CLI_DONE;
 }
 
-static cli_exit set_key(kac_config *config, const char *assignment)
+cli_exit cli_set(kac_config *config, const char *assignment)
 {
     const char *equals = strchr(assignment, '=');
     if (equals == NULL || equals == assignment)
@@ -121,7 +123,7 @@ static cli_exit configure(kac_config *config, const request *r, char *out)
         status = kac_config_set(config, "device.isa", cli_isa(NULL));
     cli_exit code = cli_status(status);
     for (int i = 0; i < r->sets && code == CLI_DONE; i++)
-        code = set_key(config, r->set[i]);
+        code = cli_set(config, r->set[i]);
     if (code != CLI_DONE) return code;
     if (r->out != NULL) status = kac_config_set(config, "output.dir", r->out);
     if (status == KAC_OK) status = kac_config_get(config, "output.dir", out, VALUE);
@@ -227,31 +229,46 @@ static cli_exit sample(kac_run *run, const kac_config *config, const request *r,
                         (long long)now.step, (long long)shown.steps);
 
     cli_exit code = commit_outputs(o);
-    if (code != CLI_DONE || r->quiet) return code;
+    if (code != CLI_DONE || r->quiet || r->point) return code;
     return print_summary(run, o->run.path);
+}
+
+/* From a configuration to its folder. */
+static cli_exit run_configured(const kac_config *config, const request *r, const char *out)
+{
+    kac_run *run = NULL;
+    outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
+    watch_signals();
+    cli_exit code = begin_outputs(&o, r, out);
+    if (code == CLI_DONE) code = cli_status(kac_run_create(config, &run));
+    if (code == CLI_DONE) code = sample(run, config, r, &o);
+    kac_run_destroy(run);
+    end_outputs(&o);
+    return code;
+}
+
+cli_exit cli_run_point(const kac_config *config, const char *out, bool quiet)
+{
+    const request r = {.quiet = quiet, .point = true};
+    return run_configured(config, &r, out);
+}
+
+bool cli_stopped(void)
+{
+    return stopped != 0;
 }
 
 cli_exit cli_run(int argc, char **argv)
 {
     request r = {0};
     kac_config *config = NULL;
-    kac_run *run = NULL;
-    outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
     char out[VALUE];
 
     cli_exit code = read_request(argc, argv, &r);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, &r, out);
-    if (code == CLI_DONE) {
-        watch_signals();
-        code = begin_outputs(&o, &r, out);
-    }
-    if (code == CLI_DONE) code = cli_status(kac_run_create(config, &run));
-    if (code == CLI_DONE) code = sample(run, config, &r, &o);
-
-    kac_run_destroy(run);
+    if (code == CLI_DONE) code = run_configured(config, &r, out);
     kac_config_destroy(config);
-    end_outputs(&o);
     free(r.set);
     return code;
 }

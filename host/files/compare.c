@@ -1,9 +1,11 @@
-/* compare.c -- a table of finished runs, a row each. */
+/* compare.c -- finished runs: a table of them, their figures, and whether one is there. */
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base.h"
+#include "settings.h"
 
 /* A number of run.json, or NaN. */
 static double number(const json_t *json)
@@ -109,4 +111,82 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
     }
     if (ferror(out)) return KAC_FAIL(KAC_ERR_IO, "cannot write the table of runs");
     return KAC_OK;
+}
+
+/* ---- for sweeps --------------------------------------------------------------------------- */
+
+kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *out)
+{
+    KAC_REQUIRE(dir != NULL && config != NULL && out != NULL);
+    json_t *run = NULL, *wanted = NULL;
+    *out = KAC_FOUND_NOTHING;
+    if (access(dir, F_OK) != 0) return KAC_OK;
+    KAC_TRY(read_run(dir, &run));
+    kac_status status = kac_config_json(config, &wanted);
+    if (status == KAC_OK) {
+        json_t *found = json_object_get(run, "config");
+        json_object_del(json_object_get(found, "output"), "dir");
+        json_object_del(json_object_get(wanted, "output"), "dir");
+        *out = json_equal(found, wanted) ? KAC_FOUND_SAME : KAC_FOUND_OTHER;
+    }
+    json_decref(run);
+    json_decref(wanted);
+    return status;
+}
+
+/* A number, or nothing where there is none. */
+static void figure(const json_t *json, FILE *out)
+{
+    if (json_is_integer(json))
+        fprintf(out, ",%lld", (long long)json_integer_value(json));
+    else if (json_is_number(json))
+        fprintf(out, ",%.10g", json_number_value(json));
+    else
+        fputc(',', out);
+}
+
+/* Members of `of`, each a column `prefix`NAME. */
+static void figures(const json_t *of, const char *prefix, const char *const *name, bool names,
+                    FILE *out)
+{
+    for (; *name != NULL; name++) {
+        if (names)
+            fprintf(out, ",%s%s", prefix, *name);
+        else
+            figure(json_object_get(of, *name), out);
+    }
+}
+
+#define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+kac_status kac_figures(const char *dir, bool names, FILE *out, int64_t *calls)
+{
+    KAC_REQUIRE(dir != NULL && out != NULL && calls != NULL);
+    json_t *run = NULL;
+    KAC_TRY(read_run(dir, &run));
+    const json_t *summary = json_object_get(run, "summary");
+    const json_t *made = json_object_get(run, "evaluations");
+    const json_t *term = NULL;
+    size_t i = 0;
+    *calls = json_integer_value(json_object_get(made, "denoiser"));
+
+    fputs(names ? "algorithm" : json_string_value(json_object_get(run, "algorithm")), out);
+    figures(run, "", NAMES("alpha", "samples"), names, out);
+    figures(json_object_get(summary, "reward"), "reward_", NAMES("q10", "median", "q90"), names,
+            out);
+    json_array_foreach(json_object_get(summary, "terms"), i, term)
+    {
+        char prefix[KAC_NAME + 2];
+        snprintf(prefix, sizeof prefix, "%s_",
+                 json_string_value(json_object_get(term, "name")));
+        figures(json_object_get(term, "value"), prefix, NAMES("median"), names, out);
+    }
+    figures(summary, "", NAMES("distinct", "pairwise_distance"), names, out);
+    figures(json_object_get(summary, "log_likelihood"), "log_likelihood_", NAMES("median"),
+            names, out);
+    figures(run, "", NAMES("log_evidence", "log_evidence_se"), names, out);
+    figures(made, "calls_", NAMES("denoiser", "reward", "gradients"), names, out);
+    figures(json_object_get(run, "seconds"), "seconds_", NAMES("total"), names, out);
+    json_decref(run);
+    return ferror(out) ? KAC_FAIL(KAC_ERR_IO, "cannot write the figures of %s", dir) : KAC_OK;
 }

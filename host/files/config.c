@@ -112,28 +112,67 @@ done:
     return status;
 }
 
+/* Everything that was given but how to sample, under `algorithm`. */
+static kac_status unguided(const kac_config *config, const char *algorithm, kac_config **out)
+{
+    static const char *const left_out[] = {"sampler.", "driver.", "search.", "budget."};
+    kac_status status = KAC_OK;
+    kac_config *copy = NULL;
+    KAC_TRY(kac_config_create(&copy));
+    for (int i = 0; i < config->count; i++) {
+        bool kept = true;
+        for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++)
+            if (strncmp(config->given[i].key, left_out[k], strlen(left_out[k])) == 0)
+                kept = false;
+        if (kept) KAC_TRY_DONE(keep(copy, config->given[i].key, config->given[i].value));
+    }
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", algorithm));
+    *out = copy;
+    copy = NULL;
+done:
+    kac_config_destroy(copy);
+    return status;
+}
+
+static kac_status set_integer(kac_config *config, const char *key, uint64_t value)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    return kac_config_set(config, key, text);
+}
+
 kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_config **out)
 {
-    static const char *const kept[] = {"model.", "process.", "reward.", "objective.",
-                                       "device."};
     static const uint64_t apart = UINT64_C(1) << 52;
     kac_status status = KAC_OK;
     kac_config *copy = NULL;
     kac_settings settings;
-    char text[32];
     KAC_REQUIRE(config != NULL && out != NULL);
     KAC_TRY(resolve(config, &settings));
-    KAC_TRY(kac_config_create(&copy));
-    for (int i = 0; i < config->count; i++)
-        for (size_t k = 0; k < sizeof kept / sizeof *kept; k++)
-            if (strncmp(config->given[i].key, kept[k], strlen(kept[k])) == 0)
-                KAC_TRY_DONE(keep(copy, config->given[i].key, config->given[i].value));
-    KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", "pretrained"));
-    snprintf(text, sizeof text, "%" PRId64, samples);
-    KAC_TRY_DONE(kac_config_set(copy, "sampler.groups", text));
-    snprintf(text, sizeof text, "%" PRIu64, settings.seed ^ apart);
-    KAC_TRY_DONE(kac_config_set(copy, "seed", text));
+    KAC_TRY(unguided(config, "pretrained", &copy));
+    KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)samples));
+    KAC_TRY_DONE(set_integer(copy, "seed", settings.seed ^ apart));
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze")); /* outside of bounds */
     KAC_TRY_DONE(kac_config_set(copy, "output.trace", "off"));
+    KAC_TRY_DONE(kac_config_set(copy, "output.likelihood", "off"));
+    *out = copy;
+    copy = NULL;
+done:
+    kac_config_destroy(copy);
+    return status;
+}
+
+kac_status kac_config_best_of_n(const kac_config *config, int64_t particles, kac_config **out)
+{
+    kac_status status = KAC_OK;
+    kac_config *copy = NULL;
+    kac_settings settings;
+    KAC_REQUIRE(config != NULL && out != NULL && particles >= 1);
+    KAC_TRY(resolve(config, &settings));
+    KAC_TRY(unguided(config, "best_of_n", &copy));
+    KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)settings.sampler.groups));
+    KAC_TRY_DONE(set_integer(copy, "sampler.particles", (uint64_t)particles));
+    KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze"));
     *out = copy;
     copy = NULL;
 done:
