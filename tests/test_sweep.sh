@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# test_sweep.sh BUILD: the grid, its table, resuming, and what is refused.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+grid=(configs/quickstart.yaml --set process.steps=8 --set sampler.groups=4 --set output.likelihood=off
+    --vary 'sampler.children=2,3' --vary 'sampler.alpha=0.5,2')
+# column NAME FILE: the values of a column of a CSV file, a line each
+column() {
+    awk -F, -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i; next } { print $at }' "$2"
+}
+table=$work/sweep/sweep.csv
+
+begin 'a grid'
+run "$kac" sweep "${grid[@]}" --out "$work/sweep"
+expect 0
+holds 'a line a point and its baseline' test "$(lines "$table")" -eq 9
+holds 'the last key varies fastest' test "$(column sampler.alpha "$table" | tr '\n' ' ')" = '0.5 0.5 2 2 0.5 0.5 2 2 '
+holds 'the first slowest' test "$(column sampler.children "$table" | tr '\n' ' ')" = '2 2 2 2 3 3 3 3 '
+holds 'baselines follow their points' test "$(column algorithm "$table" | sort | uniq -c | tr -s ' \n' ' ')" = ' 4 best_of_n 4 svdd_pm '
+holds 'the table is printed' test "$(grep -c 'point_00' "$work/out")" -eq 4
+for i in 0 1 2 3; do
+    calls=$(grep -m 1 '"denoiser": [0-9]*,' "$work/sweep/point_00$i/run.json" | tr -dc 0-9)
+    holds "calls of point $i are those of its run" test "$(column calls_denoiser "$table" | sed -n "$((2 * i + 1))p")" = "$calls"
+    holds "its baseline has about as many" awk -v a="$calls" -v b="$(column calls_denoiser "$table" | sed -n "$((2 * i + 2))p")" \
+        'BEGIN { exit !(b > 0.7 * a && b < 1.3 * a) }' # whole particles
+done
+
+begin 'a point is the run that it names'
+run "$kac" run configs/quickstart.yaml --set process.steps=8 --set sampler.groups=4 --set output.likelihood=off \
+    --set sampler.children=3 --set sampler.alpha=0.5 --out "$work/alone"
+expect 0
+holds 'byte for byte' cmp "$work/alone/samples.csv" "$work/sweep/point_002/samples.csv"
+
+begin 'it goes on where it was'
+touch -d '2001-01-01' "$work/sweep/point_000/samples.csv"
+rm -r "$work/sweep/point_001" "$table"
+run "$kac" sweep "${grid[@]}" --out "$work/sweep"
+expect 0
+holds 'what is complete stays' test "$work/sweep/point_000/samples.csv" -ot "$work/sweep/point_002/samples.csv"
+holds 'what is missing is run' test -s "$work/sweep/point_001/run.json"
+holds 'the table is whole' test "$(lines "$table")" -eq 9
+
+begin 'another configuration is refused, and nothing is lost'
+run "$kac" sweep "${grid[@]}" --set seed=2 --out "$work/sweep"
+expect 2
+says 'point_000 holds a run of another configuration'
+holds 'the table stays' test "$(lines "$table")" -eq 9
+
+begin 'common random numbers'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.groups=4 --vary device.batch=3,64 \
+    --no-baseline --quiet --out "$work/same"
+expect 0
+holds 'equal samples' cmp "$work/same/point_000/samples.csv" "$work/same/point_001/samples.csv"
+holds 'no baseline' test "$(lines "$work/same/sweep.csv")" -eq 3
+holds 'quiet' test ! -s "$work/out"
+
+begin 'a point that fails does not stop the others'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.groups=4 --set reward.0.at_most=5 \
+    --vary sampler.on_dead=error,freeze --no-baseline --quiet --out "$work/dead"
+holds 'it is told' test "$code" -ne 0
+holds 'the other is there' test -s "$work/dead/point_001/run.json"
+holds 'and in the table' test "$(lines "$work/dead/sweep.csv")" -eq 2
+
+begin 'mistakes'
+run "$kac" sweep configs/quickstart.yaml --vary sampler.chldren=2,3 --out "$work/no"
+expect 2
+says 'did you mean'
+run "$kac" sweep configs/quickstart.yaml --vary sampler.children --out "$work/no"
+expect 2
+says 'want KEY=VALUE,VALUE,...'
+run "$kac" sweep configs/quickstart.yaml --out "$work/no"
+expect 2
+says 'want --vary'
+run "$kac" sweep configs/quickstart.yaml --vary sampler.children=2,x --out "$work/no"
+expect 2
+says 'sampler.children: expected an integer'
+holds 'nothing was made' test ! -e "$work/no"
+
+finish
