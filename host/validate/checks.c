@@ -51,7 +51,6 @@ const kac_check kac_checks[] = {
     CONSTANT("nested", NESTED "sampler.children=3 " ESS("0.7")),
     CONSTANT("das", "sampler.algorithm=das " ALWAYS TEMPER("linear")),
     CONSTANT("funnel", SMC ESS("0.7") "sampler.funnel=2"),
-    CONSTANT("tds", "sampler.algorithm=tds " ALWAYS),
     CONSTANT("max potential", SMC ALWAYS POTENTIAL("max")),
 
     COUNTS(3, "pretrained", KAC_MODEL_TABLE, CHAIN_FIRST, 1, "sampler.algorithm=pretrained"),
