@@ -30,7 +30,6 @@ typedef struct sweep {
     int points;
     const char *out;
     bool baseline, quiet;
-    cli_exit *code; /* [points] */
 } sweep;
 
 /* What a line of the table is about. */
@@ -69,7 +68,7 @@ static cli_exit read_sweep(int argc, char **argv, sweep *s)
         {"vary", required_argument, NULL, 'v'}, {"set", required_argument, NULL, 's'},
         {"out", required_argument, NULL, 'o'},  {"no-baseline", no_argument, NULL, 'n'},
         {"quiet", no_argument, NULL, 'q'},      {NULL, 0, NULL, 0}};
-    *s = (sweep){.points = 1, .baseline = true};
+    *s = (sweep){.points = 1, .out = "", .baseline = true};
     s->set = calloc((size_t)argc, sizeof *s->set);
     if (s->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
@@ -86,10 +85,9 @@ static cli_exit read_sweep(int argc, char **argv, sweep *s)
     }
     if (!cli_operands(argv[0], argc - optind, 1, 1)) return CLI_MISTAKE;
     if (s->keys == 0) return cli_fail(CLI_MISTAKE, "sweep: want --vary KEY=VALUE,VALUE,...");
-    if (s->out == NULL) return cli_fail(CLI_MISTAKE, "sweep: want --out DIR");
+    if (s->out[0] == '\0') return cli_fail(CLI_MISTAKE, "sweep: want --out DIR");
     s->config = argv[optind];
-    s->code = calloc((size_t)s->points, sizeof *s->code);
-    return s->code != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
+    return CLI_DONE;
 }
 
 static void end_sweep(sweep *s)
@@ -99,15 +97,16 @@ static void end_sweep(sweep *s)
         free(s->axes[k].value);
     }
     free(s->set);
-    free(s->code);
 }
 
 /* Value of key k at a point; the last key varies fastest. */
 static const char *value_at(const sweep *s, int point, int k)
 {
-    for (int later = s->keys - 1; later > k; later--)
-        point /= s->axes[later].count;
-    return s->axes[k].value[point % s->axes[k].count];
+    int later = s->points; /* points that share the values of keys 0 .. k */
+    for (int i = 0; i <= k; i++)
+        later /= s->axes[i].count > 0 ? s->axes[i].count : 1;
+    int count = s->axes[k].count > 0 ? s->axes[k].count : 1;
+    return s->axes[k].value[point / (later > 0 ? later : 1) % count];
 }
 
 /* The configuration of a point: the file, the environment, --set, then what varies. */
@@ -266,16 +265,16 @@ static cli_exit run_point(const sweep *s, int point, line *lines, int *count)
     return code;
 }
 
-static cli_exit run_points(sweep *s)
+static cli_exit run_points(const sweep *s)
 {
     int count = 0;
     cli_exit first = CLI_DONE;
     line *lines = calloc(2 * (size_t)s->points + 1, sizeof *lines);
     if (lines == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int point = 0; point < s->points && !cli_stopped(); point++) {
-        s->code[point] = run_point(s, point, lines, &count);
-        if (first == CLI_DONE) first = s->code[point];
-        cli_exit code = write_table(s, lines, count);
+        cli_exit code = run_point(s, point, lines, &count);
+        if (first == CLI_DONE) first = code;
+        code = write_table(s, lines, count);
         if (first == CLI_DONE) first = code;
     }
     if (!s->quiet && !cli_stopped()) {
