@@ -5,6 +5,7 @@
 # make bench        speed
 # make install PREFIX=/usr/local DESTDIR=
 # make MODE=asan    other builds: debug asan tsan fuzz, each in its own folder
+# make MODE=emu     the CUDA kernels on the emulator of tests/emu, as device cuda:0; emu_asan too
 # make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0
 
 MODE  ?= release
@@ -14,7 +15,9 @@ ifeq ($(origin CC),default)
   CC := $(if $(filter tsan fuzz,$(MODE)),clang,gcc)
 endif
 OMP    ?= 1
-CUDA   ?= 0
+NVCC   ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA   ?= $(if $(NVCC),1,0)
+CXX    := $(if $(filter clang,$(CC)),clang++,g++)
 MPI    ?= 0
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
@@ -26,10 +29,12 @@ opt.release := -O3 -g -DNDEBUG
 opt.debug   := -O0 -g3
 opt.asan    := -O1 -g -fsanitize=address,undefined $(sanitize)
 opt.tsan    := -O1 -g -fsanitize=thread
+opt.emu     := -O2 -g
+opt.emu_asan := $(opt.asan)
 opt.fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined $(sanitize)
 # no fuzzer reaches the kernels, and clang takes minutes to instrument them
 opt_simd.fuzz := -fno-sanitize=all
-opt := $(or $(opt.$(MODE)),$(error MODE=$(MODE): want release, debug, asan, tsan or fuzz))
+opt := $(or $(opt.$(MODE)),$(error MODE=$(MODE): want release, debug, asan, tsan, fuzz, emu or emu_asan))
 
 std  := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno
 warn := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -37,7 +42,18 @@ warn := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointe
 cflags := $(std) $(opt) $(warn) -fPIC -fvisibility=hidden -MMD -MP \
           $(if $(filter 1,$(OMP)),-fopenmp,-Wno-unknown-pragmas) $(CFLAGS)
 link   := $(cflags) $(LDFLAGS)
-libs   := -lyaml -ljansson -lm $(LDLIBS)
+libs   := -lyaml -ljansson -lm -ldl $(LDLIBS)
+
+# what C++ compiles: the kernels' sources for the emulator, with the host's fma
+cxxflags := -x c++ -std=c++20 -march=native -ffp-contract=off -fno-math-errno $(opt) -fPIC \
+            -fvisibility=hidden -MMD -MP -Wall -Wextra -Wshadow -Wno-missing-field-initializers \
+            $(if $(WERROR),-Werror) $(if $(filter 1,$(OMP)),-fopenmp)
+# and nvcc: code of sm_80, sm_90, and PTX for what comes after; 177: braces of C, 20208: long double
+archs    := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
+            -gencode arch=compute_90,code=compute_90
+nvflags  := -std=c++20 -O3 -t 2 -fmad=false $(archs) -MMD -MP \
+            -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers \
+            $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # ---- sources --------------------------------------------------------------------------
 # kernels/X_simd.c is compiled once for each instruction set; simd.h names its functions
@@ -58,7 +74,10 @@ bench := $(patsubst %.c,$(BUILD)/%,$(wildcard benchmarks/bench_*.c))
 version := $(shell sed -n '/kac_version/,/}/s/.*"\(.*\)".*/\1/p' kernels/base.c)
 soname  := libkac.so.$(firstword $(subst ., ,$(version)))
 lib     := $(BUILD)/libkac.a
-made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac
+cu      := $(wildcard kernels/*_cuda.cu)
+emulate := $(filter emu%,$(MODE))
+cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
+made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test check checks format format-check tidy scripts-check race race-programs \
@@ -90,6 +109,22 @@ $(BUILD)/$(soname): $(obj)
 	$(CC) $(link) -shared -Wl,-soname,$(soname) $^ -o $@ $(libs)
 $(BUILD)/kac: $(cli) $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
+ifneq ($(emulate),)
+$(BUILD)/emu/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(cxxflags) -Iinclude -Ikernels -Itests/emu -c $< -o $@
+$(BUILD)/emu/emu.o: tests/emu/emu.cc $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(cxxflags) -c $< -o $@
+$(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/emu/%.o) $(BUILD)/emu/emu.o
+	$(CXX) $(opt) -shared $(if $(filter 1,$(OMP)),-fopenmp) $^ -o $@
+else
+$(BUILD)/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(NVCC) $(nvflags) -Iinclude -Ikernels -c $< -o $@
+$(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/%.o)
+	$(NVCC) $(archs) -shared -cudart static $^ -o $@
+endif
 $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
 $(race) $(bench) $(BUILD)/tests/make_models: %: %.o $(lib)
@@ -104,7 +139,8 @@ build/libkac.so: build/release/$(soname)
 
 $(BUILD)/flags: FORCE # changes when a flag does, and everything rebuilds
 	@mkdir -p $(@D)
-	@echo '$(CC) $(link) $(libs)' | cmp -s - $@ || echo '$(CC) $(link) $(libs)' >$@
+	@echo '$(CC) $(link) $(libs) $(NVCC) $(nvflags) $(cxxflags)' | cmp -s - $@ || \
+	  echo '$(CC) $(link) $(libs) $(NVCC) $(nvflags) $(cxxflags)' >$@
 
 # ---- demo and tests; what is missing is installed first, so they build in a second make ----
 demo:
@@ -197,7 +233,7 @@ info:
 	@echo 'jansson     $(call has,jansson.h)'
 	@echo 'criterion   $(call has,criterion/criterion.h) (tests)'
 	@echo 'checks      $(call tool,clang) $(call tool,clang-format) $(call tool,clang-tidy) $(call tool,shellcheck)'
-	@echo 'CUDA        $(or $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc)),no nvcc), not used by this version'
+	@echo 'CUDA        $(if $(filter 1,$(CUDA)),$(NVCC),left out (no nvcc, or CUDA=0))'
 	@echo 'MPI         $(or $(shell command -v mpicc),no mpicc), not used by this version'
 clean:
 	rm -rf build

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 
+#include "fault.h"
 #include "hd.h"
 #include "types.h"
 
@@ -34,11 +35,11 @@ KAC_HD static inline int kac_window_is_empty(const kac_complete_args *a)
     return a->first > 0 && a->first >= *a->fresh->count;
 }
 
-/* Notes that the denoiser gave NaN for row `worst` of x, INT32_MAX: for none. */
-KAC_HD static inline void kac_note_nan(const kac_complete_args *a, int32_t worst)
+/* That the denoiser gave NaN for row i of x. */
+KAC_HD static inline kac_trouble kac_nan_at(const kac_complete_args *a, int32_t i)
 {
-    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, worst / a->children, a->clock->move, -1};
+    kac_trouble t = {KAC_FAULT_NAN, i / a->children, a->clock->move, -1};
+    return t;
 }
 
 #endif /* KAC_COMPLETE_H */

@@ -1,4 +1,5 @@
 /* device_cpu.c -- memory and the operation table of the CPU backend. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,25 @@ static kac_status cpu_open(kac_device *dev, int ordinal)
         return KAC_FAIL(KAC_ERR_INVALID, "device \"cpu:%d\": there is only \"cpu:0\"", ordinal);
     dev->ordinal = ordinal;
     dev->stream = NULL;
+    return KAC_OK;
+}
+
+/* "model name" of the first processor. */
+static kac_status cpu_describe(int ordinal, char *text, size_t size)
+{
+    char line[512];
+    if (ordinal != 0) return KAC_FAIL(KAC_ERR_UNSUPPORTED, "there is only \"cpu:0\"");
+    if (size > 0) text[0] = '\0';
+    FILE *info = fopen("/proc/cpuinfo", "re");
+    if (info == NULL) return KAC_OK;
+    while (fgets(line, sizeof line, info) != NULL) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(text, size, "%s", colon + 2);
+        break;
+    }
+    (void)fclose(info);
     return KAC_OK;
 }
 
@@ -50,6 +70,7 @@ const kac_ops kac_cpu_ops = {
         {
             .open = cpu_open,
             .close = cpu_close,
+            .describe = cpu_describe,
             .alloc = cpu_alloc,
             .release = cpu_release,
             .copy = cpu_copy,

@@ -127,8 +127,8 @@ kac_status kac_cpu_gaussian_propose(kac_device *dev, const kac_propose_args *a)
         propose_children(a, level, i);
         if (has_nan(d, a->shape.length) && i < worst) worst = i;
     }
-    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, worst, a->clock->move, -1};
+    if (worst < INT32_MAX)
+        kac_fault_note(a->fault, (kac_trouble){KAC_FAULT_NAN, worst, a->clock->move, -1});
     return KAC_OK;
 }
 
@@ -162,7 +162,7 @@ kac_status kac_cpu_gaussian_complete(kac_device *dev, const kac_complete_args *a
             if (complete_row(a, i, out + (q - a->first) * stride) && i < worst) worst = i;
         }
     }
-    kac_note_nan(a, worst);
+    if (worst < INT32_MAX) kac_fault_note(a->fault, kac_nan_at(a, worst));
     return KAC_OK;
 }
 

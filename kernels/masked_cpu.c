@@ -142,8 +142,8 @@ kac_status kac_cpu_masked_propose(kac_device *dev, const kac_propose_args *a)
         if (threshold > 0 && has_mask(row, &a->shape) && reveal(a, i, threshold) && i < worst)
             worst = i;
     }
-    if (worst < INT32_MAX && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, worst, a->clock->move, -1};
+    if (worst < INT32_MAX)
+        kac_fault_note(a->fault, (kac_trouble){KAC_FAULT_NAN, worst, a->clock->move, -1});
     return KAC_OK;
 }
 
@@ -198,7 +198,7 @@ kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, 
                 worst = i;
         }
     }
-    kac_note_nan(a, worst);
+    if (worst < INT32_MAX) kac_fault_note(a->fault, kac_nan_at(a, worst));
     return KAC_OK;
 }
 

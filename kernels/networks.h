@@ -85,10 +85,10 @@ typedef struct kac_cnn1d_weights {
 
 typedef kac_status kac_cnn1d_pack_fn(kac_device *dev, const kac_cnn1d_weights *host_weights,
                                      kac_net **out);
-kac_cnn1d_pack_fn kac_cpu_cnn1d_pack;
-kac_net_forward_fn kac_cpu_cnn1d_forward;
-kac_net_vjp_fn kac_cpu_cnn1d_vjp;
-kac_net_drop_fn kac_cpu_cnn1d_drop;
+kac_cnn1d_pack_fn kac_cpu_cnn1d_pack, kac_cuda_cnn1d_pack;
+kac_net_forward_fn kac_cpu_cnn1d_forward, kac_cuda_cnn1d_forward;
+kac_net_vjp_fn kac_cpu_cnn1d_vjp, kac_cuda_cnn1d_vjp;
+kac_net_drop_fn kac_cpu_cnn1d_drop, kac_cuda_cnn1d_drop;
 
 typedef struct kac_cnn1d_ops {
     kac_cnn1d_pack_fn *pack;
@@ -121,10 +121,10 @@ typedef kac_status kac_table_pack_fn(kac_device *dev, const kac_table_weights *h
  * e(k) = u_k + u_mask.  At one-hot inputs that is the row of the state, up to a constant a
  * site, wherever the rows are posteriors of one law.  As for markov, cotangents of impossible
  * letters count as 0, and so does the gradient where nothing agrees with the state. */
-kac_table_pack_fn kac_cpu_table_denoiser_pack;
-kac_net_forward_fn kac_cpu_table_denoiser_forward;
-kac_net_vjp_fn kac_cpu_table_denoiser_vjp;
-kac_net_drop_fn kac_cpu_table_denoiser_drop;
+kac_table_pack_fn kac_cpu_table_denoiser_pack, kac_cuda_table_denoiser_pack;
+kac_net_forward_fn kac_cpu_table_denoiser_forward, kac_cuda_table_denoiser_forward;
+kac_net_vjp_fn kac_cpu_table_denoiser_vjp, kac_cuda_table_denoiser_vjp;
+kac_net_drop_fn kac_cpu_table_denoiser_drop, kac_cuda_table_denoiser_drop;
 
 /* The entry of the state.  Soft: the expectation under independent sites, in fp64 by an fma
  * chain over the rows, the weight of a row being the product over sites from the last to the
@@ -134,10 +134,10 @@ kac_net_drop_fn kac_cpu_table_denoiser_drop;
  *
  * vjp: of that, by fp64 chains over the rows too; 0 where the reward is -INFINITY.  At a state,
  * letters that lead to entries of -INFINITY get 0. */
-kac_table_pack_fn kac_cpu_table_reward_pack;
-kac_net_forward_fn kac_cpu_table_reward_forward;
-kac_net_vjp_fn kac_cpu_table_reward_vjp;
-kac_net_drop_fn kac_cpu_table_reward_drop;
+kac_table_pack_fn kac_cpu_table_reward_pack, kac_cuda_table_reward_pack;
+kac_net_forward_fn kac_cpu_table_reward_forward, kac_cuda_table_reward_forward;
+kac_net_vjp_fn kac_cpu_table_reward_vjp, kac_cuda_table_reward_vjp;
+kac_net_drop_fn kac_cpu_table_reward_drop, kac_cuda_table_reward_drop;
 
 typedef struct kac_table_ops {
     kac_table_pack_fn *pack;
@@ -172,10 +172,10 @@ typedef kac_status kac_markov_pack_fn(kac_device *dev, const kac_markov_weights 
  * The cotangent of a logit of -INFINITY counts as 0, and where no sequence agrees with the
  * revealed sites the gradient is 0.
  * L. R. Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77(2), 1989, section III. */
-kac_markov_pack_fn kac_cpu_markov_pack;
-kac_net_forward_fn kac_cpu_markov_forward;
-kac_net_vjp_fn kac_cpu_markov_vjp;
-kac_net_drop_fn kac_cpu_markov_drop;
+kac_markov_pack_fn kac_cpu_markov_pack, kac_cuda_markov_pack;
+kac_net_forward_fn kac_cpu_markov_forward, kac_cuda_markov_forward;
+kac_net_vjp_fn kac_cpu_markov_vjp, kac_cuda_markov_vjp;
+kac_net_drop_fn kac_cpu_markov_drop, kac_cuda_markov_drop;
 
 typedef struct kac_markov_ops {
     kac_markov_pack_fn *pack;
@@ -197,10 +197,10 @@ typedef kac_status kac_pwm_pack_fn(kac_device *dev, const kac_pwm_weights *host_
                                    kac_net **out);
 
 /* The sum over sites of the weight of the token (soft: its expectation), one fma chain. */
-kac_pwm_pack_fn kac_cpu_pwm_pack;
-kac_net_forward_fn kac_cpu_pwm_forward;
-kac_net_vjp_fn kac_cpu_pwm_vjp;
-kac_net_drop_fn kac_cpu_pwm_drop;
+kac_pwm_pack_fn kac_cpu_pwm_pack, kac_cuda_pwm_pack;
+kac_net_forward_fn kac_cpu_pwm_forward, kac_cuda_pwm_forward;
+kac_net_vjp_fn kac_cpu_pwm_vjp, kac_cuda_pwm_vjp;
+kac_net_drop_fn kac_cpu_pwm_drop, kac_cuda_pwm_drop;
 
 typedef struct kac_pwm_ops {
     kac_pwm_pack_fn *pack;
@@ -263,10 +263,10 @@ typedef kac_status kac_conv_regressor_pack_fn(kac_device *dev,
                                               kac_net **out);
 
 /* Averages: the sum over positions in 16 lanes (exact.h), divided by their number. */
-kac_conv_regressor_pack_fn kac_cpu_conv_regressor_pack;
-kac_net_forward_fn kac_cpu_conv_regressor_forward;
-kac_net_vjp_fn kac_cpu_conv_regressor_vjp;
-kac_net_drop_fn kac_cpu_conv_regressor_drop;
+kac_conv_regressor_pack_fn kac_cpu_conv_regressor_pack, kac_cuda_conv_regressor_pack;
+kac_net_forward_fn kac_cpu_conv_regressor_forward, kac_cuda_conv_regressor_forward;
+kac_net_vjp_fn kac_cpu_conv_regressor_vjp, kac_cuda_conv_regressor_vjp;
+kac_net_drop_fn kac_cpu_conv_regressor_drop, kac_cuda_conv_regressor_drop;
 
 typedef struct kac_conv_regressor_ops {
     kac_conv_regressor_pack_fn *pack;
@@ -308,10 +308,10 @@ typedef kac_status kac_convgru_pack_fn(kac_device *dev, const kac_convgru_weight
 /* Stem, relu; blocks of conv, BatchNorm folded into it, + input, relu; the two directions of
  * the GRU summed; LayerNorm, dense, relu, dense; the mean over positions; the head, which is
  * linear and so may follow the mean. */
-kac_convgru_pack_fn kac_cpu_convgru_pack;
-kac_net_forward_fn kac_cpu_convgru_forward;
-kac_net_vjp_fn kac_cpu_convgru_vjp;
-kac_net_drop_fn kac_cpu_convgru_drop;
+kac_convgru_pack_fn kac_cpu_convgru_pack, kac_cuda_convgru_pack;
+kac_net_forward_fn kac_cpu_convgru_forward, kac_cuda_convgru_forward;
+kac_net_vjp_fn kac_cpu_convgru_vjp, kac_cuda_convgru_vjp;
+kac_net_drop_fn kac_cpu_convgru_drop, kac_cuda_convgru_drop;
 
 typedef struct kac_convgru_ops {
     kac_convgru_pack_fn *pack;
@@ -344,9 +344,9 @@ typedef kac_status kac_filter_pack_fn(kac_device *dev, const kac_filter_weights 
                                       kac_net **out);
 
 /* A mask is in no set and ends a run.  Soft: share only, its expectation. */
-kac_filter_pack_fn kac_cpu_filter_pack;
-kac_net_forward_fn kac_cpu_filter_forward;
-kac_net_drop_fn kac_cpu_filter_drop;
+kac_filter_pack_fn kac_cpu_filter_pack, kac_cuda_filter_pack;
+kac_net_forward_fn kac_cpu_filter_forward, kac_cuda_filter_forward;
+kac_net_drop_fn kac_cpu_filter_drop, kac_cuda_filter_drop;
 
 typedef struct kac_filter_ops {
     kac_filter_pack_fn *pack;
@@ -372,10 +372,10 @@ typedef kac_status kac_gmm_pack_fn(kac_device *dev, const kac_gmm_weights *host_
 
 /* E[x_0 | x_t] for x_0 from the mixture and x_t = scale x_0 + noise e of the query's level,
  * noise > 0; fp64 chains in the order of the components. */
-kac_gmm_pack_fn kac_cpu_gmm_pack;
-kac_net_forward_fn kac_cpu_gmm_forward;
-kac_net_vjp_fn kac_cpu_gmm_vjp;
-kac_net_drop_fn kac_cpu_gmm_drop;
+kac_gmm_pack_fn kac_cpu_gmm_pack, kac_cuda_gmm_pack;
+kac_net_forward_fn kac_cpu_gmm_forward, kac_cuda_gmm_forward;
+kac_net_vjp_fn kac_cpu_gmm_vjp, kac_cuda_gmm_vjp;
+kac_net_drop_fn kac_cpu_gmm_drop, kac_cuda_gmm_drop;
 
 typedef struct kac_gmm_ops {
     kac_gmm_pack_fn *pack;
@@ -401,10 +401,10 @@ typedef kac_status kac_quadratic_pack_fn(kac_device *dev,
                                          kac_net **out);
 
 /* r(x) = c x - 1/2 sum_i ((A_i x - b_i) / s_i)^2; fp64 chains in index order. */
-kac_quadratic_pack_fn kac_cpu_quadratic_pack;
-kac_net_forward_fn kac_cpu_quadratic_forward;
-kac_net_vjp_fn kac_cpu_quadratic_vjp;
-kac_net_drop_fn kac_cpu_quadratic_drop;
+kac_quadratic_pack_fn kac_cpu_quadratic_pack, kac_cuda_quadratic_pack;
+kac_net_forward_fn kac_cpu_quadratic_forward, kac_cuda_quadratic_forward;
+kac_net_vjp_fn kac_cpu_quadratic_vjp, kac_cuda_quadratic_vjp;
+kac_net_drop_fn kac_cpu_quadratic_drop, kac_cuda_quadratic_drop;
 
 typedef struct kac_quadratic_ops {
     kac_quadratic_pack_fn *pack;

@@ -1,10 +1,9 @@
 /* particles_cpu.c -- values, banks and log-weights of children, and the survivors' arrays. */
-#include "particles.h"
-
 #include <string.h>
 
-#include "objective.h"
+#include "fault.h"
 #include "ops.h"
+#include "weigh.h"
 
 kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
 {
@@ -16,27 +15,6 @@ kac_status kac_cpu_tick(kac_device *dev, kac_clock *clock)
 
 /* ---- values and weights ------------------------------------------------------------------ */
 
-/* Value of child c in units of r; *bad as kac_objective_reward. */
-static double value_of(const kac_weigh_args *a, int64_t c, const kac_group *group, int32_t *bad)
-{
-    const kac_objective *o = &a->objective;
-    const double *weight = a->group_weight + (group - a->groups) * o->terms;
-    const float *terms = a->terms + c * a->samples * a->columns;
-    if (a->samples == 1) return kac_objective_reward(o, weight, terms, bad);
-
-    double top = -(double)INFINITY, sum = 0;
-    for (int32_t j = 0; j < a->samples; j++) {
-        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, bad);
-        if (r > top) top = r;
-    }
-    if (top == -(double)INFINITY) return top;
-    for (int32_t j = 0; j < a->samples; j++) {
-        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, bad);
-        sum += kac_exp((r - top) / group->alpha);
-    }
-    return top + group->alpha * kac_log(sum / a->samples);
-}
-
 kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
 {
     (void)dev;
@@ -44,14 +22,15 @@ kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
     for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
-        const kac_group *group = &a->groups[a->x->group[c / a->children]];
         int32_t bad = -1;
-        a->y->value[c] = a->terms != NULL ? value_of(a, c, group, &bad) : 0;
+        a->y->value[c] = kac_child_value(a, c, &bad);
         if (bad >= 0 && c * KAC_MAX_TERMS + bad < worst) worst = c * KAC_MAX_TERMS + bad;
     }
-    if (worst < INT64_MAX && !a->invalid_is_worst && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_NAN, (int32_t)(worst / KAC_MAX_TERMS / a->children),
-                                a->clock->move, (int32_t)(worst % KAC_MAX_TERMS)};
+    if (worst < INT64_MAX && !a->invalid_is_worst)
+        kac_fault_note(a->fault,
+                       (kac_trouble){KAC_FAULT_NAN,
+                                     (int32_t)(worst / KAC_MAX_TERMS / a->children),
+                                     a->clock->move, (int32_t)(worst % KAC_MAX_TERMS)});
     return KAC_OK;
 }
 
@@ -87,38 +66,18 @@ kac_status kac_cpu_axpy(kac_device *dev, int64_t n, float a, const float *x, flo
     return KAC_OK;
 }
 
-/* Bank and log-weight of child c where values count lambda r / alpha. */
-typedef struct weighed {
-    kac_bank_stat bank;
-    double log_w;
-} weighed;
-
-static weighed weigh_child(const kac_weigh_args *a, int64_t c, double lambda)
-{
-    int64_t i = c / a->children;
-    const kac_group *group = &a->groups[a->x->group[i]];
-    kac_bank_stat bank = {a->x->bank[i], a->x->stat[i]};
-    if (a->terms != NULL)
-        bank = kac_bank(a->potential, lambda * a->y->value[c] / group->alpha, bank,
-                        a->clock->level == 0);
-    double log_w =
-        kac_child_log_w(a->x->log_w[i], a->x->bank[i], bank.bank, kac_log((double)a->children));
-    if (a->use_ratio && log_w > -(double)INFINITY) log_w += a->y->ratio[c];
-    return (weighed){bank, log_w};
-}
-
 /* Whether the ESS of the children of slots first .. end - 1 at this lambda is too low. */
 static bool is_too_steep(const kac_weigh_args *a, int64_t first, int64_t end, double lambda)
 {
     kac_weight_sums sums = {0, 0, 0};
     double top = -(double)INFINITY;
     for (int64_t c = first * a->children; c < end * a->children; c++) {
-        double log_w = weigh_child(a, c, lambda).log_w;
+        double log_w = kac_child_weighed(a, c, lambda).log_w;
         if (log_w > top) top = log_w;
     }
     if (top == -(double)INFINITY) return false;
     for (int64_t c = first * a->children; c < end * a->children; c++)
-        kac_weight_add(&sums, kac_weight(weigh_child(a, c, lambda).log_w, top));
+        kac_weight_add(&sums, kac_weight(kac_child_weighed(a, c, lambda).log_w, top));
     return kac_ess_is_below(&sums, (end - first) * a->children, a->temper_below);
 }
 
@@ -164,7 +123,7 @@ kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
     const kac_particles *y = a->y;
 #pragma omp parallel for schedule(static)
     for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
-        weighed child = weigh_child(a, c, a->groups[a->x->group[c / a->children]].lambda);
+        kac_weighed child = kac_child_weighed(a, c, a->groups[a->x->group[c / a->children]].lambda);
         y->bank[c] = child.bank.bank;
         y->stat[c] = child.bank.stat;
         y->log_w[c] = child.log_w;

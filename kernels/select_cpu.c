@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "fault.h"
 #include "ops.h"
 #include "particles.h"
 #include "rng.h"
@@ -445,7 +446,7 @@ kac_status kac_cpu_select_group(kac_device *dev, const kac_select_args *a)
         int32_t slot = a->groups[a->pool_first[number]].offset;
         if (slot < worst) worst = slot;
     }
-    if (worst < INT32_MAX && a->dead_is_error && a->fault->kind == KAC_FAULT_NONE)
-        *a->fault = (kac_fault){KAC_FAULT_DEAD, worst, a->clock->move, -1};
+    if (worst < INT32_MAX && a->dead_is_error)
+        kac_fault_note(a->fault, (kac_trouble){KAC_FAULT_DEAD, worst, a->clock->move, -1});
     return KAC_OK;
 }

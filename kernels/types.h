@@ -119,15 +119,10 @@ typedef struct kac_retained {
     int32_t *held;  /* [G] 1: the group has one */
 } kac_retained;
 
-/* The first thing that went wrong in the loop; kind 0: nothing has. */
+/* The first thing that went wrong in the loop (fault.h); 0: nothing has. */
 typedef struct kac_fault {
-    int32_t kind; /* KAC_FAULT_... */
-    int32_t slot; /* of the particle, or the first slot of a dead group */
-    int32_t move; /* the step in which it happened, counted from 1 */
-    int32_t term; /* reward term, -1: the denoiser */
+    uint64_t number;
 } kac_fault;
-
-enum { KAC_FAULT_NONE, KAC_FAULT_NAN, KAC_FAULT_DEAD };
 
 /* A window of rows of tokens: rows 0 .. min(*count - first, n) - 1 of x are live. */
 typedef struct kac_rows {

@@ -6,6 +6,7 @@
 #include "gaussian.h"
 #include "net_file.h"
 #include "network.h"
+#include "fault.h"
 #include "ops.h"
 #include "process.h"
 
@@ -440,12 +441,12 @@ Test(gaussian, a_nan_of_the_denoiser_is_noted)
     make_world(&w, 1, 1);
     w.estimate[2][1] = w.estimate[3][0] = NAN;
     cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
-    cr_expect(w.fault.kind == KAC_FAULT_NAN && w.fault.slot == 2 &&
-              w.fault.move == w.clock.move);
+    cr_expect(kac_fault_read(w.fault).kind == KAC_FAULT_NAN && kac_fault_read(w.fault).slot == 2 &&
+              kac_fault_read(w.fault).move == w.clock.move);
     uint8_t out[N][STRIDE];
     w.fault = (kac_fault){0};
     cr_assert_eq(kac_cpu_gaussian_complete(&dev, &w.complete, out[0]), KAC_OK);
-    cr_expect(w.fault.kind == KAC_FAULT_NAN && w.fault.slot == 2 && w.fault.term == -1);
+    cr_expect(kac_fault_read(w.fault).kind == KAC_FAULT_NAN && kac_fault_read(w.fault).slot == 2 && kac_fault_read(w.fault).term == -1);
     drop_world(&w);
 }
 

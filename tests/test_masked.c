@@ -10,6 +10,7 @@
 
 #include "exact_chain.h"
 #include "masked.h"
+#include "fault.h"
 #include "ops.h"
 
 static kac_device dev = {.ops = &kac_cpu_ops};
@@ -317,7 +318,7 @@ static void check_step(double reveal, float temperature)
     cr_expect_lt(chain_chi_square(law, counts, CELLS), 1, "reveal %g, temperature %g", reveal,
                  (double)temperature);
     cr_expect_lt(chain_chi_square(pair_law, pairs, 4), 1, "siblings are independent");
-    cr_expect_eq(w.fault.kind, KAC_FAULT_NONE);
+    cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE);
     drop_world(&w);
 }
 
@@ -379,7 +380,7 @@ Test(masked, nan_is_a_fault_where_it_is_used)
         w.memo.logits[w.memo.slot[0] * L * S + S] =
             NAN; /* site 1 is revealed: nobody reads it */
         propose(&w);
-        cr_expect_eq(w.fault.kind, KAC_FAULT_NONE);
+        cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE);
 
         w.x.entry[30] = 1;
         w.x.entry[17] = 2;
@@ -387,17 +388,17 @@ Test(masked, nan_is_a_fault_where_it_is_used)
         for (int k = 0; k < S; k++)
             w.memo.logits[w.memo.slot[2] * L * S + k] = -INFINITY;
         propose(&w);
-        cr_expect_eq(w.fault.kind, KAC_FAULT_NAN);
-        cr_expect_eq(w.fault.slot, 17);
-        cr_expect_eq(w.fault.move, 3);
-        cr_expect_eq(w.fault.term, -1);
+        cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NAN);
+        cr_expect_eq(kac_fault_read(w.fault).slot, 17);
+        cr_expect_eq(kac_fault_read(w.fault).move, 3);
+        cr_expect_eq(kac_fault_read(w.fault).term, -1);
         cr_expect_eq(child(&w, 2 * 17)[0], 0);
         cr_expect_eq(child(&w, 2 * 30)[2], 0);
 
         w.fault = (kac_fault){0};
         w.levels[2].reveal = 0;
         propose(&w);
-        cr_expect_eq(w.fault.kind, KAC_FAULT_NONE, "no site is revealed, so none is read");
+        cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE, "no site is revealed, so none is read");
         drop_world(&w);
     }
 }

@@ -1,13 +1,18 @@
 /* device.c -- which backend a run computes on. */
 #include "device.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+
+#include "cuda.h"
 
 const char *const kac_isa_names[] = {"portable", "avx2", "avx512"};
 
@@ -24,29 +29,89 @@ static kac_isa best_isa(void)
     return KAC_ISA_PORTABLE;
 }
 
+/* ---- the CUDA backend, a shared object of its own ------------------------------------------ */
+
+/* Writes the folder of `path`, which may be a link, with `under` after it. */
+static bool folder_of(const char *path, const char *under, char *out)
+{
+    char whole[PATH_MAX];
+    if (path == NULL || realpath(path, whole) == NULL) return false;
+    char *slash = strrchr(whole, '/');
+    if (slash == NULL) return false;
+    *slash = '\0';
+    int length = snprintf(out, PATH_MAX, "%s/%slibkac_cuda.so", whole, under);
+    return length > 0 && length < PATH_MAX && access(out, R_OK) == 0;
+}
+
+/* Where the backend lies: beside the program or the library, or as installed. */
+static bool find_library(char *out)
+{
+    Dl_info own;
+    const char *library = dladdr(&kac_cpu_ops, &own) != 0 ? own.dli_fname : NULL;
+    return folder_of("/proc/self/exe", "", out) || folder_of("/proc/self/exe", "../lib/", out) ||
+           folder_of("/proc/self/exe", "../", out) || folder_of(library, "", out);
+}
+
+/* Its operations.  It stays open: what it has allocated outlives every device. */
+static kac_status cuda_backend(const kac_ops **out)
+{
+    char path[PATH_MAX];
+    if (!find_library(path))
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "this build has no libkac_cuda.so beside it");
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s", dlerror());
+    kac_cuda_backend_fn *backend = NULL;
+    *(void **)&backend = dlsym(library, KAC_CUDA_SYMBOL);
+    if (backend == NULL)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s is not a backend of kac", path);
+    return backend(KAC_CUDA_VERSION, kac_note, out);
+}
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+/* The number of "cuda" or "cuda:N"; -1: it is neither. */
+static int cuda_ordinal(const char *name)
+{
+    if (strcmp(name, "cuda") == 0) return 0;
+    if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9') return -1;
+    char *end = NULL;
+    long value = strtol(name + 5, &end, 10);
+    return *end == '\0' && value <= 1023 ? (int)value : -1;
+}
+
+static kac_status open_on(const kac_ops *ops, int ordinal, kac_isa isa, kac_device **out)
+{
+    kac_device *dev = calloc(1, sizeof *dev);
+    if (dev == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "%s:%d: no memory", ops->name, ordinal);
+    dev->ops = ops;
+    dev->isa = isa;
+    kac_status status = ops->memory.open(dev, ordinal);
+    if (status == KAC_OK)
+        *out = dev;
+    else
+        free(dev);
+    return status;
+}
+
 kac_status kac_device_open(const char *name, int isa, kac_device **out)
 {
-    bool cpu = strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0;
-    if (strncmp(name, "cuda", 4) == 0)
-        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
-                        "device \"%s\": this build computes on the CPU only", name);
-    if (!cpu)
-        return KAC_FAIL(KAC_ERR_INVALID, "device \"%s\": there are \"auto\" and \"cpu\"", name);
+    const kac_ops *cuda = NULL;
+    int ordinal = cuda_ordinal(name);
+    bool automatic = strcmp(name, "auto") == 0;
     if (isa > (int)best_isa())
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device.isa %s: this processor goes up to %s",
                         kac_isa_names[isa], kac_isa_names[best_isa()]);
-
-    kac_device *dev = calloc(1, sizeof *dev);
-    if (dev == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "device \"%s\": no memory", name);
-    dev->ops = &kac_cpu_ops;
-    dev->isa = isa < 0 ? best_isa() : (kac_isa)isa;
-    kac_status status = dev->ops->memory.open(dev, 0);
-    if (status != KAC_OK) {
-        free(dev);
-        return status;
+    if (automatic && cuda_backend(&cuda) == KAC_OK) ordinal = 0;
+    if (ordinal >= 0) {
+        if (!automatic && cuda_backend(&cuda) != KAC_OK)
+            return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device \"%s\" cannot be had: %s", name,
+                            strdupa(kac_last_error()));
+        return open_on(cuda, ordinal, KAC_ISA_PORTABLE, out);
     }
-    *out = dev;
-    return KAC_OK;
+    if (!automatic && strcmp(name, "cpu") != 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "device \"%s\": there are \"auto\", \"cpu\" and \"cuda:N\"", name);
+    return open_on(&kac_cpu_ops, 0, isa < 0 ? best_isa() : (kac_isa)isa, out);
 }
 
 void kac_device_close(kac_device *dev)
@@ -56,34 +121,22 @@ void kac_device_close(kac_device *dev)
     free(dev);
 }
 
-/* "model name" of the first processor, or "". */
-static void processor(char *text, size_t size)
-{
-    char line[512];
-    text[0] = '\0';
-    FILE *info = fopen("/proc/cpuinfo", "re");
-    if (info == NULL) return;
-    while (fgets(line, sizeof line, info) != NULL) {
-        char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || colon == NULL) continue;
-        line[strcspn(line, "\n")] = '\0';
-        snprintf(text, size, "%s", colon + 2);
-        break;
-    }
-    (void)fclose(info);
-}
-
 kac_status kac_devices(FILE *out)
 {
     KAC_REQUIRE(out != NULL);
-    char model[256];
-    int threads = 1;
-    processor(model, sizeof model);
+    const kac_ops *cuda = NULL;
+    char text[512];
+    int threads = 1, printed = 0;
 #ifdef _OPENMP
     threads = omp_get_max_threads();
 #endif
-    int printed = fprintf(out, "cpu  %s, %d thread%s, %s kernels\n", model, threads,
-                          threads == 1 ? "" : "s", kac_isa_names[best_isa()]);
+    KAC_TRY(kac_cpu_ops.memory.describe(0, text, sizeof text));
+    printed = fprintf(out, "cpu     %s, %d thread%s, %s kernels\n", text, threads,
+                      threads == 1 ? "" : "s", kac_isa_names[best_isa()]);
+    if (cuda_backend(&cuda) != KAC_OK)
+        printed |= fprintf(out, "cuda    not here: %s\n", kac_last_error());
+    for (int i = 0; cuda != NULL && cuda->memory.describe(i, text, sizeof text) == KAC_OK; i++)
+        printed |= fprintf(out, "cuda:%d  %s\n", i, text);
     if (printed < 0) return KAC_FAIL(KAC_ERR_IO, "cannot write the list of devices");
     return KAC_OK;
 }

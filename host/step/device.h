@@ -9,9 +9,10 @@
 /* The names of kac_isa. */
 extern const char *const kac_isa_names[KAC_ISA_AVX512 + 1];
 
-/* Opens "auto" or "cpu"; isa -1: the best this processor has.
- * Errors: INVALID (no such device), UNSUPPORTED (not in this build, or the processor lacks the
- * instruction set), NOMEM. */
+/* Opens "cpu", "cuda:N", or "auto": the first GPU, and the CPU where there is none.  isa -1: the
+ * best this processor has.
+ * Errors: INVALID (no such name), UNSUPPORTED (no such device here, or the processor lacks the
+ * instruction set), NOMEM, DEVICE. */
 kac_status kac_device_open(const char *name, int isa, kac_device **out);
 void kac_device_close(kac_device *dev); /* accepts NULL */
 

@@ -12,6 +12,7 @@
 
 #include "budget.h"
 #include "device.h"
+#include "fault.h"
 #include "particles.h"
 #include "pilot.h"
 #include "process.h"
@@ -655,7 +656,7 @@ static bool ends_a_pass(const kac_run *r, int32_t move)
 }
 
 /* The sentence for what the device noted. */
-static kac_status report(const kac_run *r, const kac_fault *fault)
+static kac_status report(const kac_run *r, const kac_trouble *fault)
 {
     int32_t step = fault->move;
     if (fault->kind == KAC_FAULT_DEAD)
@@ -766,7 +767,8 @@ kac_status kac_run_sync(kac_run *r, kac_progress *out)
     KAC_REQUIRE(r != NULL);
     kac_fault fault;
     KAC_TRY(r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault));
-    if (fault.kind != KAC_FAULT_NONE) return report(r, &fault);
+    kac_trouble trouble = kac_fault_read(fault);
+    if (trouble.kind != KAC_FAULT_NONE) return report(r, &trouble);
     if (r->step > 0) KAC_TRY(kac_record(r));
     if (out != NULL)
         *out = r->lines > 0 ? r->line[r->lines - 1].progress : (kac_progress){.ess = 1};

@@ -1,0 +1,170 @@
+/* device_cuda.cu -- memory and the operation table of the CUDA backend, and its one door.
+ *
+ * The backend is a shared object that the library opens where a driver may be (host/step/
+ * device.c): a machine without CUDA runs the same program.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "cuda.h"
+#include "primitives.cuh"
+
+/* ---- errors ------------------------------------------------------------------------------- */
+
+static kac_cuda_note_fn *tell; /* the library's kac_note, for texts that are whole */
+
+void kac_note(const char *fmt, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (tell != NULL) tell("%s", text);
+}
+
+kac_status kac_cuda_status(cudaError_t err, const char *what)
+{
+    if (err == cudaSuccess) return KAC_OK;
+    (void)cudaGetLastError();
+    return KAC_FAIL(err == cudaErrorMemoryAllocation ? KAC_ERR_NOMEM : KAC_ERR_DEVICE,
+                    "cuda: %s: %s", what, cudaGetErrorString(err));
+}
+
+/* ---- the device --------------------------------------------------------------------------- */
+
+static kac_status count_devices(int *count)
+{
+    cudaError_t err = cudaGetDeviceCount(count);
+    if (err == cudaSuccess && *count > 0) return KAC_OK;
+    (void)cudaGetLastError();
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "no GPU that CUDA can use: %s",
+                    err == cudaSuccess ? "the driver lists none" : cudaGetErrorString(err));
+}
+
+static kac_status find_device(int ordinal)
+{
+    int count = 0;
+    KAC_TRY(count_devices(&count));
+    if (ordinal < count) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device \"cuda:%d\": this machine's last is \"cuda:%d\"",
+                    ordinal, count - 1);
+}
+
+static kac_status cuda_describe(int ordinal, char *text, size_t size)
+{
+    cudaDeviceProp prop;
+    KAC_TRY(find_device(ordinal));
+    KAC_TRY(kac_cuda_status(cudaGetDeviceProperties(&prop, ordinal), "properties"));
+    snprintf(text, size, "%s, %.0f GiB, %d multiprocessors, compute capability %d.%d", prop.name,
+             (double)prop.totalGlobalMem / (1 << 30), prop.multiProcessorCount, prop.major,
+             prop.minor);
+    return KAC_OK;
+}
+
+static void cuda_close(kac_device *dev)
+{
+    (void)cudaFree(dev->scratch);
+    if (dev->stream != NULL) (void)cudaStreamDestroy(kac_stream(dev));
+    dev->scratch = NULL;
+    dev->scratch_bytes = 0;
+    dev->stream = NULL;
+}
+
+static kac_status cuda_open(kac_device *dev, int ordinal)
+{
+    cudaStream_t stream = NULL;
+    dev->ordinal = ordinal;
+    KAC_TRY(find_device(ordinal));
+    KAC_TRY(kac_cuda_status(cudaSetDevice(ordinal), "cudaSetDevice"));
+    KAC_TRY(kac_cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                            "cudaStreamCreate"));
+    dev->stream = stream;
+    return KAC_OK;
+}
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+static void *cuda_alloc(kac_device *dev, size_t bytes)
+{
+    void *ptr = NULL;
+    size_t padded = bytes > 0 ? (bytes + 63) / 64 * 64 : 64;
+    cudaError_t err = padded >= bytes ? cudaMalloc(&ptr, padded) : cudaErrorMemoryAllocation;
+    if (err == cudaSuccess) err = cudaMemsetAsync(ptr, 0, padded, kac_stream(dev));
+    if (err == cudaSuccess) return ptr;
+    (void)cudaGetLastError();
+    (void)cudaFree(ptr);
+    kac_note("cuda: no room for %zu bytes on the device", bytes);
+    return NULL;
+}
+
+static void cuda_release(kac_device *dev, void *ptr)
+{
+    (void)dev;
+    (void)cudaFree(ptr);
+}
+
+static kac_status cuda_copy(kac_device *dev, void *dst, const void *src, size_t bytes)
+{
+    if (bytes == 0) return KAC_OK;
+    return kac_cuda_status(
+        cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, kac_stream(dev)), "copy");
+}
+
+/* From pageable memory the call returns when the source has been read. */
+static kac_status cuda_upload(kac_device *dev, void *dst, const void *host_src, size_t bytes)
+{
+    if (bytes == 0) return KAC_OK;
+    return kac_cuda_status(
+        cudaMemcpyAsync(dst, host_src, bytes, cudaMemcpyHostToDevice, kac_stream(dev)), "upload");
+}
+
+static kac_status cuda_download(kac_device *dev, void *host_dst, const void *src, size_t bytes)
+{
+    if (bytes == 0) return KAC_OK;
+    KAC_TRY(kac_cuda_status(
+        cudaMemcpyAsync(host_dst, src, bytes, cudaMemcpyDeviceToHost, kac_stream(dev)),
+        "download"));
+    return kac_cuda_status(cudaStreamSynchronize(kac_stream(dev)), "download");
+}
+
+kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out)
+{
+    if (bytes > dev->scratch_bytes) {
+        void *grown = cuda_alloc(dev, bytes);
+        if (grown == NULL) return KAC_ERR_NOMEM;
+        (void)cudaFree(dev->scratch); /* waits for what still uses it */
+        dev->scratch = grown;
+        dev->scratch_bytes = bytes;
+    }
+    *out = dev->scratch;
+    return KAC_OK;
+}
+
+/* ---- tables ------------------------------------------------------------------------------- */
+
+static const kac_ops cuda_ops = {
+    .name = "cuda",
+    .memory =
+        {
+            .open = cuda_open,
+            .close = cuda_close,
+            .describe = cuda_describe,
+            .alloc = cuda_alloc,
+            .release = cuda_release,
+            .copy = cuda_copy,
+            .upload = cuda_upload,
+            .download = cuda_download,
+        },
+};
+
+kac_status kac_cuda_backend(uint64_t version, kac_cuda_note_fn *note, const kac_ops **out)
+{
+    int count = 0;
+    tell = note;
+    if (version != KAC_CUDA_VERSION)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "it was built for another version of kac");
+    KAC_TRY(count_devices(&count));
+    *out = &cuda_ops;
+    return KAC_OK;
+}

@@ -1,0 +1,74 @@
+/* primitives.cuh -- what every CUDA file needs: launching, checking, and the few things that
+ * kernels may use.  Without nvcc the emulator of tests/emu stands in for CUDA. */
+#ifndef KAC_PRIMITIVES_CUH
+#define KAC_PRIMITIVES_CUH
+
+#include "ops.h"
+
+#ifdef __CUDACC__
+
+#include <cuda_runtime.h>
+
+/* Status of queueing kernel(...), checked. */
+#define KAC_LAUNCH(dev, kernel, blocks, threads, bytes, ...)                                   \
+    (kernel<<<(blocks), (threads), (bytes), kac_stream(dev)>>>(__VA_ARGS__),                   \
+     kac_cuda_status(cudaGetLastError(), #kernel))
+/* T name[n] in the block's shared memory, and `name` of the bytes that the launch asked for. */
+#define KAC_SHARED(T, name, n) __shared__ T name[n]
+#define KAC_DYNAMIC_SHARED(T, name)                                                            \
+    extern __shared__ __align__(16) unsigned char kac_dynamic_[];                              \
+    T *name = reinterpret_cast<T *>(kac_dynamic_)
+/* In a loop that waits for another block. */
+#define KAC_SPIN() __nanosleep(20)
+
+#else
+
+#include "emu.h"
+
+#define KAC_LAUNCH(dev, kernel, blocks, threads, bytes, ...)                                   \
+    ((void)(dev), emu::call((blocks), (threads), (bytes), kernel, __VA_ARGS__), KAC_OK)
+#define KAC_SHARED(T, name, n)                                                                 \
+    T *name = static_cast<T *>(emu::shared(                                                    \
+        [] {                                                                                   \
+            static char here;                                                                  \
+            return &here;                                                                      \
+        }(),                                                                                   \
+        sizeof(T) * (n)))
+#define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
+#define KAC_SPIN() emu::spin(KAC_EMU_SITE)
+
+#endif
+
+#define KAC_KERNEL static __global__ void
+/* Arguments of a kernel that are a struct: read in place, so that their address may be taken. */
+#define KAC_ARGS const __grid_constant__
+
+/* Turns a CUDA result into a status, and clears the error. */
+kac_status kac_cuda_status(cudaError_t err, const char *what);
+
+/* Device memory of at least so many bytes, the same for every operation: what one leaves there
+ * is gone when the next begins.  Grows where it must, so that only first calls may wait. */
+kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out);
+
+static inline cudaStream_t kac_stream(const kac_device *dev)
+{
+    return (cudaStream_t)dev->stream;
+}
+
+enum { KAC_THREADS = 256, KAC_WARP = 32 };
+#define KAC_WHOLE_WARP 0xffffffffu
+
+/* Blocks of KAC_THREADS for n items; KAC_EACH covers what is beyond the most blocks. */
+static inline unsigned kac_blocks(int64_t n)
+{
+    int64_t blocks = (n + KAC_THREADS - 1) / KAC_THREADS;
+    return (unsigned)(blocks < 1 ? 1 : blocks > 65536 ? 65536 : blocks);
+}
+
+/* for (i = the thread's number; i < n; i += threads of the grid) */
+#define KAC_EACH(i, n)                                                                         \
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,                           \
+                 step_ = (int64_t)blockDim.x * gridDim.x;                                      \
+         i < (n); i += step_)
+
+#endif /* KAC_PRIMITIVES_CUH */
