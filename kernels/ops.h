@@ -442,8 +442,8 @@ struct kac_device {
     int ordinal;
     kac_isa isa; /* CPU: which micro-kernels */
     /* CUDA */
-    void *stream;         /* cudaStream_t */
-    void *scratch;        /* device memory that one operation may use until the next begins */
+    void *stream;  /* cudaStream_t */
+    void *scratch; /* device memory that one operation may use until the next begins */
     size_t scratch_bytes;
 };
 

@@ -123,7 +123,8 @@ kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
     const kac_particles *y = a->y;
 #pragma omp parallel for schedule(static)
     for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
-        kac_weighed child = kac_child_weighed(a, c, a->groups[a->x->group[c / a->children]].lambda);
+        kac_weighed child =
+            kac_child_weighed(a, c, a->groups[a->x->group[c / a->children]].lambda);
         y->bank[c] = child.bank.bank;
         y->stat[c] = child.bank.stat;
         y->log_w[c] = child.log_w;

@@ -3,14 +3,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "fault.h"
 #include "gaussian.h"
 #include "net_file.h"
 #include "network.h"
-#include "fault.h"
+#include "on_device.h"
 #include "ops.h"
 #include "process.h"
-
-static kac_device dev = {.ops = &kac_cpu_ops};
 
 /* |z| stays below this with probability 1 - 1e-6 for some tens of numbers. */
 static const double z_bound = 5.5;
@@ -244,9 +243,9 @@ static void make_world(world *w, double eta, int order)
         memcpy(w->x[i], row, sizeof row);
     }
     w->count = N;
-    w->y = kac_cpu_ops.memory.alloc(&dev, (size_t)N * M * STRIDE);
-    w->ratio = kac_cpu_ops.memory.alloc(&dev, (size_t)N * M * sizeof(double));
-    w->entry = kac_cpu_ops.memory.alloc(&dev, (size_t)N * M * sizeof(int32_t));
+    w->y = ops()->memory.alloc(dev(), (size_t)N * M * STRIDE);
+    w->ratio = ops()->memory.alloc(dev(), (size_t)N * M * sizeof(double));
+    w->entry = ops()->memory.alloc(dev(), (size_t)N * M * sizeof(int32_t));
     cr_assert(w->y != NULL && w->ratio != NULL && w->entry != NULL);
     w->parents = (kac_particles){
         .n = N, .stride = STRIDE, .x = w->x[0], .entry = w->x_entry, .group = w->x_group};
@@ -289,9 +288,9 @@ static void make_world(world *w, double eta, int order)
 
 static void drop_world(world *w)
 {
-    kac_cpu_ops.memory.release(&dev, w->y);
-    kac_cpu_ops.memory.release(&dev, w->ratio);
-    kac_cpu_ops.memory.release(&dev, w->entry);
+    ops()->memory.release(dev(), w->y);
+    ops()->memory.release(dev(), w->ratio);
+    ops()->memory.release(dev(), w->entry);
 }
 
 /* The mean of number l of a child of particle i, in plain arithmetic of noise estimates. */
@@ -345,7 +344,7 @@ Test(gaussian, children_have_the_law_of_the_move)
     for (int c = 0; c < 4; c++) {
         world w;
         make_world(&w, cases[c].eta, cases[c].order);
-        cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
+        cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
         for (int i = 0; i < N; i++) {
             double mean[D];
             for (int l = 0; l < D; l++)
@@ -365,13 +364,13 @@ Test(gaussian, children_remember_the_estimate_only_in_order_2)
     for (int order = 1; order <= 2; order++) {
         world w;
         make_world(&w, 1, order);
-        cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
+        cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
         for (int i = 0; i < N; i++)
             for (int l = 0; l < D; l++)
                 cr_expect_eq(kac_vector(w.y, (int64_t)i * M + 5, STRIDE)[D + l],
                              order == 2 ? w.estimate[i][l] : 0.0F);
         w.clock.level = 0; /* the last move: the estimate, and nothing beside it */
-        cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
+        cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
         for (int i = 0; i < N; i++) {
             const float *child = kac_vector(w.y, (int64_t)i * M + 5, STRIDE);
             for (int l = 0; l < D; l++)
@@ -385,7 +384,7 @@ Test(gaussian, eta_0_draws_nothing)
 {
     world w;
     make_world(&w, 0, 1);
-    cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
+    cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
     for (int i = 0; i < N; i++) {
         const uint8_t *first = w.y + (size_t)i * M * STRIDE;
         for (int m = 1; m < M; m++)
@@ -404,8 +403,8 @@ Test(gaussian, a_tilt_shifts_the_mean_and_its_ratio_is_exact)
     make_world(&w, 1, 1);
     make_world(&plain, 1, 1);
     w.propose.twist = (kac_twist){.tilt = w.tilt[0], .row = w.row, .scale = scale};
-    cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
-    cr_assert_eq(kac_cpu_gaussian_propose(&dev, &plain.propose), KAC_OK);
+    cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->gaussian.propose(dev(), &plain.propose), KAC_OK);
     for (int i = 0; i < N; i++) {
         int group = i / EACH;
         double sum = 0, square = 0, strength = scale * 0.75 / (0.5 + group);
@@ -429,7 +428,7 @@ Test(gaussian, a_tilt_shifts_the_mean_and_its_ratio_is_exact)
         cr_expect_gt(error, 1e-3, "the tilt does something");
     }
     w.tilt[0][1] = NAN; /* counts as 0 */
-    cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
+    cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
     cr_expect_eq(kac_vector(w.y, 7, STRIDE)[1], kac_vector(plain.y, 7, STRIDE)[1]);
     drop_world(&w);
     drop_world(&plain);
@@ -440,13 +439,15 @@ Test(gaussian, a_nan_of_the_denoiser_is_noted)
     world w;
     make_world(&w, 1, 1);
     w.estimate[2][1] = w.estimate[3][0] = NAN;
-    cr_assert_eq(kac_cpu_gaussian_propose(&dev, &w.propose), KAC_OK);
-    cr_expect(kac_fault_read(w.fault).kind == KAC_FAULT_NAN && kac_fault_read(w.fault).slot == 2 &&
+    cr_assert_eq(ops()->gaussian.propose(dev(), &w.propose), KAC_OK);
+    cr_expect(kac_fault_read(w.fault).kind == KAC_FAULT_NAN &&
+              kac_fault_read(w.fault).slot == 2 &&
               kac_fault_read(w.fault).move == w.clock.move);
     uint8_t out[N][STRIDE];
     w.fault = (kac_fault){0};
-    cr_assert_eq(kac_cpu_gaussian_complete(&dev, &w.complete, out[0]), KAC_OK);
-    cr_expect(kac_fault_read(w.fault).kind == KAC_FAULT_NAN && kac_fault_read(w.fault).slot == 2 && kac_fault_read(w.fault).term == -1);
+    cr_assert_eq(ops()->gaussian.complete(dev(), &w.complete, out[0]), KAC_OK);
+    cr_expect(kac_fault_read(w.fault).kind == KAC_FAULT_NAN &&
+              kac_fault_read(w.fault).slot == 2 && kac_fault_read(w.fault).term == -1);
     drop_world(&w);
 }
 
@@ -492,7 +493,7 @@ Test(gaussian, the_start_is_noise_of_the_first_level)
                         .seed = 3,
                         .n = MANY};
     memset(x, 0xff, sizeof x);
-    cr_assert_eq(kac_cpu_gaussian_start(&dev, &a, x[0]), KAC_OK);
+    cr_assert_eq(ops()->gaussian.start(dev(), &a, x[0]), KAC_OK);
     double z = worst_of_rows(x[0], MANY, (double[D]){0}, 30);
     cr_expect_lt(z, z_bound, "%.1f standard errors", z);
     cr_expect_neq(memcmp(x[0], x[MANY / 2], STRIDE), 0, "groups draw their own");
@@ -511,18 +512,18 @@ Test(gaussian, completions_are_the_estimate_or_draws_around_it)
     for (int every = 0; every < 2; every++) {
         memset(out, 0xff, sizeof out);
         w.complete.every_row = every;
-        cr_assert_eq(kac_cpu_gaussian_complete(&dev, &w.complete, out[0]), KAC_OK);
+        cr_assert_eq(ops()->gaussian.complete(dev(), &w.complete, out[0]), KAC_OK);
         for (int i = 0; i < N; i++) {
             const float *row = kac_vector(out[0], i, STRIDE);
             cr_expect_not(differ(row, w.estimate[i], D));
             cr_expect(row[D] == 0.0F && row[2 * D - 1] == 0.0F, "objects have no past");
         }
     }
-    cr_assert_eq(kac_cpu_gaussian_soften(&dev, &w.complete, soft[0]), KAC_OK);
+    cr_assert_eq(ops()->gaussian.soften(dev(), &w.complete, soft[0]), KAC_OK);
     cr_expect_not(differ(soft[0], w.estimate[0], N * D));
 
     w.complete.samples = J;
-    cr_assert_eq(kac_cpu_gaussian_imagine(&dev, &w.complete, out[0]), KAC_OK);
+    cr_assert_eq(ops()->gaussian.imagine(dev(), &w.complete, out[0]), KAC_OK);
     for (int i = 0; i < N; i++) {
         double mean[D], scale = 0, noise = 0;
         plain_level(KAC_SCHEDULE_EDM, 4, &scale, &noise);
@@ -557,11 +558,11 @@ Test(gaussian, noised_copies_have_the_law_of_their_level)
                           .seed = 9,
                           .n = MANY,
                           .level = 4};
-    cr_assert_eq(kac_cpu_gaussian_renoise(&dev, &a, x[0]), KAC_OK);
+    cr_assert_eq(ops()->gaussian.renoise(dev(), &a, x[0]), KAC_OK);
     double z = worst_of_rows(x[0], MANY, mean, noise);
     cr_expect_lt(z, z_bound, "%.1f standard errors", z);
     double out = 0;
-    cr_expect_eq(kac_cpu_gaussian_score(&dev, &a, x[0], id, NULL, &out), KAC_ERR_UNSUPPORTED);
+    cr_expect_eq(ops()->gaussian.score(dev(), &a, x[0], id, NULL, &out), KAC_ERR_UNSUPPORTED);
 }
 
 /* ---- networks --------------------------------------------------------------------------- */
@@ -645,7 +646,7 @@ Test(gaussian, gmm_gives_posterior_means)
     _Alignas(16) uint8_t rows[ROWS * ROW];
     float out[ROWS][2];
     write_mixture(&f, false);
-    cr_assert_eq(kac_network_open(&dev, f.path, KAC_ROLE_DENOISER, &net), KAC_OK, "%s",
+    cr_assert_eq(kac_network_open(dev(), f.path, KAC_ROLE_DENOISER, &net), KAC_OK, "%s",
                  kac_last_error());
     cr_expect(net->length == 2 && net->states == 1 && net->reads_time && net->arch->vectors);
     random_rows(rows);
@@ -708,7 +709,7 @@ Test(gaussian, gradients_are_those_of_differences)
         kac_network *net = NULL;
         kac_level level = {.gaussian = {.scale = 0.7, .noise = 0.5}};
         write_mixture(&f, round);
-        cr_assert_eq(kac_network_open(&dev, f.path, KAC_ROLE_DENOISER, &net), KAC_OK);
+        cr_assert_eq(kac_network_open(dev(), f.path, KAC_ROLE_DENOISER, &net), KAC_OK);
         double error = gradient_error(net, 2, &level);
         cr_expect_lt(error, 1e-3, "round %d: %g", round, error);
         kac_network_close(net);
@@ -735,7 +736,7 @@ Test(gaussian, quadratic_is_a_quadratic_with_its_gradient)
         _Alignas(16) uint8_t rows[ROWS * ROW];
         float out[ROWS], soft[ROWS][2], again[ROWS];
         write_quadratic(&f, linear);
-        cr_assert_eq(kac_network_open(&dev, f.path, KAC_ROLE_REWARD, &net), KAC_OK, "%s",
+        cr_assert_eq(kac_network_open(dev(), f.path, KAC_ROLE_REWARD, &net), KAC_OK, "%s",
                      kac_last_error());
         random_rows(rows);
         kac_query q = query_of(rows, NULL, NULL, out, 1);
@@ -764,7 +765,7 @@ static void refuse(net_file *f, kac_role role, const char *says)
 {
     kac_network *net = NULL;
     net_file_write(f);
-    cr_expect_eq(kac_network_open(&dev, f->path, role, &net), KAC_ERR_INVALID, "%s", says);
+    cr_expect_eq(kac_network_open(dev(), f->path, role, &net), KAC_ERR_INVALID, "%s", says);
     cr_expect_neq(strstr(kac_last_error(), says), NULL, "wants %s: %s", says, kac_last_error());
     net_file_remove(f);
 }

@@ -9,11 +9,10 @@
 #endif
 
 #include "exact_chain.h"
-#include "masked.h"
 #include "fault.h"
+#include "masked.h"
+#include "on_device.h"
 #include "ops.h"
-
-static kac_device dev = {.ops = &kac_cpu_ops};
 
 enum { L = 3, S = 3, STRIDE = 16 };
 static const kac_shape shape = {L, S, STRIDE};
@@ -39,7 +38,7 @@ typedef struct world {
 
 static void *zeros(int64_t n, size_t size)
 {
-    void *ptr = kac_cpu_ops.memory.alloc(&dev, (size_t)n * size);
+    void *ptr = ops()->memory.alloc(dev(), (size_t)n * size);
     cr_assert_not_null(ptr);
     return ptr;
 }
@@ -116,12 +115,12 @@ static void drop_world(world *w)
                    w->y.x,        w->y.ratio,     w->y.entry,   w->memo.slot,
                    w->memo.order, w->memo.logits, w->fresh.src, w->fresh.entry};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        kac_cpu_ops.memory.release(&dev, all[i]);
+        ops()->memory.release(dev(), all[i]);
 }
 
 static void propose(world *w)
 {
-    cr_assert_eq(kac_cpu_masked_propose(&dev, &w->propose), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(ops()->masked.propose(dev(), &w->propose), KAC_OK, "%s", kac_last_error());
 }
 
 static const uint8_t *child(const world *w, int32_t c)
@@ -194,11 +193,11 @@ Test(masked, start_and_tick)
     kac_clock clock = {.level = 5, .move = 0};
     kac_start_args start_args = {.shape = shape, .n = 4};
     memset(x, 9, sizeof x);
-    cr_assert_eq(kac_cpu_masked_start(&dev, &start_args, x[0]), KAC_OK);
+    cr_assert_eq(ops()->masked.start(dev(), &start_args, x[0]), KAC_OK);
     for (int i = 0; i < 4; i++)
         for (int l = 0; l < STRIDE; l++)
             cr_expect_eq(x[i][l], l < L ? S : 0);
-    cr_assert_eq(kac_cpu_tick(&dev, &clock), KAC_OK);
+    cr_assert_eq(ops()->particles.tick(dev(), &clock), KAC_OK);
     cr_expect(clock.level == 4 && clock.move == 1);
 }
 
@@ -398,7 +397,8 @@ Test(masked, nan_is_a_fault_where_it_is_used)
         w.fault = (kac_fault){0};
         w.levels[2].reveal = 0;
         propose(&w);
-        cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE, "no site is revealed, so none is read");
+        cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE,
+                     "no site is revealed, so none is read");
         drop_world(&w);
     }
 }
@@ -454,7 +454,7 @@ Test(completions, argmax_of_fresh_entries)
             memset(out, 77, sizeof out);
             w.complete.first = first;
             w.complete.batch = batch;
-            cr_assert_eq(kac_cpu_masked_complete(&dev, &w.complete, out[0]), KAC_OK);
+            cr_assert_eq(ops()->masked.complete(dev(), &w.complete, out[0]), KAC_OK);
             for (int32_t j = 0; j < 4; j++) {
                 if (j < batch && first + j < 3)
                     cr_expect_arr_eq(out[j], want[first + j], L);
@@ -476,7 +476,7 @@ Test(completions, every_row_at_hand)
     for (int32_t first = 0; first < 3; first++) {
         memset(out, 77, sizeof out);
         w.complete.first = first;
-        cr_assert_eq(kac_cpu_masked_complete(&dev, &w.complete, out[0]), KAC_OK);
+        cr_assert_eq(ops()->masked.complete(dev(), &w.complete, out[0]), KAC_OK);
         for (int32_t i = 0; i < 6; i++)
             cr_expect_eq(out[i][0] != 77, batch_of[i] == first, "batch %d, row %d", first, i);
         if (first == 1) cr_expect_eq(out[4][0], 1);
@@ -490,7 +490,7 @@ Test(completions, soft_is_the_law_that_is_drawn_from)
     world w;
     make_fresh(&w);
     w.complete.temperature = 0.7f;
-    cr_assert_eq(kac_cpu_masked_soften(&dev, &w.complete, out[0][0]), KAC_OK);
+    cr_assert_eq(ops()->masked.soften(dev(), &w.complete, out[0][0]), KAC_OK);
     for (int k = 0; k < S; k++) {
         cr_expect_float_eq(out[0][0][k], site_law(0, k, 0.7), 1e-7);
         cr_expect_float_eq(out[0][2][k], site_law(2, k, 0.7), 1e-7);
@@ -517,7 +517,7 @@ Test(completions, random_ones_have_their_law)
     w.complete.children = CHILDREN;
     w.complete.samples = SAMPLES;
     w.complete.temperature = 0.8f;
-    cr_assert_eq(kac_cpu_masked_imagine(&dev, &w.complete, out), KAC_OK);
+    cr_assert_eq(ops()->masked.imagine(dev(), &w.complete, out), KAC_OK);
     for (int k = 0; k < CELLS; k++)
         law[k] = site_law(0, k / S, 0.8) * site_law(2, k % S, 0.8);
     for (int32_t i = 0; i < w.y.n * SAMPLES; i++) {
@@ -531,10 +531,10 @@ Test(completions, random_ones_have_their_law)
     uint8_t *other = zeros((int64_t)w.y.n * SAMPLES, STRIDE);
     set_threads(3);
     w.complete.first = 1;
-    cr_assert_eq(kac_cpu_masked_imagine(&dev, &w.complete, other), KAC_OK);
+    cr_assert_eq(ops()->masked.imagine(dev(), &w.complete, other), KAC_OK);
     cr_expect_eq(other[0], 0, "known rows belong to the first batch");
     w.complete.first = 0;
-    cr_assert_eq(kac_cpu_masked_imagine(&dev, &w.complete, other), KAC_OK);
+    cr_assert_eq(ops()->masked.imagine(dev(), &w.complete, other), KAC_OK);
     cr_expect_eq(memcmp(out, other, (size_t)w.y.n * SAMPLES * STRIDE), 0);
 
     world alone;
@@ -546,12 +546,12 @@ Test(completions, random_ones_have_their_law)
     alone.complete.children = CHILDREN;
     alone.complete.samples = SAMPLES;
     alone.complete.temperature = 0.8f;
-    cr_assert_eq(kac_cpu_masked_imagine(&dev, &alone.complete, other), KAC_OK);
+    cr_assert_eq(ops()->masked.imagine(dev(), &alone.complete, other), KAC_OK);
     size_t bytes = (size_t)EACH * CHILDREN * SAMPLES * STRIDE;
     cr_expect_eq(memcmp(out + 8 * bytes, other, bytes), 0);
     drop_world(&alone);
-    kac_cpu_ops.memory.release(&dev, out);
-    kac_cpu_ops.memory.release(&dev, other);
+    ops()->memory.release(dev(), out);
+    ops()->memory.release(dev(), other);
     drop_world(&w);
 }
 
@@ -574,7 +574,7 @@ Test(likelihood, noise_masks_at_the_rate_of_its_level)
     for (a.level = 0; a.level < LEVELS; a.level++) {
         double masks = 0, p = rate[a.level];
         levels[a.level].mask = p;
-        cr_assert_eq(kac_cpu_masked_renoise(&dev, &a, x), KAC_OK);
+        cr_assert_eq(ops()->masked.renoise(dev(), &a, x), KAC_OK);
         for (int32_t i = 0; i < N; i++)
             for (int l = 0; l < STRIDE; l++) {
                 uint8_t token = x[(ptrdiff_t)i * STRIDE + l];
@@ -586,7 +586,7 @@ Test(likelihood, noise_masks_at_the_rate_of_its_level)
     }
     void *all[] = {x0, x, id};
     for (int k = 0; k < 3; k++)
-        kac_cpu_ops.memory.release(&dev, all[k]);
+        ops()->memory.release(dev(), all[k]);
 }
 
 Test(likelihood, score_sums_log_probabilities)
@@ -598,7 +598,7 @@ Test(likelihood, score_sums_log_probabilities)
     world w;
     make_world(&w, x0[0], 1, 1, 1);
     kac_renoise_args a = {.shape = shape, .x0 = x0[0], .n = 4};
-    cr_assert_eq(kac_cpu_masked_score(&dev, &a, x[0], entry, &w.memo, out), KAC_OK);
+    cr_assert_eq(ops()->masked.score(dev(), &a, x[0], entry, &w.memo, out), KAC_OK);
     cr_expect_float_eq(out[0], log(site_law(0, 0, 1)) + log(site_law(2, 2, 1)), 1e-14);
     cr_expect_eq(out[1], 0);
     cr_expect_eq(out[2], -HUGE_VAL, "an impossible letter");

@@ -2,13 +2,12 @@
  * all. */
 #include <criterion/criterion.h>
 
+#include "on_device.h"
 #include "ops.h"
 #include "sequences.h"
 #include "table_run.h"
 
 /* ---- the operations --------------------------------------------------------------------- */
-
-static kac_device dev;
 
 enum { L = 6, S = 3, STRIDE = 16 };
 
@@ -47,7 +46,7 @@ Test(refine, renewing_follows_its_law)
                         .x = &x,
                         .weight = weight,
                         .chosen = chosen};
-    cr_assert_eq(kac_cpu_renew(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->particles.renew(dev(), &a), KAC_OK);
     for (int g = 0; g < GROUPS; g++) {
         const int32_t *row = chosen + (ptrdiff_t)g * EACH;
         for (int j = 0; j < EACH; j++)
@@ -59,7 +58,7 @@ Test(refine, renewing_follows_its_law)
 
     for (int i = 0; i < GROUPS * EACH; i++)
         value[i] = -HUGE_VAL;
-    cr_assert_eq(kac_cpu_renew(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->particles.renew(dev(), &a), KAC_OK);
     for (int i = 0; i < GROUPS * EACH; i++)
         cr_assert_eq(chosen[i], i, "where nothing has weight, everyone stays");
 }
@@ -91,7 +90,7 @@ Test(refine, masking_is_uniform_over_subsets)
                          .seed = 5,
                          .n = N,
                          .sites = SITES};
-    cr_assert_eq(kac_cpu_masked_remask(&dev, &a, x), KAC_OK);
+    cr_assert_eq(ops()->masked.remask(dev(), &a, x), KAC_OK);
     for (int i = 0; i < N; i++) {
         const uint8_t *row = x + (ptrdiff_t)i * STRIDE;
         int set = 0;
@@ -105,7 +104,7 @@ Test(refine, masking_is_uniform_over_subsets)
     cr_expect(share < 1, "chi-square is %.2f of its bound", share);
 
     a.sites = L; /* more than are free */
-    cr_assert_eq(kac_cpu_masked_remask(&dev, &a, x), KAC_OK);
+    cr_assert_eq(ops()->masked.remask(dev(), &a, x), KAC_OK);
     for (int i = 0; i < N; i++)
         for (int l = 0; l < L; l++)
             cr_assert_eq(x[i * STRIDE + l], l == 1 ? 1 : S);
@@ -142,7 +141,7 @@ Test(refine, the_elite_is_the_best_of_both)
         .n = 2 * N, .stride = STRIDE, .x = new, .value = new_value, .eve = new_eve};
     kac_particles x = {.n = 2 * N, .stride = STRIDE, .x = out, .value = value, .eve = eve};
     kac_elect_args a = {group, 2, &past, &now, scratch, order, &x};
-    cr_assert_eq(kac_cpu_elect(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->particles.elect(dev(), &a), KAC_OK);
     static const int tokens[2 * N] = {10, 21, 11, 12, 40, 41, 40, 41};
     static const int eves[2 * N] = {0, 101, 1, 2, 4, 5, 104, 6};
     static const double values[2 * N] = {5, 4, 3, 3, 7, 6, 7, 6};
@@ -153,7 +152,7 @@ Test(refine, the_elite_is_the_best_of_both)
     }
 
     past.n = 0; /* nothing yet: the new ones by value */
-    cr_assert_eq(kac_cpu_elect(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->particles.elect(dev(), &a), KAC_OK);
     for (int i = 0; i < N; i++)
         cr_expect_eq(eve[i], 100 + i);
 }

@@ -2,11 +2,10 @@
  * trees that must come near p* or find the best object, and what may not change a sample. */
 #include <criterion/criterion.h>
 
+#include "on_device.h"
 #include "ops.h"
 #include "search.h"
 #include "table_run.h"
-
-static kac_device dev = {.ops = &kac_cpu_ops};
 
 /* ---- schedules -------------------------------------------------------------------------- */
 
@@ -51,14 +50,14 @@ Test(search, prune)
                         .score = score,
                         .best = best,
                         .chosen = chosen};
-    cr_assert_eq(kac_cpu_prune(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->search.prune(dev(), &a), KAC_OK);
     cr_expect_arr_eq(best, ((int32_t[]){1, 2, 4, 6, 8, 11}), sizeof best);
     cr_expect_arr_eq(chosen, ((int32_t[]){2, 4, 6, 11}), 4 * sizeof *chosen);
     a.keep = 3;
-    cr_assert_eq(kac_cpu_prune(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->search.prune(dev(), &a), KAC_OK);
     cr_expect_arr_eq(chosen, best, sizeof best);
     a.keep = 1;
-    cr_assert_eq(kac_cpu_prune(&dev, &a), KAC_OK);
+    cr_assert_eq(ops()->search.prune(dev(), &a), KAC_OK);
     cr_expect_arr_eq(chosen, ((int32_t[]){2, 11}), 2 * sizeof *chosen);
 }
 
@@ -126,7 +125,7 @@ static small_tree *make_tree(kac_policy policy, kac_backup backup)
                               .from = &s->from,
                               .to = &s->to,
                               .idle = s->idle};
-    cr_assert_eq(kac_cpu_tree_plant(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.plant(dev(), &s->args), KAC_OK);
     return s;
 }
 
@@ -134,15 +133,15 @@ static small_tree *make_tree(kac_policy policy, kac_backup backup)
 static int32_t run_wave(small_tree *s, uint8_t letter, double value)
 {
     s->clock = (kac_clock){4, s->clock.move + 4};
-    cr_assert_eq(kac_cpu_tree_select(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.select(dev(), &s->args), KAC_OK);
     int32_t chosen = s->at;
     memset(s->next_x, letter, BYTES);
     while (s->clock.level > 0) {
         s->clock.level--;
-        cr_assert_eq(kac_cpu_tree_advance(&dev, &s->args), KAC_OK);
+        cr_assert_eq(ops()->search.advance(dev(), &s->args), KAC_OK);
     }
     s->row_value = value;
-    cr_assert_eq(kac_cpu_tree_backup(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.backup(dev(), &s->args), KAC_OK);
     return chosen;
 }
 
@@ -173,9 +172,9 @@ Test(search, mean_backup)
     /* Moves a row was carried along for: 2 in each of 4 waves, and all 4 and the value's. */
     cr_expect_eq(s->idle[0], 4 * 2 + 5);
     cr_expect_eq(s->idle[1], 1);
-    cr_assert_eq(kac_cpu_tree_commit(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.commit(dev(), &s->args), KAC_OK);
     cr_expect_eq(s->root, 2);
-    cr_assert_eq(kac_cpu_tree_commit(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.commit(dev(), &s->args), KAC_OK);
     cr_expect_eq(s->root, 4);
     free(s);
 }
@@ -240,13 +239,13 @@ Test(search, upper_confidence_bounds)
     double edge = 1 / (sqrt(log(20)) - sqrt(log(20) / 19));
     s->args.explore = edge * 0.99;
     s->clock.level = 4;
-    cr_assert_eq(kac_cpu_tree_select(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.select(dev(), &s->args), KAC_OK);
     cr_expect_eq(s->at, 2);
     s->args.explore = edge * 1.01;
-    cr_assert_eq(kac_cpu_tree_select(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.select(dev(), &s->args), KAC_OK);
     cr_expect_eq(s->at, 1);
     s->args.widening = 0.5; /* 2 sqrt(20) children */
-    cr_assert_eq(kac_cpu_tree_select(&dev, &s->args), KAC_OK);
+    cr_assert_eq(ops()->search.select(dev(), &s->args), KAC_OK);
     cr_expect_eq(s->at, 0);
     free(s);
 }
@@ -260,7 +259,7 @@ Test(search, soft_policy)
     double counts[2] = {0}, law[2] = {1 / (1 + exp(1)), exp(1) / (1 + exp(1))};
     for (int k = 0; k < 20000; k++) {
         s->clock = (kac_clock){4, k};
-        cr_assert_eq(kac_cpu_tree_select(&dev, &s->args), KAC_OK);
+        cr_assert_eq(ops()->search.select(dev(), &s->args), KAC_OK);
         counts[s->at - 1]++;
     }
     cr_expect_lt(chain_chi_square(law, counts, 2), 1);

@@ -10,11 +10,10 @@
 
 #include "exact_chain.h"
 #include "fault.h"
+#include "on_device.h"
 #include "ops.h"
 #include "particles.h"
 #include "select.h"
-
-static kac_device dev = {.ops = &kac_cpu_ops};
 
 /* ---- schemes, all weight vectors ----------------------------------------------------------
  */
@@ -300,7 +299,7 @@ typedef struct world {
 
 static void *zeros(int64_t n, size_t size)
 {
-    void *ptr = kac_cpu_ops.memory.alloc(&dev, (size_t)n * size);
+    void *ptr = ops()->memory.alloc(dev(), (size_t)n * size);
     cr_assert_not_null(ptr);
     return ptr;
 }
@@ -325,7 +324,7 @@ static void drop_particles(kac_particles *p)
 {
     void *all[] = {p->x, p->log_w, p->bank, p->stat, p->value, p->entry, p->eve, p->group};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        kac_cpu_ops.memory.release(&dev, all[i]);
+        ops()->memory.release(dev(), all[i]);
 }
 
 /* One pool a group, trigger always, categorical by `scheme`, all children kept. */
@@ -373,15 +372,15 @@ static void drop_world(world *w)
     void *all[] = {w->groups,   w->pool_first,  w->a.pick,  w->a.pick_w,
                    w->a.weight, w->a.offspring, w->a.chosen};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        kac_cpu_ops.memory.release(&dev, all[i]);
+        ops()->memory.release(dev(), all[i]);
     drop_particles(&w->x);
     drop_particles(&w->y);
 }
 
 static void select_both(world *w)
 {
-    cr_assert_eq(kac_cpu_select_parent(&dev, &w->a), KAC_OK, "%s", kac_last_error());
-    cr_assert_eq(kac_cpu_select_group(&dev, &w->a), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(ops()->particles.select_parent(dev(), &w->a), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(ops()->particles.select_group(dev(), &w->a), KAC_OK, "%s", kac_last_error());
 }
 
 static void set_threads(int n)
@@ -840,7 +839,7 @@ Test(group_stage, refuses_what_killing_can_not_do)
     world w;
     make_world(&w, 1, 2, 2);
     w.a.scheme = KAC_SCHEME_KILLING;
-    cr_expect_eq(kac_cpu_select_group(&dev, &w.a), KAC_ERR_INVALID);
+    cr_expect_eq(ops()->particles.select_group(dev(), &w.a), KAC_ERR_INVALID);
     drop_world(&w);
 }
 
@@ -899,7 +898,7 @@ Test(parent_stage, categorical_draws_in_proportion)
         fill_weights(&w, weight, M);
         for (int32_t i = 0; i < N; i++)
             w.x.log_w[i] = i;
-        cr_assert_eq(kac_cpu_select_parent(&dev, &w.a), KAC_OK);
+        cr_assert_eq(ops()->particles.select_parent(dev(), &w.a), KAC_OK);
         for (int32_t i = 0; i < N; i++) {
             counts[w.a.pick[i] - i * M]++;
             if (keeps)
@@ -925,19 +924,19 @@ Test(parent_stage, argmax_top_k_and_none)
 
     w.a.parent_rule = KAC_RULE_TOP_K;
     w.a.keep = 2;
-    cr_assert_eq(kac_cpu_select_parent(&dev, &w.a), KAC_OK);
+    cr_assert_eq(ops()->particles.select_parent(dev(), &w.a), KAC_OK);
     cr_expect_arr_eq(w.a.pick, best, sizeof best);
     cr_expect_eq(w.a.pick_w[0], 0.5);
     cr_expect_eq(w.a.pick_w[1], 0.5);
     cr_expect_eq(w.a.pick_w[2], -HUGE_VAL, "no child has weight: child 0, and none");
 
     w.a.keep = 3;
-    cr_assert_eq(kac_cpu_select_parent(&dev, &w.a), KAC_OK);
+    cr_assert_eq(ops()->particles.select_parent(dev(), &w.a), KAC_OK);
     cr_expect_arr_eq(w.a.pick, three, sizeof three);
 
     w.a.parent_rule = KAC_RULE_ARGMAX;
     w.a.keep = 1;
-    cr_assert_eq(kac_cpu_select_parent(&dev, &w.a), KAC_OK);
+    cr_assert_eq(ops()->particles.select_parent(dev(), &w.a), KAC_OK);
     cr_expect_eq(w.a.pick[0], 1);
     cr_expect_eq(w.a.pick[1], 4);
     cr_expect_eq(w.a.pick_w[1], -HUGE_VAL);
@@ -945,22 +944,22 @@ Test(parent_stage, argmax_top_k_and_none)
     w.a.parent_rule = KAC_RULE_CATEGORICAL;
     for (int keeps = 0; keeps < 2; keeps++) {
         w.a.keep_normaliser = keeps;
-        cr_assert_eq(kac_cpu_select_parent(&dev, &w.a), KAC_OK);
+        cr_assert_eq(ops()->particles.select_parent(dev(), &w.a), KAC_OK);
         cr_expect_eq(w.a.pick[1], 4);
         cr_expect_eq(w.a.pick_w[1], -HUGE_VAL);
     }
 
     w.a.parent_rule = KAC_RULE_NONE;
     w.a.keep = 4;
-    cr_assert_eq(kac_cpu_select_parent(&dev, &w.a), KAC_OK);
+    cr_assert_eq(ops()->particles.select_parent(dev(), &w.a), KAC_OK);
     for (int32_t c = 0; c < 8; c++)
         cr_expect_eq(w.a.pick[c], c);
     cr_expect_arr_eq(w.a.pick_w, l, sizeof l);
 
     w.a.keep = 3;
-    cr_expect_eq(kac_cpu_select_parent(&dev, &w.a), KAC_ERR_INVALID);
+    cr_expect_eq(ops()->particles.select_parent(dev(), &w.a), KAC_ERR_INVALID);
     w.a.parent_rule = KAC_RULE_CATEGORICAL;
-    cr_expect_eq(kac_cpu_select_parent(&dev, &w.a), KAC_ERR_INVALID);
+    cr_expect_eq(ops()->particles.select_parent(dev(), &w.a), KAC_ERR_INVALID);
     drop_world(&w);
 }
 
@@ -969,8 +968,8 @@ Test(parent_stage, argmax_top_k_and_none)
 
 static kac_status weigh(const kac_weigh_args *a)
 {
-    kac_status status = kac_cpu_value(&dev, a);
-    return status == KAC_OK ? kac_cpu_weigh(&dev, a) : status;
+    kac_status status = ops()->particles.value(dev(), a);
+    return status == KAC_OK ? ops()->particles.weigh(dev(), a) : status;
 }
 
 static kac_weigh_args weigh_args(world *w, const float *terms, const double *weight)
@@ -1016,7 +1015,8 @@ Test(weigh, follows_the_formula)
         cr_expect_eq(w.y.value[c], c == 3 ? -HUGE_VAL : r[c]);
         cr_expect_float_eq(w.y.log_w[c], want, 1e-14, "child %d", c);
     }
-    cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE, "invalid is worst; weight 0 is not looked at");
+    cr_expect_eq(kac_fault_read(w.fault).kind, KAC_FAULT_NONE,
+                 "invalid is worst; weight 0 is not looked at");
 
     a.invalid_is_worst = 0;
     cr_assert_eq(weigh(&a), KAC_OK);
@@ -1143,7 +1143,7 @@ Test(survive, everything_but_the_weight_follows)
     }
     for (int32_t i = 0; i < 4; i++)
         w.x.eve[i] = 40 + i;
-    cr_assert_eq(kac_cpu_survive(&dev, &w.y, 2, chosen, &w.x, scratch), KAC_OK);
+    cr_assert_eq(ops()->particles.survive(dev(), &w.y, 2, chosen, &w.x, scratch), KAC_OK);
     for (int32_t i = 0; i < 4; i++) {
         int32_t c = chosen[i];
         cr_expect_arr_eq(w.x.x + (ptrdiff_t)16 * i, w.y.x + (ptrdiff_t)16 * c, 16);
@@ -1156,6 +1156,7 @@ Test(survive, everything_but_the_weight_follows)
         cr_expect_eq(w.x.group[i], i / 2, "a slot keeps its group");
     }
     w.x.stride = 0;
-    cr_expect_eq(kac_cpu_survive(&dev, &w.y, 2, chosen, &w.x, scratch), KAC_ERR_INVALID);
+    cr_expect_eq(ops()->particles.survive(dev(), &w.y, 2, chosen, &w.x, scratch),
+                 KAC_ERR_INVALID);
     drop_world(&w);
 }

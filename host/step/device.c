@@ -48,7 +48,8 @@ static bool find_library(char *out)
 {
     Dl_info own;
     const char *library = dladdr(&kac_cpu_ops, &own) != 0 ? own.dli_fname : NULL;
-    return folder_of("/proc/self/exe", "", out) || folder_of("/proc/self/exe", "../lib/", out) ||
+    return folder_of("/proc/self/exe", "", out) ||
+           folder_of("/proc/self/exe", "../lib/", out) ||
            folder_of("/proc/self/exe", "../", out) || folder_of(library, "", out);
 }
 
