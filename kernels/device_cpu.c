@@ -131,6 +131,8 @@ const kac_ops kac_cpu_ops = {
             .renew = kac_cpu_renew,
             .elect = kac_cpu_elect,
             .retrace = kac_cpu_retrace,
+            .stamp = kac_cpu_stamp,
+            .summarise = kac_cpu_summarise,
         },
     .search =
         {

@@ -3,6 +3,7 @@
 #ifndef KAC_PRIMITIVES_CUH
 #define KAC_PRIMITIVES_CUH
 
+#include "exact.h"
 #include "ops.h"
 
 #ifdef __CUDACC__
@@ -20,6 +21,13 @@
     T *name = reinterpret_cast<T *>(kac_dynamic_)
 /* In a loop that waits for another block. */
 #define KAC_SPIN() __nanosleep(20)
+/* A clock that all blocks share. */
+static __device__ inline int64_t KAC_NANOSECONDS()
+{
+    unsigned long long t;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+    return (int64_t)t;
+}
 
 #else
 
@@ -35,7 +43,8 @@
         }(),                                                                                   \
         sizeof(T) * (n)))
 #define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
-#define KAC_SPIN() emu::spin(KAC_EMU_SITE)
+#define KAC_SPIN()                  emu::spin(KAC_EMU_SITE)
+#define KAC_NANOSECONDS()           emu::nanoseconds()
 
 #endif
 

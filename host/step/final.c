@@ -389,7 +389,8 @@ kac_status kac_run_finish(kac_run *r)
     population p = {0};
     kac_status status = KAC_OK;
     KAC_TRY(kac_run_sync(r, NULL));
-    kac_calls calls = r->calls; /* what follows only records the result */
+    KAC_TRY(r->dev->ops->memory.download(r->dev, r->host_group, r->group,
+                                         (size_t)r->groups * sizeof *r->host_group));
 
     KAC_TRY_DONE(fetch(r, &p));
     size_t n = (size_t)p.n;
@@ -406,7 +407,6 @@ kac_status kac_run_finish(kac_run *r)
     select_final(r, &p);
     write_results(r, &p);
     if (r->set.output.likelihood) KAC_TRY_DONE(add_likelihoods(r, &p));
-    r->calls = calls;
     r->finished = true;
     kac_lap(r, KAC_PHASE_OTHER);
     r->total = kac_now() - r->began;

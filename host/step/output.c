@@ -237,14 +237,15 @@ static kac_status run_json(const kac_run *r, json_t **out)
         "log_evidence_se", by_target(r, r->log_evidence_se), "groups", (json_int_t)r->groups,
         "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
         (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
-        evaluations(r->calls.denoiser_made, r->calls.denoiser_asked - r->calls.denoiser_made,
-                    r->calls.reward_made, r->calls.reward_asked - r->calls.reward_made),
+        evaluations(r->counted.denoiser_made,
+                    r->counted.denoiser_asked - r->counted.denoiser_made,
+                    r->counted.reward_made, r->counted.reward_asked - r->counted.reward_made),
         "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa",
         kac_isa_names[r->dev->isa], "summary", summary(r));
     if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
-    if (r->calls.gradients > 0)
+    if (r->counted.gradients > 0)
         json_object_set_new(json_object_get(*out, "evaluations"), "gradients",
-                            json_integer((json_int_t)r->calls.gradients));
+                            json_integer((json_int_t)r->counted.gradients));
     if (r->targets > 1) json_object_set_new(*out, "targets", targets(r));
     return KAC_OK;
 }
