@@ -32,6 +32,14 @@ run "$kac" run configs/quickstart.yaml --set process.steps=8 --set sampler.group
 expect 0
 holds 'byte for byte' cmp "$work/alone/samples.csv" "$work/sweep/point_002/samples.csv"
 
+begin 'an evidence says whether it is reliable'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.algorithm=smc --set sampler.children=1 \
+    --set sampler.alpha=1000 --vary sampler.groups=15,16 --no-baseline --out "$work/alike"
+expect 0
+holds 'not from fifteen groups' test "$(column log_evidence_reliable "$work/alike/sweep.csv" | tr '\n' ' ')" = 'false true '
+holds 'a question mark where it is not' test "$(grep -c '[0-9] ?  ' "$work/out")" -eq 1
+holds 'an error where it is' test "$(grep -c ' +- ' "$work/out")" -eq 1
+
 begin 'it goes on where it was'
 touch -d '2001-01-01' "$work/sweep/point_000/samples.csv"
 rm -r "$work/sweep/point_001" "$table"
