@@ -13,7 +13,7 @@ Test(evidence, the_rule)
     cr_expect(kac_evidence_is_reliable(0, 16) && kac_evidence_is_reliable(0.1, 64));
     cr_expect(!kac_evidence_is_reliable(0.1001, 1000), "a large error");
     cr_expect(!kac_evidence_is_reliable(0, 15), "few groups agree by chance");
-    cr_expect(!kac_evidence_is_reliable(NAN, 1000), "no error");
+    cr_expect(!kac_evidence_is_reliable((double)NAN, 1000), "no error");
 }
 
 /* What the rule bounds: the share of the largest group, whatever the groups are. */
