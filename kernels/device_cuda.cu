@@ -47,8 +47,9 @@ static kac_status find_device(int ordinal)
     int count = 0;
     KAC_TRY(count_devices(&count));
     if (ordinal < count) return KAC_OK;
-    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device \"cuda:%d\": this machine's last is \"cuda:%d\"",
-                    ordinal, count - 1);
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                    "device \"cuda:%d\": this machine's last is \"cuda:%d\"", ordinal,
+                    count - 1);
 }
 
 static kac_status cuda_describe(int ordinal, char *text, size_t size)
@@ -56,9 +57,9 @@ static kac_status cuda_describe(int ordinal, char *text, size_t size)
     cudaDeviceProp prop;
     KAC_TRY(find_device(ordinal));
     KAC_TRY(kac_cuda_status(cudaGetDeviceProperties(&prop, ordinal), "properties"));
-    snprintf(text, size, "%s, %.0f GiB, %d multiprocessors, compute capability %d.%d", prop.name,
-             (double)prop.totalGlobalMem / (1 << 30), prop.multiProcessorCount, prop.major,
-             prop.minor);
+    snprintf(text, size, "%s, %.0f GiB, %d multiprocessors, compute capability %d.%d",
+             prop.name, (double)prop.totalGlobalMem / (1 << 30), prop.multiProcessorCount,
+             prop.major, prop.minor);
     return KAC_OK;
 }
 
@@ -116,7 +117,8 @@ static kac_status cuda_upload(kac_device *dev, void *dst, const void *host_src, 
 {
     if (bytes == 0) return KAC_OK;
     return kac_cuda_status(
-        cudaMemcpyAsync(dst, host_src, bytes, cudaMemcpyHostToDevice, kac_stream(dev)), "upload");
+        cudaMemcpyAsync(dst, host_src, bytes, cudaMemcpyHostToDevice, kac_stream(dev)),
+        "upload");
 }
 
 static kac_status cuda_download(kac_device *dev, void *host_dst, const void *src, size_t bytes)
@@ -155,6 +157,33 @@ static const kac_ops cuda_ops = {
             .copy = cuda_copy,
             .upload = cuda_upload,
             .download = cuda_download,
+        },
+    .particles =
+        {
+            .tick = kac_cuda_tick,
+            .value = kac_cuda_value,
+            .cotangent = kac_cuda_cotangent,
+            .axpy = kac_cuda_axpy,
+            .temper = kac_cuda_temper,
+            .weigh = kac_cuda_weigh,
+            .survive = kac_cuda_survive,
+            .regroup = kac_cuda_regroup,
+            .reset = kac_cuda_reset,
+            .renew = kac_cuda_renew,
+            .elect = kac_cuda_elect,
+            .retrace = kac_cuda_retrace,
+        },
+    .search =
+        {
+            .spread = kac_cuda_spread,
+            .path = kac_cuda_path,
+            .prune = kac_cuda_prune,
+            .plant = kac_cuda_tree_plant,
+            .select = kac_cuda_tree_select,
+            .advance = kac_cuda_tree_advance,
+            .backup = kac_cuda_tree_backup,
+            .commit = kac_cuda_tree_commit,
+            .draw = kac_cuda_tree_draw,
         },
 };
 
