@@ -1,6 +1,5 @@
 /* particles_cuda.cu -- values, banks and log-weights of children, and the survivors' arrays. */
 #include "fault.cuh"
-#include "primitives.cuh"
 #include "team.cuh"
 #include "weigh.h"
 
@@ -126,13 +125,13 @@ static __device__ bool is_too_steep(const kac_weigh_args *a, int64_t first, int6
         double log_w = kac_child_weighed(a, c, lambda).log_w;
         if (log_w > top) top = log_w;
     }
-    top = kac_team_max(top);
+    top = kac_block_max(top);
     if (top == -(double)INFINITY) return false;
     for (int64_t c = first + threadIdx.x; c < end; c += blockDim.x)
         kac_weight_add(&sums, kac_weight(kac_child_weighed(a, c, lambda).log_w, top));
-    uint64_t low = kac_team_sum((uint64_t)sums.square & 0xffffffffu);
-    uint64_t high = kac_team_sum((uint64_t)(sums.square >> 32));
-    sums.coarse = kac_team_sum(sums.coarse);
+    uint64_t low = kac_block_sum((uint64_t)sums.square & 0xffffffffu);
+    uint64_t high = kac_block_sum((uint64_t)(sums.square >> 32));
+    sums.coarse = kac_block_sum(sums.coarse);
     sums.square = ((unsigned __int128)high << 32) + low;
     return kac_ess_is_below(&sums, end - first, a->temper_below);
 }

@@ -1,7 +1,6 @@
 /* passes_cuda.cu -- between one arrival at level 0 and the next start: refinement and particle
  * Gibbs. */
 #include "passes.h"
-#include "primitives.cuh"
 #include "team.cuh"
 
 struct reset_call {
@@ -41,16 +40,13 @@ KAC_TEAM_KERNEL renew_sums(KAC_ARGS renew_call call)
     const kac_group *group = &call.a.groups[blockIdx.x];
     const double *value = call.value + group->offset;
     double top = kac_team_largest(value, group->count);
-    uint64_t before = 0, total = 0;
-    for (int32_t first = 0; first < group->count; first += (int32_t)blockDim.x) {
-        int32_t i = first + (int32_t)threadIdx.x;
-        uint64_t w = 0;
-        if (i < group->count)
-            w = kac_renew_weight(call.a.strength, group->alpha, value[i], top);
-        uint64_t c = before + kac_team_scan(w, &total);
-        if (i < group->count) call.a.weight[group->offset + i] = c;
-        before += total;
-    }
+    uint64_t *c = call.a.weight + group->offset;
+    (void)kac_block_run<uint64_t>(
+        0, group->count, 0,
+        [&](int32_t i) {
+            return kac_renew_weight(call.a.strength, group->alpha, value[i], top);
+        },
+        [&](int32_t i, uint64_t sum, uint64_t) { c[i] = sum; });
 }
 
 KAC_TEAM_KERNEL renew_draws(KAC_ARGS renew_call call)
@@ -240,19 +236,17 @@ KAC_TEAM_KERNEL elect_places(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x);
     const int32_t *repeated = call.repeated + of.first;
-    uint64_t distinct = 0, before = 0, total = 0;
+    const int32_t *order = call.order + of.first;
+    int32_t *pick = call.pick + of.first, distinct = 0;
     for (int32_t k = (int32_t)threadIdx.x; k < of.n; k += (int32_t)blockDim.x)
         distinct += repeated[k] == 0;
-    distinct = kac_team_sum(distinct);
-    for (int32_t first = 0; first < of.n; first += (int32_t)blockDim.x) {
-        int32_t k = first + (int32_t)threadIdx.x;
-        bool is_new = k < of.n && repeated[k] == 0;
-        int64_t upto = (int64_t)(before + kac_team_scan(is_new, &total));
-        int64_t slot = is_new ? upto - 1 : (int64_t)distinct + k - upto;
-        if (k < of.n && slot < of.group->count)
-            call.pick[of.first + slot] = call.order[of.first + k];
-        before += total;
-    }
+    distinct = kac_block_sum(distinct);
+    (void)kac_block_run<int32_t>(
+        0, of.n, 0, [&](int32_t k) { return repeated[k] == 0; },
+        [&](int32_t k, int32_t upto, int32_t is_new) {
+            int32_t slot = is_new ? upto - 1 : distinct + k - upto;
+            if (slot < of.group->count) pick[slot] = order[k];
+        });
 }
 
 KAC_TEAM_KERNEL elect_rows(KAC_ARGS elect_call call)
@@ -317,14 +311,11 @@ struct retrace_call {
 static __device__ int32_t find_point(const double *l, int32_t n, double top, uint64_t u)
 {
     KAC_SHARED(int32_t, found, 1);
-    uint64_t before = 0, total = 0;
-    for (int32_t first = 0; before <= u; first += (int32_t)blockDim.x) {
-        int32_t i = first + (int32_t)threadIdx.x;
-        uint64_t w = i < n ? kac_weight(l[i], top) : 0;
-        uint64_t c = before + kac_team_scan(w, &total);
-        if (c > u && c - w <= u) *found = i;
-        before += total;
-    }
+    (void)kac_block_run<uint64_t>(
+        0, n, 0, [&](int32_t i) { return kac_weight(l[i], top); },
+        [&](int32_t i, uint64_t sum, uint64_t w) {
+            if (sum > u && sum - w <= u) *found = i;
+        });
     __syncthreads();
     return *found;
 }
@@ -356,7 +347,7 @@ KAC_TEAM_KERNEL retrace(KAC_ARGS retrace_call call)
     uint64_t sum = 0;
     for (i = (int32_t)threadIdx.x; i < group->count; i += (int32_t)blockDim.x)
         sum += kac_weight(l[i], top);
-    sum = kac_team_sum(sum);
+    sum = kac_block_sum(sum);
     if (a->log_z != NULL && threadIdx.x == 0) a->log_z[g] = kac_sweep_evidence(group, top, sum);
     i = 0;
     if (sum > 0) {

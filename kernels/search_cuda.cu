@@ -1,6 +1,5 @@
 /* search_cuda.cu -- paths and trees of noisy states.  Trees are independent of each other; what
  * happens within one is done in a fixed order by one thread, and its warp copies the rows. */
-#include "primitives.cuh"
 #include "team.cuh"
 #include "wave.h"
 
@@ -80,15 +79,13 @@ KAC_TEAM_KERNEL prune_roots(KAC_ARGS prune_call call)
 {
     const kac_prune_args *a = &call.a;
     int32_t first = (int32_t)blockIdx.x * a->roots;
-    int64_t before = (int64_t)blockIdx.x * a->keep;
-    uint64_t total = 0;
-    for (int32_t from = 0; from < a->roots; from += (int32_t)blockDim.x) {
-        int32_t j = from + (int32_t)threadIdx.x;
-        bool kept = j < a->roots && call.kept[first + j];
-        int64_t upto = before + (int64_t)kac_team_scan(kept, &total);
-        if (kept) a->chosen[upto - 1] = a->best[first + j];
-        before += (int64_t)total;
-    }
+    const int32_t *kept = call.kept + first, *best = a->best + first;
+    int32_t *chosen = a->chosen + (int64_t)blockIdx.x * a->keep;
+    (void)kac_block_run<int32_t>(
+        0, a->roots, 0, [&](int32_t j) { return kept[j]; },
+        [&](int32_t j, int32_t upto, int32_t goes_on) {
+            if (goes_on) chosen[upto - 1] = best[j];
+        });
 }
 
 kac_status kac_cuda_prune(kac_device *dev, const kac_prune_args *a)

@@ -1,16 +1,13 @@
-/* team.cuh -- what the threads of one block find out together, and how groups share a device.
- *
- * A team is a block of whole warps that serves one group.  Sums are of integers and maxima of
- * anything, so neither depends on the size of the team.
- */
+/* team.cuh -- how groups of particles, and the bytes of rows, are shared out among threads.  A team
+ * is a block that serves one group; nothing depends on its size. */
 #ifndef KAC_TEAM_CUH
 #define KAC_TEAM_CUH
 
 #include <math.h>
 
-#include "primitives.cuh"
+#include "block.cuh"
 
-enum { KAC_TEAM = 512, KAC_TEAM_WARPS = KAC_TEAM / KAC_WARP };
+enum { KAC_TEAM = 512 };
 
 /* A kernel whose blocks are teams. */
 #define KAC_TEAM_KERNEL KAC_KERNEL __launch_bounds__(KAC_TEAM)
@@ -40,67 +37,13 @@ static inline unsigned kac_parts(int64_t n, int64_t groups)
     for (int64_t i = (int64_t)(blockIdx.x % (parts)) * blockDim.x + threadIdx.x; i < (n);      \
          i += (int64_t)(parts)*blockDim.x)
 
-/* ---- sums and maxima ---------------------------------------------------------------------- */
-
-/* Sum over the threads of the block, for all of them. */
-static inline __device__ uint64_t kac_team_sum(uint64_t v)
-{
-    KAC_SHARED(uint64_t, part, KAC_TEAM_WARPS);
-    for (int by = KAC_WARP / 2; by > 0; by /= 2)
-        v += __shfl_xor_sync(KAC_WHOLE_WARP, v, by);
-    __syncthreads(); /* the sum before has been read */
-    if (threadIdx.x % KAC_WARP == 0) part[threadIdx.x / KAC_WARP] = v;
-    __syncthreads();
-    uint64_t sum = 0;
-    for (unsigned w = 0; w < blockDim.x / KAC_WARP; w++)
-        sum += part[w];
-    return sum;
-}
-
-/* The largest, for all threads of the block; NaN is never the largest. */
-static inline __device__ double kac_team_max(double v)
-{
-    KAC_SHARED(double, part, KAC_TEAM_WARPS);
-    for (int by = KAC_WARP / 2; by > 0; by /= 2) {
-        double other = __shfl_xor_sync(KAC_WHOLE_WARP, v, by);
-        if (other > v) v = other;
-    }
-    __syncthreads();
-    if (threadIdx.x % KAC_WARP == 0) part[threadIdx.x / KAC_WARP] = v;
-    __syncthreads();
-    double top = -(double)INFINITY;
-    for (unsigned w = 0; w < blockDim.x / KAC_WARP; w++)
-        if (part[w] > top) top = part[w];
-    return top;
-}
-
-/* Sum over the threads up to and with this one; *total over all of them. */
-static inline __device__ uint64_t kac_team_scan(uint64_t v, uint64_t *total)
-{
-    KAC_SHARED(uint64_t, part, KAC_TEAM_WARPS);
-    unsigned lane = threadIdx.x % KAC_WARP, warp = threadIdx.x / KAC_WARP;
-    for (unsigned by = 1; by < KAC_WARP; by *= 2) {
-        uint64_t before = __shfl_up_sync(KAC_WHOLE_WARP, v, by);
-        if (lane >= by) v += before;
-    }
-    __syncthreads();
-    if (lane == KAC_WARP - 1) part[warp] = v;
-    __syncthreads();
-    *total = 0;
-    for (unsigned w = 0; w < blockDim.x / KAC_WARP; w++) {
-        if (w == warp) v += *total;
-        *total += part[w];
-    }
-    return v;
-}
-
 /* The largest of l[0 .. n-1], -INFINITY where there is none; for all threads of the block. */
 static inline __device__ double kac_team_largest(const double *l, int64_t n)
 {
     double top = -(double)INFINITY;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
         if (l[i] > top) top = l[i];
-    return kac_team_max(top);
+    return kac_block_max(top);
 }
 
 /* ---- rows --------------------------------------------------------------------------------- */
