@@ -70,16 +70,10 @@ static bool is_too_steep(const kac_weigh_args *a, int64_t first, int64_t end, do
 /* The largest exponent from `lambda` to 1 that bisection finds not too steep. */
 static double solve_lambda(const kac_weigh_args *a, int64_t first, int64_t end, double lambda)
 {
-    double low = lambda, high = 1;
-    if (!is_too_steep(a, first, end, high)) return high;
-    for (int k = 0; k < KAC_TEMPER_BISECTIONS; k++) {
-        double middle = low + (high - low) / 2;
-        if (is_too_steep(a, first, end, middle))
-            high = middle;
-        else
-            low = middle;
-    }
-    return low;
+    kac_bracket b = {lambda, 1, 1};
+    for (int k = 0; k < KAC_TEMPER_PROBES && b.low != b.high; k++)
+        kac_bracket_narrow(&b, is_too_steep(a, first, end, b.at));
+    return b.low;
 }
 
 kac_status kac_cpu_temper(kac_device *dev, const kac_weigh_args *a)

@@ -115,64 +115,167 @@ kac_status kac_cuda_axpy(kac_device *dev, int64_t n, float a, const float *x, fl
 
 /* ---- tempering ---------------------------------------------------------------------------- */
 
-/* Whether the ESS of children first .. end - 1 at this lambda is too low; all threads agree. */
-static __device__ bool is_too_steep(const kac_weigh_args *a, int64_t first, int64_t end,
-                                    double lambda)
+/* What is found out about the weights of a pool's children at one exponent: the largest
+ * log-weight (kac_ordered; 0: not yet known) and sums over the integer weights, that of squares in
+ * two halves. */
+struct probe {
+    unsigned long long top, coarse, low, high;
+};
+
+/* Children first + the thread's number, by `step`, below end. */
+struct span {
+    int64_t first, end, step;
+};
+
+static __device__ span children_of(const kac_weigh_args *a, int32_t pool, unsigned part,
+                                   unsigned parts)
 {
-    kac_weight_sums sums = {0, 0, 0};
+    const kac_group *first = &a->groups[a->pool_first[pool]];
+    const kac_group *last = &a->groups[a->pool_first[pool + 1] - 1];
+    return {(int64_t)first->offset * a->children + (int64_t)part * blockDim.x,
+            ((int64_t)last->offset + last->count) * a->children, (int64_t)parts * blockDim.x};
+}
+
+static __device__ double block_top(const kac_weigh_args *a, const span *s, double lambda)
+{
     double top = -(double)INFINITY;
-    for (int64_t c = first + threadIdx.x; c < end; c += blockDim.x) {
+    for (int64_t c = s->first + threadIdx.x; c < s->end; c += s->step) {
         double log_w = kac_child_weighed(a, c, lambda).log_w;
         if (log_w > top) top = log_w;
     }
-    top = kac_block_max(top);
-    if (top == -(double)INFINITY) return false;
-    for (int64_t c = first + threadIdx.x; c < end; c += blockDim.x)
-        kac_weight_add(&sums, kac_weight(kac_child_weighed(a, c, lambda).log_w, top));
-    uint64_t low = kac_block_sum((uint64_t)sums.square & 0xffffffffu);
-    uint64_t high = kac_block_sum((uint64_t)(sums.square >> 32));
-    sums.coarse = kac_block_sum(sums.coarse);
-    sums.square = ((unsigned __int128)high << 32) + low;
-    return kac_ess_is_below(&sums, end - first, a->temper_below);
+    return kac_block_max(top);
 }
 
-static __device__ double solve_lambda(const kac_weigh_args *a, int64_t first, int64_t end,
-                                      double lambda)
+static __device__ probe block_sums(const kac_weigh_args *a, const span *s, double lambda,
+                                   double top)
 {
-    double low = lambda, high = 1;
-    if (!is_too_steep(a, first, end, high)) return high;
-    for (int k = 0; k < KAC_TEMPER_BISECTIONS; k++) {
-        double middle = low + (high - low) / 2;
-        if (is_too_steep(a, first, end, middle))
-            high = middle;
-        else
-            low = middle;
-    }
-    return low;
+    kac_weight_sums sums = {0, 0, 0};
+    for (int64_t c = s->first + threadIdx.x; c < s->end; c += s->step)
+        kac_weight_add(&sums, kac_weight(kac_child_weighed(a, c, lambda).log_w, top));
+    return {kac_ordered(top), kac_block_sum(sums.coarse),
+            kac_block_sum((uint64_t)sums.square & 0xffffffffu),
+            kac_block_sum((uint64_t)(sums.square >> 32))};
+}
+
+static __device__ bool is_too_steep(const probe *p, int64_t n, int32_t below)
+{
+    unsigned __int128 square = ((unsigned __int128)p->high << 32) + p->low;
+    kac_weight_sums sums = {0, p->coarse, square};
+    return kac_of_order(p->top) > -(double)INFINITY && kac_ess_is_below(&sums, n, below);
+}
+
+/* The exponent of all groups of a pool, by the threads of its block. */
+static __device__ void set_lambda(const kac_weigh_args *a, int32_t pool, double lambda)
+{
+    for (int32_t g = a->pool_first[pool] + (int32_t)threadIdx.x; g < a->pool_first[pool + 1];
+         g += (int32_t)blockDim.x)
+        a->groups[g].lambda = lambda;
+}
+
+static __device__ bool is_solved_for(const kac_weigh_args *a)
+{
+    return a->temper == KAC_TEMPER_ESS && a->clock->level > 0;
 }
 
 /* A team a pool.  The ESS bounds it: 31 probes, each two passes over the pool's children. */
 KAC_TEAM_KERNEL temper(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    int32_t first = a.pool_first[blockIdx.x], last = a.pool_first[blockIdx.x + 1] - 1;
-    double lambda = a.levels[a.clock->level].temper;
-    if (a.clock->level == 0)
-        lambda = 1;
-    else if (a.temper == KAC_TEMPER_ESS)
-        lambda =
-            solve_lambda(&a, (int64_t)a.groups[first].offset * a.children,
-                         ((int64_t)a.groups[last].offset + a.groups[last].count) * a.children,
-                         a.groups[first].lambda);
-    for (int32_t g = first + (int32_t)threadIdx.x; g <= last; g += (int32_t)blockDim.x)
-        a.groups[g].lambda = lambda;
+    int32_t pool = (int32_t)blockIdx.x;
+    double lambda = a.clock->level == 0 ? 1 : a.levels[a.clock->level].temper;
+    if (is_solved_for(&a)) {
+        span s = children_of(&a, pool, 0, 1);
+        kac_bracket b = {a.groups[a.pool_first[pool]].lambda, 1, 1};
+        for (int k = 0; k < KAC_TEMPER_PROBES && b.low != b.high; k++) {
+            probe p = block_sums(&a, &s, b.at, block_top(&a, &s, b.at));
+            kac_bracket_narrow(&b, is_too_steep(&p, s.end - s.first, a.temper_below));
+        }
+        lambda = b.low;
+        __syncthreads(); /* all have read the exponent before */
+    }
+    set_lambda(&a, pool, lambda);
+}
+
+/* Large pools: each probe is two launches of many blocks, and who needs the bracket follows it
+ * through the probes that are there. */
+struct wide_call {
+    weigh_call weigh;
+    probe *probes; /* [KAC_TEMPER_PROBES][pools], zero at first */
+    unsigned parts;
+};
+
+/* The bracket of the block's pool after `done` probes. */
+static __device__ kac_bracket bracket_of(const wide_call *call, const kac_weigh_args *a,
+                                         int32_t pool, int done)
+{
+    span s = children_of(a, pool, 0, 1);
+    kac_bracket b = {a->groups[a->pool_first[pool]].lambda, 1, 1};
+    for (int k = 0; k < done && b.low != b.high; k++)
+        kac_bracket_narrow(&b, is_too_steep(&call->probes[(int64_t)k * a->pools + pool],
+                                            s.end - s.first, a->temper_below));
+    return b;
+}
+
+KAC_TEAM_KERNEL temper_top(KAC_ARGS wide_call call, int number)
+{
+    kac_weigh_args a = args_of(&call.weigh);
+    int32_t pool = (int32_t)(blockIdx.x / call.parts);
+    span s = children_of(&a, pool, blockIdx.x % call.parts, call.parts);
+    kac_bracket b = bracket_of(&call, &a, pool, number);
+    if (!is_solved_for(&a) || b.low == b.high) return;
+    double top = block_top(&a, &s, b.at);
+    if (threadIdx.x == 0)
+        atomicMax(&call.probes[(int64_t)number * a.pools + pool].top,
+                  (unsigned long long)kac_ordered(top));
+}
+
+KAC_TEAM_KERNEL temper_sums(KAC_ARGS wide_call call, int number)
+{
+    kac_weigh_args a = args_of(&call.weigh);
+    int32_t pool = (int32_t)(blockIdx.x / call.parts);
+    span s = children_of(&a, pool, blockIdx.x % call.parts, call.parts);
+    kac_bracket b = bracket_of(&call, &a, pool, number);
+    probe *p = &call.probes[(int64_t)number * a.pools + pool];
+    if (!is_solved_for(&a) || b.low == b.high) return;
+    probe own = block_sums(&a, &s, b.at, kac_of_order(p->top));
+    if (threadIdx.x > 0) return;
+    atomicAdd(&p->coarse, own.coarse);
+    atomicAdd(&p->low, own.low);
+    atomicAdd(&p->high, own.high);
+}
+
+KAC_TEAM_KERNEL temper_end(KAC_ARGS wide_call call)
+{
+    kac_weigh_args a = args_of(&call.weigh);
+    int32_t pool = (int32_t)blockIdx.x;
+    double lambda = a.clock->level == 0 ? 1 : a.levels[a.clock->level].temper;
+    if (is_solved_for(&a)) lambda = bracket_of(&call, &a, pool, KAC_TEMPER_PROBES).low;
+    __syncthreads(); /* all have read the exponent before */
+    set_lambda(&a, pool, lambda);
+}
+
+static kac_status temper_wide(kac_device *dev, const kac_weigh_args *a, unsigned parts)
+{
+    size_t bytes = KAC_TEMPER_PROBES * (size_t)a->pools * sizeof(probe);
+    unsigned pools = (unsigned)a->pools;
+    void *scratch = NULL;
+    KAC_TRY(kac_cuda_scratch(dev, bytes, &scratch));
+    KAC_TRY(kac_cuda_status(cudaMemsetAsync(scratch, 0, bytes, kac_stream(dev)), "temper"));
+    wide_call call = {call_of(a), (probe *)scratch, parts};
+    for (int k = 0; k < KAC_TEMPER_PROBES; k++) {
+        KAC_TRY(KAC_LAUNCH(dev, temper_top, pools * parts, KAC_TEAM, 0, call, k));
+        KAC_TRY(KAC_LAUNCH(dev, temper_sums, pools * parts, KAC_TEAM, 0, call, k));
+    }
+    return KAC_LAUNCH(dev, temper_end, pools, KAC_WARP, 0, call);
 }
 
 kac_status kac_cuda_temper(kac_device *dev, const kac_weigh_args *a)
 {
     if (a->terms == NULL) return KAC_OK;
-    return KAC_LAUNCH(dev, temper, (unsigned)a->pools,
-                      kac_team((int64_t)a->x->n * a->children, a->pools), 0, call_of(a));
+    int64_t n = (int64_t)a->x->n * a->children;
+    unsigned parts = kac_parts(n, a->pools);
+    if (a->temper == KAC_TEMPER_ESS && parts > 1) return temper_wide(dev, a, parts);
+    return KAC_LAUNCH(dev, temper, (unsigned)a->pools, kac_team(n, a->pools), 0, call_of(a));
 }
 
 /* ---- survivors ---------------------------------------------------------------------------- */

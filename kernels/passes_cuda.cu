@@ -104,13 +104,6 @@ static __device__ const kac_particles *source_of(const elect_call *call, const c
     return c < of->past ? &call->past : &call->now;
 }
 
-/* Larger values have larger numbers, equal ones equal numbers; NaN has a place too. */
-static __device__ uint64_t rank_number(double value)
-{
-    uint64_t bits = kac_bits64(value == 0 ? 0 : value);
-    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
-}
-
 static __device__ bool comes_before(uint64_t one, int32_t i, uint64_t other, int32_t j)
 {
     return one > other || (one == other && i < j);
@@ -133,7 +126,7 @@ static __device__ void sort_tile(const elect_call *call, const contest *of, int3
         int64_t row = 0;
         const kac_particles *from = source_of(call, of, first + i, &row);
         call->a.value[of->first + first + i] = from->value[row];
-        number[i] = rank_number(from->value[row]);
+        number[i] = kac_ordered(from->value[row]);
         index[i] = first + i;
     }
     for (int32_t run = 2; run <= size; run *= 2)
@@ -169,11 +162,11 @@ KAC_TEAM_KERNEL elect_tiles(KAC_ARGS elect_call call)
 static __device__ int64_t count_before(const contest *of, const int32_t *run, int64_t n,
                                        int32_t c)
 {
-    uint64_t own = rank_number(of->value[c]);
+    uint64_t own = kac_ordered(of->value[c]);
     int64_t low = 0, high = n;
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
-        if (comes_before(rank_number(of->value[run[middle]]), run[middle], own, c))
+        if (comes_before(kac_ordered(of->value[run[middle]]), run[middle], own, c))
             low = middle + 1;
         else
             high = middle;

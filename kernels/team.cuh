@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "block.cuh"
+#include "exact.h"
 
 enum { KAC_TEAM = 512 };
 
@@ -44,6 +45,19 @@ static inline __device__ double kac_team_largest(const double *l, int64_t n)
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
         if (l[i] > top) top = l[i];
     return kac_block_max(top);
+}
+
+/* Larger values have larger numbers above 0, and equal ones, as 0 and -0, equal numbers. */
+static inline __device__ uint64_t kac_ordered(double value)
+{
+    uint64_t bits = kac_bits64(value == 0 ? 0 : value);
+    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
+
+/* The value whose number this is. */
+static inline __device__ double kac_of_order(uint64_t number)
+{
+    return kac_from_bits64(number >> 63 ? number ^ UINT64_C(1) << 63 : ~number);
 }
 
 /* ---- rows --------------------------------------------------------------------------------- */

@@ -47,8 +47,21 @@ KAC_HD static inline void kac_row_cotangent(const kac_slope_args *a, int32_t q,
     }
 }
 
-/* How often the interval that holds a tempering exponent is halved. */
-enum { KAC_TEMPER_BISECTIONS = 30 };
+/* Bisection for the largest exponent up to 1 that is not too steep: first 1 itself is tried. */
+typedef struct kac_bracket {
+    double low, high, at; /* at: to be tried next */
+} kac_bracket;
+
+enum { KAC_TEMPER_PROBES = 31 };
+
+KAC_HD static inline void kac_bracket_narrow(kac_bracket *b, int too_steep)
+{
+    if (too_steep)
+        b->high = b->at;
+    else
+        b->low = b->at;
+    b->at = b->low + (b->high - b->low) / 2;
+}
 
 typedef struct kac_weighed {
     kac_bank_stat bank;

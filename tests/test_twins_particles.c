@@ -7,12 +7,15 @@ enum { GROUPS = sizeof sizes / sizeof *sizes };
 
 Test(twins_particles, temper_and_weigh)
 {
-    static const int32_t pools[2][GROUPS + 1] = {{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
-                                                 {0, 3, 4, 8, 10}};
+    /* a pool a group; groups that share one; so few that each takes several blocks */
+    static const int32_t pools[3][GROUPS + 1] = {
+        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {0, 3, 4, 8, 10}, {0, 9, 10}};
+    static const int32_t n_pools[3] = {GROUPS, 4, 2};
     kac_level levels[3] = {{.temper = 1}, {.temper = 0.375}, {.temper = 0}};
-    for (int32_t test = 0; test < 16; test++) {
-        int32_t children = 1 + test % 4, global = test / 4 % 2;
-        ground w = make_ground(sizes, GROUPS, test == 7 ? 0 : 1, (uint64_t)test);
+    int between = 0; /* groups whose exponent bisection found */
+    for (int32_t test = 0; test < 24; test++) {
+        int32_t children = 1 + test % 4, set = test / 4 % 3;
+        ground w = make_ground(sizes, GROUPS, test % 12 == 11 ? 0 : 1, (uint64_t)test);
         kac_particles x[TWINS], y[TWINS];
         kac_weigh_args a[TWINS];
         float none = 0;
@@ -20,14 +23,14 @@ Test(twins_particles, temper_and_weigh)
         set_groups(&w, x);
         pair_particles(&w, w.particles * children, 16, y);
         void **level = pair_put(&w, "levels", levels, sizeof levels);
-        void **first = pair_put(&w, "pools", pools[global], sizeof pools[global]);
+        void **first = pair_put(&w, "pools", pools[set], sizeof pools[set]);
         void **terms = pair_put(&w, "terms", &none, sizeof none);
         for (int k = 0; k < TWINS; k++)
             a[k] = (kac_weigh_args){.clock = w.clock[k],
                                     .levels = level[k],
                                     .groups = w.group[k],
                                     .pool_first = first[k],
-                                    .pools = global ? 4 : GROUPS,
+                                    .pools = n_pools[set],
                                     .x = &x[k],
                                     .terms = terms[k],
                                     .children = children,
@@ -40,8 +43,13 @@ Test(twins_particles, temper_and_weigh)
         ON_BOTH(particles.temper(twin(k), &a[k]));
         ON_BOTH(particles.weigh(twin(k), &a[k]));
         ground_equal(&w, test);
+        kac_group after[GROUPS];
+        twin_get(1, after, w.group[1], sizeof after);
+        for (int g = 0; g < GROUPS; g++)
+            between += after[g].lambda > w.host_group[g].lambda && after[g].lambda < 1;
         ground_drop(&w);
     }
+    cr_expect_gt(between, 60, "%d", between);
 }
 
 Test(twins_particles, survivors)
