@@ -162,9 +162,30 @@ static const kac_ops cuda_ops = {
         {
             .tick = kac_cuda_tick,
             .value = kac_cuda_value,
+            .cotangent = kac_cuda_cotangent,
+            .axpy = kac_cuda_axpy,
+            .temper = kac_cuda_temper,
             .weigh = kac_cuda_weigh,
+            .survive = kac_cuda_survive,
+            .regroup = kac_cuda_regroup,
+            .reset = kac_cuda_reset,
+            .renew = kac_cuda_renew,
+            .elect = kac_cuda_elect,
+            .retrace = kac_cuda_retrace,
             .stamp = kac_cuda_stamp,
             .summarise = kac_cuda_summarise,
+        },
+    .search =
+        {
+            .spread = kac_cuda_spread,
+            .path = kac_cuda_path,
+            .prune = kac_cuda_prune,
+            .plant = kac_cuda_tree_plant,
+            .select = kac_cuda_tree_select,
+            .advance = kac_cuda_tree_advance,
+            .backup = kac_cuda_tree_backup,
+            .commit = kac_cuda_tree_commit,
+            .draw = kac_cuda_tree_draw,
         },
 };
 
