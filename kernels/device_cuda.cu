@@ -156,6 +156,20 @@ static const kac_ops cuda_ops = {
             .upload = cuda_upload,
             .download = cuda_download,
         },
+    .masked =
+        {
+            .start = kac_cuda_masked_start,
+            .blend = kac_cuda_masked_blend,
+            .propose = kac_cuda_masked_propose,
+            .complete = kac_cuda_masked_complete,
+            .soften = kac_cuda_masked_soften,
+            .imagine = kac_cuda_masked_imagine,
+            .slope = kac_cuda_masked_slope,
+            .tilt = kac_cuda_masked_tilt,
+            .renoise = kac_cuda_masked_renoise,
+            .score = kac_cuda_masked_score,
+            .remask = kac_cuda_masked_remask,
+        },
 };
 
 kac_status kac_cuda_backend(uint64_t version, kac_cuda_note_fn *note, const kac_ops **out)
