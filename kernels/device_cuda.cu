@@ -170,6 +170,20 @@ static const kac_ops cuda_ops = {
             .score = kac_cuda_masked_score,
             .remask = kac_cuda_masked_remask,
         },
+    .gaussian =
+        {
+            .start = kac_cuda_gaussian_start,
+            .blend = kac_cuda_gaussian_blend,
+            .propose = kac_cuda_gaussian_propose,
+            .complete = kac_cuda_gaussian_complete,
+            .soften = kac_cuda_gaussian_soften,
+            .imagine = kac_cuda_gaussian_imagine,
+            .slope = kac_cuda_gaussian_slope,
+            .tilt = kac_cuda_gaussian_tilt,
+            .renoise = kac_cuda_gaussian_renoise,
+            .score = kac_cuda_gaussian_score,
+            .remask = kac_cuda_gaussian_remask,
+        },
 };
 
 kac_status kac_cuda_backend(uint64_t version, kac_cuda_note_fn *note, const kac_ops **out)
