@@ -25,6 +25,27 @@ static __device__ float2 stored(double first, double second, int32_t l, int32_t 
     return {l < length ? (float)first : 0.0f, l + 1 < length ? (float)second : 0.0f};
 }
 
+/* Arguments with the host structs that they point to.  Their names are this file's alone. */
+namespace
+{
+struct propose_call {
+    kac_propose_args a;
+    kac_particles x, y;
+    kac_memo memo;
+};
+
+struct complete_call {
+    kac_complete_args a;
+    kac_memo memo;
+    kac_fresh fresh;
+};
+
+struct slope_call {
+    kac_slope_args a;
+    kac_fresh fresh;
+};
+} // namespace
+
 /* ---- start -------------------------------------------------------------------------------- */
 
 KAC_KERNEL start(KAC_ARGS kac_start_args a, uint8_t *x)
@@ -47,13 +68,6 @@ kac_status kac_cuda_gaussian_start(kac_device *dev, const kac_start_args *a, uin
 }
 
 /* ---- children ----------------------------------------------------------------------------- */
-
-/* The arguments with the host structs that they point to. */
-struct propose_call {
-    kac_propose_args a;
-    kac_particles x, y;
-    kac_memo memo;
-};
 
 static __device__ kac_propose_args args_of(const propose_call *call)
 {
@@ -150,12 +164,6 @@ kac_status kac_cuda_gaussian_propose(kac_device *dev, const kac_propose_args *a)
 
 /* ---- completions -------------------------------------------------------------------------- */
 
-struct complete_call {
-    kac_complete_args a;
-    kac_memo memo;
-    kac_fresh fresh;
-};
-
 static complete_call call_of(const kac_complete_args *a)
 {
     return {*a, *a->memo, *a->fresh};
@@ -245,11 +253,6 @@ kac_status kac_cuda_gaussian_slope(kac_device *dev, const kac_slope_args *a, flo
     return dev->ops->memory.copy(dev, out, a->reward,
                                  (size_t)a->batch * (size_t)a->shape.length * sizeof *out);
 }
-
-struct slope_call {
-    kac_slope_args a;
-    kac_fresh fresh;
-};
 
 KAC_KERNEL tilt_rows(KAC_ARGS slope_call call, float *tilt)
 {

@@ -11,6 +11,42 @@
     ((states) == 4 ? KAC_LAUNCH(dev, kernel<4>, blocks, KAC_THREADS, 0, __VA_ARGS__)           \
                    : KAC_LAUNCH(dev, kernel<0>, blocks, KAC_THREADS, 0, __VA_ARGS__))
 
+/* Arguments with the host structs that they point to.  Their names are this file's alone. */
+namespace
+{
+struct propose_call {
+    kac_propose_args a;
+    kac_particles x, y;
+    kac_memo memo;
+    kac_retained retained;
+};
+
+struct complete_call {
+    kac_complete_args a;
+    kac_memo memo;
+    kac_fresh fresh;
+};
+
+struct blend_call {
+    kac_blend_args a;
+    kac_jobs jobs;
+};
+
+struct slope_call {
+    kac_slope_args a;
+    kac_fresh fresh;
+};
+
+/* The rows to score. */
+struct score_call {
+    kac_renoise_args a;
+    kac_memo memo;
+    const uint8_t *x;
+    const int32_t *entry;
+    double *out;
+};
+} // namespace
+
 /* ---- start -------------------------------------------------------------------------------- */
 
 KAC_KERNEL start(KAC_ARGS kac_start_args a, uint8_t *x)
@@ -30,14 +66,6 @@ kac_status kac_cuda_masked_start(kac_device *dev, const kac_start_args *a, uint8
 }
 
 /* ---- children ----------------------------------------------------------------------------- */
-
-/* The arguments with the host structs that they point to. */
-struct propose_call {
-    kac_propose_args a;
-    kac_particles x, y;
-    kac_memo memo;
-    kac_retained retained;
-};
 
 static propose_call call_of(const kac_propose_args *a)
 {
@@ -91,11 +119,11 @@ static __device__ void know(const kac_propose_args *a, int32_t i, int32_t l, dra
     int32_t states = a->shape.states;
     const float *logits = kac_logits_of(a->memo, a->x->entry[i]);
     kac_site_law law = kac_law_of_site(a, i, l, logits + (int64_t)l * states);
-    for (int32_t k = 0; k < states; k++)
-        out->sums[k] = law.drawn[k];
     out->known = true;
     out->lawful = law.lawful;
     out->alive = law.alive;
+    for (int32_t k = 0; k < states && law.alive; k++)
+        out->sums[k] = law.drawn[k];
 }
 
 /* Reveals sites 4 w .. 4 w + 3 of up to 16 children of particle i, from child `begin` on, and
@@ -203,12 +231,6 @@ kac_status kac_cuda_masked_propose(kac_device *dev, const kac_propose_args *a)
 
 /* ---- completions -------------------------------------------------------------------------- */
 
-struct complete_call {
-    kac_complete_args a;
-    kac_memo memo;
-    kac_fresh fresh;
-};
-
 static complete_call call_of(const kac_complete_args *a)
 {
     return {*a, *a->memo, *a->fresh};
@@ -313,11 +335,6 @@ kac_status kac_cuda_masked_imagine(kac_device *dev, const kac_complete_args *a, 
 
 /* ---- guidance ----------------------------------------------------------------------------- */
 
-struct blend_call {
-    kac_blend_args a;
-    kac_jobs jobs;
-};
-
 KAC_KERNEL blend(KAC_ARGS blend_call call, float *logits)
 {
     const kac_blend_args &a = call.a;
@@ -338,11 +355,6 @@ kac_status kac_cuda_masked_blend(kac_device *dev, const kac_blend_args *a, float
 }
 
 /* ---- gradients ---------------------------------------------------------------------------- */
-
-struct slope_call {
-    kac_slope_args a;
-    kac_fresh fresh;
-};
 
 static __device__ kac_slope_args args_of(const slope_call *call)
 {
@@ -409,15 +421,6 @@ kac_status kac_cuda_masked_renoise(kac_device *dev, const kac_renoise_args *a, u
     return KAC_LAUNCH(dev, renoise, kac_blocks((int64_t)a->n * a->shape.stride), KAC_THREADS, 0,
                       *a, x);
 }
-
-/* The rows to score. */
-struct score_call {
-    kac_renoise_args a;
-    kac_memo memo;
-    const uint8_t *x;
-    const int32_t *entry;
-    double *out;
-};
 
 /* A warp for each row, a lane for each site. */
 KAC_KERNEL score(KAC_ARGS score_call call)
