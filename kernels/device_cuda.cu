@@ -158,6 +158,34 @@ static const kac_ops cuda_ops = {
             .upload = cuda_upload,
             .download = cuda_download,
         },
+    .masked =
+        {
+            .start = kac_cuda_masked_start,
+            .blend = kac_cuda_masked_blend,
+            .propose = kac_cuda_masked_propose,
+            .complete = kac_cuda_masked_complete,
+            .soften = kac_cuda_masked_soften,
+            .imagine = kac_cuda_masked_imagine,
+            .slope = kac_cuda_masked_slope,
+            .tilt = kac_cuda_masked_tilt,
+            .renoise = kac_cuda_masked_renoise,
+            .score = kac_cuda_masked_score,
+            .remask = kac_cuda_masked_remask,
+        },
+    .gaussian =
+        {
+            .start = kac_cuda_gaussian_start,
+            .blend = kac_cuda_gaussian_blend,
+            .propose = kac_cuda_gaussian_propose,
+            .complete = kac_cuda_gaussian_complete,
+            .soften = kac_cuda_gaussian_soften,
+            .imagine = kac_cuda_gaussian_imagine,
+            .slope = kac_cuda_gaussian_slope,
+            .tilt = kac_cuda_gaussian_tilt,
+            .renoise = kac_cuda_gaussian_renoise,
+            .score = kac_cuda_gaussian_score,
+            .remask = kac_cuda_gaussian_remask,
+        },
     .particles =
         {
             .tick = kac_cuda_tick,
