@@ -156,6 +156,11 @@ static const kac_ops cuda_ops = {
             .upload = cuda_upload,
             .download = cuda_download,
         },
+    .particles =
+        {
+            .select_parent = kac_cuda_select_parent,
+            .select_group = kac_cuda_select_group,
+        },
 };
 
 kac_status kac_cuda_backend(uint64_t version, kac_cuda_note_fn *note, const kac_ops **out)
