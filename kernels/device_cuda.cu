@@ -156,6 +156,16 @@ static const kac_ops cuda_ops = {
             .upload = cuda_upload,
             .download = cuda_download,
         },
+    .states =
+        {
+            .clear = kac_cuda_clear,
+            .sweep = kac_cuda_sweep,
+            .forget = kac_cuda_forget,
+            .find = kac_cuda_find,
+            .assign = kac_cuda_assign,
+            .recall = kac_cuda_recall,
+            .learn = kac_cuda_learn,
+        },
     .particles =
         {
             .select_parent = kac_cuda_select_parent,
