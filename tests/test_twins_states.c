@@ -79,10 +79,10 @@ static void drop_both(both *b)
     free(b->x);
 }
 
-static void same(const both *b, void *one, void *two, int32_t n, size_t size, const char *what)
+static void same(const both *b, const void *one, const void *two, int32_t n, size_t size,
+                 const char *what)
 {
-    void *const side[] = {one, two};
-    twins_equal(side, (size_t)n * size, what, b->test);
+    twins_equal(one, two, (size_t)n * size, what, b->test);
 }
 
 /* All but the order of the table, and what lies above the stacks. */
