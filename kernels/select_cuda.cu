@@ -35,14 +35,14 @@ static unsigned team(int64_t items, unsigned most)
 
 /* ---- the best --------------------------------------------------------------------------- */
 
-/* Compares and exchanges: step `half` of a bitonic sort of order[0 .. n-1] in which the better
- * always moves to the lower place, so places from n on, as if they held the worst, never take
- * part.  mirrored: the first step of a stage. */
+/* Compares and exchanges pairs t, t + step, ...: step `half` of a bitonic sort of
+ * order[0 .. n-1] in which the better always moves to the lower place, so places from n on, as if
+ * they held the worst, never take part.  mirrored: the first step of a stage. */
 static __device__ void exchange(const double *l, int32_t *order, int32_t n, int32_t half,
-                                bool mirrored)
+                                bool mirrored, int32_t t, int32_t step)
 {
     const int32_t mask = mirrored ? 2 * half - 1 : half;
-    for (int32_t t = (int32_t)threadIdx.x;; t += (int32_t)blockDim.x) {
+    for (;; t += step) {
         int32_t i = 2 * t - (t & (half - 1)), j = i ^ mask;
         if (i >= n) break;
         if (j >= n || !kac_is_better(l, order[j], order[i])) continue;
@@ -50,18 +50,26 @@ static __device__ void exchange(const double *l, int32_t *order, int32_t n, int3
         order[i] = order[j];
         order[j] = worse;
     }
-    __syncthreads();
 }
 
-/* order = 0 .. n-1, the best first. */
-static __device__ void sort(const double *l, int32_t *order, int32_t n)
+/* Steps half, half / 2, .. 1 of a stage, by a block. */
+static __device__ void merge(const double *l, int32_t *order, int32_t n, int32_t half,
+                             bool mirrored)
+{
+    for (; half > 0; half /= 2, mirrored = false) {
+        exchange(l, order, n, half, mirrored, (int32_t)threadIdx.x, (int32_t)blockDim.x);
+        __syncthreads();
+    }
+}
+
+/* order = first .. first + n - 1, the best first, by a block. */
+static __device__ void sort(const double *l, int32_t *order, int32_t first, int32_t n)
 {
     for (int32_t i = (int32_t)threadIdx.x; i < n; i += (int32_t)blockDim.x)
-        order[i] = i;
+        order[i] = first + i;
     __syncthreads();
-    for (int32_t top = 1; top < n; top *= 2)
-        for (int32_t half = top; half > 0; half /= 2)
-            exchange(l, order, n, half, half == top);
+    for (int32_t half = 1; half < n; half *= 2)
+        merge(l, order, n, half, true);
 }
 
 /* ---- the parent stage ------------------------------------------------------------------- */
@@ -157,7 +165,7 @@ KAC_KERNEL pick_best(KAC_ARGS select_call call)
     for (int32_t i = (int32_t)blockIdx.x; i < a.x->n; i += (int32_t)gridDim.x) {
         const double *l = a.y->log_w + (int64_t)i * a.children;
         int64_t to = (int64_t)i * a.keep;
-        sort(l, order, a.children);
+        sort(l, order, 0, a.children);
         for (int32_t k = (int32_t)threadIdx.x; k < a.keep; k += (int32_t)blockDim.x) {
             a.pick[to + k] = i * a.children + order[k];
             a.pick_w[to + k] = kac_picked_log_w(&a, i, l[order[k]], 0);
@@ -537,7 +545,7 @@ KAC_KERNEL __launch_bounds__(MOST_THREADS) select_pool(KAC_ARGS select_call call
     judge(&s, &sums);
     if (s.v.selects && a.group_rule == KAC_RULE_CATEGORICAL) draw_offspring(&s, all);
     if (s.v.selects && (a.group_rule == KAC_RULE_TOP_K || a.group_rule == KAC_RULE_REPLACE))
-        sort(s.p.l, s.count, s.p.candidates);
+        sort(s.p.l, s.count, 0, s.p.candidates);
     if (s.v.selects && a.group_rule == KAC_RULE_REPLACE) {
         run_best(&s, all, 0);
         __syncthreads();
@@ -546,15 +554,237 @@ KAC_KERNEL __launch_bounds__(MOST_THREADS) select_pool(KAC_ARGS select_call call
     tell(&s, number);
 }
 
+static kac_status select_small(kac_device *dev, const select_call *call)
+{
+    int64_t candidates = (int64_t)call->x.n * call->a.keep;
+    return KAC_LAUNCH(dev, select_pool, (unsigned)call->a.pools,
+                      team(candidates / call->a.pools, MOST_THREADS), 0, *call);
+}
+
+/* ---- large pools: a block for each tile, a launch for each phase ----------------------------
+ */
+
+enum { TILE = 4096, LARGE = 4 * TILE, MOST_LARGE = 65535 };
+
+/* What the tiles of a pool find out together: largest numbers and sums, from 0 on. */
+struct pool_state {
+    unsigned long long unit; /* rising() of the largest |value| */
+    unsigned long long top;  /* and of the largest log-weight */
+    unsigned long long sum, coarse, low, high;
+    unsigned long long best; /* 2^31 - 1 - the first candidate with that */
+};
+
+struct tiles_call {
+    select_call of;
+    pool_state *state;            /* [pools] */
+    unsigned long long *tile_sum; /* [tiles of all pools] of weights */
+    int32_t *tile_count;          /* and of offspring */
+};
+
+/* Bits that are in the order of the numbers, and back; above 0 for every number. */
+static __device__ unsigned long long rising(double x)
+{
+    uint64_t bits = kac_bits64(x);
+    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+}
+
+static __device__ double from_rising(unsigned long long bits)
+{
+    return kac_from_bits64(bits >> 63 ? bits & ~(UINT64_C(1) << 63) : ~bits);
+}
+
+/* In order; a phase after SUMS knows what was decided. */
+enum phase {
+    UNIT,
+    TOP,
+    SUMS,
+    WEIGHTS,     /* run_weights */
+    COUNT_TILES, /* offspring of each tile */
+    COUNTS,      /* run_counts */
+    DRAW,
+    PLAY,       /* within tiles */
+    PLAY_TILES, /* between them, a block for each pool */
+    SORT,       /* tiles */
+    EXCHANGE,   /* a step between tiles */
+    MIRROR,     /* the first of a stage */
+    MERGE,      /* the steps of a stage within tiles */
+    BEST_TILES, /* weights of the best in each tile of them */
+    BEST,       /* run_best */
+    EMIT
+};
+
+/* The tile's share of TOP and SUMS. */
+static __device__ void find_sums(const stage *s, part on, pool_state *state,
+                                 unsigned long long *tile_sum)
+{
+    part_sums sums = sum_weights(s, on);
+    if (threadIdx.x > 0) return;
+    *tile_sum = sums.sum;
+    atomicAdd(&state->sum, (unsigned long long)sums.sum);
+    atomicAdd(&state->coarse, (unsigned long long)sums.coarse);
+    atomicAdd(&state->low, (unsigned long long)sums.low);
+    atomicAdd(&state->high, (unsigned long long)sums.high);
+    atomicMax(&state->best, (unsigned long long)(INT32_MAX - sums.best));
+}
+
+static __device__ void find_largest(const stage *s, part on, pool_state *state, phase what)
+{
+    double unit = 0, found;
+    if (s->a->weights == KAC_WEIGHTS_VALUE) unit = s->p.alpha;
+    if (s->a->weights == KAC_WEIGHTS_SCALED && what == TOP) unit = from_rising(state->unit);
+    found = what == UNIT ? find_unit(s, on) : find_top(s, on, unit);
+    if (threadIdx.x == 0) atomicMax(what == UNIT ? &state->unit : &state->top, rising(found));
+}
+
+/* The sum of load(i) over the part. */
+template <class T, class Load>
+static __device__ void sum_part(part on, int32_t n, T *sum, Load load)
+{
+    T own = 0;
+    EACH_OF(i, on, n)
+    own += load(i);
+    own = kac_block_sum(own);
+    if (threadIdx.x == 0) *sum = own;
+}
+
+static __device__ void sum_best(const stage *s, part on, unsigned long long *sum)
+{
+    const double *l = s->p.l, top = s->v.top;
+    const int32_t *order = s->count;
+    sum_part(on, kac_pool_stay(&s->p, s->a->fraction), sum,
+             [=](int32_t i) { return (unsigned long long)kac_weight(l[order[i]], top); });
+}
+
+/* One phase of one tile.  sums, counts: of the pool's tiles. */
+template <phase PHASE>
+static __device__ void do_tile(const stage *s, int32_t tile, pool_state *state,
+                               unsigned long long *sums, int32_t *counts)
+{
+    const part on = {tile * TILE, TILE};
+    const int32_t n = end_of(on, s->p.candidates) - on.first;
+    if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
+    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
+    if constexpr (PHASE == WEIGHTS) run_weights(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == COUNT_TILES) {
+        const int32_t *count = s->count;
+        sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
+    }
+    if constexpr (PHASE == COUNTS) run_counts(s, on, kac_block_total(counts, tile));
+    if constexpr (PHASE == DRAW) draw(s, on);
+    if constexpr (PHASE == PLAY) play(s, on, 1);
+    if constexpr (PHASE == SORT) sort(s->p.l, s->count + on.first, on.first, n);
+    if constexpr (PHASE == MERGE) merge(s->p.l, s->count + on.first, n, TILE / 2, false);
+    if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
+    if constexpr (PHASE == BEST) run_best(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == EMIT) emit(s, on);
+}
+
+/* Blocks in x share the tiles of pool y.  Bound by memory: with systematic the phases read and
+ * write 56 bytes a candidate in all. */
+template <phase PHASE>
+static __global__ void __launch_bounds__(KAC_THREADS)
+    on_tiles(KAC_ARGS tiles_call call, int32_t half)
+{
+    kac_select_args a = args_of(&call.of);
+    const int32_t number = (int32_t)blockIdx.y, step = (int32_t)(gridDim.x * blockDim.x);
+    stage s = open_stage(&a, number, call.of.count);
+    pool_state *state = &call.state[number];
+    const int32_t before = s.p.first / TILE + number; /* tiles of the pools before, or more */
+    if (PHASE > TOP) s.v.top = from_rising(state->top);
+    if (PHASE > SUMS) {
+        part_sums sums = {state->sum, state->coarse, state->low, state->high,
+                          INT32_MAX - (int32_t)state->best};
+        judge(&s, &sums);
+        if (PHASE != EMIT && !s.v.selects) return;
+    }
+    if (PHASE == EXCHANGE || PHASE == MIRROR) {
+        exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
+                 (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
+        return;
+    }
+    if (PHASE == PLAY_TILES) {
+        play(&s, {0, INT32_MAX}, TILE);
+        return;
+    }
+    for (int32_t tile = (int32_t)blockIdx.x; tile * TILE < s.p.candidates;
+         tile += (int32_t)gridDim.x)
+        do_tile<PHASE>(&s, tile, state, call.tile_sum + before, call.tile_count + before);
+    if (PHASE == EMIT && blockIdx.x == 0) tell(&s, number);
+}
+
+#define DO(phase, half)                                                                        \
+    KAC_TRY(KAC_LAUNCH(dev, on_tiles<phase>, grid, KAC_THREADS, 0, *c, half))
+
+static kac_status draw_large(kac_device *dev, const tiles_call *c, dim3 grid)
+{
+    const kac_scheme scheme = c->of.a.scheme;
+    DO(WEIGHTS, 0);
+    if (scheme == KAC_SCHEME_SYSTEMATIC || scheme == KAC_SCHEME_STRATIFIED) return KAC_OK;
+    if (scheme == KAC_SCHEME_RESIDUAL) {
+        DO(COUNT_TILES, 0);
+        DO(COUNTS, 0);
+    }
+    if (scheme == KAC_SCHEME_TOURNAMENT) {
+        DO(PLAY, 0);
+        KAC_TRY(KAC_LAUNCH(dev, on_tiles<PLAY_TILES>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
+    } else {
+        DO(DRAW, 0);
+    }
+    DO(COUNT_TILES, 0);
+    DO(COUNTS, 0);
+    return KAC_OK;
+}
+
+/* top_k and replace: log2(C)^2 / 2 launches, where a radix sort would need fewer. */
+static kac_status sort_large(kac_device *dev, const tiles_call *c, dim3 grid)
+{
+    int64_t candidates = (int64_t)c->of.x.n * c->of.a.keep;
+    DO(SORT, 0);
+    for (int32_t top = TILE; top < candidates; top *= 2) {
+        DO(MIRROR, top);
+        for (int32_t half = top / 2; half >= TILE; half /= 2)
+            DO(EXCHANGE, half);
+        DO(MERGE, 0);
+    }
+    if (c->of.a.group_rule == KAC_RULE_TOP_K) return KAC_OK;
+    DO(BEST_TILES, 0);
+    DO(BEST, 0);
+    return KAC_OK;
+}
+
+static kac_status select_large(kac_device *dev, const tiles_call *c, dim3 grid)
+{
+    const kac_rule rule = c->of.a.group_rule;
+    if (c->of.a.weights == KAC_WEIGHTS_SCALED) DO(UNIT, 0);
+    DO(TOP, 0);
+    DO(SUMS, 0);
+    if (rule == KAC_RULE_CATEGORICAL) KAC_TRY(draw_large(dev, c, grid));
+    if (rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE) KAC_TRY(sort_large(dev, c, grid));
+    DO(EMIT, 0);
+    return KAC_OK;
+}
+
 kac_status kac_cuda_select_group(kac_device *dev, const kac_select_args *a)
 {
     KAC_REQUIRE(a->scheme != KAC_SCHEME_KILLING || a->group_rule != KAC_RULE_CATEGORICAL ||
                 a->keep == 1);
-    int64_t candidates = (int64_t)a->x->n * a->keep;
-    void *scratch = NULL;
     if (a->pools == 0) return KAC_OK;
-    KAC_TRY(kac_cuda_scratch(dev, (size_t)candidates * sizeof(int32_t), &scratch));
-    select_call call = {*a, *a->x, *a->y, (int32_t *)scratch};
-    return KAC_LAUNCH(dev, select_pool, (unsigned)a->pools,
-                      team(candidates / a->pools, MOST_THREADS), 0, call);
+    int64_t candidates = (int64_t)a->x->n * a->keep, mean = candidates / a->pools;
+    size_t pools = (size_t)a->pools, tiles = (size_t)(candidates / TILE) + pools + 1;
+    size_t counts = (size_t)candidates * sizeof(int32_t), states = pools * sizeof(pool_state);
+    counts = (counts + 63) / 64 * 64;
+    void *scratch = NULL;
+    KAC_TRY(kac_cuda_scratch(
+        dev, counts + states + tiles * (sizeof(uint64_t) + sizeof(int32_t)), &scratch));
+    char *base = (char *)scratch;
+    select_call call = {*a, *a->x, *a->y, (int32_t *)base};
+    if (mean < LARGE || a->pools > MOST_LARGE) return select_small(dev, &call);
+
+    tiles_call large = {call, (pool_state *)(base + counts),
+                        (unsigned long long *)(base + counts + states),
+                        (int32_t *)(base + counts + states + tiles * sizeof(uint64_t))};
+    int64_t blocks = (mean + TILE - 1) / TILE * (a->pools > 1 ? 2 : 1);
+    KAC_TRY(
+        kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
+    return select_large(dev, &large, dim3((unsigned)blocks, (unsigned)a->pools));
 }

@@ -63,7 +63,9 @@ static void make_world(world *w, dice *d, int32_t groups, int32_t each, int32_t 
     w->held = room(groups, sizeof *w->held);
     bool equal = roll(d, 3) == 0, several = roll(d, 3) == 0;
     for (int32_t g = 0; g < groups; g++) {
-        int32_t count = equal ? each : 1 + (int32_t)roll(d, 2 * (uint32_t)each - 1);
+        int32_t count = 1 + (int32_t)roll(d, 2 * (uint32_t)each - 1);
+        if (each > 1000) count = each + count / 4;
+        if (equal) count = each;
         w->group[g] = (kac_group){.offset = w->n,
                                   .count = count,
                                   .id = 3 * g + 1,
@@ -251,4 +253,13 @@ Test(twins_select, many_children)
             select_alike(&w, children[i]);
             drop_world(&w);
         }
+}
+
+/* Pools that are worked on in tiles: their edges, several of them, one in a tile and a bit. */
+Test(twins_select, large_pools)
+{
+    dice d = {.seed = 8};
+    select_all(&d, 2, 1, 16384, 1);
+    select_all(&d, 1, 1, 9001, 4);
+    select_all(&d, 2, 3, 17000, 2);
 }
