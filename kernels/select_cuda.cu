@@ -697,19 +697,17 @@ static __global__ void __launch_bounds__(KAC_THREADS)
         judge(&s, &sums);
         if (PHASE != EMIT && !s.v.selects) return;
     }
-    if (PHASE == EXCHANGE || PHASE == MIRROR) {
+    if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
         exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
                  (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
-        return;
-    }
-    if (PHASE == PLAY_TILES) {
+    } else if constexpr (PHASE == PLAY_TILES) {
         play(&s, {0, INT32_MAX}, TILE);
-        return;
+    } else {
+        for (int32_t tile = (int32_t)blockIdx.x; tile * TILE < s.p.candidates;
+             tile += (int32_t)gridDim.x)
+            do_tile<PHASE>(&s, tile, state, call.tile_sum + before, call.tile_count + before);
+        if (PHASE == EMIT && blockIdx.x == 0) tell(&s, number);
     }
-    for (int32_t tile = (int32_t)blockIdx.x; tile * TILE < s.p.candidates;
-         tile += (int32_t)gridDim.x)
-        do_tile<PHASE>(&s, tile, state, call.tile_sum + before, call.tile_count + before);
-    if (PHASE == EMIT && blockIdx.x == 0) tell(&s, number);
 }
 
 #define DO(phase, half)                                                                        \
