@@ -158,6 +158,16 @@ static const kac_ops cuda_ops = {
             .upload = cuda_upload,
             .download = cuda_download,
         },
+    .states =
+        {
+            .clear = kac_cuda_clear,
+            .sweep = kac_cuda_sweep,
+            .forget = kac_cuda_forget,
+            .find = kac_cuda_find,
+            .assign = kac_cuda_assign,
+            .recall = kac_cuda_recall,
+            .learn = kac_cuda_learn,
+        },
     .masked =
         {
             .start = kac_cuda_masked_start,
@@ -175,16 +185,16 @@ static const kac_ops cuda_ops = {
     .gaussian =
         {
             .start = kac_cuda_gaussian_start,
-            .blend = kac_cuda_gaussian_blend,
             .propose = kac_cuda_gaussian_propose,
             .complete = kac_cuda_gaussian_complete,
             .soften = kac_cuda_gaussian_soften,
             .imagine = kac_cuda_gaussian_imagine,
             .slope = kac_cuda_gaussian_slope,
             .tilt = kac_cuda_gaussian_tilt,
+            .blend = kac_cuda_gaussian_blend,
+            .remask = kac_cuda_gaussian_remask,
             .renoise = kac_cuda_gaussian_renoise,
             .score = kac_cuda_gaussian_score,
-            .remask = kac_cuda_gaussian_remask,
         },
     .particles =
         {
@@ -194,6 +204,8 @@ static const kac_ops cuda_ops = {
             .axpy = kac_cuda_axpy,
             .temper = kac_cuda_temper,
             .weigh = kac_cuda_weigh,
+            .select_parent = kac_cuda_select_parent,
+            .select_group = kac_cuda_select_group,
             .survive = kac_cuda_survive,
             .regroup = kac_cuda_regroup,
             .reset = kac_cuda_reset,
@@ -214,6 +226,26 @@ static const kac_ops cuda_ops = {
             .backup = kac_cuda_tree_backup,
             .commit = kac_cuda_tree_commit,
             .draw = kac_cuda_tree_draw,
+        },
+    .networks =
+        {
+            .cnn1d = {kac_cuda_cnn1d_pack, kac_cuda_cnn1d_forward, kac_cuda_cnn1d_vjp,
+                      kac_cuda_cnn1d_drop},
+            .table_denoiser = {kac_cuda_table_denoiser_pack, kac_cuda_table_denoiser_forward,
+                               kac_cuda_table_denoiser_vjp, kac_cuda_table_denoiser_drop},
+            .table_reward = {kac_cuda_table_reward_pack, kac_cuda_table_reward_forward,
+                             kac_cuda_table_reward_vjp, kac_cuda_table_reward_drop},
+            .markov = {kac_cuda_markov_pack, kac_cuda_markov_forward, kac_cuda_markov_vjp,
+                       kac_cuda_markov_drop},
+            .pwm = {kac_cuda_pwm_pack, kac_cuda_pwm_forward, kac_cuda_pwm_vjp, kac_cuda_pwm_drop},
+            .conv_regressor = {kac_cuda_conv_regressor_pack, kac_cuda_conv_regressor_forward,
+                               kac_cuda_conv_regressor_vjp, kac_cuda_conv_regressor_drop},
+            .convgru = {kac_cuda_convgru_pack, kac_cuda_convgru_forward, kac_cuda_convgru_vjp,
+                        kac_cuda_convgru_drop},
+            .filter = {kac_cuda_filter_pack, kac_cuda_filter_forward, kac_cuda_filter_drop},
+            .gmm = {kac_cuda_gmm_pack, kac_cuda_gmm_forward, kac_cuda_gmm_vjp, kac_cuda_gmm_drop},
+            .quadratic = {kac_cuda_quadratic_pack, kac_cuda_quadratic_forward,
+                          kac_cuda_quadratic_vjp, kac_cuda_quadratic_drop},
         },
 };
 

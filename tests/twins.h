@@ -40,13 +40,14 @@ static inline void twin_drop(int k, void *const *all, size_t n)
         twin(k)->ops->memory.release(twin(k), all[i]);
 }
 
-/* Fails where the n bytes at one[0] on the CPU are not those at one[1] on the device. */
-static inline void twins_equal(void *const *one, size_t n, const char *what, int64_t test)
+/* Fails where the n bytes at `cpu` on the CPU are not those at `device` on the device. */
+static inline void twins_equal(const void *cpu, const void *device, size_t n, const char *what,
+                               int64_t test)
 {
     unsigned char *a = malloc(n + 1), *b = malloc(n + 1);
     cr_assert(a != NULL && b != NULL);
-    twin_get(0, a, one[0], n);
-    twin_get(1, b, one[1], n);
+    twin_get(0, a, cpu, n);
+    twin_get(1, b, device, n);
     size_t at = 0;
     while (at < n && a[at] == b[at])
         at++;
