@@ -156,6 +156,22 @@ static const kac_ops cuda_ops = {
             .upload = cuda_upload,
             .download = cuda_download,
         },
+    .networks =
+        {
+            .table_denoiser = {kac_cuda_table_denoiser_pack, kac_cuda_table_denoiser_forward,
+                               kac_cuda_table_denoiser_vjp, kac_cuda_table_denoiser_drop},
+            .table_reward = {kac_cuda_table_reward_pack, kac_cuda_table_reward_forward,
+                             kac_cuda_table_reward_vjp, kac_cuda_table_reward_drop},
+            .markov = {kac_cuda_markov_pack, kac_cuda_markov_forward, kac_cuda_markov_vjp,
+                       kac_cuda_markov_drop},
+            .pwm = {kac_cuda_pwm_pack, kac_cuda_pwm_forward, kac_cuda_pwm_vjp,
+                    kac_cuda_pwm_drop},
+            .filter = {kac_cuda_filter_pack, kac_cuda_filter_forward, kac_cuda_filter_drop},
+            .gmm = {kac_cuda_gmm_pack, kac_cuda_gmm_forward, kac_cuda_gmm_vjp,
+                    kac_cuda_gmm_drop},
+            .quadratic = {kac_cuda_quadratic_pack, kac_cuda_quadratic_forward,
+                          kac_cuda_quadratic_vjp, kac_cuda_quadratic_drop},
+        },
 };
 
 kac_status kac_cuda_backend(uint64_t version, kac_cuda_note_fn *note, const kac_ops **out)
