@@ -1,6 +1,6 @@
 /* particles_cuda.cu -- values, banks and log-weights of children, and the survivors' arrays. */
 #include "fault.cuh"
-#include "team.cuh"
+#include "share.cuh"
 #include "weigh.h"
 
 /* ---- the clock ---------------------------------------------------------------------------- */

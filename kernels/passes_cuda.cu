@@ -1,7 +1,7 @@
 /* passes_cuda.cu -- between one arrival at level 0 and the next start: refinement and particle
  * Gibbs. */
 #include "passes.h"
-#include "team.cuh"
+#include "share.cuh"
 
 struct reset_call {
     kac_reset_args a;

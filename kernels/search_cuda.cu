@@ -1,6 +1,6 @@
 /* search_cuda.cu -- paths and trees of noisy states.  Trees are independent of each other; what
  * happens within one is done in a fixed order by one thread, and its warp copies the rows. */
-#include "team.cuh"
+#include "share.cuh"
 #include "wave.h"
 
 /* ---- paths -------------------------------------------------------------------------------- */

@@ -1,90 +1,70 @@
-/* team.cuh -- how groups of particles, and the bytes of rows, are shared out among threads.  A team
- * is a block that serves one group; nothing depends on its size. */
+/* team.cuh -- teams of a grid: how many threads each, which rows, and memory of their own. */
 #ifndef KAC_TEAM_CUH
 #define KAC_TEAM_CUH
 
-#include <math.h>
+#include "primitives.cuh"
+#include "team.h"
 
-#include "block.cuh"
-#include "exact.h"
+typedef struct kac_teams {
+    unsigned blocks;      /* of KAC_THREADS */
+    int32_t size;         /* threads of a team */
+    size_t slice;         /* bytes of a team's own memory */
+    unsigned char *head;  /* memory of all */
+    unsigned char *first; /* the first team's own */
+} kac_teams;
 
-enum { KAC_TEAM = 512 };
-
-/* A kernel whose blocks are teams. */
-#define KAC_TEAM_KERNEL KAC_KERNEL __launch_bounds__(KAC_TEAM)
-
-/* ---- sharing ------------------------------------------------------------------------------ */
-
-/* Threads of a team where n items fall to so many groups: about one an item. */
-static inline unsigned kac_team(int64_t n, int64_t groups)
+/* Threads for rows of so many independent parts. */
+static inline int32_t kac_team_size(int64_t parts)
 {
-    unsigned threads = KAC_WARP;
-    while (threads < KAC_TEAM && threads * groups < n)
-        threads *= 2;
-    return threads;
+    int32_t size = parts > 1 ? 4 : 1;
+    while (size < parts && size < KAC_WARP)
+        size *= 2;
+    return size;
 }
 
-/* Teams for each group where they need not wait for each other, so that a single large group
- * fills the device. */
-static inline unsigned kac_parts(int64_t n, int64_t groups)
+/* Teams for `rows` rows of `parts` parts.  The grid has as many as fill a GPU a few times and as
+ * have room in 256 MiB; they go on to the next rows. */
+static inline kac_status kac_teams_open(kac_device *dev, int64_t rows, int64_t parts,
+                                        size_t head, size_t slice, kac_teams *out)
 {
-    int64_t parts = n / (groups > 0 ? groups : 1) / (4 * KAC_TEAM);
-    return (unsigned)(parts < 1 ? 1 : parts > 512 ? 512 : parts);
+    enum { MOST_BLOCKS = 8192 };
+    const size_t room = (size_t)256 << 20;
+    void *memory = NULL;
+    kac_teams t = {0, kac_team_size(parts), (slice + 63) / 64 * 64, NULL, NULL};
+    int64_t each = KAC_THREADS / t.size;
+    int64_t blocks = (rows + each - 1) / each, most = MOST_BLOCKS;
+    if (t.slice > 0 && (int64_t)(room / t.slice) / each < most)
+        most = (int64_t)(room / t.slice) / each;
+    t.blocks = (unsigned)(blocks < most ? blocks : most);
+    if (t.blocks < 1) t.blocks = 1;
+    head = (head + 63) / 64 * 64;
+    size_t bytes = head + (size_t)t.blocks * (size_t)each * t.slice;
+    if (bytes > 0) KAC_TRY(kac_cuda_scratch(dev, bytes, &memory));
+    t.head = static_cast<unsigned char *>(memory);
+    t.first = bytes > 0 ? t.head + head : NULL;
+    *out = t;
+    return KAC_OK;
 }
 
-/* for (i = the thread's number among the parts of its group; i < n; i += their threads); the
- * group is blockIdx.x / parts. */
-#define KAC_EACH_OF(i, n, parts)                                                               \
-    for (int64_t i = (int64_t)(blockIdx.x % (parts)) * blockDim.x + threadIdx.x; i < (n);      \
-         i += (int64_t)(parts)*blockDim.x)
-
-/* The largest of l[0 .. n-1], -INFINITY where there is none; for all threads of the block. */
-static inline __device__ double kac_team_largest(const double *l, int64_t n)
+static inline __device__ kac_team kac_team_of(const kac_teams *all)
 {
-    double top = -(double)INFINITY;
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
-        if (l[i] > top) top = l[i];
-    return kac_block_max(top);
+    const uint32_t size = (uint32_t)all->size, lane = threadIdx.x % KAC_WARP;
+    const uint32_t low = size == KAC_WARP ? KAC_WHOLE_WARP : (1u << size) - 1;
+    return {(int32_t)(lane % size), all->size, low << lane / size * size};
 }
 
-/* Larger values have larger numbers above 0, and equal ones, as 0 and -0, equal numbers. */
-static inline __device__ uint64_t kac_ordered(double value)
+/* The team's own memory. */
+static inline __device__ double *kac_team_memory(const kac_teams *all)
 {
-    uint64_t bits = kac_bits64(value == 0 ? 0 : value);
-    return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
+    int64_t team = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / all->size;
+    return reinterpret_cast<double *>(all->first + team * (int64_t)all->slice);
 }
 
-/* The value whose number this is. */
-static inline __device__ double kac_of_order(uint64_t number)
-{
-    return kac_from_bits64(number >> 63 ? number ^ UINT64_C(1) << 63 : ~number);
-}
-
-/* ---- rows --------------------------------------------------------------------------------- */
-
-/* Where row number `row` of `stride` bytes begins. */
-static inline __device__ size_t kac_row_at(int64_t row, int32_t stride)
-{
-    return (size_t)row * (size_t)stride;
-}
-
-/* Lane `lane` of `lanes` copies its share of a row, 16 bytes a step. */
-static inline __device__ void kac_row_copy(uint8_t *to, const uint8_t *from, int32_t stride,
-                                           int32_t lane, int32_t lanes)
-{
-    uint4 *t = reinterpret_cast<uint4 *>(to);
-    const uint4 *f = reinterpret_cast<const uint4 *>(from);
-    for (int32_t k = lane; k < stride / 16; k += lanes)
-        t[k] = f[k];
-}
-
-/* Lanes that share an item of so many parts: a power of two, 32 at most. */
-static inline int32_t kac_lanes(int32_t width)
-{
-    int32_t lanes = 1;
-    while (lanes < KAC_WARP && lanes < width)
-        lanes *= 2;
-    return lanes;
-}
+/* for (j of 0 .. n - 1 that are this thread's team's), in step; the team meets after each,
+ * because its memory is used again. */
+#define KAC_TEAM_ROWS(j, t, n)                                                                 \
+    for (int64_t j = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / (t).size,              \
+                 step_ = (int64_t)blockDim.x * gridDim.x / (t).size;                           \
+         j < (n); kac_meet(t), j += step_)
 
 #endif /* KAC_TEAM_CUH */
