@@ -166,6 +166,11 @@ static const kac_ops cuda_ops = {
             .stamp = kac_cuda_stamp,
             .summarise = kac_cuda_summarise,
         },
+    .networks =
+        {
+            .cnn1d = {kac_cuda_cnn1d_pack, kac_cuda_cnn1d_forward, kac_cuda_cnn1d_vjp,
+                      kac_cuda_cnn1d_drop},
+        },
 };
 
 kac_status kac_cuda_backend(uint64_t version, kac_cuda_note_fn *note, const kac_ops **out)

@@ -28,6 +28,8 @@ static __device__ inline int64_t KAC_NANOSECONDS()
     asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
     return (int64_t)t;
 }
+/* A loop of constant length over registers: only an unrolled one keeps them registers. */
+#define KAC_UNROLL _Pragma("unroll")
 
 #else
 
@@ -45,6 +47,11 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 #define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
 #define KAC_SPIN()                  emu::spin(KAC_EMU_SITE)
 #define KAC_NANOSECONDS()           emu::nanoseconds()
+#ifdef __clang__
+#define KAC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KAC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #endif
 
