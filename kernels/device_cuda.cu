@@ -170,6 +170,10 @@ static const kac_ops cuda_ops = {
         {
             .cnn1d = {kac_cuda_cnn1d_pack, kac_cuda_cnn1d_forward, kac_cuda_cnn1d_vjp,
                       kac_cuda_cnn1d_drop},
+            .conv_regressor = {kac_cuda_conv_regressor_pack, kac_cuda_conv_regressor_forward,
+                               kac_cuda_conv_regressor_vjp, kac_cuda_conv_regressor_drop},
+            .convgru = {kac_cuda_convgru_pack, kac_cuda_convgru_forward, kac_cuda_convgru_vjp,
+                        kac_cuda_convgru_drop},
         },
 };
 

@@ -260,21 +260,234 @@ Test(twins_conv, cnn1d)
         cnn1d_sizes sizes;
         ask ask;
     } cases[] = {
-        {{4, 1, 1, 1, {1}, 0, 0}, {1, 1, 1, 0, false, false}},
-        {{4, 6, 5, 3, {1, 4, 16}, 0, 0}, {31, 3, 3, 0, false, false}},
-        {{1, 3, 3, 2, {1, 2}, 0, 0}, {5, 33, 33, 0, false, true}},
-        {{5, 17, 3, 2, {1, 2147483647}, 0, 0}, {19, 4, 4, 0, false, false}},
-        {{4, 24, 15, 2, {7, 3}, 1, 0}, {23, 5, 9, 6, false, false}},
-        {{20, 34, 5, 2, {1, 3}, 1, 1}, {20, 31, 1000, 0, false, true}},
-        {{4, 2, 5, 4, {1, 1, 2, 30}, 1, 1}, {33, 257, 100, 0, false, true}},
-        {{4, 8, 3, 1, {1}, 1, 1}, {9, 5, 3, 3, false, false}}, /* no rows */
-        {{4, 36, 3, 1, {2}, 0, 0}, {50, 257, 257, 0, false, false}},
-        {{4, 72, 3, 2, {1, 16}, 0, 0}, {49, 257, 300, 8, false, true}},
+        {{4, 1, 1, 1, {1}, 0, 0, false}, {1, 1, 1, 0, false, false}},
+        {{4, 6, 5, 3, {1, 4, 16}, 0, 0, false}, {31, 3, 3, 0, false, false}},
+        {{1, 3, 3, 2, {1, 2}, 0, 0, false}, {5, 33, 33, 0, false, true}},
+        {{5, 17, 3, 2, {1, 2147483647}, 0, 0, false}, {19, 4, 4, 0, false, false}},
+        {{4, 24, 15, 2, {7, 3}, 1, 0, false}, {23, 5, 9, 6, false, false}},
+        {{20, 34, 5, 2, {1, 3}, 1, 1, false}, {20, 31, 1000, 0, false, true}},
+        {{4, 2, 5, 4, {1, 1, 2, 30}, 1, 1, false}, {33, 257, 100, 0, false, true}},
+        {{4, 8, 3, 1, {1}, 1, 1, false}, {9, 5, 3, 3, false, false}}, /* no rows */
+        {{4, 36, 3, 1, {2}, 0, 0, false}, {50, 257, 257, 0, false, false}},
+        {{4, 72, 3, 2, {1, 16}, 0, 0, false}, {49, 257, 300, 8, false, true}},
         {{4, 12, 3, 1, {19}, 0, 0, true}, {20, 3, 3, 0, false, false}},
         {{4, 12, 3, 1, {20}, 0, 0, true}, {20, 3, 3, 0, false, false}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         seed = i;
         check_cnn1d(&cases[i].sizes, &cases[i].ask, (int)i);
+    }
+}
+
+/* ---- conv_regressor ----------------------------------------------------------------------- */
+
+static kac_status pack_regressor(kac_device *d, const void *weights, kac_net **out)
+{
+    return d->ops->networks.conv_regressor.pack(d, weights, out);
+}
+
+static kac_net_forward_fn *forward_regressor(const kac_ops *o)
+{
+    return o->networks.conv_regressor.forward;
+}
+
+static kac_net_vjp_fn *vjp_regressor(const kac_ops *o)
+{
+    return o->networks.conv_regressor.vjp;
+}
+
+static kac_net_drop_fn *drop_regressor(const kac_ops *o)
+{
+    return o->networks.conv_regressor.drop;
+}
+
+/* The layer after `w`'s last; outputs, taps and dilation of a convolution or dense layer; taps
+ * as the width of a pool. */
+static void add_layer(kac_conv_regressor_weights *w, kac_layer_kind kind, kac_activation act,
+                      int out, int taps, int dilation, bool same)
+{
+    const kac_regressor_layer *before = w->layers > 0 ? &w->layer[w->layers - 1] : NULL;
+    const int in = before != NULL ? before->out : w->states;
+    const int length =
+        before != NULL ? before->out_length : w->prefix_length + w->length + w->suffix_length;
+    kac_regressor_layer *a = &w->layer[w->layers++];
+    *a = (kac_regressor_layer){.kind = kind,
+                               .act = act,
+                               .in = in,
+                               .out = in,
+                               .in_length = length,
+                               .out_length = length,
+                               .taps = 1,
+                               .dilation = 1,
+                               .size = 1};
+    if (kind == KAC_LAYER_CONV || kind == KAC_LAYER_DENSE) {
+        const int64_t n = (int64_t)taps * in;
+        a->taps = taps;
+        a->dilation = dilation;
+        a->pad = same ? (taps - 1) * dilation / 2 : 0;
+        a->out_length -= same ? 0 : (taps - 1) * dilation;
+        a->out = out;
+        a->kernel = floats(n * out, 2 / sqrtf((float)n));
+        a->bias = floats(out, 0.5f);
+    } else if (kind == KAC_LAYER_FLATTEN) {
+        a->out = in * length;
+        a->out_length = 1;
+    } else {
+        a->size = taps > 0 ? taps : length;
+        a->out_length = length / a->size;
+    }
+    w->outputs = a->out;
+}
+
+static void check_regressor(const kac_conv_regressor_weights *w, const ask *a, int number)
+{
+    const subject net = {w,
+                         w->states,
+                         w->states,
+                         w->outputs,
+                         pack_regressor,
+                         forward_regressor,
+                         vjp_regressor,
+                         drop_regressor};
+    check(&net, a, number);
+}
+
+static kac_conv_regressor_weights framed(int states, int length, int prefix, int suffix)
+{
+    static const uint8_t letters[] = {2, 0, 1, 1, 2};
+    return (kac_conv_regressor_weights){.states = states,
+                                        .length = length,
+                                        .prefix = letters,
+                                        .suffix = letters + 2,
+                                        .prefix_length = prefix,
+                                        .suffix_length = suffix,
+                                        .scale = 1.5f,
+                                        .offset = -0.25f};
+}
+
+/* Every layer and activation: channels that fill no float4, even kernels, pools that drop a
+ * remainder, a dilation that leaves some positions with one live tap. */
+Test(twins_conv, conv_regressor_every_layer)
+{
+    seed = 1;
+    kac_conv_regressor_weights w = framed(5, 28, 2, 3);
+    add_layer(&w, KAC_LAYER_CONV, KAC_ACT_GELU, 9, 7, 1, true);
+    add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 13, 5, 11, true);
+    add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 2, 0, false);
+    add_layer(&w, KAC_LAYER_CONV, KAC_ACT_TANH, 17, 3, 2, false);
+    add_layer(&w, KAC_LAYER_AVGPOOL, KAC_ACT_LINEAR, 0, 3, 0, false);
+    add_layer(&w, KAC_LAYER_CONV, KAC_ACT_ELU, 5, 4, 1, true);
+    add_layer(&w, KAC_LAYER_FLATTEN, KAC_ACT_LINEAR, 0, 0, 0, false);
+    add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_RELU, 39, 1, 1, false);
+    add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_LINEAR, 3, 1, 1, false);
+    check_regressor(&w, &(ask){28, 1, 1, 0, false, false}, 0);
+    check_regressor(&w, &(ask){28, 33, 20, 0, true, false}, 1);
+    check_regressor(&w, &(ask){28, 31, 40, 9, false, true}, 2);
+    check_regressor(&w, &(ask){28, 257, 1000, 0, true, true}, 3);
+    release_all();
+}
+
+Test(twins_conv, conv_regressor_ends)
+{
+    seed = 2;
+    kac_conv_regressor_weights w = framed(3, 4, 1, 1);
+    add_layer(&w, KAC_LAYER_CONV, KAC_ACT_LINEAR, 6, 9, 2, true); /* longer than the sequence */
+    add_layer(&w, KAC_LAYER_GLOBALMAX, KAC_ACT_LINEAR, 0, 0, 0, false);
+    check_regressor(&w, &(ask){4, 5, 5, 0, false, false}, 0);
+    w = framed(4, 37, 0, 1);
+    add_layer(&w, KAC_LAYER_CONV, KAC_ACT_ELU, 18, 4, 2, false);
+    add_layer(&w, KAC_LAYER_GLOBALAVG, KAC_ACT_LINEAR, 0, 0, 0, false);
+    add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_GELU, 70, 1, 1, false);
+    add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_TANH, 2, 1, 1, false);
+    check_regressor(&w, &(ask){37, 31, 31, 0, true, false}, 1);
+    release_all();
+}
+
+/* ---- convgru ------------------------------------------------------------------------------ */
+
+static kac_status pack_convgru(kac_device *d, const void *weights, kac_net **out)
+{
+    return d->ops->networks.convgru.pack(d, weights, out);
+}
+
+static kac_net_forward_fn *forward_convgru(const kac_ops *o)
+{
+    return o->networks.convgru.forward;
+}
+
+static kac_net_vjp_fn *vjp_convgru(const kac_ops *o)
+{
+    return o->networks.convgru.vjp;
+}
+
+static kac_net_drop_fn *drop_convgru(const kac_ops *o)
+{
+    return o->networks.convgru.drop;
+}
+
+static kac_convgru_weights random_convgru(int states, int channels, int blocks, bool residual,
+                                          int outputs)
+{
+    const int64_t c = channels;
+    const float scale = 1 / sqrtf((float)c);
+    kac_convgru_weights w = {.states = states,
+                             .channels = channels,
+                             .blocks = blocks,
+                             .residual = residual,
+                             .outputs = outputs,
+                             .stem = floats(c * states * KAC_CONVGRU_STEM_TAPS, 1),
+                             .stem_bias = floats(c, 1),
+                             .layer_norm = floats(c, 1),
+                             .layer_norm_bias = floats(c, 1),
+                             .ffn0 = floats(2 * c * c, scale),
+                             .ffn0_bias = floats(2 * c, 1),
+                             .ffn1 = floats(2 * c * c, scale),
+                             .ffn1_bias = floats(c, 1),
+                             .head = floats(outputs * c, scale),
+                             .head_bias = floats(outputs, 1)};
+    for (int i = 0; i < blocks; i++) {
+        w.conv[i] = floats(c * c * KAC_CONVGRU_TAPS, scale);
+        w.conv_bias[i] = floats(c, 1);
+        if (i == 0) continue; /* without BatchNorm */
+        float *var = floats(c, 1);
+        for (int j = 0; j < channels; j++)
+            var[j] = fabsf(var[j]) + 0.1f;
+        w.norm[i] = floats(c, 1);
+        w.norm_bias[i] = floats(c, 1);
+        w.norm_mean[i] = floats(c, 1);
+        w.norm_var[i] = var;
+    }
+    for (int d = 0; d < 2; d++) {
+        w.gru_input[d] = floats(3 * c * c, scale);
+        w.gru_input_bias[d] = floats(3 * c, 1);
+        w.gru_hidden[d] = floats(3 * c * c, scale);
+        w.gru_hidden_bias[d] = floats(3 * c, 1);
+    }
+    return w;
+}
+
+Test(twins_conv, convgru)
+{
+    static const struct {
+        int states, channels, blocks, outputs;
+        bool residual;
+        ask ask;
+    } cases[] = {
+        {4, 1, 0, 1, false, {1, 1, 1, 0, false, false}},
+        {4, 9, 1, 3, true, {17, 3, 3, 0, false, false}},
+        {5, 12, 2, 41, false, {21, 31, 40, 2, true, true}},
+        {20, 33, 2, 1, true, {8, 33, 1000, 0, false, true}},
+        {3, 6, 2, 2, true, {31, 257, 250, 0, true, false}},
+        {4, 515, 0, 1, false, {2, 3, 3, 0, false, false}}, /* few rows a block */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        seed = i;
+        const kac_convgru_weights w =
+            random_convgru(cases[i].states, cases[i].channels, cases[i].blocks,
+                           cases[i].residual, cases[i].outputs);
+        const subject net = {&w,           w.states,        w.states,    w.outputs,
+                             pack_convgru, forward_convgru, vjp_convgru, drop_convgru};
+        check(&net, &cases[i].ask, (int)i);
+        release_all();
     }
 }
