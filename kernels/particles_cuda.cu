@@ -41,8 +41,7 @@ static __device__ kac_weigh_args args_of(const weigh_call *call)
 KAC_KERNEL value(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    KAC_EACH(c, (int64_t)a.x->n * a.children)
-    {
+    KAC_EACH (c, (int64_t)a.x->n * a.children) {
         int32_t bad = -1;
         a.y->value[c] = kac_child_value(&a, c, &bad);
         if (bad >= 0 && !a.invalid_is_worst)
@@ -60,8 +59,7 @@ kac_status kac_cuda_value(kac_device *dev, const kac_weigh_args *a)
 KAC_KERNEL weigh(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    KAC_EACH(c, (int64_t)a.x->n * a.children)
-    {
+    KAC_EACH (c, (int64_t)a.x->n * a.children) {
         kac_weighed child =
             kac_child_weighed(&a, c, a.groups[a.x->group[c / a.children]].lambda);
         a.y->bank[c] = child.bank.bank;
@@ -89,10 +87,10 @@ KAC_KERNEL cotangent(KAC_ARGS cotangent_call call)
 {
     kac_slope_args a = call.a;
     a.fresh = &call.fresh;
-    KAC_EACH(j, a.batch)
-    if (a.first + j < *a.fresh->count)
-        kac_row_cotangent(&a, (int32_t)(a.first + j), call.first_column, call.n,
-                          call.out + j * call.n);
+    KAC_EACH (j, a.batch)
+        if (a.first + j < *a.fresh->count)
+            kac_row_cotangent(&a, (int32_t)(a.first + j), call.first_column, call.n,
+                              call.out + j * call.n);
 }
 
 kac_status kac_cuda_cotangent(kac_device *dev, const kac_slope_args *a, int32_t first_column,
@@ -104,8 +102,8 @@ kac_status kac_cuda_cotangent(kac_device *dev, const kac_slope_args *a, int32_t 
 
 KAC_KERNEL axpy(int64_t n, float a, const float *x, float *y)
 {
-    KAC_EACH(i, n)
-    y[i] = fmaf(a, x[i], y[i]);
+    KAC_EACH (i, n)
+        y[i] = fmaf(a, x[i], y[i]);
 }
 
 kac_status kac_cuda_axpy(kac_device *dev, int64_t n, float a, const float *x, float *y)
@@ -291,8 +289,7 @@ struct survive_call {
 KAC_KERNEL survive_rows(KAC_ARGS survive_call call)
 {
     int32_t stride = call.x.stride, lanes = call.lanes, shift = __ffs(lanes) - 1;
-    KAC_EACH(t, (int64_t)call.x.n * lanes)
-    {
+    KAC_EACH (t, (int64_t)call.x.n * lanes) {
         int64_t i = t >> shift;
         kac_row_copy(call.x.x + kac_row_at(i, stride),
                      call.y.x + kac_row_at(call.chosen[i], stride), stride,
@@ -302,8 +299,7 @@ KAC_KERNEL survive_rows(KAC_ARGS survive_call call)
 
 KAC_KERNEL survive_scalars(KAC_ARGS survive_call call)
 {
-    KAC_EACH(i, call.x.n)
-    {
+    KAC_EACH (i, call.x.n) {
         int32_t c = call.chosen[i];
         call.x.bank[i] = call.y.bank[c];
         call.x.stat[i] = call.y.stat[c];
@@ -330,13 +326,12 @@ KAC_KERNEL regroup(const kac_level *levels, const kac_clock *clock, int32_t n_gr
                    kac_group *groups, int32_t *group)
 {
     int32_t each = levels[clock->level].particles;
-    KAC_EACH(g, n_groups)
-    {
+    KAC_EACH (g, n_groups) {
         groups[g].offset = (int32_t)g * each;
         groups[g].count = each;
     }
-    KAC_EACH(i, (int64_t)n_groups * each)
-    group[i] = (int32_t)(i / each);
+    KAC_EACH (i, (int64_t)n_groups * each)
+        group[i] = (int32_t)(i / each);
 }
 
 /* How many there are only the device knows; these blocks serve any number. */

@@ -14,10 +14,10 @@ KAC_KERNEL reset(KAC_ARGS reset_call call)
     kac_particles x = call.x;
     a.x = &x;
     if (blockIdx.x == 0 && threadIdx.x == 0) a.clock->level = a.level;
-    KAC_EACH(g, a.n_groups)
-    kac_group_reset(&a, (int32_t)g);
-    KAC_EACH(i, x.n)
-    kac_particle_reset(&a, (int32_t)i);
+    KAC_EACH (g, a.n_groups)
+        kac_group_reset(&a, (int32_t)g);
+    KAC_EACH (i, x.n)
+        kac_particle_reset(&a, (int32_t)i);
 }
 
 kac_status kac_cuda_reset(kac_device *dev, const kac_reset_args *a)

@@ -28,7 +28,7 @@ static __device__ inline int64_t KAC_NANOSECONDS()
     asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
     return (int64_t)t;
 }
-/* Before a loop whose arrays are to become registers. */
+/* A loop of constant length over registers: only an unrolled one keeps them registers. */
 #define KAC_UNROLL _Pragma("unroll")
 
 #else
@@ -47,7 +47,11 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 #define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
 #define KAC_SPIN()                  emu::spin(KAC_EMU_SITE)
 #define KAC_NANOSECONDS()           emu::nanoseconds()
-#define KAC_UNROLL
+#ifdef __clang__
+#define KAC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KAC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #endif
 

@@ -16,8 +16,8 @@ void kac_cuda_pwm_drop(kac_device *dev, kac_net *net)
 /* A thread a row, because the sum is one chain: bound by its latency. */
 KAC_KERNEL pwm_forward(KAC_ARGS kac_net net, KAC_ARGS kac_query q)
 {
-    KAC_EACH(j, kac_query_rows(&q))
-    *kac_query_out(&q, (int32_t)j) = kac_pwm_score(&net, &q, (int32_t)j);
+    KAC_EACH (j, kac_query_rows(&q))
+        *kac_query_out(&q, (int32_t)j) = kac_pwm_score(&net, &q, (int32_t)j);
 }
 
 kac_status kac_cuda_pwm_forward(kac_device *dev, const kac_net *net, const kac_query *q)
@@ -30,8 +30,8 @@ KAC_KERNEL pwm_vjp(KAC_ARGS kac_net net, KAC_ARGS kac_query q, const float *cota
                    float *grad)
 {
     const int64_t n = (int64_t)net.length * net.states;
-    KAC_EACH(i, kac_query_rows(&q) * n)
-    grad[i] = cotangent[i / n] * net.weight[i % n];
+    KAC_EACH (i, kac_query_rows(&q) * n)
+        grad[i] = cotangent[i / n] * net.weight[i % n];
 }
 
 kac_status kac_cuda_pwm_vjp(kac_device *dev, const kac_net *net, const kac_query *q,

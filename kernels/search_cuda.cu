@@ -7,13 +7,12 @@
 
 KAC_KERNEL spread(int32_t n_groups, int32_t each, kac_group *groups, int32_t *group)
 {
-    KAC_EACH(g, n_groups)
-    {
+    KAC_EACH (g, n_groups) {
         groups[g].offset = (int32_t)g * each;
         groups[g].count = each;
     }
-    KAC_EACH(i, (int64_t)n_groups * each)
-    group[i] = (int32_t)(i / each);
+    KAC_EACH (i, (int64_t)n_groups * each)
+        group[i] = (int32_t)(i / each);
 }
 
 kac_status kac_cuda_spread(kac_device *dev, int32_t n_groups, int32_t each, kac_group *groups,
@@ -26,8 +25,8 @@ kac_status kac_cuda_spread(kac_device *dev, int32_t n_groups, int32_t each, kac_
 KAC_KERNEL path(int64_t n, int32_t children, const double *score, const double *value,
                 double *out)
 {
-    KAC_EACH(c, n)
-    out[c] = score[c / children] + value[c];
+    KAC_EACH (c, n)
+        out[c] = score[c / children] + value[c];
 }
 
 kac_status kac_cuda_path(kac_device *dev, const kac_particles *x, int32_t children,
@@ -51,8 +50,7 @@ KAC_KERNEL prune_leaves(KAC_ARGS prune_call call)
     const double *score = call.a.score;
     int64_t roots = (int64_t)call.a.groups * call.a.roots;
     int32_t lanes = call.lanes, shift = __ffs(lanes) - 1, leaves = call.a.leaves;
-    KAC_EACH(t, (roots * lanes + KAC_WARP - 1) / KAC_WARP * KAC_WARP)
-    {
+    KAC_EACH (t, (roots * lanes + KAC_WARP - 1) / KAC_WARP * KAC_WARP) {
         int64_t j = t >> shift < roots ? t >> shift : roots - 1;
         int32_t lane = (int32_t)(t & (lanes - 1)), best = (int32_t)(j * leaves);
         for (int32_t leaf = best + lane; leaf < (j + 1) * leaves; leaf += lanes)
@@ -254,8 +252,8 @@ static unsigned tree_blocks(const kac_tree_args *a)
 KAC_KERNEL backup(KAC_ARGS tree_call call)
 {
     kac_tree_args a = args_of(&call);
-    KAC_EACH(g, a.trees->n)
-    kac_tree_back_up(&a, (int32_t)g);
+    KAC_EACH (g, a.trees->n)
+        kac_tree_back_up(&a, (int32_t)g);
 }
 
 kac_status kac_cuda_tree_backup(kac_device *dev, const kac_tree_args *a)
@@ -266,8 +264,8 @@ kac_status kac_cuda_tree_backup(kac_device *dev, const kac_tree_args *a)
 KAC_KERNEL commit(KAC_ARGS tree_call call)
 {
     kac_tree_args a = args_of(&call);
-    KAC_EACH(g, a.trees->n)
-    kac_tree_commit(a.trees, (int32_t)g);
+    KAC_EACH (g, a.trees->n)
+        kac_tree_commit(a.trees, (int32_t)g);
 }
 
 kac_status kac_cuda_tree_commit(kac_device *dev, const kac_tree_args *a)

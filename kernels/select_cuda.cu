@@ -77,8 +77,7 @@ static __device__ void sort(const double *l, int32_t *order, int32_t first, int3
 KAC_KERNEL pick_all(KAC_ARGS select_call call)
 {
     kac_select_args a = args_of(&call);
-    KAC_EACH(c, (int64_t)a.x->n * a.children)
-    {
+    KAC_EACH (c, (int64_t)a.x->n * a.children) {
         a.pick[c] = (int32_t)c;
         a.pick_w[c] = a.y->log_w[c];
     }

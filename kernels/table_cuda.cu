@@ -65,8 +65,9 @@ kac_status kac_cuda_table_reward_pack(kac_device *dev, const kac_table_weights *
 /* A thread a row: bound by the latency of a scattered read. */
 KAC_KERNEL reward_entries(KAC_ARGS kac_net net, KAC_ARGS kac_query q)
 {
-    KAC_EACH(j, kac_query_rows(&q))
-    *kac_query_out(&q, (int32_t)j) = kac_table_entry(&net, kac_query_tokens(&q, (int32_t)j));
+    KAC_EACH (j, kac_query_rows(&q))
+        *kac_query_out(&q, (int32_t)j) =
+            kac_table_entry(&net, kac_query_tokens(&q, (int32_t)j));
 }
 
 /* A warp a row: bound by one chain over the table, whose probabilities 32 threads make. */
