@@ -51,7 +51,7 @@ cxxflags := -x c++ -std=c++20 -march=native -ffp-contract=off -fno-math-errno $(
 # and nvcc: code of sm_80, sm_90, and PTX for what comes after; 177: braces of C, 20208: long double
 archs    := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
             -gencode arch=compute_90,code=compute_90
-nvflags  := -std=c++20 -O3 -t 2 -fmad=false $(archs) -MMD -MP \
+nvflags  := -std=c++20 -O3 -DNDEBUG -t 2 -fmad=false $(archs) -MMD -MP \
             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers \
             $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
