@@ -147,8 +147,7 @@ static kac_status get_memory(kac_device *dev, find_call *c)
 KAC_KERNEL begin(KAC_ARGS find_call c)
 {
     int32_t most = c.memo.capacity > c.claims ? c.memo.capacity : c.claims;
-    KAC_EACH(i, most)
-    {
+    KAC_EACH (i, most) {
         if (i < c.memo.capacity) c.memo.order[i] = -1;
         if (i < c.claims) c.claim[i] = -1;
     }
@@ -160,14 +159,13 @@ KAC_KERNEL mark(KAC_ARGS find_call c)
 {
     const kac_memo *memo = &c.memo;
     if (!c.state[0]) return;
-    KAC_EACH(i, memo->buckets) /* more than there are entries, and so slots */
-    memo->table[i] = -1;
-    KAC_EACH(i, memo->spare)
-    memo->spare_owner[i] = -1;
-    KAC_EACH(i, memo->slots)
-    c.taken[i] = 0;
-    KAC_EACH(i, kac_rows_live(&c.rows))
-    {
+    KAC_EACH (i, memo->buckets) /* more than there are entries, and so slots */
+        memo->table[i] = -1;
+    KAC_EACH (i, memo->spare)
+        memo->spare_owner[i] = -1;
+    KAC_EACH (i, memo->slots)
+        c.taken[i] = 0;
+    KAC_EACH (i, kac_rows_live(&c.rows)) {
         int32_t e = c.entry[i];
         if (e < 0) continue;
         if (memo->slot[e] >= 0 && memo->slot[e] < memo->slots)
@@ -181,8 +179,7 @@ KAC_KERNEL keep(KAC_ARGS find_call c)
 {
     const kac_memo *memo = &c.memo;
     if (!c.state[0]) return;
-    KAC_EACH(i, memo->capacity)
-    {
+    KAC_EACH (i, memo->capacity) {
         int32_t e = (int32_t)i;
         if (memo->order[e] < 0) {
             memo->live[e] = 0;
@@ -265,8 +262,8 @@ kac_status kac_cuda_clear(kac_device *dev, kac_memo *memo)
 
 KAC_KERNEL forget(int32_t *entry, int32_t n)
 {
-    KAC_EACH(i, n)
-    entry[i] = -1;
+    KAC_EACH (i, n)
+        entry[i] = -1;
 }
 
 kac_status kac_cuda_forget(kac_device *dev, int32_t *entry, int32_t n)
@@ -303,8 +300,7 @@ static __device__ int32_t claim_place(const find_call *c, int32_t i, uint64_t ha
 KAC_KERNEL look(KAC_ARGS find_call c)
 {
     int32_t live = kac_rows_live(&c.rows);
-    KAC_EACH(at, c.rows.n)
-    {
+    KAC_EACH (at, c.rows.n) {
         int32_t i = (int32_t)at;
         c.place[i] = -1;
         if (i >= live || c.entry[i] >= 0) continue;
@@ -370,8 +366,7 @@ KAC_KERNEL add_new(KAC_ARGS find_call c)
 /* The other new rows get the entry of the first that equals them. */
 KAC_KERNEL follow(KAC_ARGS find_call c)
 {
-    KAC_EACH(at, c.rows.n)
-    {
+    KAC_EACH (at, c.rows.n) {
         int32_t i = (int32_t)at;
         if (c.place[i] >= 0 && !is_first(&c, i)) c.entry[i] = c.entry[c.claim[c.place[i]]];
     }
@@ -419,8 +414,7 @@ KAC_KERNEL find_jobs(KAC_ARGS assign_call c)
 {
     const kac_memo *memo = &c.memo;
     const int32_t n = kac_fresh_end(&c.fresh, c.first, c.batch) - c.first;
-    KAC_EACH(i, memo->spare)
-    {
+    KAC_EACH (i, memo->spare) {
         if (memo->spare_owner[i] >= 0) memo->slot[memo->spare_owner[i]] = -1;
         memo->spare_owner[i] = -1;
     }
@@ -494,8 +488,7 @@ kac_status kac_cuda_assign(kac_device *dev, kac_memo *memo, int32_t mask,
 
 KAC_KERNEL recall(KAC_ARGS kac_memo memo, const int32_t *entry, int32_t n, float *out)
 {
-    KAC_EACH(i, (int64_t)n * memo.n_terms)
-    {
+    KAC_EACH (i, (int64_t)n * memo.n_terms) {
         int32_t e = entry[i / memo.n_terms];
         out[i] = e < 0 ? 0 : memo.terms[(int64_t)e * memo.n_terms + i % memo.n_terms];
     }
@@ -512,8 +505,7 @@ KAC_KERNEL learn(KAC_ARGS kac_memo memo, KAC_ARGS kac_fresh fresh, int32_t first
                  const float *terms)
 {
     int64_t n = (int64_t)(kac_fresh_end(&fresh, first, batch) - first) * memo.n_terms;
-    KAC_EACH(i, n)
-    {
+    KAC_EACH (i, n) {
         int64_t e = fresh.entry[first + i / memo.n_terms];
         memo.terms[e * memo.n_terms + i % memo.n_terms] = terms[i];
     }
