@@ -6,6 +6,7 @@
 #endif
 
 #include "cnn1d.h"
+#include "cnn1d_weights.h"
 #include "ops.h"
 #include "query.h"
 #include "scratch_cpu.h"
@@ -127,15 +128,7 @@ kac_status kac_cpu_cnn1d_pack(kac_device *dev, const kac_cnn1d_weights *host_wei
                               kac_net **out)
 {
     const kac_cnn1d_weights *w = host_weights;
-    KAC_REQUIRE(w->states >= 1 && w->states <= KAC_MAX_STATES);
-    KAC_REQUIRE(w->hidden >= 1 && w->hidden <= KAC_CNN1D_MAX_HIDDEN);
-    KAC_REQUIRE(w->kernel >= 1 && w->kernel <= KAC_CNN1D_MAX_KERNEL && w->kernel % 2 == 1);
-    KAC_REQUIRE(w->layers >= 1 && w->layers <= KAC_CNN1D_MAX_LAYERS);
-    for (int32_t i = 0; i < w->layers; i++)
-        KAC_REQUIRE(w->dilation[i] >= 1);
-    KAC_REQUIRE(w->fourier == NULL || w->hidden % 2 == 0);
-    KAC_REQUIRE(w->fourier != NULL || !w->reads_time);
-
+    KAC_TRY(kac_cnn1d_check(w));
     kac_net *net = dev->ops->memory.alloc(dev, sizeof *net);
     if (net == NULL) return KAC_ERR_NOMEM;
     net->isa = dev->isa;

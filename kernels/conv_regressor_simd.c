@@ -2,6 +2,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "activation.h"
 #include "conv_regressor.h"
 #include "layer_simd.h"
 
@@ -13,15 +14,15 @@ static void activate(kac_activation act, float *x, int64_t n)
     case KAC_ACT_RELU: return;
     case KAC_ACT_GELU:
         for (int64_t i = 0; i < n; i++)
-            x[i] = kac_geluf(x[i]);
+            x[i] = kac_activate(KAC_ACT_GELU, x[i]);
         return;
     case KAC_ACT_TANH:
         for (int64_t i = 0; i < n; i++)
-            x[i] = kac_tanhf(x[i]);
+            x[i] = kac_activate(KAC_ACT_TANH, x[i]);
         return;
     case KAC_ACT_ELU:
         for (int64_t i = 0; i < n; i++)
-            x[i] = x[i] > 0 ? x[i] : kac_expf(x[i]) - 1;
+            x[i] = kac_activate(KAC_ACT_ELU, x[i]);
         return;
     }
 }
@@ -114,13 +115,6 @@ const float *KAC_SIMD_NAME(kac_conv_regressor_chunk)(const kac_net *net, int32_t
 
 /* ---- the vector-Jacobian product --------------------------------------------------------- */
 
-/* The slope of gelu: Phi(x) + x phi(x). */
-static float gelu_slope(float x)
-{
-    float half = 0.5f * (1.0f + kac_erff(x * 0x1.6a09e6p-1f));
-    return fmaf(x * 0x1.988454p-2f, kac_expf(-0.5f * x * x), half); /* 1 / sqrt(2 pi) */
-}
-
 /* run_stage, and `before` gets what gelu was given. */
 static void keep_stage(const kac_conv_regressor_stage *s, int32_t batch, const float *in,
                        float *before, float *out)
@@ -141,19 +135,19 @@ static void slope(kac_activation act, const float *before, const float *y, float
     case KAC_ACT_LINEAR: return;
     case KAC_ACT_RELU:
         for (int64_t i = 0; i < n; i++)
-            g[i] = y[i] <= 0 ? 0 : g[i];
+            g[i] = kac_activate_back(KAC_ACT_RELU, 0, y[i], g[i]);
         return;
     case KAC_ACT_GELU:
         for (int64_t i = 0; i < n; i++)
-            g[i] *= gelu_slope(before[i]);
+            g[i] = kac_activate_back(KAC_ACT_GELU, before[i], 0, g[i]);
         return;
     case KAC_ACT_TANH:
         for (int64_t i = 0; i < n; i++)
-            g[i] *= fmaf(-y[i], y[i], 1.0f);
+            g[i] = kac_activate_back(KAC_ACT_TANH, 0, y[i], g[i]);
         return;
     case KAC_ACT_ELU:
         for (int64_t i = 0; i < n; i++)
-            g[i] = y[i] > 0 ? g[i] : g[i] * (y[i] + 1.0f);
+            g[i] = kac_activate_back(KAC_ACT_ELU, 0, y[i], g[i]);
         return;
     }
 }

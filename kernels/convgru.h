@@ -2,6 +2,7 @@
 #ifndef KAC_CONVGRU_H
 #define KAC_CONVGRU_H
 
+#include "gru.h"
 #include "layer.h"
 #include "networks.h"
 
@@ -51,17 +52,12 @@ static inline int64_t kac_convgru_work_floats(const kac_net *net, int32_t length
            kac_convgru_position_floats(net, batch);
 }
 
-/* What a direction of the GRU keeps of a step and row: r, z, n, what r multiplies, and the state
- * before it, `step` floats each. */
-enum { KAC_CONVGRU_KEPT = 5 };
-
 /* An array for what the stem and each block give, for the sum of the directions, and two to
  * work in; what the directions keep; the gradients of the gates. */
 static inline int64_t kac_convgru_vjp_floats(const kac_net *net, int32_t length, int32_t batch)
 {
     return (net->blocks + 4) * kac_convgru_array_floats(net, length, batch) +
-           (int64_t)length * batch *
-               (2 * KAC_CONVGRU_KEPT * net->step + net->gru_input[0].step) +
+           (int64_t)length * batch * (2 * KAC_GRU_KEPT * net->step + net->gru_input[0].step) +
            kac_convgru_position_floats(net, batch);
 }
 

@@ -1,9 +1,9 @@
 /* convgru_cpu.c -- packs the convgru and spreads its rows over threads. */
-#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
 #include "convgru.h"
+#include "gru.h"
 #include "ops.h"
 #include "query.h"
 #include "scratch_cpu.h"
@@ -22,27 +22,15 @@ static kac_status pack_layer(kac_device *dev, int32_t out_channels, int32_t in, 
     return kac_layer_pack(dev, &w, bias, out);
 }
 
-/* Block i; its BatchNorm multiplies each output channel and moves its bias:
- * norm(conv(x)) = gain conv(x) + (bias - mean) gain + norm_bias. */
 static kac_status pack_block(kac_device *dev, const kac_convgru_weights *w, int32_t i,
                              kac_layer *out)
 {
-    const double batch_epsilon = 1e-5;
     const int32_t c = w->channels;
-    const int64_t each = (int64_t)c * KAC_CONVGRU_TAPS; /* weights of an output channel */
     if (w->norm[i] == NULL)
         return pack_layer(dev, c, c, KAC_CONVGRU_TAPS, w->conv[i], w->conv_bias[i], out);
-
-    float *weight = dev->ops->memory.alloc(dev, (size_t)(c * each + c) * sizeof *weight);
+    float *weight = dev->ops->memory.alloc(dev, kac_convgru_folded_floats(w) * sizeof *weight);
     if (weight == NULL) return KAC_ERR_NOMEM;
-    float *bias = weight + c * each;
-    for (int32_t o = 0; o < c; o++) {
-        double gain = (double)w->norm[i][o] / sqrt((double)w->norm_var[i][o] + batch_epsilon);
-        double moved = ((double)w->conv_bias[i][o] - (double)w->norm_mean[i][o]) * gain;
-        for (int64_t j = o * each; j < (o + 1) * each; j++)
-            weight[j] = (float)((double)w->conv[i][j] * gain);
-        bias[o] = (float)(moved + (double)w->norm_bias[i][o]);
-    }
+    const float *bias = kac_convgru_fold(w, i, weight);
     kac_status status = pack_layer(dev, c, c, KAC_CONVGRU_TAPS, weight, bias, out);
     dev->ops->memory.release(dev, weight);
     return status;

@@ -31,28 +31,26 @@ static void run_block(const kac_net *net, int32_t block, int32_t length, int32_t
 static void step_row(int32_t c, const float *input, const float *hidden, float *h)
 {
     for (int32_t i = 0; i < c; i++) {
-        float r = kac_sigmoidf(input[i] + hidden[i]);
-        float z = kac_sigmoidf(input[c + i] + hidden[c + i]);
-        float n = kac_tanhf(fmaf(r, hidden[2 * c + i], input[2 * c + i]));
-        h[i] = fmaf(z, h[i] - n, n);
+        kac_gru_gates s = kac_gru_step(input[i], input[c + i], input[2 * c + i], hidden[i],
+                                       hidden[c + i], hidden[2 * c + i]);
+        h[i] = kac_gru_state(s, h[i]);
     }
 }
 
-/* The same, and keeps what the way back needs (KAC_CONVGRU_KEPT).  Compilers vectorise this many
+/* The same, and keeps what the way back needs (KAC_GRU_KEPT).  Compilers vectorise this many
  * arrays only if told that they do not overlap. */
 static void keep_row(int32_t c, int32_t step, const float *restrict input,
                      const float *restrict hidden, float *restrict h, float *restrict kept)
 {
     for (int32_t i = 0; i < c; i++) {
-        float r = kac_sigmoidf(input[i] + hidden[i]);
-        float z = kac_sigmoidf(input[c + i] + hidden[c + i]);
-        float n = kac_tanhf(fmaf(r, hidden[2 * c + i], input[2 * c + i]));
-        kept[i] = r;
-        kept[step + i] = z;
-        kept[2 * step + i] = n;
+        kac_gru_gates s = kac_gru_step(input[i], input[c + i], input[2 * c + i], hidden[i],
+                                       hidden[c + i], hidden[2 * c + i]);
+        kept[i] = s.r;
+        kept[step + i] = s.z;
+        kept[2 * step + i] = s.n;
         kept[3 * step + i] = hidden[2 * c + i];
         kept[4 * step + i] = h[i];
-        h[i] = fmaf(z, h[i] - n, n);
+        h[i] = kac_gru_state(s, h[i]);
     }
 }
 
@@ -81,7 +79,7 @@ static void run_gru(const kac_net *net, int direction, int32_t length, int32_t b
                 step_row(c, in, hid, state);
             else
                 keep_row(c, net->step, in, hid, state,
-                         kept + (t * batch + b) * KAC_CONVGRU_KEPT * net->step);
+                         kept + (t * batch + b) * KAC_GRU_KEPT * net->step);
         }
         float *sum = y + t * position;
         for (int64_t j = 0; j < position; j += KAC_LANES) {
@@ -168,17 +166,13 @@ static void row_back(int32_t c, int32_t step, const float *restrict kept, float 
                      float *restrict input, float *restrict hidden)
 {
     for (int32_t i = 0; i < c; i++) {
-        float r = kept[i];
-        float z = kept[step + i];
-        float n = kept[2 * step + i];
-        float dn = dh[i] * (1.0f - z) * fmaf(-n, n, 1.0f);
-        float dz = dh[i] * (kept[4 * step + i] - n) * (z * (1.0f - z));
-        float dr = dn * kept[3 * step + i] * (r * (1.0f - r));
-        input[i] = hidden[i] = dr;
-        input[c + i] = hidden[c + i] = dz;
-        input[2 * c + i] = dn;
-        hidden[2 * c + i] = dn * r;
-        dh[i] *= z;
+        kac_gru_gates s = {kept[i], kept[step + i], kept[2 * step + i]};
+        kac_gru_slopes b = kac_gru_back(s, kept[3 * step + i], kept[4 * step + i], dh[i]);
+        input[i] = hidden[i] = b.dr;
+        input[c + i] = hidden[c + i] = b.dz;
+        input[2 * c + i] = b.dn;
+        hidden[2 * c + i] = b.dn * s.r;
+        dh[i] *= s.z;
     }
 }
 
@@ -199,7 +193,7 @@ static void gru_back(const kac_net *net, int direction, int32_t length, int32_t 
         kac_layer_add(position, dh, g + t * position, dh);
         for (int32_t b = 0; b < batch; b++)
             row_back(net->channels, net->step,
-                     kept + (t * batch + b) * KAC_CONVGRU_KEPT * net->step,
+                     kept + (t * batch + b) * KAC_GRU_KEPT * net->step,
                      dh + (int64_t)b * net->step, gates + (t * batch + b) * in_step,
                      hidden + (int64_t)b * to_hidden->step);
         kac_layer_dense(to_hidden->back, KAC_TILE_LINEAR, hidden, to_hidden->step, batch, back);
@@ -218,8 +212,8 @@ const float *KAC_SIMD_NAME(kac_convgru_vjp)(const kac_net *net, int32_t length, 
     float *sum = y + (net->blocks + 1) * array;
     float *a = sum + array;
     float *b = a + array;
-    float *kept[2] = {b + array, b + array + KAC_CONVGRU_KEPT * floats};
-    float *gates = kept[1] + KAC_CONVGRU_KEPT * floats;
+    float *kept[2] = {b + array, b + array + KAC_GRU_KEPT * floats};
+    float *gates = kept[1] + KAC_GRU_KEPT * floats;
     float *small = gates + (int64_t)length * batch * net->gru_input[0].step;
 
     memcpy(a, work, (size_t)length * (size_t)batch * (size_t)net->states * sizeof *a);

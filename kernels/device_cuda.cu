@@ -47,8 +47,9 @@ static kac_status find_device(int ordinal)
     int count = 0;
     KAC_TRY(count_devices(&count));
     if (ordinal < count) return KAC_OK;
-    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device \"cuda:%d\": this machine's last is \"cuda:%d\"",
-                    ordinal, count - 1);
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                    "device \"cuda:%d\": this machine's last is \"cuda:%d\"", ordinal,
+                    count - 1);
 }
 
 static kac_status cuda_describe(int ordinal, char *text, size_t size)
@@ -56,9 +57,9 @@ static kac_status cuda_describe(int ordinal, char *text, size_t size)
     cudaDeviceProp prop;
     KAC_TRY(find_device(ordinal));
     KAC_TRY(kac_cuda_status(cudaGetDeviceProperties(&prop, ordinal), "properties"));
-    snprintf(text, size, "%s, %.0f GiB, %d multiprocessors, compute capability %d.%d", prop.name,
-             (double)prop.totalGlobalMem / (1 << 30), prop.multiProcessorCount, prop.major,
-             prop.minor);
+    snprintf(text, size, "%s, %.0f GiB, %d multiprocessors, compute capability %d.%d",
+             prop.name, (double)prop.totalGlobalMem / (1 << 30), prop.multiProcessorCount,
+             prop.major, prop.minor);
     return KAC_OK;
 }
 
@@ -116,7 +117,8 @@ static kac_status cuda_upload(kac_device *dev, void *dst, const void *host_src, 
 {
     if (bytes == 0) return KAC_OK;
     return kac_cuda_status(
-        cudaMemcpyAsync(dst, host_src, bytes, cudaMemcpyHostToDevice, kac_stream(dev)), "upload");
+        cudaMemcpyAsync(dst, host_src, bytes, cudaMemcpyHostToDevice, kac_stream(dev)),
+        "upload");
 }
 
 static kac_status cuda_download(kac_device *dev, void *host_dst, const void *src, size_t bytes)
@@ -166,10 +168,84 @@ static const kac_ops cuda_ops = {
             .recall = kac_cuda_recall,
             .learn = kac_cuda_learn,
         },
+    .masked =
+        {
+            .start = kac_cuda_masked_start,
+            .blend = kac_cuda_masked_blend,
+            .propose = kac_cuda_masked_propose,
+            .complete = kac_cuda_masked_complete,
+            .soften = kac_cuda_masked_soften,
+            .imagine = kac_cuda_masked_imagine,
+            .slope = kac_cuda_masked_slope,
+            .tilt = kac_cuda_masked_tilt,
+            .renoise = kac_cuda_masked_renoise,
+            .score = kac_cuda_masked_score,
+            .remask = kac_cuda_masked_remask,
+        },
+    .gaussian =
+        {
+            .start = kac_cuda_gaussian_start,
+            .blend = kac_cuda_gaussian_blend,
+            .propose = kac_cuda_gaussian_propose,
+            .complete = kac_cuda_gaussian_complete,
+            .soften = kac_cuda_gaussian_soften,
+            .imagine = kac_cuda_gaussian_imagine,
+            .slope = kac_cuda_gaussian_slope,
+            .tilt = kac_cuda_gaussian_tilt,
+            .renoise = kac_cuda_gaussian_renoise,
+            .score = kac_cuda_gaussian_score,
+            .remask = kac_cuda_gaussian_remask,
+        },
     .particles =
         {
+            .tick = kac_cuda_tick,
+            .value = kac_cuda_value,
+            .cotangent = kac_cuda_cotangent,
+            .axpy = kac_cuda_axpy,
+            .temper = kac_cuda_temper,
+            .weigh = kac_cuda_weigh,
             .select_parent = kac_cuda_select_parent,
             .select_group = kac_cuda_select_group,
+            .survive = kac_cuda_survive,
+            .regroup = kac_cuda_regroup,
+            .reset = kac_cuda_reset,
+            .renew = kac_cuda_renew,
+            .elect = kac_cuda_elect,
+            .retrace = kac_cuda_retrace,
+            .stamp = kac_cuda_stamp,
+            .summarise = kac_cuda_summarise,
+        },
+    .search =
+        {
+            .spread = kac_cuda_spread,
+            .path = kac_cuda_path,
+            .prune = kac_cuda_prune,
+            .plant = kac_cuda_tree_plant,
+            .select = kac_cuda_tree_select,
+            .advance = kac_cuda_tree_advance,
+            .backup = kac_cuda_tree_backup,
+            .commit = kac_cuda_tree_commit,
+            .draw = kac_cuda_tree_draw,
+        },
+    .networks =
+        {
+            .cnn1d = {kac_cuda_cnn1d_pack, kac_cuda_cnn1d_forward, kac_cuda_cnn1d_vjp,
+                      kac_cuda_cnn1d_drop},
+            .table_denoiser = {kac_cuda_table_denoiser_pack, kac_cuda_table_denoiser_forward,
+                               kac_cuda_table_denoiser_vjp, kac_cuda_table_denoiser_drop},
+            .table_reward = {kac_cuda_table_reward_pack, kac_cuda_table_reward_forward,
+                             kac_cuda_table_reward_vjp, kac_cuda_table_reward_drop},
+            .markov = {kac_cuda_markov_pack, kac_cuda_markov_forward, kac_cuda_markov_vjp,
+                       kac_cuda_markov_drop},
+            .pwm = {kac_cuda_pwm_pack, kac_cuda_pwm_forward, kac_cuda_pwm_vjp, kac_cuda_pwm_drop},
+            .conv_regressor = {kac_cuda_conv_regressor_pack, kac_cuda_conv_regressor_forward,
+                               kac_cuda_conv_regressor_vjp, kac_cuda_conv_regressor_drop},
+            .convgru = {kac_cuda_convgru_pack, kac_cuda_convgru_forward, kac_cuda_convgru_vjp,
+                        kac_cuda_convgru_drop},
+            .filter = {kac_cuda_filter_pack, kac_cuda_filter_forward, kac_cuda_filter_drop},
+            .gmm = {kac_cuda_gmm_pack, kac_cuda_gmm_forward, kac_cuda_gmm_vjp, kac_cuda_gmm_drop},
+            .quadratic = {kac_cuda_quadratic_pack, kac_cuda_quadratic_forward,
+                          kac_cuda_quadratic_vjp, kac_cuda_quadratic_drop},
         },
 };
 

@@ -334,6 +334,15 @@ kac_elect_fn kac_cpu_elect, kac_cuda_elect;
 typedef kac_status kac_retrace_fn(kac_device *dev, const kac_retrace_args *a);
 kac_retrace_fn kac_cpu_retrace, kac_cuda_retrace;
 
+/* *nanoseconds = the device's clock, which runs on while nothing is queued. */
+typedef kac_status kac_stamp_fn(kac_device *dev, int64_t *nanoseconds);
+kac_stamp_fn kac_cpu_stamp, kac_cuda_stamp;
+
+/* *out = the step that has just been made, in a few numbers. */
+typedef kac_status kac_summarise_fn(kac_device *dev, const kac_summary_args *a,
+                                    kac_summary *out);
+kac_summarise_fn kac_cpu_summarise, kac_cuda_summarise;
+
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
     kac_value_fn *value;
@@ -349,6 +358,8 @@ typedef struct kac_particle_ops {
     kac_renew_fn *renew;
     kac_elect_fn *elect;
     kac_retrace_fn *retrace;
+    kac_stamp_fn *stamp;
+    kac_summarise_fn *summarise;
 } kac_particle_ops;
 
 /* ---- search: trees of noisy states --------------------------------------------------------

@@ -3,6 +3,7 @@
 #ifndef KAC_PRIMITIVES_CUH
 #define KAC_PRIMITIVES_CUH
 
+#include "exact.h"
 #include "ops.h"
 
 #ifdef __CUDACC__
@@ -20,6 +21,15 @@
     T *name = reinterpret_cast<T *>(kac_dynamic_)
 /* In a loop that waits for another block. */
 #define KAC_SPIN() __nanosleep(20)
+/* A clock that all blocks share. */
+static __device__ inline int64_t KAC_NANOSECONDS()
+{
+    unsigned long long t;
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+    return (int64_t)t;
+}
+/* A loop of constant length over registers: only an unrolled one keeps them registers. */
+#define KAC_UNROLL _Pragma("unroll")
 
 #else
 
@@ -35,7 +45,13 @@
         }(),                                                                                   \
         sizeof(T) * (n)))
 #define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
-#define KAC_SPIN() emu::spin(KAC_EMU_SITE)
+#define KAC_SPIN()                  emu::spin(KAC_EMU_SITE)
+#define KAC_NANOSECONDS()           emu::nanoseconds()
+#ifdef __clang__
+#define KAC_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define KAC_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 #endif
 
@@ -70,5 +86,22 @@ static inline unsigned kac_blocks(int64_t n)
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x,                           \
                  step_ = (int64_t)blockDim.x * gridDim.x;                                      \
          i < (n); i += step_)
+
+/* The same for warps: every lane of a warp has the same i. */
+#define KAC_EACH_WARP(i, n)                                                                    \
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / KAC_WARP,              \
+                 step_ = (int64_t)blockDim.x * gridDim.x / KAC_WARP;                           \
+         i < (n); i += step_)
+
+/* sum + the terms of the lanes that have one, in the order of the lanes.  By whole warps. */
+static inline __device__ double kac_add_in_order(double sum, double term, bool has)
+{
+    unsigned left = __ballot_sync(KAC_WHOLE_WARP, has);
+    while (left != 0) {
+        sum += __shfl_sync(KAC_WHOLE_WARP, term, __ffs((int)left) - 1);
+        left &= left - 1;
+    }
+    return sum;
+}
 
 #endif /* KAC_PRIMITIVES_CUH */

@@ -370,6 +370,33 @@ typedef struct kac_select_args {
     double *log_w;      /* [survivors] out: may be x->log_w */
 } kac_select_args;
 
+/* A step in a few numbers. */
+typedef struct kac_summary {
+    double t;              /* of the level */
+    double value[3];       /* 10 %, 50 %, 90 % quantiles of the particles' values */
+    double ess, ess_least; /* mean and least of the groups */
+    int32_t selected;      /* groups that selected */
+    int32_t eves;          /* distinct first ancestors */
+    int32_t distinct;      /* distinct states */
+    int64_t made[4];       /* evaluations so far, as the run counts them */
+    int64_t idle[2];       /* as in kac_tree_args, so far */
+    int64_t nanoseconds;   /* when, by the device's clock */
+} kac_summary;
+
+typedef struct kac_summary_args {
+    const kac_level *levels; /* [T + 1] */
+    int32_t level;           /* where the particles are */
+    const kac_group *groups;
+    int32_t n_groups;
+    const kac_particles *x;
+    int32_t eves_below;      /* every eve is */
+    const int32_t *distinct; /* device scalar */
+    const int64_t *made;     /* [4] */
+    const int64_t *idle;     /* [2], or NULL */
+    double *sorted;          /* [n] scratch */
+    int32_t *mark;           /* [eves_below] scratch */
+} kac_summary_args;
+
 /* ---- search ------------------------------------------------------------------------------
  */
 

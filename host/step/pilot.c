@@ -74,7 +74,7 @@ static kac_status sample(const kac_config *config, const kac_settings *settings,
         KAC_TRY_DONE(kac_run_sample(run, i, &s));
         if (s.reward > -HUGE_VAL) out->reward[out->n++] = s.reward;
     }
-    *calls = run->calls;
+    *calls = run->counted;
 done:
     kac_run_destroy(run);
     kac_config_destroy(alone);

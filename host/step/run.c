@@ -17,6 +17,7 @@
 #include "pilot.h"
 #include "process.h"
 #include "settings.h"
+#include "summary.h"
 
 static const int32_t default_batch = 1024;
 
@@ -482,18 +483,14 @@ static kac_status take_population(kac_run *r)
     return KAC_OK;
 }
 
-/* Host memory of the trace; by now all memory of the device has been asked for. */
-static kac_status take_trace(kac_run *r)
+/* Host memory; by now all memory of the device has been asked for. */
+static kac_status take_host(kac_run *r)
 {
-    r->line = calloc((size_t)r->moves, sizeof *r->line);
     r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
     r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
-    r->host_eve = calloc((size_t)r->n, sizeof *r->host_eve);
-    if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
-    if (r->line == NULL || r->funnel == NULL || r->sort == NULL || r->host_group == NULL ||
-        r->host_eve == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->moves);
+    if (r->funnel == NULL || r->sort == NULL || r->host_group == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
     return KAC_OK;
 }
 
@@ -544,7 +541,8 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(kac_open_targets(r));
     if (s->driver.kind == KAC_DRIVER_SEARCH) KAC_TRY(kac_search_check(r));
     KAC_TRY(take_population(r));
-    KAC_TRY(take_trace(r));
+    KAC_TRY(kac_trace_open(r));
+    KAC_TRY(take_host(r));
     return start_run(r);
 }
 
@@ -596,12 +594,12 @@ void kac_run_destroy(kac_run *r)
     free(r->funnel);
     free(r->sort);
     free(r->host_group);
-    free(r->host_eve);
     free(r->weight);
     free(r->target);
     free(r->first_of_pool);
     free(r->log_evidence);
     free(r->log_evidence_se);
+    free(r->evidence_reliable);
     free(r->result);
     free(r->result_terms);
     free(r->text);
@@ -626,12 +624,8 @@ static int ascending(const void *a, const void *b)
 
 double kac_quantile(const double *sorted, int64_t n, double share)
 {
-    double at = share * (double)(n - 1);
-    int64_t below = (int64_t)at;
-    int64_t above = below + 1 < n ? below + 1 : below;
-    double weight = at - (double)below;
-    if (weight == 0) return sorted[below]; /* infinities stay what they are */
-    return sorted[below] + weight * (sorted[above] - sorted[below]);
+    kac_quantile_at q = kac_quantile_place(n, share);
+    return kac_quantile_between(sorted[q.below], sorted[q.above], q.weight);
 }
 
 void kac_sort(double *values, int64_t n)
@@ -676,92 +670,6 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, fault->slot, r->set.reward[fault->term].file);
 }
 
-/* Distinct states in the population, the same with and without reuse. */
-static kac_status count_distinct(kac_run *r, int64_t *out)
-{
-    const kac_ops *op = r->dev->ops;
-    kac_rows rows = {r->x.x, NULL, 0, r->n};
-    int32_t count = 0;
-    r->census.reuse = 1;
-    KAC_TRY(op->states.clear(r->dev, &r->census));
-    KAC_TRY(op->states.forget(r->dev, r->census_entry, r->n));
-    KAC_TRY(
-        op->states.find(r->dev, &r->census, &rows, r->census_entry, &r->census_fresh, NULL));
-    KAC_TRY(op->memory.download(r->dev, &count, r->census_fresh.count, sizeof count));
-    *out = count;
-    return KAC_OK;
-}
-
-static int by_number(const void *a, const void *b)
-{
-    int32_t x = *(const int32_t *)a;
-    int32_t y = *(const int32_t *)b;
-    return (x > y) - (x < y);
-}
-
-/* Sorts `eve`, and counts its distinct values. */
-static int32_t count_eves(int32_t *eve, int32_t n)
-{
-    int32_t eves = 0;
-    qsort(eve, (size_t)n, sizeof *eve, by_number);
-    for (int32_t i = 0; i < n; i++)
-        eves += i == 0 || eve[i] != eve[i - 1];
-    return eves;
-}
-
-static kac_status fill_line(kac_run *r, kac_line *line)
-{
-    const kac_memory_ops *op = &r->dev->ops->memory;
-    kac_progress *p = &line->progress;
-    kac_level level = {0};
-    int64_t made[4];
-
-    if (r->search != NULL) KAC_TRY(kac_search_count(r));
-    KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
-    r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
-    r->calls.reward_made =
-        r->pilot.reward_made + made[1] * kac_rewards_networks(r->guide) + made[3];
-    r->calls.gradients = made[2];
-    KAC_TRY(op->download(r->dev, r->host_group, r->group,
-                         (size_t)r->groups * sizeof *r->host_group));
-    KAC_TRY(op->download(r->dev, r->sort, r->x.value, (size_t)r->n * sizeof *r->sort));
-    KAC_TRY(op->download(r->dev, r->host_eve, r->x.eve, (size_t)r->n * sizeof *r->host_eve));
-    KAC_TRY(op->download(r->dev, &level, &r->levels[r->level], sizeof level));
-    KAC_TRY(count_distinct(r, &p->distinct));
-
-    kac_sort(r->sort, r->n);
-    line->eves = count_eves(r->host_eve, r->n);
-    line->ess_least = HUGE_VAL;
-    for (int32_t g = 0; g < r->groups; g++) {
-        double ess = r->host_group[g].ess;
-        p->ess += ess / r->groups;
-        p->selected += r->host_group[g].selected;
-        if (ess < line->ess_least) line->ess_least = ess;
-    }
-    for (int i = 0; i < 3; i++)
-        p->value[i] = kac_quantile(r->sort, r->n, (double[]){0.1, 0.5, 0.9}[i]);
-    p->step = r->step;
-    p->denoiser_calls = r->calls.denoiser_made;
-    p->denoiser_saved = r->calls.denoiser_asked - r->calls.denoiser_made;
-    p->reward_calls = r->calls.reward_made;
-    p->reward_saved = r->calls.reward_asked - r->calls.reward_made;
-    p->seconds = kac_now() - r->began;
-    line->t = level.t;
-    line->pass = r->pass;
-    line->lap = p->seconds - (r->lines > 0 ? r->line[r->lines - 1].progress.seconds : 0);
-    return KAC_OK;
-}
-
-kac_status kac_record(kac_run *r)
-{
-    kac_line line = {0};
-    if (r->lines > 0 && r->line[r->lines - 1].progress.step == r->step) return KAC_OK;
-    KAC_TRY(fill_line(r, &line));
-    r->line[r->lines++] = line;
-    kac_lap(r, KAC_PHASE_OTHER);
-    return KAC_OK;
-}
-
 kac_status kac_run_sync(kac_run *r, kac_progress *out)
 {
     KAC_REQUIRE(r != NULL);
@@ -769,7 +677,8 @@ kac_status kac_run_sync(kac_run *r, kac_progress *out)
     KAC_TRY(r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault));
     kac_trouble trouble = kac_fault_read(fault);
     if (trouble.kind != KAC_FAULT_NONE) return report(r, &trouble);
-    if (r->step > 0) KAC_TRY(kac_record(r));
+    if (r->step > 0) KAC_TRY(kac_trace_record(r));
+    KAC_TRY(kac_trace_flush(r));
     if (out != NULL)
         *out = r->lines > 0 ? r->line[r->lines - 1].progress : (kac_progress){.ess = 1};
     return KAC_OK;

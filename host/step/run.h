@@ -35,8 +35,9 @@ typedef struct kac_line {
     kac_progress progress;
     int32_t pass; /* of a driver */
     double t, ess_least;
-    int32_t eves; /* distinct first ancestors of the particles */
-    double lap;   /* seconds of this step */
+    int32_t eves;                         /* distinct first ancestors of the particles */
+    double lap;                           /* seconds of this step */
+    int64_t denoiser_asked, reward_asked; /* rows so far, idle ones included */
 } kac_line;
 
 /* One final sample. */
@@ -137,21 +138,30 @@ struct kac_run {
     int32_t *scratch; /* [n] */
 
     /* host */
-    int32_t step; /* steps queued so far */
-    kac_calls calls;
-    kac_calls pilot; /* what finding alpha took, in calls too */
+    int32_t step;      /* steps queued so far */
+    kac_calls calls;   /* asked: as queued, rows that are idle included; made: of the pilot */
+    kac_calls counted; /* until the latest line that was read */
+    kac_calls pilot;   /* what finding alpha took, in calls too */
     double seconds[KAC_PHASES];
-    double began, lap;     /* wall clock */
-    double total;          /* seconds, once finished */
-    int32_t lines;         /* of the trace */
-    kac_line *line;        /* [moves] */
+    double began, lap; /* wall clock */
+    double total;      /* seconds, once finished */
+    int32_t lines;     /* of the trace */
+    kac_line *line;    /* [moves], without what the device knows until it is read */
+    struct {
+        kac_summary *summary; /* [moves] on the device */
+        int64_t *stamp;       /* on the device */
+        double *sorted;       /* [n] scratch */
+        int32_t *mark;        /* [eves_below] scratch */
+        int32_t eves_below;
+        int32_t read; /* lines that the host has read */
+        double ahead; /* seconds of the device's clock before the host's */
+    } trace;
     double *sort;          /* [n] scratch */
     kac_group *host_group; /* [G] as of the latest line */
     double *weight;        /* [G][rewards] weights of the terms */
     int32_t *target;       /* [G] */
     int32_t targets;
     int32_t *first_of_pool; /* [pools + 1] groups */
-    int32_t *host_eve;      /* [n] */
     bool finished;
     bool weighted; /* properly */
     int64_t samples_out;
@@ -162,6 +172,7 @@ struct kac_run {
     int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
     double *log_evidence;    /* [targets] */
     double *log_evidence_se; /* [targets] */
+    bool *evidence_reliable; /* [targets] */
     json_t *json;            /* run.json while it is written */
     kac_trajectories *trajectories; /* where they are kept, else NULL */
 
@@ -183,8 +194,11 @@ kac_status kac_reset(kac_run *run, int32_t level, bool eves);
 /* One guided step, whatever leads it. */
 kac_status kac_guided_step(kac_run *run);
 
-/* The line of the trace for the latest step, unless it is there already. */
-kac_status kac_record(kac_run *run);
+/* The trace.  open takes its memory; record queues the line of the step just made, once; flush
+ * reads the lines that were queued, and waits for them. */
+kac_status kac_trace_open(kac_run *run);
+kac_status kac_trace_record(kac_run *run);
+kac_status kac_trace_flush(kac_run *run);
 
 /* Denoiser calls that one state costs. */
 int kac_run_denoisers(const kac_run *run);
@@ -283,8 +297,14 @@ kac_status kac_search_open(kac_run *run);
 void kac_search_close(kac_run *run); /* accepts a run without */
 kac_status kac_search_step(kac_run *run);
 
-/* Takes rows that were only carried along out of the calls asked for. */
-kac_status kac_search_count(kac_run *run);
+/* ---- final.c -------------------------------------------------------------------------------
+ */
+
+/* Whether an evidence and its standard error may be relied on, which `groups` replicates gave:
+ * the error is at most 0.1, and the groups are 16 or more.  docs/exactness.md measures how often
+ * the interval then holds the truth.  An error that is not known (NaN) is none to rely on. */
+bool kac_evidence_is_reliable(double standard_error, int64_t groups);
+
 /* ---- refine.c ------------------------------------------------------------------------------
  */
 

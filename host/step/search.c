@@ -218,18 +218,6 @@ void kac_search_cost(const kac_run *r, int64_t *denoiser, int64_t *reward)
     *reward = objects * networks;
 }
 
-kac_status kac_search_count(kac_run *r)
-{
-    const kac_memory_ops *op = &r->dev->ops->memory;
-    int64_t idle[2] = {0, 0};
-    if (!kac_searches_trees(r)) return KAC_OK;
-    KAC_TRY(op->download(r->dev, idle, r->search->args.idle, sizeof idle));
-    r->calls.denoiser_asked -= idle[0] * kac_run_denoisers(r);
-    r->calls.reward_asked -= idle[1] * r->samples * kac_rewards_networks(r->guide);
-    idle[0] = idle[1] = 0;
-    return op->upload(r->dev, r->search->args.idle, idle, sizeof idle);
-}
-
 /* ---- running ---------------------------------------------------------------------------- */
 
 kac_status kac_search_open(kac_run *r)

@@ -153,5 +153,5 @@ kac_status kac_run_step(kac_run *r)
     }
     r->step++;
     if (r->trajectories != NULL) KAC_TRY(kac_trajectories_step(r));
-    return r->set.output.trace ? kac_record(r) : KAC_OK;
+    return r->set.output.trace ? kac_trace_record(r) : KAC_OK;
 }

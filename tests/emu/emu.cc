@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include <mutex>
@@ -34,8 +35,10 @@ asm(".text\n"
     "  ret\n");
 #endif
 
-namespace emu {
-namespace {
+namespace emu
+{
+namespace
+{
 
 enum { STACK_BYTES = 256 << 10, MOST_THREADS = 1024, MOST_MASKS = 8 };
 
@@ -253,9 +256,8 @@ void run_threads()
         fiber *f = b->now;
         int id = start_number(b, b->started++);
         f->runs.id = id;
-        f->runs.index =
-            dim3((unsigned)id % b->size.x, (unsigned)id / b->size.x % b->size.y,
-                 (unsigned)id / b->size.x / b->size.y);
+        f->runs.index = dim3((unsigned)id % b->size.x, (unsigned)id / b->size.x % b->size.y,
+                             (unsigned)id / b->size.x / b->size.y);
         (*b->body)();
         b->left--;
         b->warps[id / 32].exited |= 1u << (id & 31);
@@ -352,11 +354,26 @@ void die(const char *what, const char *site)
     abort();
 }
 
-thread *self() { return &current->now->runs; }
-dim3 block_index() { return current->index; }
-dim3 block_size() { return current->size; }
-dim3 grid_size() { return current->grid; }
-void *dynamic_shared() { return current->dynamic; }
+thread *self()
+{
+    return &current->now->runs;
+}
+dim3 block_index()
+{
+    return current->index;
+}
+dim3 block_size()
+{
+    return current->size;
+}
+dim3 grid_size()
+{
+    return current->grid;
+}
+void *dynamic_shared()
+{
+    return current->dynamic;
+}
 
 void *shared(const void *site, size_t bytes)
 {
@@ -430,6 +447,13 @@ unsigned ballot(unsigned mask, bool vote, const char *site)
     return result;
 }
 
+int64_t nanoseconds()
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 void spin(const char *site)
 {
     if (++current->spins > 100000000L) die("no progress", site);
@@ -437,7 +461,8 @@ void spin(const char *site)
 
 /* ---- memory and graphs ------------------------------------------------------------------------ */
 
-namespace {
+namespace
+{
 
 struct allocation {
     void *memory;
@@ -504,7 +529,10 @@ const char *cudaGetErrorString(cudaError_t err)
     default: return "invalid argument";
     }
 }
-cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetLastError()
+{
+    return cudaSuccess;
+}
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = 1;
@@ -589,7 +617,10 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
     *stream = nullptr;
     return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamDestroy(cudaStream_t)
+{
+    return cudaSuccess;
+}
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
     if (emu::recording != nullptr) emu::die("waits while a graph is recorded", "synchronize");
@@ -624,13 +655,25 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
     if (--graph->uses == 0) delete graph;
     return cudaSuccess;
 }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { return cudaGraphDestroy(exec); }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    return cudaGraphDestroy(exec);
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 {
     *event = nullptr;
     return cudaSuccess;
 }
-cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t)
+{
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+{
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    return cudaSuccess;
+}

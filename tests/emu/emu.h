@@ -27,7 +27,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __constant__ static const
+#define __constant__    static const
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __grid_constant__
@@ -35,14 +35,29 @@
 
 struct dim3 {
     unsigned x, y, z;
-    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+    constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_)
+    {
+    }
 };
-struct __align__(8) uint2 { uint32_t x, y; };
-struct __align__(16) uint4 { uint32_t x, y, z, w; };
-struct __align__(8) float2 { float x, y; };
-struct __align__(16) float4 { float x, y, z, w; };
+struct __align__(8) uint2
+{
+    uint32_t x, y;
+};
+struct __align__(16) uint4
+{
+    uint32_t x, y, z, w;
+};
+struct __align__(8) float2
+{
+    float x, y;
+};
+struct __align__(16) float4
+{
+    float x, y, z, w;
+};
 
-namespace emu {
+namespace emu
+{
 
 /* ---- the thread that runs now ------------------------------------------------------------ */
 
@@ -68,6 +83,8 @@ struct exchange {
 const exchange *meet(unsigned mask, const void *value, size_t bytes, const char *site);
 
 [[noreturn]] void die(const char *what, const char *site);
+
+int64_t nanoseconds();
 
 /* Called in a loop that waits for another block. */
 void spin(const char *site);
@@ -104,9 +121,10 @@ void *dynamic_shared();
 /* Runs the grid now, or keeps it while a graph is being recorded. */
 void launch(dim3 grid, dim3 block, size_t dynamic_bytes, std::function<void()> body);
 
-/* The arguments are taken as they are now, as a real launch takes them. */
+/* The arguments are taken as they are now, as a real launch takes them.  Static, because types of
+ * one name may differ from file to file (each network has its kac_net). */
 template <class... P, class... A>
-void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A... args)
+static void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A... args)
 {
     launch(grid, block, dynamic_bytes, [=] { kernel(args...); });
 }
@@ -114,31 +132,43 @@ void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A..
 } /* namespace emu */
 
 #define KAC_EMU_TEXT2(x) #x
-#define KAC_EMU_TEXT(x) KAC_EMU_TEXT2(x)
-#define KAC_EMU_SITE __FILE__ ":" KAC_EMU_TEXT(__LINE__)
+#define KAC_EMU_TEXT(x)  KAC_EMU_TEXT2(x)
+#define KAC_EMU_SITE     __FILE__ ":" KAC_EMU_TEXT(__LINE__)
 
 #define threadIdx (emu::self()->index)
-#define blockIdx (emu::block_index())
-#define blockDim (emu::block_size())
-#define gridDim (emu::grid_size())
+#define blockIdx  (emu::block_index())
+#define blockDim  (emu::block_size())
+#define gridDim   (emu::grid_size())
 
-#define __syncthreads() ((void)emu::barrier(0, KAC_EMU_SITE, __COUNTER__))
+#define __syncthreads()        ((void)emu::barrier(0, KAC_EMU_SITE, __COUNTER__))
 #define __syncthreads_count(p) ((int)emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__))
-#define __syncthreads_or(p)                                                                    \
-    ((int)(emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__) != 0))
-#define __syncwarp() ((void)emu::meet(0xffffffffu, nullptr, 0, KAC_EMU_SITE))
-#define __shfl_sync(m, v, from) emu::shuffle(m, v, from, KAC_EMU_SITE)
-#define __shfl_xor_sync(m, v, x) emu::shuffle(m, v, emu::lane() ^ (x), KAC_EMU_SITE)
-#define __shfl_up_sync(m, v, by) emu::shuffle(m, v, emu::up((int)(by)), KAC_EMU_SITE)
+#define __syncthreads_or(p)    ((int)(emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__) != 0))
+#define __syncwarp(...)                                                                        \
+    ((void)emu::meet(0xffffffffu __VA_OPT__(&(__VA_ARGS__)), nullptr, 0, KAC_EMU_SITE))
+#define __shfl_sync(m, v, from)    emu::shuffle(m, v, from, KAC_EMU_SITE)
+#define __shfl_xor_sync(m, v, x)   emu::shuffle(m, v, emu::lane() ^ (x), KAC_EMU_SITE)
+#define __shfl_up_sync(m, v, by)   emu::shuffle(m, v, emu::up((int)(by)), KAC_EMU_SITE)
 #define __shfl_down_sync(m, v, by) emu::shuffle(m, v, emu::down((int)(by)), KAC_EMU_SITE)
-#define __ballot_sync(m, p) emu::ballot(m, p, KAC_EMU_SITE)
-#define __any_sync(m, p) (emu::ballot(m, p, KAC_EMU_SITE) != 0)
-#define __all_sync(m, p) (emu::ballot(m, p, KAC_EMU_SITE) == (unsigned)(m))
+#define __ballot_sync(m, p)        emu::ballot(m, p, KAC_EMU_SITE)
+#define __any_sync(m, p)           (emu::ballot(m, p, KAC_EMU_SITE) != 0)
+#define __all_sync(m, p)           (emu::ballot(m, p, KAC_EMU_SITE) == (unsigned)(m))
 
-static inline int __popc(unsigned x) { return __builtin_popcount(x); }
-static inline int __ffs(int x) { return __builtin_ffs(x); }
-static inline int __clz(int x) { return x != 0 ? __builtin_clz((unsigned)x) : 32; }
-static inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+static inline int __popc(unsigned x)
+{
+    return __builtin_popcount(x);
+}
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+static inline int __clz(int x)
+{
+    return x != 0 ? __builtin_clz((unsigned)x) : 32;
+}
+static inline void __threadfence()
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 
 /* Integers only: sums of floats would hang on the order. */
 template <class T> T atomicAdd(T *p, T v)
@@ -151,7 +181,10 @@ template <class T> T atomicCAS(T *p, T expected, T v)
     __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     return expected;
 }
-template <class T> T atomicExch(T *p, T v) { return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST); }
+template <class T> T atomicExch(T *p, T v)
+{
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
+}
 template <class T> T atomicMin(T *p, T v)
 {
     T old = __atomic_load_n(p, __ATOMIC_SEQ_CST);
@@ -181,9 +214,16 @@ typedef struct emu_stream *cudaStream_t;
 typedef struct emu_event *cudaEvent_t;
 typedef struct emu_graph *cudaGraph_t;
 typedef struct emu_graph *cudaGraphExec_t;
-typedef enum { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice }
-    cudaMemcpyKind;
-enum { cudaEventDisableTiming = 2, cudaStreamNonBlocking = 1, cudaStreamCaptureModeRelaxed = 2 };
+typedef enum {
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice
+} cudaMemcpyKind;
+enum {
+    cudaEventDisableTiming = 2,
+    cudaStreamNonBlocking = 1,
+    cudaStreamCaptureModeRelaxed = 2
+};
 struct cudaDeviceProp {
     char name[256];
     int major, minor, multiProcessorCount;
@@ -207,7 +247,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, int mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long f);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long f);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
