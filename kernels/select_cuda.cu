@@ -223,8 +223,7 @@ struct stage {
 static __device__ double find_unit(const stage *s, part on)
 {
     double unit = 0;
-    EACH_OF(i, on, s->p.candidates)
-    {
+    EACH_OF (i, on, s->p.candidates) {
         double size = kac_pool_size(s->a, &s->p, i);
         if (size > unit) unit = size;
     }
@@ -235,8 +234,7 @@ static __device__ double find_unit(const stage *s, part on)
 static __device__ double find_top(const stage *s, part on, double unit)
 {
     double top = -(double)INFINITY;
-    EACH_OF(i, on, s->p.candidates)
-    {
+    EACH_OF (i, on, s->p.candidates) {
         if (s->a->weights != KAC_WEIGHTS_PROPER)
             s->p.l[i] = kac_pool_value(s->a, &s->p, i, unit);
         if (s->p.l[i] > top) top = s->p.l[i];
@@ -256,8 +254,7 @@ static __device__ part_sums sum_weights(const stage *s, part on)
 {
     kac_weight_sums own = {0, 0, 0};
     int32_t best = INT32_MAX;
-    EACH_OF(i, on, s->p.candidates)
-    {
+    EACH_OF (i, on, s->p.candidates) {
         kac_weight_add(&own, kac_weight(s->p.l[i], s->v.top));
         if (s->p.l[i] == s->v.top && i < best) best = i;
     }
@@ -339,8 +336,7 @@ static __device__ uint64_t weight_of(const kac_pool *p, int32_t i)
 static __device__ void draw_multinomial(const stage *s, part on)
 {
     const kac_pool *p = &s->p;
-    EACH_OF(j, on, p->n)
-    {
+    EACH_OF (j, on, p->n) {
         if (j < p->held) continue;
         uint64_t u = kac_below(kac_pool_draw(p, j), 0, p->sum);
         atomicAdd(&s->count[kac_first_above(p->w, p->candidates, u)], 1);
@@ -351,8 +347,7 @@ static __device__ void draw_residual(const stage *s, part on)
 {
     const kac_pool *p = &s->p;
     int32_t left = p->n - p->offspring[p->candidates - 1];
-    EACH_OF(j, on, left)
-    {
+    EACH_OF (j, on, left) {
         kac_u32x4 words = kac_pool_draw(p, j);
         uint64_t u1 = kac_below(words, 0, (uint64_t)left), u2 = kac_below(words, 1, p->sum);
         int32_t i = kac_residual(p->w, p->offspring, p->candidates, p->n, u1, u2);
@@ -380,8 +375,7 @@ static __device__ void draw_killing(const stage *s, part on)
 {
     const kac_pool *p = &s->p;
     int32_t retained = p->held ? retained_slot(p) : -1;
-    EACH_OF(i, on, p->n)
-    {
+    EACH_OF (i, on, p->n) {
         kac_u32x4 words = kac_pool_draw(p, i);
         int32_t to = i;
         if (i == retained)
@@ -473,8 +467,7 @@ static __device__ void emit(const stage *s, part on)
     if (last < on.first) return;
     if (counts_offspring(s) && on.first > 0) low = owner(p->offspring, low, high, on.first);
     if (counts_offspring(s)) high = owner(p->offspring, low, high, last);
-    EACH_OF(j, on, p->n)
-    {
+    EACH_OF (j, on, p->n) {
         int32_t i = candidate_of(s, j, low, high);
         s->a->log_w[p->first_slot + j] = kac_pool_log_w(p->l[i], s->v.selects);
         p->chosen[j] = p->row[i];
@@ -640,8 +633,8 @@ template <class T, class Load>
 static __device__ void sum_part(part on, int32_t n, T *sum, Load load)
 {
     T own = 0;
-    EACH_OF(i, on, n)
-    own += load(i);
+    EACH_OF (i, on, n)
+        own += load(i);
     own = kac_block_sum(own);
     if (threadIdx.x == 0) *sum = own;
 }

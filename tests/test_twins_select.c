@@ -259,7 +259,7 @@ Test(twins_select, many_children)
 Test(twins_select, large_pools)
 {
     dice d = {.seed = 8};
-    select_all(&d, 2, 1, 16384, 1);
+    select_all(&d, 1, 1, 16384, 1);
     select_all(&d, 1, 1, 9001, 4);
-    select_all(&d, 2, 3, 17000, 2);
+    select_all(&d, 1, 2, 17000, 1);
 }

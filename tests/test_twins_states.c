@@ -133,8 +133,8 @@ static void change_rows(both *b, dice *d, uint32_t kinds)
     }
     for (int k = 0; k < TWINS; k++) {
         const kac_memory_ops *op = &twin(k)->ops->memory;
-        op->upload(twin(k), b->entry[k], entry, (size_t)b->n * sizeof *entry);
-        op->upload(twin(k), b->rows[k], b->x, (size_t)b->n * STRIDE);
+        ok(op->upload(twin(k), b->entry[k], entry, (size_t)b->n * sizeof *entry));
+        ok(op->upload(twin(k), b->rows[k], b->x, (size_t)b->n * STRIDE));
     }
     free(entry);
 }
@@ -145,7 +145,7 @@ static void find(both *b, dice *d)
     int32_t count = first - 2 + (int32_t)roll(d, (uint32_t)b->n + 4);
     for (int k = 0; k < TWINS; k++) {
         kac_rows rows = {b->rows[k], mode == 0 ? b->count[k] : NULL, first, b->n};
-        twin(k)->ops->memory.upload(twin(k), b->count[k], &count, sizeof count);
+        ok(twin(k)->ops->memory.upload(twin(k), b->count[k], &count, sizeof count));
         cr_assert_eq(twin(k)->ops->states.find(twin(k), &b->memo[k], &rows, b->entry[k],
                                                &b->fresh[k], b->made[k]),
                      KAC_OK);
@@ -173,10 +173,10 @@ static void learn(both *b, dice *d)
         terms[i] = (float)roll(d, 1000);
     for (int k = 0; k < TWINS; k++) {
         const kac_states_ops *op = &twin(k)->ops->states;
-        twin(k)->ops->memory.upload(twin(k), b->terms[k], terms,
-                                    (size_t)b->n * TERMS * sizeof *terms);
-        op->learn(twin(k), &b->memo[k], &b->fresh[k], first, batch, b->terms[k]);
-        op->recall(twin(k), &b->memo[k], b->entry[k], b->n, b->out[k]);
+        ok(twin(k)->ops->memory.upload(twin(k), b->terms[k], terms,
+                                       (size_t)b->n * TERMS * sizeof *terms));
+        ok(op->learn(twin(k), &b->memo[k], &b->fresh[k], first, batch, b->terms[k]));
+        ok(op->recall(twin(k), &b->memo[k], b->entry[k], b->n, b->out[k]));
     }
     free(terms);
 }
@@ -186,9 +186,9 @@ static void forget_some(both *b, dice *d)
     uint32_t what = roll(d, 3);
     for (int k = 0; k < TWINS; k++) {
         const kac_states_ops *op = &twin(k)->ops->states;
-        if (what < 2) op->sweep(twin(k), &b->memo[k], b->entry[k], b->n);
-        if (what == 2) op->clear(twin(k), &b->memo[k]);
-        if (what == 2) op->forget(twin(k), b->entry[k], b->n);
+        if (what < 2) ok(op->sweep(twin(k), &b->memo[k], b->entry[k], b->n));
+        if (what == 2) ok(op->clear(twin(k), &b->memo[k]));
+        if (what == 2) ok(op->forget(twin(k), b->entry[k], b->n));
     }
 }
 
@@ -200,8 +200,8 @@ static void live_alike(int32_t n, int32_t capacity, int32_t slots, int32_t reuse
     both b;
     make_both(&b, n, capacity, slots, reuse);
     for (int k = 0; k < TWINS; k++) {
-        twin(k)->ops->states.clear(twin(k), &b.memo[k]);
-        twin(k)->ops->states.forget(twin(k), b.entry[k], n);
+        ok(twin(k)->ops->states.clear(twin(k), &b.memo[k]));
+        ok(twin(k)->ops->states.forget(twin(k), b.entry[k], n));
     }
     for (b.test = 0; b.test < 12; b.test++) {
         change_rows(&b, &d, kinds[roll(&d, 4)]);

@@ -20,18 +20,24 @@ static inline kac_device *twin(int k)
     return cpu;
 }
 
+/* An operation of the tests must not fail. */
+static inline void ok(kac_status status)
+{
+    cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
+}
+
 /* Memory of twin k that holds a copy of n bytes of the host's, or zeros where `host` is NULL. */
 static inline void *twin_put(int k, const void *host, size_t n)
 {
     void *ptr = twin(k)->ops->memory.alloc(twin(k), n);
     cr_assert_not_null(ptr);
-    if (host != NULL) cr_assert_eq(twin(k)->ops->memory.upload(twin(k), ptr, host, n), KAC_OK);
+    if (host != NULL) ok(twin(k)->ops->memory.upload(twin(k), ptr, host, n));
     return ptr;
 }
 
 static inline void twin_get(int k, void *host, const void *ptr, size_t n)
 {
-    cr_assert_eq(twin(k)->ops->memory.download(twin(k), host, ptr, n), KAC_OK);
+    ok(twin(k)->ops->memory.download(twin(k), host, ptr, n));
 }
 
 static inline void twin_drop(int k, void *const *all, size_t n)
