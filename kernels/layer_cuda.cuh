@@ -56,7 +56,8 @@ struct kac_cuda_shape {
 /* That of the transposed convolution. */
 kac_cuda_shape kac_cuda_shape_back(const kac_cuda_shape *s, int32_t taps);
 
-/* What happens to x, a sum of products, on its way out: arrays like `out`, or NULL. */
+/* What happens to x, a sum of products, on its way out: arrays like `out`, or NULL.  Only relu
+ * goes with `plus`, `kept` and `add`. */
 struct kac_cuda_ending {
     float *before;      /* gets x */
     const float *plus;  /* x += plus */
