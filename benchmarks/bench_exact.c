@@ -4,9 +4,11 @@
 #include <stdio.h>
 
 #include "landscape.h"
+#include "run.h"
 
-/* Particles of every run of a row, so that marginals of all have the same noise. */
-enum { PARTICLES = 262144, SVDD_SAMPLES = 65536 };
+/* Particles of a run of a row that is exact, so that marginals of all have the same noise; groups
+ * of one that is not. */
+enum { PARTICLES = 262144, OTHERS = 65536 };
 
 /* A landscape ready to run. */
 typedef struct bench {
@@ -17,6 +19,33 @@ typedef struct bench {
     double *work; /* [3][objects] */
     char dir[256];
 } bench;
+
+/* Writes a value for svdd_mc: the sum over the letters that are there of E_q[r | letter] - E_q[r],
+ * over the objects that were measured. */
+static kac_status write_value(const bench *b)
+{
+    const landscape *s = &b->s;
+    const char *const metadata[][2] = {{"kac.arch", "pwm"}, {"kac.alphabet", s->alphabet}};
+    double mass[LANDSCAPE_SITES][LANDSCAPE_LETTERS] = {{0}}, all = 0, mean = 0;
+    double sum[LANDSCAPE_SITES][LANDSCAPE_LETTERS] = {{0}};
+    float weight[LANDSCAPE_SITES * LANDSCAPE_LETTERS] = {0};
+    int letter[LANDSCAPE_SITES] = {0};
+    for (int o = 0; o < s->objects; o++) {
+        if (!isfinite(s->reward[o])) continue;
+        landscape_digits(o, s->states, s->length, letter);
+        all += b->law[o];
+        mean += b->law[o] * (double)s->reward[o];
+        for (int l = 0; l < s->length; l++) {
+            mass[l][letter[l]] += b->law[o];
+            sum[l][letter[l]] += b->law[o] * (double)s->reward[o];
+        }
+    }
+    for (int l = 0; l < s->length; l++)
+        for (int v = 0; v < s->states; v++)
+            weight[l * s->states + v] = (float)(sum[l][v] / mass[l][v] - mean / all);
+    kac_tensor pwm = table_tensor("weight", weight, 2, (int64_t[]){s->length, s->states});
+    return kac_tensors_write(table_path(b->dir, "value"), metadata, 2, &pwm, 1);
+}
 
 static kac_status open_bench(const landscape_source *source, bench *b)
 {
@@ -30,7 +59,8 @@ static kac_status open_bench(const landscape_source *source, bench *b)
     landscape_data_law(&b->s, b->data);
     KAC_TRY(landscape_chain_law(&b->s, source->length, b->law));
     if (!table_folder(b->dir)) return KAC_FAIL(KAC_ERR_IO, "no folder for models");
-    return landscape_write_run(&b->s, b->dir);
+    KAC_TRY(landscape_write_run(&b->s, b->dir));
+    return write_value(b);
 }
 
 static void close_bench(bench *b)
@@ -108,7 +138,7 @@ static kac_status print_line(const bench *b, const landscape_target *t, const li
                plain_variance(b, t) / x->particles / (sd * sd), run.ess);
     printf("%.4f | %.1f | %.4f | %.0f |\n", landscape_marginal_distance(t, &sums),
            landscape_worst_z(t, &sums, &which), sums.weight[t->functions - 1] / sums.gain,
-           (double)run.asked / (double)run.n);
+           (double)run.asked / ((double)x->particles * x->groups));
     fflush(stdout);
     table_run_free(&run);
     return KAC_OK;
@@ -118,11 +148,16 @@ static kac_status print_rows(const bench *b)
 {
 #define LINE(row, settings) {#row, #row, settings, 0, 0},
     line lines[] = {LANDSCAPE_ROWS(LINE)};
-    line improper[] = {
-        {"svdd_pm", "svdd_pm, 10 children", "sampler.children=10", 1, SVDD_SAMPLES},
-        {"svdd_pm", "svdd_pm, 40 children", "sampler.children=40", 1, SVDD_SAMPLES},
+    const line others[] = {
+        {"particle_gibbs", "particle_gibbs, 10 sweeps", "driver.sweeps=10", 4, 16384},
+        {"svdd_pm", "svdd_pm, 10 children", "sampler.children=10", 1, OTHERS},
+        {"svdd_pm", "svdd_pm, 40 children", "sampler.children=40", 1, OTHERS},
+        {"svdd_mc", "svdd_mc, 10 children", "sampler.children=10", 1, OTHERS},
+        {"svdd_r", "svdd_r, 10 children", "sampler.children=10", 16, OTHERS / 16},
+        {"beam", "beam, 4 children", "sampler.children=4", 4, OTHERS / 4},
     };
     static landscape_target t;
+    char funnel[64];
     KAC_TRY(landscape_aim(&b->s, b->law, b->source->alpha[1], &t));
     printf("\n### %s, α = %g\n\nlog Z = %.4f; the ten best have %.4f of p*; the sd of "
            "exp(r/α) / Z under q is %.2f.\n\n",
@@ -135,76 +170,158 @@ static kac_status print_rows(const bench *b)
         for (int particles = 16; particles <= 256; particles *= 4) {
             lines[k].particles = particles;
             lines[k].groups = PARTICLES / particles;
+            if (strcmp(lines[k].name, "funnel") == 0) {
+                snprintf(funnel, sizeof funnel, "sampler.funnel=%d", particles * 3 / 4);
+                lines[k].settings = funnel;
+            }
             KAC_TRY(print_line(b, &t, &lines[k]));
         }
-    for (size_t k = 0; k < sizeof improper / sizeof *improper; k++)
-        KAC_TRY(print_line(b, &t, &improper[k]));
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++)
+        KAC_TRY(print_line(b, &t, &others[k]));
     return KAC_OK;
 }
 
 /* ---- the error of the evidence ------------------------------------------------------------- */
 
-/* A run of `batch` groups, many times over: what log_evidence and its error would say. */
+enum { GROUPS = 64, BATCHES = 400, PARTICLES_EACH = 16, SIZES = 5, BINS = 5 };
+
+/* A row at one alpha: log Z^ - log Z of `groups` groups, many times over. */
 typedef struct batches {
-    int n;
-    double bias, error, covered, doubtful, largest;
+    int n, held, reliable, reliable_held;
+    double bias, error, largest;
 } batches;
 
-static void add_batch(const double *gain, int groups, batches *sum)
+/* Of all rows and alphas, by the number of groups and the error that they report. */
+typedef struct trust {
+    int n, held, far; /* far: by more than 0.3 */
+} trust;
+static const int sizes[SIZES] = {4, 8, 16, 64, 256};
+static const double edges[BINS] = {0.05, 0.1, 0.2, 0.3, HUGE_VAL};
+static trust trusted[SIZES][BINS];
+
+/* What the groups gain[0 .. groups - 1] report. */
+static void estimate(const double *gain, int groups, double *off, double *error,
+                     double *largest)
 {
-    double mean = 0, square = 0, largest = 0;
+    double mean = 0, square = 0;
+    *largest = 0;
     for (int g = 0; g < groups; g++) {
         mean += gain[g] / groups;
-        largest = gain[g] > largest ? gain[g] : largest;
+        *largest = gain[g] > *largest ? gain[g] : *largest;
     }
     for (int g = 0; g < groups; g++)
         square += pow(gain[g] / mean - 1, 2);
-    double error = sqrt(square / (groups - 1) / groups);
-    sum->n++;
-    sum->bias += log(mean);
-    sum->error += error;
-    sum->covered += fabs(log(mean)) < 1.96 * error;
-    sum->doubtful += error > 0.3;
-    sum->largest += largest / groups / mean;
+    *off = log(mean);
+    *error = sqrt(square / (groups - 1) / groups);
+    *largest /= groups * mean;
+}
+
+static batches count_batches(const double *gain)
+{
+    batches sum = {0};
+    for (int first = 0; first < GROUPS * BATCHES; first += GROUPS) {
+        double off = 0, error = 0, largest = 0;
+        estimate(gain + first, GROUPS, &off, &error, &largest);
+        bool held = fabs(off) < 1.96 * error;
+        bool reliable = kac_evidence_is_reliable(error, GROUPS);
+        sum.n++;
+        sum.bias += off;
+        sum.error += error;
+        sum.largest += largest;
+        sum.held += held;
+        sum.reliable += reliable;
+        sum.reliable_held += reliable && held;
+    }
+    return sum;
+}
+
+static void count_trust(const double *gain)
+{
+    for (int k = 0; k < SIZES; k++)
+        for (int first = 0; first < GROUPS * BATCHES; first += sizes[k]) {
+            double off = 0, error = 0, largest = 0;
+            int bin = 0;
+            estimate(gain + first, sizes[k], &off, &error, &largest);
+            while (bin < BINS - 1 && !(error <= edges[bin]))
+                bin++;
+            trust *t = &trusted[k][bin];
+            t->n++;
+            t->held += fabs(off) < 1.96 * error;
+            t->far += !(fabs(off) <= 0.3);
+        }
+}
+
+/* gain[g] = Z_g / Z; a group may have fewer samples than particles. */
+static void group_gains(const landscape_target *t, const table_run *run, double *gain)
+{
+    static int count[GROUPS * BATCHES];
+    for (int g = 0; g < GROUPS * BATCHES; g++)
+        count[g] = 0, gain[g] = 0;
+    for (int64_t i = 0; i < run->n; i++) {
+        count[run->group[i]]++;
+        gain[run->group[i]] += exp(run->log_weight[i]) / t->z;
+    }
+    for (int g = 0; g < GROUPS * BATCHES; g++)
+        gain[g] /= count[g] > 0 ? count[g] : 1;
+}
+
+static void print_batches(double alpha, const char *row, const batches *sum)
+{
+    printf("| %g | %s | %.3f | %+.3f | %+.3f | %.0f %% | %.2f | %.0f %% | ", alpha, row,
+           sum->error / sum->n, sum->bias / sum->n, -0.5 * pow(sum->error / sum->n, 2),
+           100.0 * sum->held / sum->n, sum->largest / sum->n, 100.0 * sum->reliable / sum->n);
+    if (sum->reliable > 0) printf("%.0f %% ", 100.0 * sum->reliable_held / sum->reliable);
+    printf("|\n");
+    fflush(stdout);
 }
 
 static kac_status print_errors(const bench *b, double alpha)
 {
-    enum { GROUPS = 64, BATCHES = 400, PARTICLES_EACH = 16 };
     static const char *const rows[] = {"pretrained", "smc", "nested"};
     static landscape_target t;
+    static double gain[GROUPS * BATCHES];
     KAC_TRY(landscape_aim(&b->s, b->law, alpha, &t));
     for (int k = 0; k < 3; k++) {
         table_run run = {0};
-        batches sum = {0};
-        double gain[GROUPS];
         char text[256];
         snprintf(text, sizeof text,
                  "sampler.algorithm=%s process.steps=%d sampler.particles=%d "
                  "sampler.groups=%d",
                  rows[k], b->source->length, PARTICLES_EACH, GROUPS * BATCHES);
         KAC_TRY(landscape_sample(&t, b->dir, text, &run));
-        for (int g = 0; g < GROUPS * BATCHES; g++) {
-            gain[g % GROUPS] = 0;
-            for (int i = g * PARTICLES_EACH; i < (g + 1) * PARTICLES_EACH; i++)
-                gain[g % GROUPS] += exp(run.log_weight[i]) / t.z / PARTICLES_EACH;
-            if (g % GROUPS == GROUPS - 1) add_batch(gain, GROUPS, &sum);
-        }
-        printf("| %g | %s | %.3f | %+.3f | %+.3f | %.0f %% | %.0f %% | %.2f |\n", alpha,
-               rows[k], sum.error / sum.n, sum.bias / sum.n, -0.5 * pow(sum.error / sum.n, 2),
-               100 * sum.covered / sum.n, 100 * sum.doubtful / sum.n, sum.largest / sum.n);
-        fflush(stdout);
+        group_gains(&t, &run, gain);
         table_run_free(&run);
+        batches sum = count_batches(gain);
+        count_trust(gain);
+        print_batches(alpha, rows[k], &sum);
     }
     return KAC_OK;
 }
 
+static void print_trust(void)
+{
+    printf("\n### All of these, by the groups and the error that they report\n\n| groups |");
+    for (int bin = 0; bin < BINS - 1; bin++)
+        printf(" error to %g |", edges[bin]);
+    printf(" above |\n|---:|---:|---:|---:|---:|---:|\n");
+    for (int k = 0; k < SIZES; k++) {
+        printf("| %d |", sizes[k]);
+        for (int bin = 0; bin < BINS; bin++) {
+            const trust *t = &trusted[k][bin];
+            printf(" %.0f %%, %.1f %% of %d |", 100.0 * t->held / t->n, 100.0 * t->far / t->n,
+                   t->n);
+        }
+        printf("\n");
+    }
+}
+
 static kac_status print_error_table(const bench *b)
 {
-    printf("\n### %s: 400 runs of 64 groups of 16 particles\n\n| α | row | error reported | "
-           "mean of log Ẑ - log Z | -error² / 2 | within 1.96 errors | error above 0.3 | "
-           "share of the largest group |\n|---:|---|---:|---:|---:|---:|---:|---:|\n",
-           b->source->name);
+    printf(
+        "\n### %s: 400 runs of 64 groups of 16 particles\n\n| α | row | error reported | "
+        "mean of log Ẑ - log Z | -error² / 2 | within 1.96 errors | share of the largest "
+        "group | reliable | of these within |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|\n",
+        b->source->name);
     for (int k = 0; k < 4; k++)
         KAC_TRY(print_errors(b, b->source->alpha[0] / (1 << k)));
     return KAC_OK;
@@ -226,6 +343,7 @@ done:
 int main(void)
 {
     const landscape_source *const sources[] = {&landscape_tis, &landscape_gb1};
+    int sources_here = 0;
     for (int k = 0; k < 2; k++) {
         if (!landscape_here(sources[k])) {
             printf("%s is absent\n", sources[k]->path);
@@ -235,6 +353,8 @@ int main(void)
             fprintf(stderr, "bench_exact: %s\n", kac_last_error());
             return 1;
         }
+        sources_here++;
     }
+    if (sources_here > 0) print_trust();
     return 0;
 }

@@ -158,6 +158,10 @@ KAC_API int64_t kac_run_targets(const kac_run *run);
 KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_evidence,
                               double *standard_error);
 
+/* Whether that evidence and its error may be relied on: false where there is none, where its
+ * error is above 0.1 or not known, or where fewer than 16 groups gave it (docs/exactness.md). */
+KAC_API bool kac_run_evidence_is_reliable(const kac_run *run, int64_t target);
+
 /* Writes the files of docs/files.md into the existing folder `dir`: samples.csv,
  * samples.fasta (of sequences), run.json, and trace.jsonl where output.trace is on.
  * Errors: INVALID (not finished), IO. */

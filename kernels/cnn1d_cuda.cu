@@ -33,8 +33,7 @@ KAC_KERNEL feature(KAC_ARGS kac_query q, int32_t half, const float *fourier, flo
 {
     if (q.levels != NULL && kac_query_rows(&q) == 0) return;
     float sigma = q.levels != NULL ? q.levels[q.clock->level].sigma : 0.0f;
-    KAC_EACH(i, half)
-    {
+    KAC_EACH (i, half) {
         double sine = 0, cosine = 0;
         kac_sincos_turns((double)sigma * (double)fourier[i], &sine, &cosine);
         out[i] = (float)sine;
@@ -46,8 +45,7 @@ KAC_KERNEL feature(KAC_ARGS kac_query q, int32_t half, const float *fourier, flo
 KAC_KERNEL dense_row(KAC_ARGS kac_cuda_conv layer, kac_activation act, const float *in,
                      float *out)
 {
-    KAC_EACH(o, layer.out)
-    {
+    KAC_EACH (o, layer.out) {
         float x = layer.bias[o];
         for (int32_t c = 0; c < layer.in; c++)
             x = fmaf(in[c], layer.weight[(int64_t)c * layer.step + o], x);
@@ -180,8 +178,7 @@ KAC_KERNEL embed_tokens(KAC_ARGS kac_query q, KAC_ARGS kac_cuda_conv layer, floa
     const float4 *weight = reinterpret_cast<const float4 *>(layer.weight);
     const float4 *bias = reinterpret_cast<const float4 *>(layer.bias);
     float4 *out = reinterpret_cast<float4 *>(feat);
-    KAC_EACH(i, (int64_t)q.length * batch * parts)
-    {
+    KAC_EACH (i, (int64_t)q.length * batch * parts) {
         const int32_t l = (int32_t)(i / parts / batch), b = (int32_t)(i / parts % batch);
         const uint8_t *tokens = kac_query_tokens(&q, b);
         float4 x = bias[i % parts];

@@ -35,6 +35,13 @@ KAC_HD static inline int kac_window_is_empty(const kac_complete_args *a)
     return a->first > 0 && a->first >= *a->fresh->count;
 }
 
+/* The row of x that row r of what complete gives is of, -1: of none in this batch. */
+KAC_HD static inline int32_t kac_row_of_result(const kac_complete_args *a, int32_t r)
+{
+    if (a->every_row) return !kac_window_is_empty(a) && kac_at_hand(a, r) ? r : -1;
+    return a->first + r < kac_window_end(a) ? a->fresh->src[a->first + r] : -1;
+}
+
 /* That the denoiser gave NaN for row i of x. */
 KAC_HD static inline kac_trouble kac_nan_at(const kac_complete_args *a, int32_t i)
 {

@@ -118,8 +118,7 @@ static pool_call pool_of(const stage *s, const kac_query *q, const float *in, co
 KAC_KERNEL take_largest(KAC_ARGS pool_call a, float *out)
 {
     const int64_t row = (int64_t)kac_query_rows(&a.q) * kac_cuda_step(a.channels);
-    KAC_EACH(i, a.out_length * row)
-    {
+    KAC_EACH (i, a.out_length * row) {
         const float *in = a.in + i / row * a.size * row + i % row;
         float most = in[0];
         for (int32_t t = 1; t < a.size; t++) {
@@ -135,8 +134,7 @@ KAC_KERNEL flatten(KAC_ARGS pool_call a, float *out)
 {
     const int32_t batch = kac_query_rows(&a.q), step = kac_cuda_step(a.channels);
     const int32_t each = a.in_length * a.channels, out_step = kac_cuda_step(each);
-    KAC_EACH(i, (int64_t)batch * each)
-    {
+    KAC_EACH (i, (int64_t)batch * each) {
         const int64_t b = i / each, l = i % each / a.channels;
         out[b * out_step + i % each] = a.in[(l * batch + b) * step + i % a.channels];
     }
@@ -178,8 +176,7 @@ KAC_KERNEL scale_out(KAC_ARGS kac_query q, int32_t outputs, float scale, float o
                      const float *x)
 {
     const int32_t step = kac_cuda_step(outputs);
-    KAC_EACH(i, (int64_t)kac_query_rows(&q) * outputs)
-    {
+    KAC_EACH (i, (int64_t)kac_query_rows(&q) * outputs) {
         const int32_t b = (int32_t)(i / outputs), o = (int32_t)(i % outputs);
         kac_query_out(&q, b)[o] = fmaf(scale, x[(int64_t)b * step + o], offset);
     }
@@ -217,8 +214,8 @@ kac_status kac_cuda_conv_regressor_forward(kac_device *dev, const kac_net *net,
 KAC_KERNEL slope(KAC_ARGS kac_query q, kac_activation act, int64_t floats, const float *before,
                  const float *y, float *g)
 {
-    KAC_EACH(i, floats * kac_query_rows(&q))
-    g[i] = kac_activate_back(act, act == KAC_ACT_GELU ? before[i] : 0, y[i], g[i]);
+    KAC_EACH (i, floats * kac_query_rows(&q))
+        g[i] = kac_activate_back(act, act == KAC_ACT_GELU ? before[i] : 0, y[i], g[i]);
 }
 
 /* A thread a channel of a row and window, and of what no window covers. */
@@ -226,8 +223,7 @@ KAC_KERNEL pool_back(KAC_ARGS pool_call a, bool largest, const float *g, float *
 {
     const int64_t row = (int64_t)kac_query_rows(&a.q) * kac_cuda_step(a.channels);
     const int64_t used = (int64_t)a.out_length * a.size;
-    KAC_EACH(i, a.out_length * row)
-    {
+    KAC_EACH (i, a.out_length * row) {
         const int64_t at = i / row * a.size * row + i % row;
         float rest = g[i];
         for (int32_t t = 0; t < a.size; t++) {
@@ -240,16 +236,15 @@ KAC_KERNEL pool_back(KAC_ARGS pool_call a, bool largest, const float *g, float *
             rest = here ? 0 : rest;
         }
     }
-    KAC_EACH(i, (a.in_length - used) * row)
-    to[used * row + i] = 0;
+    KAC_EACH (i, (a.in_length - used) * row)
+        to[used * row + i] = 0;
 }
 
 KAC_KERNEL flatten_back(KAC_ARGS pool_call a, const float *g, float *to)
 {
     const int32_t batch = kac_query_rows(&a.q), step = kac_cuda_step(a.channels);
     const int32_t each = a.in_length * a.channels, out_step = kac_cuda_step(each);
-    KAC_EACH(i, (int64_t)batch * each)
-    {
+    KAC_EACH (i, (int64_t)batch * each) {
         const int64_t b = i / each, l = i % each / a.channels;
         to[(l * batch + b) * step + i % a.channels] = g[b * out_step + i % each];
     }
@@ -286,8 +281,8 @@ KAC_KERNEL scale_in(KAC_ARGS kac_query q, int32_t outputs, float scale, const fl
                     float *g)
 {
     const int32_t step = kac_cuda_step(outputs);
-    KAC_EACH(i, (int64_t)kac_query_rows(&q) * outputs)
-    g[i / outputs * step + i % outputs] = scale * cotangent[i];
+    KAC_EACH (i, (int64_t)kac_query_rows(&q) * outputs)
+        g[i / outputs * step + i % outputs] = scale * cotangent[i];
 }
 
 /* The query's results are the gradients. */

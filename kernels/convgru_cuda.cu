@@ -416,15 +416,15 @@ static kac_status both_back(kac_device *dev, const kac_net *net, const kac_query
 /* x = x / n, and gated = y <= 0 ? 0 : g of the same row at every position. */
 KAC_KERNEL divide(KAC_ARGS kac_query q, int32_t step, float n, float *x)
 {
-    KAC_EACH(i, (int64_t)kac_query_rows(&q) * step)
-    x[i] = x[i] / n;
+    KAC_EACH (i, (int64_t)kac_query_rows(&q) * step)
+        x[i] = x[i] / n;
 }
 
 KAC_KERNEL gate_all(KAC_ARGS kac_query q, int32_t step, const float *g, float *y)
 {
     const int64_t position = (int64_t)kac_query_rows(&q) * step;
-    KAC_EACH(i, position * q.length)
-    y[i] = kac_activate_back(KAC_ACT_RELU, 0, y[i], g[i % position]);
+    KAC_EACH (i, position * q.length)
+        y[i] = kac_activate_back(KAC_ACT_RELU, 0, y[i], g[i % position]);
 }
 
 /* What a vjp keeps: what the stem gives and each block, the sum of the directions, and what

@@ -1,19 +1,10 @@
 /* gaussian_cpu.c -- Gaussian diffusion on the CPU: noise, children, completions. */
-#include "gaussian.h"
+#include "gaussian_number.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-#include "complete.h"
 #include "ops.h"
-
-/* Number l of a vector is z[l % 2] of the draw at position l / 2. */
-static double normal(kac_key key, kac_purpose purpose, int32_t l)
-{
-    double z[2];
-    kac_normals(kac_draw(key, purpose, (uint32_t)(l / 2)), z);
-    return z[l % 2];
-}
 
 kac_status kac_cpu_gaussian_start(kac_device *dev, const kac_start_args *a, uint8_t *x)
 {
@@ -24,47 +15,14 @@ kac_status kac_cpu_gaussian_start(kac_device *dev, const kac_start_args *a, uint
     for (int32_t i = 0; i < a->n; i++) {
         const kac_group *group = &a->groups[a->group[i]];
         float *row = kac_vector_out(x, i, a->shape.stride);
-        kac_key key = {.seed = a->seed,
-                       .move = (uint32_t)a->clock->move,
-                       .group = (uint32_t)group->id,
-                       .particle = (uint32_t)(i - group->offset)};
+        kac_key key = kac_key_of(a->seed, a->clock, group, i);
         for (int32_t l = 0; l < a->shape.length; l++)
-            row[l] = (float)(noise * normal(key, KAC_DRAW_START, l));
+            row[l] = (float)(noise * kac_normal(key, KAC_DRAW_START, l));
     }
     return KAC_OK;
 }
 
 /* ---- children --------------------------------------------------------------------------- */
-
-/* One number of a move, the same for all children of a particle. */
-typedef struct number_law {
-    double mean;
-    double shift; /* u: of the mean, in units of the deviation */
-} number_law;
-
-/* The estimate that the move takes, from those of this level and of the level above. */
-static double estimate(const kac_gaussian_level *level, double now, double above)
-{
-    if (level->extrapolate == 0) return now;
-    return fma(level->extrapolate, now - above, now);
-}
-
-static number_law law_of_number(const kac_propose_args *a, const kac_gaussian_level *level,
-                                int32_t i, int32_t l)
-{
-    const float *row = kac_vector(a->x->x, i, a->shape.stride);
-    double now = (double)kac_logits_of(a->memo, a->x->entry[i])[l];
-    double above = a->look_back ? (double)row[a->shape.length + l] : now;
-    double d = estimate(level, now, above);
-    number_law law = {.mean = fma(level->keep, (double)row[l], level->pull * d)};
-    if (a->twist.tilt != NULL) {
-        const kac_group *group = &a->groups[a->x->group[i]];
-        double tilt = (double)a->twist.tilt[(int64_t)a->twist.row[i] * a->shape.length + l];
-        double scale = a->twist.scale * group->lambda / group->alpha;
-        if (tilt - tilt == 0) law.shift = level->spread * scale * tilt; /* a number */
-    }
-    return law;
-}
 
 /* The children of particle i.  A draw serves two numbers. */
 static void propose_children(const kac_propose_args *a, const kac_gaussian_level *level,
@@ -73,23 +31,20 @@ static void propose_children(const kac_propose_args *a, const kac_gaussian_level
     const kac_group *group = &a->groups[a->x->group[i]];
     int32_t length = a->shape.length;
     int64_t first = (int64_t)i * a->children;
-    kac_key key = {.seed = a->seed,
-                   .move = (uint32_t)a->clock->move,
-                   .group = (uint32_t)group->id,
-                   .particle = (uint32_t)(i - group->offset)};
+    kac_key key = kac_key_of(a->seed, a->clock, group, i);
 
     for (int32_t l = 0; l < length; l += 2) {
         int32_t pair = l + 1 < length ? 2 : 1;
-        number_law law[2];
+        kac_number_law law[2];
         for (int32_t k = 0; k < pair; k++)
-            law[k] = law_of_number(a, level, i, l + k);
+            law[k] = kac_law_of_number(a, level, i, l + k);
         for (int32_t m = 0; m < a->children; m++) {
             float *child = kac_vector_out(a->y->x, first + m, a->shape.stride);
             double z[2];
             key.child = (uint32_t)m;
             kac_normals(kac_draw(key, KAC_DRAW_PROPOSE, (uint32_t)(l / 2)), z);
             for (int32_t k = 0; k < pair; k++) {
-                child[l + k] = (float)fma(level->spread, z[k] + law[k].shift, law[k].mean);
+                child[l + k] = kac_number(level, law[k], z[k]);
                 if (law[k].shift != 0)
                     a->y->ratio[first + m] += kac_shift_ratio(law[k].shift, z[k]);
             }
@@ -186,17 +141,14 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const kac_group *group = &a->groups[a->group[parent]];
     const float *d = kac_logits_of(a->memo, a->entry[i]);
     double guess = a->levels[a->clock->level].gaussian.guess;
-    kac_key key = {.seed = a->seed,
-                   .move = (uint32_t)a->clock->move,
-                   .group = (uint32_t)group->id,
-                   .particle = (uint32_t)(parent - group->offset)};
+    kac_key key = kac_key_of(a->seed, a->clock, group, parent);
 
     memset(out, 0, (size_t)a->samples * (size_t)a->shape.stride);
     for (int32_t j = 0; j < a->samples; j++) {
         float *row = kac_vector_out(out, j, a->shape.stride);
         key.child = (uint32_t)(i % a->children * a->samples + j);
         for (int32_t l = 0; l < a->shape.length; l++)
-            row[l] = (float)fma(guess, normal(key, KAC_DRAW_COMPLETE, l), (double)d[l]);
+            row[l] = (float)fma(guess, kac_normal(key, KAC_DRAW_COMPLETE, l), (double)d[l]);
     }
 }
 
@@ -262,7 +214,7 @@ kac_status kac_cpu_gaussian_renoise(kac_device *dev, const kac_renoise_args *a, 
             .seed = a->seed, .move = (uint32_t)a->level, .particle = (uint32_t)a->id[i]};
         for (int32_t l = 0; l < a->shape.length; l++)
             row[l] = (float)fma(level->scale, (double)x0[l],
-                                level->noise * normal(key, KAC_DRAW_RENOISE, l));
+                                level->noise * kac_normal(key, KAC_DRAW_RENOISE, l));
     }
     return KAC_OK;
 }

@@ -381,8 +381,8 @@ kac_status kac_cuda_dense_run(kac_device *dev, const kac_query *q, const kac_cud
 KAC_KERNEL gate(KAC_ARGS kac_query q, int64_t floats, const float *y, const float *g,
                 float *out)
 {
-    KAC_EACH(i, floats * kac_query_rows(&q))
-    out[i] = kac_activate_back(KAC_ACT_RELU, 0, y[i], g[i]);
+    KAC_EACH (i, floats * kac_query_rows(&q))
+        out[i] = kac_activate_back(KAC_ACT_RELU, 0, y[i], g[i]);
 }
 
 kac_status kac_cuda_gate(kac_device *dev, const kac_query *q, int64_t floats, const float *y,
@@ -394,8 +394,8 @@ kac_status kac_cuda_gate(kac_device *dev, const kac_query *q, int64_t floats, co
 
 KAC_KERNEL add(KAC_ARGS kac_query q, int64_t floats, const float *x, const float *y, float *out)
 {
-    KAC_EACH(i, floats * kac_query_rows(&q))
-    out[i] = x[i] + y[i];
+    KAC_EACH (i, floats * kac_query_rows(&q))
+        out[i] = x[i] + y[i];
 }
 
 kac_status kac_cuda_add(kac_device *dev, const kac_query *q, int64_t floats, const float *x,
@@ -410,8 +410,7 @@ KAC_KERNEL mean(KAC_ARGS kac_query q, int32_t length, int32_t size, int32_t step
                 const float *in, float *out)
 {
     const int64_t position = (int64_t)kac_query_rows(&q) * step;
-    KAC_EACH(i, length * position)
-    {
+    KAC_EACH (i, length * position) {
         const float *x = in + i / position * size * position + i % position;
         float lane[KAC_SUM_LANES];
         KAC_UNROLL
@@ -440,8 +439,7 @@ KAC_KERNEL input(KAC_ARGS kac_query q, KAC_ARGS kac_cuda_frame f, int32_t states
 {
     const int32_t batch = kac_query_rows(&q), step = kac_cuda_step(states);
     const int32_t end = f.prefix_length + q.length;
-    KAC_EACH(i, (int64_t)(end + f.suffix_length) * batch * step)
-    {
+    KAC_EACH (i, (int64_t)(end + f.suffix_length) * batch * step) {
         int32_t c = (int32_t)(i % step), b = (int32_t)(i / step % batch);
         int32_t l = (int32_t)(i / step / batch);
         if (l < f.prefix_length)
@@ -469,8 +467,7 @@ KAC_KERNEL rows_out(KAC_ARGS kac_query q, int32_t from, int32_t length, int32_t 
 {
     const int32_t batch = kac_query_rows(&q), step = kac_cuda_step(channels);
     const int64_t each = (int64_t)length * channels;
-    KAC_EACH(i, each * batch)
-    {
+    KAC_EACH (i, each * batch) {
         int32_t b = (int32_t)(i / each), l = (int32_t)(i % each / channels);
         kac_query_out(&q, b)[i % each] =
             x[((int64_t)(from + l) * batch + b) * step + i % channels];
@@ -489,8 +486,7 @@ KAC_KERNEL rows_in(KAC_ARGS kac_query q, int32_t length, int32_t channels, const
 {
     const int32_t batch = kac_query_rows(&q), step = kac_cuda_step(channels);
     const int64_t each = (int64_t)length * channels;
-    KAC_EACH(i, each * batch)
-    {
+    KAC_EACH (i, each * batch) {
         int64_t b = i / each, l = i % each / channels;
         x[(l * batch + b) * step + i % channels] = rows[i];
     }

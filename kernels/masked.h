@@ -91,18 +91,22 @@ KAC_HD static inline double kac_share_log(const uint32_t *c, int32_t states, int
 KAC_HD static inline uint8_t kac_token(const uint32_t *c, kac_u32x4 draw, int32_t states)
 {
     uint64_t u = kac_below(draw, 1, c[states - 1]);
-    int32_t k = 0;
-    while (c[k] <= u)
-        k++;
-    return (uint8_t)k;
+    int32_t token = 0;
+    for (int32_t k = 0; k + 1 < states; k++)
+        token += c[k] <= u;
+    return (uint8_t)token;
 }
 
 /* The likeliest token, the first on ties; NaN is never chosen over a number. */
 KAC_HD static inline uint8_t kac_token_best(const float *logits, int32_t states)
 {
     int32_t best = 0;
+    float top = logits[0];
     for (int32_t k = 1; k < states; k++)
-        if (logits[k] > logits[best] || logits[best] != logits[best]) best = k;
+        if (logits[k] > top || top != top) {
+            best = k;
+            top = logits[k];
+        }
     return (uint8_t)best;
 }
 

@@ -1,10 +1,9 @@
 /* masked_cpu.c -- absorbing diffusion on the CPU: children, completions, noised copies. */
-#include "masked.h"
+#include "masked_site.h"
 
 #include <stdbool.h>
 #include <string.h>
 
-#include "complete.h"
 #include "ops.h"
 
 static size_t row_at(int64_t row, int32_t stride)
@@ -33,50 +32,6 @@ kac_status kac_cpu_masked_start(kac_device *dev, const kac_start_args *a, uint8_
 
 /* ---- children --------------------------------------------------------------------------- */
 
-/* The law of one masked site: running sums of the denoiser's weights, and of those drawn from. */
-typedef struct site_law {
-    uint32_t q[KAC_MAX_STATES];
-    uint32_t drawn[KAC_MAX_STATES];
-    bool lawful; /* the denoiser gives a law */
-    bool alive;  /* which has a letter that is allowed */
-} site_law;
-
-static site_law law_of_site(const kac_propose_args *a, int32_t i, int32_t l,
-                            const float *logits)
-{
-    const kac_twist *twist = &a->twist;
-    const kac_group *group = &a->groups[a->x->group[i]];
-    int32_t states = a->shape.states;
-    site_law law;
-    law.lawful = kac_token_sums(logits, states, a->temperature, law.q) > 0;
-    law.alive = law.lawful;
-    if (!law.lawful) return law;
-    if (twist->tilt == NULL && twist->allowed == NULL) {
-        memcpy(law.drawn, law.q, sizeof law.q);
-        return law;
-    }
-    const float *tilt = NULL;
-    if (twist->tilt != NULL)
-        tilt =
-            twist->tilt + row_at(twist->row[i], a->shape.length * states) + row_at(l, states);
-    float scale = (float)(twist->scale * group->lambda / group->alpha);
-    uint32_t allowed = twist->allowed != NULL ? twist->allowed[l] : UINT32_MAX;
-    law.alive = kac_twisted_sums(logits, law.q, states, a->temperature, tilt, scale, allowed,
-                                 law.drawn) > 0;
-    return law;
-}
-
-/* The state that child 0 of particle i must become, or NULL: the group's first slot follows the
- * path that the group retains. */
-static const uint8_t *retained_by(const kac_propose_args *a, int32_t i)
-{
-    const kac_retained *retained = a->retained;
-    int32_t g = a->x->group[i];
-    if (retained == NULL || !retained->held[g] || i != a->groups[g].offset) return NULL;
-    return retained->path +
-           row_at((int64_t)g * retained->levels + a->clock->level, a->shape.stride);
-}
-
 /* Reveals sites of the children of particle i, which start as its copies; y->entry[c] becomes
  * -1 where child c was changed.  Returns whether a site had no law to draw from.  Sites are
  * outside and children inside, so that the weights of a site are made at most once, and only
@@ -90,24 +45,21 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
     int32_t states = a->shape.states;
     int64_t first = (int64_t)i * a->children;
     uint8_t *child = a->y->x + row_at(first, a->shape.stride);
-    const uint8_t *retained = retained_by(a, i);
-    bool twisted = a->twist.tilt != NULL || a->twist.allowed != NULL;
+    const uint8_t *retained = kac_retained_by(a, i);
+    bool twisted = kac_is_twisted(&a->twist);
     bool lawless = false;
-    kac_key key = {.seed = a->seed,
-                   .move = (uint32_t)a->clock->move,
-                   .group = (uint32_t)group->id,
-                   .particle = (uint32_t)(i - group->offset)};
+    kac_key key = kac_key_of(a->seed, a->clock, group, i);
 
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
-        site_law law;
+        kac_site_law law;
         bool known = false;
         for (int32_t m = 0; m < a->children; m++) {
             key.child = (uint32_t)m;
             kac_u32x4 draw = kac_draw(key, KAC_DRAW_PROPOSE, (uint32_t)l);
             bool follows = m == 0 && retained != NULL;
             if (follows ? retained[l] == states : draw.v[0] >= threshold) continue;
-            if (!known) law = law_of_site(a, i, l, logits + row_at(l, states));
+            if (!known) law = kac_law_of_site(a, i, l, logits + row_at(l, states));
             known = true;
             uint8_t token = follows     ? retained[l]
                             : law.alive ? kac_token(law.drawn, draw, states)
@@ -116,9 +68,7 @@ static bool reveal(const kac_propose_args *a, int32_t i, uint64_t threshold)
             a->y->entry[first + m] = -1;
             lawless |= !law.lawful;
             if (!twisted) continue;
-            a->y->ratio[first + m] += law.alive ? kac_share_log(law.q, states, token) -
-                                                      kac_share_log(law.drawn, states, token)
-                                                : -(double)INFINITY;
+            a->y->ratio[first + m] += kac_law_ratio(&law, states, token);
         }
     }
     return lawless;
@@ -149,16 +99,6 @@ kac_status kac_cpu_masked_propose(kac_device *dev, const kac_propose_args *a)
 
 /* ---- completions ------------------------------------------------------------------------ */
 
-/* out = the logits of site l, -INFINITY where a letter is not allowed. */
-static void allowed_logits(const kac_complete_args *a, int32_t l, const float *logits,
-                           float *out)
-{
-    const float *site = logits + row_at(l, a->shape.states);
-    uint32_t allowed = a->allowed != NULL ? a->allowed[l] : UINT32_MAX;
-    for (int32_t k = 0; k < a->shape.states; k++)
-        out[k] = kac_token_allowed(allowed, k) ? site[k] : -INFINITY;
-}
-
 /* Row i of x with its masks filled by the likeliest tokens.  Returns whether a site had a NaN. */
 static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
 {
@@ -171,7 +111,7 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
         float site[KAC_MAX_STATES] = {0};
-        allowed_logits(a, l, logits, site);
+        kac_allowed_logits(a, l, logits, site);
         out[l] = kac_token_best(site, states);
         invalid |= kac_token_is_nan(site, states);
     }
@@ -202,18 +142,6 @@ kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, 
     return KAC_OK;
 }
 
-/* The law that propose draws from, as floats: integer weights over their sum.  Where there is
- * no law, NaN. */
-static void soften_site(const float *logits, int32_t states, float temperature, float *out)
-{
-    uint32_t sums[KAC_MAX_STATES];
-    uint32_t sum = kac_token_sums(logits, states, temperature, sums);
-    for (int32_t k = 0; k < states; k++) {
-        double weight = sum == 0 ? (double)NAN : (double)(sums[k] - (k > 0 ? sums[k - 1] : 0));
-        out[k] = (float)(weight / (double)sum);
-    }
-}
-
 static void soften_row(const kac_complete_args *a, int32_t i, float *out)
 {
     const uint8_t *row = a->x + row_at(i, a->shape.stride);
@@ -223,8 +151,8 @@ static void soften_row(const kac_complete_args *a, int32_t i, float *out)
         float *site = out + row_at(l, states);
         if (row[l] == states) {
             float law[KAC_MAX_STATES] = {0};
-            allowed_logits(a, l, logits, law);
-            soften_site(law, states, a->temperature, site);
+            kac_allowed_logits(a, l, logits, law);
+            kac_soften_site(law, states, a->temperature, site);
             continue;
         }
         for (int32_t k = 0; k < states; k++)
@@ -250,10 +178,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     int32_t states = a->shape.states, stride = a->shape.stride, parent = i / a->children;
     const kac_group *group = &a->groups[a->group[parent]];
     uint32_t sums[KAC_MAX_STATES];
-    kac_key key = {.seed = a->seed,
-                   .move = (uint32_t)a->clock->move,
-                   .group = (uint32_t)group->id,
-                   .particle = (uint32_t)(parent - group->offset)};
+    kac_key key = kac_key_of(a->seed, a->clock, group, parent);
 
     for (int32_t j = 0; j < a->samples; j++)
         memcpy(out + row_at(j, stride), row, (size_t)stride);
@@ -262,7 +187,7 @@ static void imagine_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     for (int32_t l = 0; l < a->shape.length; l++) {
         if (row[l] != states) continue;
         float site[KAC_MAX_STATES] = {0};
-        allowed_logits(a, l, logits, site);
+        kac_allowed_logits(a, l, logits, site);
         bool lawful = kac_token_sums(site, states, a->temperature, sums) > 0;
         for (int32_t j = 0; j < a->samples; j++) {
             key.child = (uint32_t)(i % a->children * a->samples + j);
@@ -285,19 +210,6 @@ kac_status kac_cpu_masked_imagine(kac_device *dev, const kac_complete_args *a, u
 
 /* ---- guidance --------------------------------------------------------------------------- */
 
-static void blend_site(double w, int32_t states, const float *other, float *logits)
-{
-    double out[KAC_MAX_STATES];
-    for (int32_t k = 0; k < states; k++) {
-        double log_p = kac_token_log_prob(logits, states, (uint8_t)k);
-        double log_other = kac_token_log_prob(other, states, (uint8_t)k);
-        if (log_other < -100) log_other = -100;
-        out[k] = log_p == -(double)INFINITY ? log_p : (1 + w) * log_p - w * log_other;
-    }
-    for (int32_t k = 0; k < states; k++)
-        logits[k] = (float)out[k];
-}
-
 kac_status kac_cpu_masked_blend(kac_device *dev, const kac_blend_args *a, float *logits)
 {
     (void)dev;
@@ -305,41 +217,25 @@ kac_status kac_cpu_masked_blend(kac_device *dev, const kac_blend_args *a, float 
 #pragma omp parallel for schedule(static)
     for (int32_t j = 0; j < *a->jobs->count; j++)
         for (int32_t l = 0; l < a->length; l++)
-            blend_site(a->guidance, a->states,
-                       a->other + row_at(j, floats) + row_at(l, a->states),
-                       logits + row_at(a->jobs->dst[j], floats) + row_at(l, a->states));
+            kac_blend_site(a->guidance, a->states,
+                           a->other + row_at(j, floats) + row_at(l, a->states),
+                           logits + row_at(a->jobs->dst[j], floats) + row_at(l, a->states));
     return KAC_OK;
 }
 
 /* ---- gradients -------------------------------------------------------------------------- */
 
-/* The end of the window of fresh rows. */
-static int32_t slope_end(const kac_slope_args *a)
-{
-    int32_t count = *a->fresh->count;
-    return count < a->first + a->batch ? count : a->first + a->batch;
-}
-
 kac_status kac_cpu_masked_slope(kac_device *dev, const kac_slope_args *a, float *out)
 {
     (void)dev;
     int32_t states = a->shape.states, floats = a->shape.length * states;
-    int32_t end = slope_end(a);
+    int32_t end = kac_slope_end(a);
 #pragma omp parallel for schedule(static)
     for (int32_t q = a->first; q < end; q++) {
         const uint8_t *row = a->x + row_at(a->fresh->src[q], a->shape.stride);
-        for (int32_t l = 0; l < a->shape.length; l++) {
-            size_t at = row_at(q - a->first, floats) + row_at(l, states);
-            double mean = 0;
-            for (int32_t k = 0; k < states; k++)
-                mean = fma((double)a->soft[at + (size_t)k], (double)a->reward[at + (size_t)k],
-                           mean);
-            for (int32_t k = 0; k < states; k++) {
-                double g = (double)a->reward[at + (size_t)k] - mean;
-                double slope = (double)a->soft[at + (size_t)k] * g / (double)a->temperature;
-                out[at + (size_t)k] = row[l] == states ? (float)slope : 0;
-            }
-        }
+        float *site = out + row_at(q - a->first, floats);
+        for (int32_t l = 0; l < a->shape.length; l++, site += states)
+            kac_slope_site(a, q, l, row, site);
     }
     return KAC_OK;
 }
@@ -348,21 +244,13 @@ kac_status kac_cpu_masked_tilt(kac_device *dev, const kac_slope_args *a, float *
 {
     (void)dev;
     int32_t states = a->shape.states, floats = a->shape.length * states;
-    int32_t end = slope_end(a);
+    int32_t end = kac_slope_end(a);
 #pragma omp parallel for schedule(static)
     for (int32_t q = a->first; q < end; q++) {
         const uint8_t *row = a->x + row_at(a->fresh->src[q], a->shape.stride);
-        float *out = tilt + row_at(a->fresh->entry[q], floats);
-        for (int32_t l = 0; l < a->shape.length; l++) {
-            size_t at = row_at(q - a->first, floats) + row_at(l, states);
-            size_t in =
-                row_at(q - a->first, a->shape.length * (states + 1)) + row_at(l, states + 1);
-            for (int32_t k = 0; k < states; k++) {
-                float g = a->direct ? a->reward[at + (size_t)k] : 0;
-                if (a->input != NULL) g += a->input[in + (size_t)k];
-                out[row_at(l, states) + (size_t)k] = row[l] == states ? g : 0;
-            }
-        }
+        float *site = tilt + row_at(a->fresh->entry[q], floats);
+        for (int32_t l = 0; l < a->shape.length; l++, site += states)
+            kac_tilt_site(a, q, l, row, site);
     }
     return KAC_OK;
 }
@@ -379,11 +267,8 @@ kac_status kac_cpu_masked_renoise(kac_device *dev, const kac_renoise_args *a, ui
         kac_key key = {
             .seed = a->seed, .move = (uint32_t)a->level, .particle = (uint32_t)a->id[i]};
         memcpy(row, a->x0 + row_at(i, a->shape.stride), (size_t)a->shape.stride);
-        for (int32_t l = 0; l < a->shape.length; l++) {
-            bool given = a->fixed != NULL && a->fixed[l] != a->shape.states;
-            if (!given && kac_draw(key, KAC_DRAW_RENOISE, (uint32_t)l).v[0] < threshold)
-                row[l] = (uint8_t)a->shape.states;
-        }
+        for (int32_t l = 0; l < a->shape.length; l++)
+            if (kac_is_noised(a, key, threshold, l)) row[l] = (uint8_t)a->shape.states;
     }
     return KAC_OK;
 }
@@ -409,24 +294,6 @@ kac_status kac_cpu_masked_score(kac_device *dev, const kac_renoise_args *a, cons
 
 /* ---- refinement ------------------------------------------------------------------------- */
 
-/* Masks `sites` of the free sites of a row, every such subset with the same probability: each
- * site in turn with probability (sites still to mask) / (free sites left), Knuth's algorithm S.
- */
-static void mask_sites(const kac_remask_args *a, kac_key key, int32_t sites, uint8_t *row)
-{
-    int32_t mask = a->shape.states;
-    int32_t left = 0;
-    for (int32_t l = 0; l < a->shape.length; l++)
-        left += a->fixed == NULL || a->fixed[l] == mask;
-    for (int32_t l = 0; l < a->shape.length; l++) {
-        if (a->fixed != NULL && a->fixed[l] != mask) continue;
-        kac_u32x4 draw = kac_draw(key, KAC_DRAW_REMASK, (uint32_t)l);
-        if (kac_below(draw, 0, (uint64_t)left--) >= (uint64_t)sites) continue;
-        row[l] = (uint8_t)mask;
-        sites--;
-    }
-}
-
 kac_status kac_cpu_masked_remask(kac_device *dev, const kac_remask_args *a, uint8_t *x)
 {
     (void)dev;
@@ -434,11 +301,8 @@ kac_status kac_cpu_masked_remask(kac_device *dev, const kac_remask_args *a, uint
     for (int32_t i = 0; i < a->n; i++) {
         const kac_group *group = &a->groups[a->group[i]];
         uint8_t *row = x + row_at(i, a->shape.stride);
-        kac_key key = {.seed = a->seed,
-                       .move = (uint32_t)a->clock->move,
-                       .group = (uint32_t)group->id,
-                       .particle = (uint32_t)(i - group->offset)};
-        mask_sites(a, key, a->sites, row);
+        kac_key key = kac_key_of(a->seed, a->clock, group, i);
+        kac_mask_sites(a, key, row);
     }
     return KAC_OK;
 }

@@ -38,22 +38,8 @@ kac_status kac_cpu_cotangent(kac_device *dev, const kac_slope_args *a, int32_t f
                              int32_t n, float *out)
 {
     (void)dev;
-    const kac_objective *o = &a->objective;
-    static const float none[1] = {0};
-    for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++) {
-        const double *weight = a->group_weight + (int64_t)a->group[a->fresh->src[q]] * o->terms;
-        const float *row = none;
-        if (a->terms != NULL) row = a->terms + (int64_t)(q - a->first) * a->columns;
-        float *to = out + (int64_t)(q - a->first) * n;
-        double gradient[KAC_MAX_TERMS];
-        kac_objective_gradient(o, weight, row, gradient);
-        for (int32_t j = 0; j < n; j++)
-            to[j] = 0;
-        for (int32_t k = 0; k < o->terms; k++) {
-            int32_t j = o->term[k].column - first_column;
-            if (j >= 0 && j < n) to[j] += (float)gradient[k];
-        }
-    }
+    for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++)
+        kac_row_cotangent(a, q, first_column, n, out + (int64_t)(q - a->first) * n);
     return KAC_OK;
 }
 
@@ -81,21 +67,13 @@ static bool is_too_steep(const kac_weigh_args *a, int64_t first, int64_t end, do
     return kac_ess_is_below(&sums, (end - first) * a->children, a->temper_below);
 }
 
-enum { TEMPER_BISECTIONS = 30 };
-
 /* The largest exponent from `lambda` to 1 that bisection finds not too steep. */
 static double solve_lambda(const kac_weigh_args *a, int64_t first, int64_t end, double lambda)
 {
-    double low = lambda, high = 1;
-    if (!is_too_steep(a, first, end, high)) return high;
-    for (int k = 0; k < TEMPER_BISECTIONS; k++) {
-        double middle = low + (high - low) / 2;
-        if (is_too_steep(a, first, end, middle))
-            high = middle;
-        else
-            low = middle;
-    }
-    return low;
+    kac_bracket b = {lambda, 1, 1};
+    for (int k = 0; k < KAC_TEMPER_PROBES && b.low != b.high; k++)
+        kac_bracket_narrow(&b, is_too_steep(a, first, end, b.at));
+    return b.low;
 }
 
 kac_status kac_cpu_temper(kac_device *dev, const kac_weigh_args *a)

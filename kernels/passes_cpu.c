@@ -4,9 +4,7 @@
 #include <string.h>
 
 #include "ops.h"
-#include "particles.h"
-#include "rng.h"
-#include "select.h"
+#include "passes.h"
 #include "select_cpu.h"
 
 static size_t row_at(int64_t row, int32_t stride)
@@ -17,20 +15,12 @@ static size_t row_at(int64_t row, int32_t stride)
 kac_status kac_cpu_reset(kac_device *dev, const kac_reset_args *a)
 {
     (void)dev;
-    kac_particles *x = a->x;
     a->clock->level = a->level;
-    for (int32_t g = 0; g < a->n_groups; g++) {
-        a->groups[g].lambda = a->lambda;
-        a->groups[g].log_z = 0;
-        a->groups[g].dead = 0;
-    }
+    for (int32_t g = 0; g < a->n_groups; g++)
+        kac_group_reset(a, g);
 #pragma omp parallel for schedule(static)
-    for (int32_t i = 0; i < x->n; i++) {
-        x->log_w[i] = 0;
-        x->bank[i] = 0;
-        x->stat[i] = kac_stat_start(a->potential);
-        if (a->eves) x->eve[i] = i;
-    }
+    for (int32_t i = 0; i < a->x->n; i++)
+        kac_particle_reset(a, i);
     return KAC_OK;
 }
 
@@ -42,21 +32,15 @@ static void renew_group(const kac_renew_args *a, const kac_group *group)
     uint64_t *c = a->weight + group->offset;
     uint64_t sum = 0;
     double top = -(double)INFINITY;
-    kac_key key = {
-        .seed = a->seed, .move = (uint32_t)a->clock->move, .group = (uint32_t)group->id};
 
     for (int32_t i = 0; i < group->count; i++)
         if (value[i] > top) top = value[i];
     for (int32_t i = 0; i < group->count; i++) {
-        double below = value[i] == top ? 0 : a->strength * ((value[i] - top) / group->alpha);
-        if (value[i] > -(double)INFINITY) sum += kac_weight(below, 0);
+        sum += kac_renew_weight(a->strength, group->alpha, value[i], top);
         c[i] = sum;
     }
-    for (int32_t j = 0; j < group->count; j++) {
-        kac_u32x4 draw = kac_draw(key, KAC_DRAW_RENEW, (uint32_t)j);
-        int32_t i = sum > 0 ? kac_first_above(c, group->count, kac_below(draw, 0, sum)) : j;
-        a->chosen[group->offset + j] = group->offset + i;
-    }
+    for (int32_t j = 0; j < group->count; j++)
+        a->chosen[group->offset + j] = group->offset + kac_renew_draw(a, group, c, j);
 }
 
 kac_status kac_cpu_renew(kac_device *dev, const kac_renew_args *a)
@@ -151,8 +135,6 @@ static void retrace_group(const kac_retrace_args *a, int32_t g)
     const kac_group *group = &a->groups[g];
     const double *l = a->x->log_w + group->offset;
     size_t stride = (size_t)a->x->stride;
-    kac_key key = {
-        .seed = a->seed, .move = (uint32_t)a->clock->move, .group = (uint32_t)group->id};
     double top = -(double)INFINITY;
     uint64_t sum = 0, c = 0;
     int32_t i = 0;
@@ -161,12 +143,10 @@ static void retrace_group(const kac_retrace_args *a, int32_t g)
         if (l[i] > top) top = l[i];
     for (i = 0; i < group->count; i++)
         sum += kac_weight(l[i], top);
-    if (a->log_z != NULL)
-        a->log_z[g] =
-            sum > 0 ? group->log_z + kac_log_mean(top, sum, group->count) : -(double)INFINITY;
+    if (a->log_z != NULL) a->log_z[g] = kac_sweep_evidence(group, top, sum);
     i = 0;
     if (sum > 0) {
-        uint64_t u = kac_below(kac_draw(key, KAC_DRAW_RETAIN, 0), 0, sum);
+        uint64_t u = kac_retain_point(a, group, sum);
         for (c = kac_weight(l[0], top); c <= u;)
             c += kac_weight(l[++i], top);
         retain(a, g, group->offset + i);

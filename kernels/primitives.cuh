@@ -87,4 +87,21 @@ static inline unsigned kac_blocks(int64_t n)
                  step_ = (int64_t)blockDim.x * gridDim.x;                                      \
          i < (n); i += step_)
 
+/* The same for warps: every lane of a warp has the same i. */
+#define KAC_EACH_WARP(i, n)                                                                    \
+    for (int64_t i = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) / KAC_WARP,              \
+                 step_ = (int64_t)blockDim.x * gridDim.x / KAC_WARP;                           \
+         i < (n); i += step_)
+
+/* sum + the terms of the lanes that have one, in the order of the lanes.  By whole warps. */
+static inline __device__ double kac_add_in_order(double sum, double term, bool has)
+{
+    unsigned left = __ballot_sync(KAC_WHOLE_WARP, has);
+    while (left != 0) {
+        sum += __shfl_sync(KAC_WHOLE_WARP, term, __ffs((int)left) - 1);
+        left &= left - 1;
+    }
+    return sum;
+}
+
 #endif /* KAC_PRIMITIVES_CUH */

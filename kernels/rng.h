@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "hd.h"
+#include "types.h"
 
 typedef struct kac_u32x4 {
     uint32_t v[4];
@@ -54,6 +55,17 @@ typedef struct kac_key {
     uint32_t particle; /* index in its group */
     uint32_t child;    /* < 2^12 */
 } kac_key;
+
+/* The particle in slot i of a group, at this move. */
+KAC_HD static inline kac_key kac_key_of(uint64_t seed, const kac_clock *clock,
+                                        const kac_group *group, int32_t i)
+{
+    kac_key key = {.seed = seed,
+                   .move = (uint32_t)clock->move,
+                   .group = (uint32_t)group->id,
+                   .particle = (uint32_t)(i - group->offset)};
+    return key;
+}
 
 /* Four random words for `position` (< 2^24).
  * Counter: position 24 | purpose 8, move 20 | child 12, particle 32, group 32. */

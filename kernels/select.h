@@ -3,7 +3,7 @@
  * Notation: w[i] is the integer weight of candidate i of n, c[i] = w[0] + .. + w[i], s =
  * c[n-1], N the number of offspring.  Every function takes its uniforms as arguments; each
  * scheme has E[offspring of i] = N w[i] / s exactly when they are uniform on the ranges stated.
- * n, N <= 2^24 and s < 2^63.
+ * n, N <= 2^24 and s <= 2^62.
  */
 #ifndef KAC_SELECT_H
 #define KAC_SELECT_H
@@ -26,6 +26,25 @@ KAC_HD static inline int32_t kac_first_above(const uint64_t *c, int32_t n, uint6
     return low;
 }
 
+/* A quotient, which is a number of offspring, and the remainder. */
+typedef struct kac_share {
+    int32_t whole;
+    uint64_t residue; /* < s */
+} kac_share;
+
+/* a / s where that is below 2^25: an estimate in doubles, some 2^-50 of it wrong and so at most
+ * one beside the quotient, put right by its remainder.  A GPU takes hundreds of instructions to
+ * divide 128 bits. */
+KAC_HD static inline kac_share kac_divide(unsigned __int128 a, uint64_t s)
+{
+    double high = (double)(uint64_t)(a >> 64) * 0x1p64, low = (double)(uint64_t)a;
+    int32_t whole = (int32_t)((high + low) / (double)s);
+    int64_t rest = (int64_t)((uint64_t)a - (uint64_t)whole * s); /* -s .. 2 s - 1 */
+    int32_t off = (rest >= (int64_t)s) - (rest < 0);
+    kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)s)};
+    return share;
+}
+
 /* Systematic: offspring of candidates 0 .. i together, from c = c[i] and one u uniform below s
  * for all.  E floor((a + u) / s) = a / s for any integer a. Carpenter, Clifford and Fearnhead,
  * "Improved particle filter for nonlinear problems", IEE Proc. Radar, Sonar and Navigation
@@ -33,29 +52,24 @@ KAC_HD static inline int32_t kac_first_above(const uint64_t *c, int32_t n, uint6
 KAC_HD static inline int32_t kac_systematic(uint64_t c, int32_t offspring, uint64_t u,
                                             uint64_t s)
 {
-    return (int32_t)(((unsigned __int128)c * (uint32_t)offspring + u) / s);
+    return kac_divide((unsigned __int128)c * (uint32_t)offspring + u, s).whole;
 }
 
-/* Stratified: offspring j of N is the candidate kac_first_above finds for this point, u uniform
- * below s, its own for each j.  N c[i] > j s + u is the same as c[i] > the quotient.
+/* Stratified: offspring j of N is the candidate kac_first_above finds for the point
+ * floor((j s + u) / N), u uniform below s, its own for each j.  N c[i] > j s + u is the same as
+ * c[i] > the quotient.  With s = q N + r it is j q + (j r + u) / N, and nothing is beyond 64 bits.
  * Kitagawa, "Monte Carlo filter and smoother", J. Comput. Graph. Stat. 5(1), 1996. */
 KAC_HD static inline uint64_t kac_stratum(int32_t j, int32_t offspring, uint64_t u, uint64_t s)
 {
-    return (uint64_t)(((unsigned __int128)s * (uint32_t)j + u) / (uint32_t)offspring);
+    uint64_t n = (uint32_t)offspring, k = (uint32_t)j;
+    return k * (s / n) + (k * (s % n) + u) / n;
 }
 
-/* Offspring that a candidate gets for certain under residual and tournament, and what is left
- * of N w / s: residue / s. */
-typedef struct kac_share {
-    int32_t whole;
-    uint64_t residue; /* < s */
-} kac_share;
-
+/* Residual and tournament: N w / s is what a candidate gets for certain, and what is left of it:
+ * residue / s. */
 KAC_HD static inline kac_share kac_share_of(uint64_t w, int32_t offspring, uint64_t s)
 {
-    unsigned __int128 product = (unsigned __int128)w * (uint32_t)offspring;
-    kac_share share = {(int32_t)(product / s), (uint64_t)(product % s)};
-    return share;
+    return kac_divide((unsigned __int128)w * (uint32_t)offspring, s);
 }
 
 /* Residual: the R offspring that are left, R s = the sum of all residues, are each the first i

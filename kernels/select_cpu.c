@@ -1,29 +1,20 @@
 /* select_cpu.c -- both stages of selection: among siblings, then within pools of groups. */
-#include "select.h"
+#include "pool.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "fault.h"
 #include "ops.h"
-#include "particles.h"
-#include "rng.h"
 #include "select_cpu.h"
 
 /* ---- the best --------------------------------------------------------------------------- */
-
-/* The order of argmax and top_k: larger first, then lower index. */
-static bool is_better(const double *l, int32_t i, int32_t j)
-{
-    return l[i] > l[j] || (l[i] == l[j] && i < j);
-}
 
 /* Restores the heap below `at`; its root is the worst. */
 static void sift(const double *l, int32_t *heap, int32_t size, int32_t at)
 {
     for (int32_t below = 2 * at + 1; below < size; below = 2 * at + 1) {
-        if (below + 1 < size && is_better(l, heap[below], heap[below + 1])) below++;
-        if (is_better(l, heap[below], heap[at])) return;
+        if (below + 1 < size && kac_is_better(l, heap[below], heap[below + 1])) below++;
+        if (kac_is_better(l, heap[below], heap[at])) return;
         int32_t index = heap[at];
         heap[at] = heap[below];
         heap[below] = index;
@@ -38,7 +29,7 @@ void kac_cpu_take_best(const double *l, int32_t n, int32_t keep, int32_t *best)
     for (int32_t i = keep / 2 - 1; i >= 0; i--)
         sift(l, best, keep, i);
     for (int32_t i = keep; i < n; i++) {
-        if (!is_better(l, i, best[0])) continue;
+        if (!kac_is_better(l, i, best[0])) continue;
         best[0] = i;
         sift(l, best, keep, 0);
     }
@@ -60,22 +51,10 @@ static double largest(const double *l, int32_t n)
 
 /* ---- the parent stage ------------------------------------------------------------------- */
 
-/* Whether particle i follows the path that its group retains. */
-static bool is_retained(const kac_select_args *a, int32_t i)
-{
-    int32_t g = a->x->group[i];
-    return a->held != NULL && a->held[g] && i == a->groups[g].offset;
-}
-
 /* One of the children l[0 .. M-1] in proportion to exp(l), or the first where it is retained;
  * *log_sum = log sum exp(l). */
 static int32_t draw_child(const kac_select_args *a, int32_t i, const double *l, double *log_sum)
 {
-    const kac_group *group = &a->groups[a->x->group[i]];
-    kac_key key = {.seed = a->seed,
-                   .move = (uint32_t)a->clock->move,
-                   .group = (uint32_t)group->id,
-                   .particle = (uint32_t)(i - group->offset)};
     double top = largest(l, a->children);
     uint64_t sum = 0, c = 0;
     int32_t m = 0;
@@ -85,9 +64,9 @@ static int32_t draw_child(const kac_select_args *a, int32_t i, const double *l, 
     for (m = 0; m < a->children; m++)
         sum += kac_weight(l[m], top);
     *log_sum = kac_log_mean(top, sum, 1);
-    if (is_retained(a, i)) return 0;
+    if (kac_is_retained(a, i)) return 0;
 
-    uint64_t u = kac_below(kac_draw(key, KAC_DRAW_PARENT, 0), 0, sum);
+    uint64_t u = kac_parent_point(a, i, sum);
     for (m = 0; (c += kac_weight(l[m], top)) <= u;)
         m++;
     return m;
@@ -111,12 +90,8 @@ static void select_children(const kac_select_args *a, int32_t i)
     case KAC_RULE_REPLACE: break; /* groups only */
     }
     for (int32_t k = 0; k < a->keep; k++) {
-        double own = l[pick[k]];
+        pick_w[k] = kac_picked_log_w(a, i, l[pick[k]], log_sum);
         pick[k] += i * a->children;
-        pick_w[k] = own;
-        if (a->parent_rule == KAC_RULE_NONE || own == -(double)INFINITY) continue;
-        pick_w[k] = a->x->log_w[i];
-        if (a->parent_rule == KAC_RULE_CATEGORICAL && a->keep_normaliser) pick_w[k] = log_sum;
     }
 }
 
@@ -135,37 +110,15 @@ kac_status kac_cpu_select_parent(kac_device *dev, const kac_select_args *a)
 
 /* ---- offspring of a pool ---------------------------------------------------------------- */
 
-/* Candidates that compete for the slots of a pool. */
-typedef struct pool {
-    kac_key key;
-    int32_t parents;    /* N */
-    int32_t candidates; /* C = N K */
-    int32_t first_slot; /* of the offspring */
-    int32_t n;          /* offspring */
-    double alpha;       /* of the first group */
-    const int32_t *row; /* [C] rows of y */
-    double *l;          /* [C] log-weights */
-    uint64_t *w;        /* [C] integer weights, or running sums of them */
-    int32_t *offspring; /* [C] */
-    int32_t *chosen;    /* [n] indices of candidates, then rows of y */
-    uint64_t sum;       /* of the weights */
-    bool held;          /* candidate 0 is retained: it has the first slot */
-} pool;
-
-static kac_u32x4 draw(const pool *p, int32_t number)
-{
-    return kac_draw(p->key, KAC_DRAW_GROUP, (uint32_t)number);
-}
-
-static void run_sums(pool *p)
+static void run_sums(kac_pool *p)
 {
     for (int32_t i = 1; i < p->candidates; i++)
         p->w[i] += p->w[i - 1];
 }
 
-static void systematic(pool *p)
+static void systematic(kac_pool *p)
 {
-    uint64_t u = kac_below(draw(p, 0), 0, p->sum);
+    uint64_t u = kac_below(kac_pool_draw(p, 0), 0, p->sum);
     int32_t before = 0;
     run_sums(p);
     for (int32_t i = 0; i < p->candidates; i++) {
@@ -175,11 +128,11 @@ static void systematic(pool *p)
     }
 }
 
-static void stratified(pool *p)
+static void stratified(kac_pool *p)
 {
     run_sums(p);
     for (int32_t j = 0; j < p->n; j++) {
-        uint64_t u = kac_stratum(j, p->n, kac_below(draw(p, j), 0, p->sum), p->sum);
+        uint64_t u = kac_stratum(j, p->n, kac_below(kac_pool_draw(p, j), 0, p->sum), p->sum);
         p->offspring[kac_first_above(p->w, p->candidates, u)]++;
     }
 }
@@ -187,17 +140,17 @@ static void stratified(pool *p)
 /* Where candidate 0 is retained, it has one slot for certain, and the others are drawn as ever:
  * the slots are independent of each other.  Andrieu, Doucet and Holenstein, "Particle Markov chain
  * Monte Carlo methods", J. R. Stat. Soc. B 72(3), 2010. */
-static void multinomial(pool *p)
+static void multinomial(kac_pool *p)
 {
     run_sums(p);
     p->offspring[0] += p->held;
     for (int32_t j = p->held; j < p->n; j++) {
-        uint64_t u = kac_below(draw(p, j), 0, p->sum);
+        uint64_t u = kac_below(kac_pool_draw(p, j), 0, p->sum);
         p->offspring[kac_first_above(p->w, p->candidates, u)]++;
     }
 }
 
-static void residual(pool *p)
+static void residual(kac_pool *p)
 {
     int32_t last = p->candidates - 1;
     for (int32_t i = 0; i <= last; i++)
@@ -208,7 +161,7 @@ static void residual(pool *p)
 
     int32_t left = p->n - p->offspring[last];
     for (int32_t j = 0; j < left; j++) {
-        kac_u32x4 words = draw(p, j);
+        kac_u32x4 words = kac_pool_draw(p, j);
         uint64_t u1 = kac_below(words, 0, (uint64_t)left), u2 = kac_below(words, 1, p->sum);
         p->chosen[j] = kac_residual(p->w, p->offspring, p->candidates, p->n, u1, u2);
     }
@@ -228,10 +181,10 @@ typedef struct subtree {
 
 /* Two neighbours meet.  The number of the draw is the first leaf of the second, which no other
  * match has. */
-static subtree meet(pool *p, const subtree *one, const subtree *two)
+static subtree meet(kac_pool *p, const subtree *one, const subtree *two)
 {
     uint64_t range = kac_match_range(one->residue, two->residue, p->sum);
-    uint64_t u = kac_below(draw(p, two->first), 0, range);
+    uint64_t u = kac_below(kac_pool_draw(p, two->first), 0, range);
     kac_match match = kac_match_play(one->residue, two->residue, p->sum, u);
     int32_t goes_on = match.first_goes_on ? one->champion : two->champion;
     p->offspring[one->champion + two->champion - goes_on] += match.decided;
@@ -240,7 +193,7 @@ static subtree meet(pool *p, const subtree *one, const subtree *two)
 
 /* Leaves come in order; the stack holds finished subtrees, larger ones below, as a binary
  * counter holds its ones.  At the end the right edge is played from the smallest up. */
-static void tournament(pool *p)
+static void tournament(kac_pool *p)
 {
     subtree stack[32];
     int32_t height = 0;
@@ -260,9 +213,9 @@ static void tournament(pool *p)
  * each prefers its own candidate.  With w* the largest weight and S the sum, slot i has candidate 0
  * with probability (1 - w_i / w*) w_0 / S, slot 0 with w_0 / w* more, N w_0 / S in all: so it is
  * slot i with probability (w* - w_i) / N w*, and slot 0 with S / N w* more. */
-static int32_t retained_slot(const pool *p)
+static int32_t retained_slot(const kac_pool *p)
 {
-    uint64_t u = kac_below(draw(p, p->n), 0, (uint64_t)p->n * KAC_WEIGHT_ONE);
+    uint64_t u = kac_pool_retained_point(p);
     uint64_t c = p->sum + KAC_WEIGHT_ONE - p->w[0];
     int32_t i = 0;
     while (c <= u)
@@ -270,36 +223,34 @@ static int32_t retained_slot(const pool *p)
     return i;
 }
 
-static void killing(pool *p)
+static void killing(kac_pool *p)
 {
     int32_t redrawn = 0, retained = p->held ? retained_slot(p) : -1;
     for (int32_t i = 0; i < p->n; i++) {
         if (i == retained)
             p->offspring[0]++;
-        else if (kac_survives(p->w[i], kac_below(draw(p, i), 0, KAC_WEIGHT_ONE)))
+        else if (kac_survives(p->w[i], kac_below(kac_pool_draw(p, i), 0, KAC_WEIGHT_ONE)))
             p->offspring[i]++;
         else
             p->chosen[redrawn++] = i;
     }
     run_sums(p);
     for (int32_t j = 0; j < redrawn; j++) {
-        uint64_t u = kac_below(draw(p, p->chosen[j]), 1, p->sum);
+        uint64_t u = kac_below(kac_pool_draw(p, p->chosen[j]), 1, p->sum);
         p->offspring[kac_first_above(p->w, p->candidates, u)]++;
     }
 }
 
 /* The worst of the pool's candidates (one a particle) give way to draws from the others. */
-static void replace_worst(pool *p, double fraction)
+static void replace_worst(kac_pool *p, double fraction)
 {
-    int32_t worst = (int32_t)(fraction * p->n);
-    int32_t stay = p->n - (worst > 1 ? worst : 1);
+    int32_t stay = kac_pool_stay(p, fraction);
     uint64_t sum = 0;
-    if (stay < 1) stay = 1;
     kac_cpu_take_best(p->l, p->candidates, stay, p->chosen);
     for (int32_t i = 0; i < stay; i++)
         sum += p->w[p->chosen[i]];
     for (int32_t j = stay; j < p->n; j++) {
-        uint64_t u = kac_below(draw(p, j), 0, sum);
+        uint64_t u = kac_below(kac_pool_draw(p, j), 0, sum);
         int32_t i = 0;
         for (uint64_t c = p->w[p->chosen[0]]; c <= u;)
             c += p->w[p->chosen[++i]];
@@ -308,7 +259,7 @@ static void replace_worst(pool *p, double fraction)
 }
 
 /* chosen = candidate i offspring[i] times, in the order of i. */
-static void draw_offspring(pool *p, kac_scheme scheme)
+static void draw_offspring(kac_pool *p, kac_scheme scheme)
 {
     memset(p->offspring, 0, (size_t)p->candidates * sizeof *p->offspring);
     switch (scheme) {
@@ -327,46 +278,8 @@ static void draw_offspring(pool *p, kac_scheme scheme)
 
 /* ---- the group stage -------------------------------------------------------------------- */
 
-static pool open_pool(const kac_select_args *a, int32_t number)
-{
-    const kac_group *first = &a->groups[a->pool_first[number]];
-    const kac_group *last = &a->groups[a->pool_first[number + 1] - 1];
-    int64_t candidate = (int64_t)first->offset * a->keep;
-    int32_t parents = last->offset + last->count - first->offset;
-    int32_t each = a->levels[a->clock->level].particles;
-    int32_t groups = a->pool_first[number + 1] - a->pool_first[number];
-    int32_t slot = each > 0 ? a->pool_first[number] * each : first->offset;
-    int32_t n = each > 0 ? groups * each : parents;
-    return (pool){
-        .key = {.seed = a->seed,
-                .move = (uint32_t)a->clock->move,
-                .group = (uint32_t)first->id},
-        .parents = parents,
-        .candidates = parents * a->keep,
-        .first_slot = slot,
-        .n = n,
-        .alpha = first->alpha,
-        .row = a->pick + candidate,
-        .l = a->pick_w + candidate,
-        .w = a->weight + candidate,
-        .offspring = a->offspring + candidate,
-        .chosen = a->chosen + slot,
-        .held = a->held != NULL && a->held[a->pool_first[number]],
-    };
-}
-
-static bool has_trigger(const kac_select_args *a, const kac_weight_sums *sums, int32_t n)
-{
-    switch ((kac_trigger)a->levels[a->clock->level].trigger) {
-    case KAC_TRIGGER_NEVER: return false;
-    case KAC_TRIGGER_ALWAYS: return a->group_rule != KAC_RULE_NONE;
-    case KAC_TRIGGER_ESS: break;
-    }
-    return a->group_rule != KAC_RULE_NONE && kac_ess_is_below(sums, n, a->below);
-}
-
 /* Candidate of each slot, and the log-weights that go with them. */
-static void choose(const kac_select_args *a, pool *p, bool selects)
+static void choose(const kac_select_args *a, kac_pool *p, bool selects)
 {
     kac_rule rule = selects ? a->group_rule : KAC_RULE_NONE;
     switch (rule) {
@@ -384,54 +297,45 @@ static void choose(const kac_select_args *a, pool *p, bool selects)
     case KAC_RULE_REPLACE: replace_worst(p, a->fraction); break;
     }
     for (int32_t i = 0; i < p->n; i++) {
-        double own = p->l[p->chosen[i]]; /* top_k may have to take what has weight zero */
-        a->log_w[p->first_slot + i] = selects && own > -(double)INFINITY ? 0 : own;
+        a->log_w[p->first_slot + i] = kac_pool_log_w(p->l[p->chosen[i]], selects);
         p->chosen[i] = p->row[p->chosen[i]];
     }
 }
 
 /* Log-weights made of values; weight zero stays. */
-static void weigh_values(const kac_select_args *a, pool *p)
+static void weigh_values(const kac_select_args *a, kac_pool *p)
 {
     double unit = 0;
     if (a->weights == KAC_WEIGHTS_VALUE) unit = p->alpha;
     for (int32_t i = 0; i < p->candidates && a->weights == KAC_WEIGHTS_SCALED; i++) {
-        double size = fabs(a->y->value[p->row[i]]);
-        if (p->l[i] > -(double)INFINITY && size < (double)INFINITY && size > unit) unit = size;
+        double size = kac_pool_size(a, p, i);
+        if (size > unit) unit = size;
     }
     for (int32_t i = 0; i < p->candidates; i++)
-        if (p->l[i] > -(double)INFINITY) p->l[i] = unit > 0 ? a->y->value[p->row[i]] / unit : 0;
+        p->l[i] = kac_pool_value(a, p, i, unit);
 }
 
 /* Returns whether the pool is dead. */
 static bool select_pool(const kac_select_args *a, int32_t number)
 {
-    pool p = open_pool(a, number);
-    kac_weight_sums sums = {0, 0, 0};
+    kac_pool p = kac_pool_open(a, number);
+    kac_verdict v = {0, {0, 0, 0}, false, false};
     if (a->weights != KAC_WEIGHTS_PROPER) weigh_values(a, &p);
-    double top = largest(p.l, p.candidates);
-    bool dead = top == -(double)INFINITY, selects = false;
+    v.top = largest(p.l, p.candidates);
+    v.dead = v.top == -(double)INFINITY;
 
-    if (!dead) {
+    if (!v.dead) {
         for (int32_t i = 0; i < p.candidates; i++) {
-            p.w[i] = kac_weight(p.l[i], top);
-            kac_weight_add(&sums, p.w[i]);
+            p.w[i] = kac_weight(p.l[i], v.top);
+            kac_weight_add(&v.sums, p.w[i]);
         }
-        p.sum = sums.sum;
-        selects = has_trigger(a, &sums, p.candidates);
+        p.sum = v.sums.sum;
+        v.selects = kac_pool_selects(a, &v.sums, p.candidates);
     }
-    choose(a, &p, selects);
-    for (int32_t g = a->pool_first[number]; g < a->pool_first[number + 1]; g++) {
-        kac_group *group = &a->groups[g];
-        group->ess = dead ? 0 : kac_ess_share(&sums, p.candidates);
-        group->selected = selects;
-        group->dead = dead;
-        if (dead) group->log_z = -(double)INFINITY;
-        if (selects && a->group_rule == KAC_RULE_CATEGORICAL &&
-            a->weights == KAC_WEIGHTS_PROPER)
-            group->log_z += kac_log_mean(top, sums.sum, p.parents);
-    }
-    return dead;
+    choose(a, &p, v.selects);
+    for (int32_t g = a->pool_first[number]; g < a->pool_first[number + 1]; g++)
+        kac_pool_tell(a, &p, &v, &a->groups[g]);
+    return v.dead;
 }
 
 kac_status kac_cpu_select_group(kac_device *dev, const kac_select_args *a)

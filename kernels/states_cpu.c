@@ -111,18 +111,11 @@ static int32_t add(kac_memo *memo, const uint8_t *row, uint64_t hash, int32_t bu
     return e;
 }
 
-static int32_t live_rows(const kac_rows *rows)
-{
-    if (rows->count == NULL) return rows->n;
-    int32_t left = *rows->count - rows->first;
-    return left < 0 ? 0 : left < rows->n ? left : rows->n;
-}
-
 kac_status kac_cpu_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, int32_t *entry,
                         kac_fresh *fresh, int64_t *made)
 {
     KAC_REQUIRE(fresh->capacity >= rows->n && memo->capacity >= rows->n);
-    int32_t n = live_rows(rows), listed = 0;
+    int32_t n = kac_rows_live(rows), listed = 0;
     size_t stride = (size_t)memo->stride;
 
     if (memo->counts[0] < rows->n) KAC_TRY(kac_cpu_sweep(dev, memo, entry, n));
@@ -161,18 +154,13 @@ kac_status kac_cpu_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, i
 
 /* ---- results ---------------------------------------------------------------------------- */
 
-static int32_t window_end(const kac_fresh *fresh, int32_t first, int32_t batch)
-{
-    return *fresh->count < first + batch ? *fresh->count : first + batch;
-}
-
 kac_status kac_cpu_assign(kac_device *dev, kac_memo *memo, int32_t mask, const kac_fresh *fresh,
                           int32_t first, int32_t batch, kac_jobs *job, int64_t *made)
 {
     (void)dev;
     KAC_REQUIRE(job->capacity >= batch);
     KAC_REQUIRE(memo->spare >= batch || memo->slots >= memo->capacity);
-    int32_t end = window_end(fresh, first, batch), jobs = 0;
+    int32_t end = kac_fresh_end(fresh, first, batch), jobs = 0;
 
     for (int32_t i = 0; i < memo->spare; i++) {
         if (memo->spare_owner[i] >= 0) memo->slot[memo->spare_owner[i]] = -1;
@@ -217,7 +205,7 @@ kac_status kac_cpu_learn(kac_device *dev, kac_memo *memo, const kac_fresh *fresh
 {
     (void)dev;
     size_t width = (size_t)memo->n_terms;
-    int32_t end = window_end(fresh, first, batch);
+    int32_t end = kac_fresh_end(fresh, first, batch);
     for (int32_t q = first; q < end; q++)
         memcpy(memo->terms + (size_t)fresh->entry[q] * width,
                terms + (size_t)(q - first) * width, width * sizeof *terms);

@@ -61,8 +61,7 @@ KAC_KERNEL count(const double *value, int64_t n, int digit, selection *s)
         bin[i] = 0;
     if (threadIdx.x < RANKS) prefix[threadIdx.x] = s->rank[threadIdx.x].prefix;
     __syncthreads();
-    KAC_EACH(i, n)
-    {
+    KAC_EACH (i, n) {
         uint64_t key = key_of(value[i]) >> shift;
         for (int r = 0; r < RANKS; r++)
             if (key >> 8 == prefix[r]) atomicAdd(&bin[r * BINS + (int)(key & 255)], 1u);
@@ -90,8 +89,8 @@ KAC_KERNEL descend(selection *s)
 
 KAC_KERNEL mark_eves(const int32_t *eve, int64_t n, int32_t *mark)
 {
-    KAC_EACH(i, n)
-    mark[eve[i]] = 1;
+    KAC_EACH (i, n)
+        mark[eve[i]] = 1;
 }
 
 struct summary_call {

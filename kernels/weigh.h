@@ -1,4 +1,4 @@
-/* weigh.h -- value, bank and log-weight of one child. */
+/* weigh.h -- value, gradient, bank and log-weight of one child. */
 #ifndef KAC_WEIGH_H
 #define KAC_WEIGH_H
 
@@ -26,6 +26,41 @@ KAC_HD static inline double kac_child_value(const kac_weigh_args *a, int64_t c, 
         sum += kac_exp((r - top) / alpha);
     }
     return top + alpha * kac_log(sum / a->samples);
+}
+
+/* dr / d columns first_column .. first_column + n - 1 of the terms of fresh row q; to: [n]. */
+KAC_HD static inline void kac_row_cotangent(const kac_slope_args *a, int32_t q,
+                                            int32_t first_column, int32_t n, float *to)
+{
+    const kac_objective *o = &a->objective;
+    const double *weight = a->group_weight + (int64_t)a->group[a->fresh->src[q]] * o->terms;
+    const float none[1] = {0};
+    const float *row = none;
+    double gradient[KAC_MAX_TERMS];
+    if (a->terms != NULL) row = a->terms + (int64_t)(q - a->first) * a->columns;
+    kac_objective_gradient(o, weight, row, gradient);
+    for (int32_t j = 0; j < n; j++)
+        to[j] = 0;
+    for (int32_t k = 0; k < o->terms; k++) {
+        int32_t j = o->term[k].column - first_column;
+        if (j >= 0 && j < n) to[j] += (float)gradient[k];
+    }
+}
+
+/* Bisection for the largest exponent up to 1 that is not too steep: first 1 itself is tried. */
+typedef struct kac_bracket {
+    double low, high, at; /* at: to be tried next */
+} kac_bracket;
+
+enum { KAC_TEMPER_PROBES = 31 };
+
+KAC_HD static inline void kac_bracket_narrow(kac_bracket *b, int too_steep)
+{
+    if (too_steep)
+        b->high = b->at;
+    else
+        b->low = b->at;
+    b->at = b->low + (b->high - b->low) / 2;
 }
 
 typedef struct kac_weighed {

@@ -7,7 +7,7 @@
 #include <omp.h>
 #endif
 
-#include "device.h"
+#include "each_device.h"
 #include "exact.h"
 #include "network.h"
 #include "scratch.h"
@@ -202,15 +202,6 @@ static kac_query query_of(states *s, int32_t rows, int32_t length)
                        .out_stride = OUT};
 }
 
-static kac_device *open_device(int isa)
-{
-    kac_device *dev = NULL;
-    kac_status status = kac_device_open("cpu", isa, &dev);
-    cr_assert(status == KAC_OK || (isa > 0 && status == KAC_ERR_UNSUPPORTED), "%s",
-              kac_last_error());
-    return dev; /* NULL: the processor lacks it */
-}
-
 static kac_net *pack(kac_device *dev, const kac_cnn1d_weights *w)
 {
     kac_net *net = NULL;
@@ -232,8 +223,8 @@ static void check(const sizes *s, int32_t length, int32_t rows)
     for (int32_t i = 0; i < rows; i++)
         plain_forward(&w, x.tokens[i], length, s->reads_time ? x.levels[1].sigma : 0,
                       expected[i]);
-    for (int isa = KAC_ISA_PORTABLE; isa <= KAC_ISA_AVX512; isa++) {
-        kac_device *dev = open_device(isa);
+    for (int which = 0; which <= OWN_DEVICE; which++) {
+        kac_device *dev = open_device(which, "cnn1d");
         if (dev == NULL) continue;
         kac_net *net = pack(dev, &w);
         kac_query q = query_of(&x, rows, length);
@@ -242,7 +233,7 @@ static void check(const sizes *s, int32_t length, int32_t rows)
         for (int32_t i = 0; i < rows; i++) {
             size_t bytes = (size_t)length * (size_t)s->states * sizeof(float);
             cr_assert_arr_eq(x.out[i], expected[i], bytes,
-                             "isa %d, row %d of %d, L %d, H %d, K %d, S %d", isa, i, rows,
+                             "device %d, row %d of %d, L %d, H %d, K %d, S %d", which, i, rows,
                              length, s->hidden, s->kernel, s->states);
             cr_assert_eq(x.out[i][length * s->states], 0, "wrote behind the row");
         }
@@ -300,7 +291,7 @@ Test(cnn1d, windows_lists_and_counts)
     srand48(4);
     kac_cnn1d_weights w = random_weights(&s);
     random_states(&x, ROWS, LENGTH, s.states);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own("cnn1d");
     kac_net *net = pack(dev, &w);
     kac_query q = query_of(&x, ROWS, LENGTH);
     forward(dev, net, &q);
@@ -345,7 +336,7 @@ Test(cnn1d, threads_do_not_matter)
     srand48(5);
     kac_cnn1d_weights w = random_weights(&s);
     random_states(&x, ROWS, LENGTH, s.states);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own("cnn1d");
     omp_set_num_threads(1);
     kac_net *net = pack(dev, &w);
     kac_query q = query_of(&x, ROWS, LENGTH);
@@ -379,8 +370,8 @@ Test(cnn1d, nan_comes_through)
     w.linear = linear;
     memset(x.tokens, 0, sizeof x.tokens);
     x.tokens[1][8] = 2;
-    for (int isa = KAC_ISA_PORTABLE; isa <= KAC_ISA_AVX512; isa++) {
-        kac_device *dev = open_device(isa);
+    for (int which = 0; which <= OWN_DEVICE; which++) {
+        kac_device *dev = open_device(which, "cnn1d");
         if (dev == NULL) continue;
         kac_net *net = pack(dev, &w);
         kac_query q = query_of(&x, 3, LENGTH);
@@ -389,7 +380,7 @@ Test(cnn1d, nan_comes_through)
             for (int l = 0; l < LENGTH; l++)
                 for (int k = 0; k < 4; k++)
                     cr_assert_eq((bool)isnan(x.out[i][l * 4 + k]), i == 1 && abs(l - 8) <= 2,
-                                 "isa %d, row %d, site %d", isa, i, l);
+                                 "device %d, row %d, site %d", which, i, l);
         dev->ops->networks.cnn1d.drop(dev, net);
         kac_device_close(dev);
     }
@@ -556,7 +547,7 @@ Test(cnn1d, model_files)
     random_states(&x, 1, 9, 4);
     scratch_create(folder, sizeof folder);
     (void)snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own("cnn1d");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_model(&w, path, &cases[i]);
         kac_network *network = NULL;

@@ -8,7 +8,7 @@
 #include <omp.h>
 #endif
 
-#include "device.h"
+#include "each_device.h"
 #include "exact.h"
 #include "net_file.h"
 #include "network.h"
@@ -17,14 +17,11 @@ TestSuite(networks, .timeout = 60);
 
 /* ---- opening and asking ------------------------------------------------------------------ */
 
-/* A device of an instruction set (-1: the best), or NULL where the processor lacks it. */
-static kac_device *open_device(int isa)
+static const char *arch_of(const net_file *f)
 {
-    kac_device *dev = NULL;
-    kac_status status = kac_device_open("cpu", isa, &dev);
-    cr_assert(status == KAC_OK || (isa > 0 && status == KAC_ERR_UNSUPPORTED), "%s",
-              kac_last_error());
-    return dev;
+    for (int i = 0; i < f->pairs; i++)
+        if (strcmp(f->metadata[i][0], "kac.arch") == 0) return f->metadata[i][1];
+    return "";
 }
 
 static kac_network *open_network(kac_device *dev, net_file *f, kac_role role)
@@ -97,12 +94,12 @@ static void expect_bits(const float *a, const float *b, int n, const char *what)
 }
 
 /* The rows again, but row by row, in windows of lists with gaps, with other thread counts, and
- * with every instruction set: `want` [rows][width], bit for bit. */
+ * on every device: `want` [rows][width], bit for bit. */
 static void expect_invariance(net_file *f, kac_role role, int rows, int length,
                               const uint8_t *tokens, int width, const float *want)
 {
-    for (int isa = 0; isa <= 2; isa++) {
-        kac_device *dev = open_device(isa);
+    for (int which = 0; which <= OWN_DEVICE; which++) {
+        kac_device *dev = open_device(which, arch_of(f));
         if (dev == NULL) continue;
         kac_network *net = open_network(dev, f, role);
         float *out = malloc((size_t)(rows * width) * sizeof *out);
@@ -167,7 +164,7 @@ Test(networks, table_denoiser_gives_the_row_of_the_state)
     float *logits = net_file_add(&f, KAC_F32, "logits", 3, 9, 2, 2);
     for (int i = 0; i < 36; i++)
         logits[i] = (float)i;
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_DENOISER);
     cr_assert(net->fixed_length && net->length == 2 && net->states == 2 && !net->reads_time);
 
@@ -195,7 +192,7 @@ Test(networks, table_reward_and_its_expectation)
     net_file_meta(&f, "kac.alphabet", "abc");
     net_file_meta(&f, "kac.length", "3");
     float *reward = net_file_fill(&f, net_file_add(&f, KAC_F32, "reward", 1, 27), 2);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
 
     uint8_t tokens[27][3];
@@ -236,7 +233,7 @@ Test(networks, table_reward_with_missing_objects)
     net_file_meta(&f, "kac.length", "2");
     float *reward = net_file_fill(&f, net_file_add(&f, KAC_F32, "reward", 1, 4), 2);
     reward[1] = reward[3] = -INFINITY; /* ab and bb */
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     const uint8_t tokens[4][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}};
     const float soft[3][4] = {
@@ -297,7 +294,7 @@ Test(networks, markov_posteriors_equal_enumeration)
 {
     net_file f = {.seed = 3};
     chain_file(&f);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_DENOISER);
     cr_assert(!net->fixed_length && net->length == 0);
 
@@ -341,7 +338,7 @@ Test(networks, markov_takes_any_length)
     enum { LONG = 5000 };
     net_file f = {.seed = 3};
     chain_file(&f);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_DENOISER);
     static uint8_t tokens[LONG];
     static float out[LONG][3];
@@ -374,7 +371,7 @@ Test(networks, pwm_sums_the_weights)
     net_file_meta(&f, "kac.arch", "pwm");
     net_file_meta(&f, "kac.alphabet", "abcde");
     float *weight = net_file_fill(&f, net_file_add(&f, KAC_F32, "weight", 2, L, S), 3);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     cr_assert(net->fixed_length && net->length == L && net->outputs == 1);
 
@@ -531,7 +528,7 @@ Test(networks, conv_regressor_equals_plain_arithmetic)
     add_layer(&f, 5, 4, 17, 9, &w[5], &b[5]);
     add_layer(&f, 7, 0, 45, 12, &w[7], &b[7]); /* (42 / 2 - 6) / 3 = 5 positions of 9 */
     add_layer(&f, 8, 0, 12, 3, &w[8], &b[8]);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     cr_assert(net->fixed_length && net->length == L && net->outputs == 3 && net->takes_soft);
 
@@ -587,7 +584,7 @@ Test(networks, conv_regressor_global_pools_and_short_sequences)
                       kind == 0 ? "conv,pad=same,dilation=2;globalmax"
                                 : "conv,pad=same,dilation=2;globalavg");
         add_layer(&f, 0, 9, S, 6, &w, &b);
-        kac_device *dev = open_device(-1);
+        kac_device *dev = open_own(arch_of(&f));
         kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
         cr_assert(net->outputs == 6);
         float *soft = random_soft(ROWS * length, S);
@@ -748,7 +745,7 @@ Test(networks, convgru_equals_plain_arithmetic)
         net_file f = {.seed = 8};
         gru_weights w;
         gru_file(&f, &w, residual == 1);
-        kac_device *dev = open_device(-1);
+        kac_device *dev = open_own(arch_of(&f));
         kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
         cr_assert(!net->fixed_length && net->outputs == GRU_TASKS && net->takes_soft);
 
@@ -786,7 +783,7 @@ Test(networks, nan_comes_through)
     net_file f = {.seed = 8};
     gru_weights w;
     gru_file(&f, &w, true);
-    kac_device *dev = open_device(-1);
+    kac_device *dev = open_own(arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     float *soft = random_soft(3 * GRU_L, GRU_S);
     float out[3][GRU_TASKS];
@@ -794,6 +791,7 @@ Test(networks, nan_comes_through)
     ask(net, 3, GRU_L, NULL, soft, GRU_TASKS, out[0]);
     cr_assert(isfinite(out[0][0]) && isnan(out[1][0]) && isfinite(out[2][0]));
     kac_network_close(net);
+    kac_device_close(dev);
     net_file_remove(&f);
 
     const float *kernel;
@@ -804,6 +802,7 @@ Test(networks, nan_comes_through)
     net_file_meta(&f, "kac.length", "17");
     net_file_meta(&f, "kac.layers", "conv,act=elu;maxpool,size=3;globalmax");
     add_layer(&f, 0, 3, 4, 2, &kernel, &bias);
+    dev = open_own(arch_of(&f));
     net = open_network(dev, &f, KAC_ROLE_REWARD);
     ask(net, 3, GRU_L, NULL, soft, GRU_TASKS, out[0]);
     cr_assert(isfinite(out[0][0]) && isnan(out[1][0]) && isfinite(out[2][0]));
@@ -818,7 +817,7 @@ Test(networks, nan_comes_through)
 /* Opening the file fails with INVALID, a sentence with `says` in it, and no network. */
 static void expect_refusal(net_file *f, kac_role role, const char *says)
 {
-    kac_device *dev = open_device(0);
+    kac_device *dev = open_device(0, arch_of(f));
     kac_network *net = NULL;
     kac_status status = kac_network_open(dev, net_file_write(f), role, &net);
     cr_assert(status == KAC_ERR_INVALID, "want a refusal that says: %s", says);
@@ -863,7 +862,7 @@ Test(networks, loaders_say_what_is_wrong)
     expect_refusal(&f, KAC_ROLE_REWARD, "tensor `weight`: element 1 is");
     weight[1] = 0;
 
-    kac_device *dev = open_device(0);
+    kac_device *dev = open_device(0, arch_of(&f));
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     cr_assert(kac_network_check_length(net, 3) == KAC_OK);
     cr_assert(kac_network_check_length(net, 4) == KAC_ERR_INVALID);
@@ -904,7 +903,7 @@ Test(networks, exact_models_say_what_is_wrong)
     float *initial = net_file_add(&f, KAC_F32, "initial", 1, 2);
     float *transition = net_file_add(&f, KAC_F32, "transition", 2, 2, 2);
     initial[0] = transition[0] = transition[3] = 1;
-    kac_device *dev = open_device(0);
+    kac_device *dev = open_device(0, arch_of(&f));
     kac_network_close(open_network(dev, &f, KAC_ROLE_DENOISER));
     kac_device_close(dev);
     transition[3] = 0.999f;

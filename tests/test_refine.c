@@ -114,7 +114,9 @@ Test(refine, masking_is_uniform_over_subsets)
 Test(refine, the_elite_is_the_best_of_both)
 {
     enum { N = 4 };
-    uint8_t old[2 * N * STRIDE] = {0}, new[2 * N * STRIDE] = {0}, out[2 * N * STRIDE] = {0};
+    _Alignas(16) uint8_t old[2 * N * STRIDE] = {0};
+    _Alignas(16) uint8_t new[2 * N * STRIDE] = {0};
+    _Alignas(16) uint8_t out[2 * N * STRIDE] = {0};
     double old_value[2 * N] = {5, 3, 3, 1, 0, 0, 0, 0};
     double new_value[2 * N] = {5, 4, 3, 2, 1, 1, 1, 1};
     double value[2 * N], scratch[4 * N];

@@ -72,7 +72,9 @@ typedef struct small_tree {
     kac_group group;
     kac_clock clock;
     kac_particles rows, next;
-    uint8_t x[NODES * BYTES], row_x[BYTES], next_x[BYTES];
+    _Alignas(16) uint8_t x[NODES * BYTES];
+    _Alignas(16) uint8_t row_x[BYTES];
+    _Alignas(16) uint8_t next_x[BYTES];
     int32_t parent[NODES], child[NODES], sibling[NODES], children[NODES], depth[NODES],
         visits[NODES], entry[NODES + 1], count, root;
     double sum[NODES], value[NODES], low, high, row_value;
@@ -82,7 +84,7 @@ typedef struct small_tree {
 
 static small_tree *make_tree(kac_policy policy, kac_backup backup)
 {
-    small_tree *s = calloc(1, sizeof *s);
+    small_tree *s = aligned_alloc(16, sizeof *s);
     cr_assert_not_null(s);
     *s = (small_tree){
         .group = {.alpha = 0.5}, .level = {4, 2, 0}, .depth_at = {2, -1, 1, -1, 0}};

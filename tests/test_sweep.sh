@@ -32,6 +32,14 @@ run "$kac" run configs/quickstart.yaml --set process.steps=8 --set sampler.group
 expect 0
 holds 'byte for byte' cmp "$work/alone/samples.csv" "$work/sweep/point_002/samples.csv"
 
+begin 'an evidence says whether it is reliable'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.algorithm=smc --set sampler.children=1 \
+    --set sampler.alpha=1000 --vary sampler.groups=15,16 --no-baseline --out "$work/alike"
+expect 0
+holds 'not from fifteen groups' test "$(column log_evidence_reliable "$work/alike/sweep.csv" | tr '\n' ' ')" = 'false true '
+holds 'a question mark where it is not' test "$(grep -c '[0-9] ?  ' "$work/out")" -eq 1
+holds 'an error where it is' test "$(grep -c ' +- ' "$work/out")" -eq 1
+
 begin 'it goes on where it was'
 touch -d '2001-01-01' "$work/sweep/point_000/samples.csv"
 rm -r "$work/sweep/point_001" "$table"
@@ -60,7 +68,17 @@ run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.gro
     --vary sampler.on_dead=error,freeze --no-baseline --quiet --out "$work/dead"
 holds 'it is told' test "$code" -ne 0
 holds 'the other is there' test -s "$work/dead/point_001/run.json"
-holds 'and in the table' test "$(lines "$work/dead/sweep.csv")" -eq 2
+table=$work/dead/sweep.csv
+holds 'both are in the table' test "$(column status "$table" | tr '\n' ' ')" = 'failed ok '
+holds 'with the reason' grep -q '^error,point_000,failed,".*group.*",' "$table"
+holds 'and equally many columns' test "$(awk -F, '{ gsub(/"[^"]*"/, ""); print NF }' "$table" | sort -u | wc -l)" -eq 1
+holds 'what is printed leaves it out' test "$(grep -c point_00 "$work/out")" -eq 0
+
+begin 'all points may fail'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.groups=4 --set sampler.algorithm=smc \
+    --vary sampler.alpha=1,2 --out "$work/none"
+expect 2
+holds 'a line each, and no baseline' test "$(column status "$work/none/sweep.csv" | tr '\n' ' ')" = 'failed failed '
 
 begin 'mistakes'
 run "$kac" sweep configs/quickstart.yaml --vary sampler.chldren=2,3 --out "$work/no"

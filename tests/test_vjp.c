@@ -9,7 +9,7 @@
 #include <omp.h>
 #endif
 
-#include "device.h"
+#include "each_device.h"
 #include "exact.h"
 #include "net_file.h"
 #include "network.h"
@@ -31,6 +31,24 @@ struct subject {
     /* out [outputs] of the input u [length][channels]; false where it is not defined. */
     bool (*plain)(const subject *s, const double *u, double *out);
 };
+
+/* pack_ARCH, vjp_ARCH and drop_ARCH: those of the device.  A GPU may have none of an architecture
+ * yet (has_network). */
+#define NETWORK(arch)                                                                          \
+    static kac_status pack_##arch(kac_device *dev, const void *weights, kac_net **out)         \
+    {                                                                                          \
+        if (!has_network(dev, #arch)) return KAC_ERR_UNSUPPORTED;                              \
+        return dev->ops->networks.arch.pack(dev, weights, out);                                \
+    }                                                                                          \
+    static kac_status vjp_##arch(kac_device *dev, const kac_net *net, const kac_query *q,      \
+                                 const float *cotangent, float *grad)                          \
+    {                                                                                          \
+        return dev->ops->networks.arch.vjp(dev, net, q, cotangent, grad);                      \
+    }                                                                                          \
+    static void drop_##arch(kac_device *dev, kac_net *net)                                     \
+    {                                                                                          \
+        dev->ops->networks.arch.drop(dev, net);                                                \
+    }
 
 static bool is_denoiser(const subject *s)
 {
@@ -194,12 +212,17 @@ static void check_input(const subject *s, const uint8_t *tokens, const float *so
     float *first = make((size_t)(s->rows * n), sizeof *first);
     double *want = make((size_t)n, sizeof *want);
     bool have = false;
-    for (int isa = KAC_ISA_PORTABLE; isa <= KAC_ISA_AVX512; isa++) {
-        kac_device *dev = NULL;
+    for (int which = 0; which <= OWN_DEVICE; which++) {
+        kac_device *dev = open_device(which, "");
         kac_net *net = NULL;
-        if (kac_device_open("cpu", isa, &dev) != KAC_OK) continue;
+        if (dev == NULL) continue;
         kac_query q = query_of(s, tokens, soft, s->rows);
-        cr_assert(s->pack(dev, s->weights, &net) == KAC_OK, "%s", kac_last_error());
+        kac_status status = s->pack(dev, s->weights, &net);
+        if (which == OWN_DEVICE && status == KAC_ERR_UNSUPPORTED) {
+            kac_device_close(dev);
+            continue;
+        }
+        cr_assert(status == KAC_OK, "%s", kac_last_error());
         if (!have) {
             differentiate(s, dev, net, &q, cotangent, first);
             for (int i = 0; i < s->rows; i++) {
@@ -318,10 +341,7 @@ enum { WIDE = 40 * 64 }; /* doubles of the largest activation below */
 
 /* ---- cnn1d ------------------------------------------------------------------------------ */
 
-static kac_status pack_cnn1d(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_cnn1d_pack(dev, weights, out);
-}
+NETWORK(cnn1d)
 
 /* What layer i adds to the residual stream before its norm; zeros without time features. */
 static void plain_time(const kac_cnn1d_weights *w, int i, double *shift)
@@ -444,8 +464,8 @@ Test(vjp, cnn1d)
                            z->states + 1,
                            z->length * z->states,
                            pack_cnn1d,
-                           kac_cpu_cnn1d_vjp,
-                           kac_cpu_cnn1d_drop,
+                           vjp_cnn1d,
+                           drop_cnn1d,
                            plain_cnn1d};
         check(&s);
         empty(&p);
@@ -454,10 +474,7 @@ Test(vjp, cnn1d)
 
 /* ---- conv_regressor --------------------------------------------------------------------- */
 
-static kac_status pack_regressor(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_conv_regressor_pack(dev, weights, out);
-}
+NETWORK(conv_regressor)
 
 static double plain_act(kac_activation act, double x)
 {
@@ -595,9 +612,9 @@ static void check_regressor(const char *name, int length, int states, const char
                        states,
                        states,
                        w.outputs,
-                       pack_regressor,
-                       kac_cpu_conv_regressor_vjp,
-                       kac_cpu_conv_regressor_drop,
+                       pack_conv_regressor,
+                       vjp_conv_regressor,
+                       drop_conv_regressor,
                        plain_regressor};
     check(&s);
     empty(&p);
@@ -680,24 +697,20 @@ Test(vjp, the_first_maximum_and_relu_at_zero)
         const float slope = relu_at_zero ? 0 : 1;
         const float want[5][2] = {{slope, 0}, {0, 0}, {0, 0}, {slope, 0}, {0, 0}};
         float grad[5][2];
-        kac_device *dev = NULL;
+        kac_device *dev = open_own("conv_regressor");
         kac_net *net = NULL;
-        cr_assert(kac_device_open("cpu", -1, &dev) == KAC_OK);
-        cr_assert(kac_cpu_conv_regressor_pack(dev, &w, &net) == KAC_OK);
+        cr_assert(pack_conv_regressor(dev, &w, &net) == KAC_OK);
         const kac_query q = {.tokens = tokens, .stride = 5, .length = 5, .capacity = 1};
-        cr_assert(kac_cpu_conv_regressor_vjp(dev, net, &q, &one, grad[0]) == KAC_OK);
+        cr_assert(vjp_conv_regressor(dev, net, &q, &one, grad[0]) == KAC_OK);
         expect_bits(grad[0], want[0], 10, "maxpool", "ties");
-        kac_cpu_conv_regressor_drop(dev, net);
+        drop_conv_regressor(dev, net);
         kac_device_close(dev);
     }
 }
 
 /* ---- convgru ---------------------------------------------------------------------------- */
 
-static kac_status pack_convgru(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_convgru_pack(dev, weights, out);
-}
+NETWORK(convgru)
 
 static double logistic(double x)
 {
@@ -838,17 +851,9 @@ Test(vjp, convgru)
         w.residual = cases[i].residual;
         char name[32];
         snprintf(name, sizeof name, "convgru %zu", i);
-        const subject s = {name,
-                           &w,
-                           6,
-                           cases[i].length,
-                           cases[i].states,
-                           cases[i].states,
-                           3,
-                           pack_convgru,
-                           kac_cpu_convgru_vjp,
-                           kac_cpu_convgru_drop,
-                           plain_convgru};
+        const subject s = {
+            name, &w,           6,           cases[i].length, cases[i].states, cases[i].states,
+            3,    pack_convgru, vjp_convgru, drop_convgru,    plain_convgru};
         check(&s);
         empty(&p);
     }
@@ -924,15 +929,9 @@ static bool plain_law(const subject *s, const double *u, double *out)
     return posterior(law, u, out);
 }
 
-static kac_status pack_markov(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_markov_pack(dev, weights, out);
-}
+NETWORK(markov)
 
-static kac_status pack_table_denoiser(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_table_denoiser_pack(dev, weights, out);
-}
+NETWORK(table_denoiser)
 
 /* All contexts at once. */
 static void check_contexts(const subject *s)
@@ -950,17 +949,9 @@ static void check_contexts(const subject *s)
 Test(vjp, markov)
 {
     const kac_markov_weights w = {STATES, chain_initial, chain_transition[0]};
-    const subject s = {"markov",
-                       &w,
-                       CONTEXTS,
-                       LENGTH,
-                       STATES,
-                       STATES + 1,
-                       LENGTH * STATES,
-                       pack_markov,
-                       kac_cpu_markov_vjp,
-                       kac_cpu_markov_drop,
-                       plain_markov};
+    const subject s = {"markov",   &w,          CONTEXTS,        LENGTH,
+                       STATES,     STATES + 1,  LENGTH * STATES, pack_markov,
+                       vjp_markov, drop_markov, plain_markov};
     check_contexts(&s);
 }
 
@@ -990,16 +981,13 @@ Test(vjp, table_denoiser)
                        STATES + 1,
                        LENGTH * STATES,
                        pack_table_denoiser,
-                       kac_cpu_table_denoiser_vjp,
-                       kac_cpu_table_denoiser_drop,
+                       vjp_table_denoiser,
+                       drop_table_denoiser,
                        plain_law};
     check_contexts(&s);
 }
 
-static kac_status pack_table_reward(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_table_reward_pack(dev, weights, out);
-}
+NETWORK(table_reward)
 
 static bool plain_table_reward(const subject *s, const double *u, double *out)
 {
@@ -1036,8 +1024,8 @@ Test(vjp, table_reward)
                        STATES,
                        1,
                        pack_table_reward,
-                       kac_cpu_table_reward_vjp,
-                       kac_cpu_table_reward_drop,
+                       vjp_table_reward,
+                       drop_table_reward,
                        plain_table_reward};
     check_contexts(&s);
     check(&s);
@@ -1059,25 +1047,21 @@ Test(vjp, table_reward)
     const uint8_t tokens[2][LENGTH] = {{0, 0, 0, 0, 1}, {0, 0, 0, 0, 0}};
     const float cotangent[2] = {1, 1};
     float grad[2][LENGTH][STATES];
-    kac_device *dev = NULL;
+    kac_device *dev = open_own("table");
     kac_net *net = NULL;
-    cr_assert(kac_device_open("cpu", -1, &dev) == KAC_OK);
-    cr_assert(kac_cpu_table_reward_pack(dev, &w, &net) == KAC_OK);
+    cr_assert(pack_table_reward(dev, &w, &net) == KAC_OK);
     const kac_query q = query_of(&s, tokens[0], NULL, 2);
     differentiate(&s, dev, net, &q, cotangent, grad[0][0]);
     const float last[STATES] = {0, values[1], values[2]};
     expect_bits(grad[0][LENGTH - 1], last, STATES, "table", "beside an impossible object");
     for (int i = 0; i < LENGTH * STATES; i++)
         cr_assert(grad[1][i / STATES][i % STATES] == 0);
-    kac_cpu_table_reward_drop(dev, net);
+    drop_table_reward(dev, net);
     kac_device_close(dev);
     empty(&p);
 }
 
-static kac_status pack_pwm(kac_device *dev, const void *weights, kac_net **out)
-{
-    return kac_cpu_pwm_pack(dev, weights, out);
-}
+NETWORK(pwm)
 
 static bool plain_pwm(const subject *s, const double *u, double *out)
 {
@@ -1092,8 +1076,7 @@ Test(vjp, pwm)
 {
     pool p = {.seed = 61};
     const kac_pwm_weights w = {5, 7, take(&p, 35, 3)};
-    const subject s = {"pwm",    &w, 9, 7, 5, 5, 1, pack_pwm, kac_cpu_pwm_vjp, kac_cpu_pwm_drop,
-                       plain_pwm};
+    const subject s = {"pwm", &w, 9, 7, 5, 5, 1, pack_pwm, vjp_pwm, drop_pwm, plain_pwm};
     check(&s);
     empty(&p);
 }
@@ -1124,13 +1107,12 @@ static void check_recorded(const kac_network *net, const kac_query *q, const flo
 }
 
 /* tools/make_goldens.py: gradients that PyTorch computed in float64. */
-static void check_golden(const char *model, const char *name, kac_role role, int isa)
+static void check_golden(const char *model, const char *name, kac_role role, kac_device *dev)
 {
     char path[128];
-    kac_device *dev = NULL;
     kac_network *net = NULL;
     kac_tensors *file = NULL;
-    if (kac_device_open("cpu", isa, &dev) != KAC_OK) return;
+    if (dev == NULL) return;
     snprintf(path, sizeof path, "tests/golden/%s_vjp.safetensors", name);
     cr_assert(kac_tensors_open(path, &file) == KAC_OK, "%s", kac_last_error());
     cr_assert(kac_network_open(dev, model, role, &net) == KAC_OK, "%s", kac_last_error());
@@ -1167,22 +1149,23 @@ static void check_golden(const char *model, const char *name, kac_role role, int
 Test(vjp, goldens_agree_with_pytorch)
 {
     static const struct {
-        const char *folder, *name;
+        const char *folder, *name, *arch;
         kac_role role;
     } files[] = {
-        {"models", "promoter_denoiser", KAC_ROLE_DENOISER},
-        {"models", "promoter_expression", KAC_ROLE_REWARD},
-        {"tests/golden", "cnn1d_time", KAC_ROLE_DENOISER},
-        {"tests/golden", "cnn1d_protein", KAC_ROLE_DENOISER},
-        {"tests/golden", "convgru_norm", KAC_ROLE_REWARD},
-        {"tests/golden", "conv_regressor_flatten", KAC_ROLE_REWARD},
-        {"tests/golden", "conv_regressor_globalmax", KAC_ROLE_REWARD},
+        {"models", "promoter_denoiser", "cnn1d", KAC_ROLE_DENOISER},
+        {"models", "promoter_expression", "conv_regressor", KAC_ROLE_REWARD},
+        {"tests/golden", "cnn1d_time", "cnn1d", KAC_ROLE_DENOISER},
+        {"tests/golden", "cnn1d_protein", "cnn1d", KAC_ROLE_DENOISER},
+        {"tests/golden", "convgru_norm", "convgru", KAC_ROLE_REWARD},
+        {"tests/golden", "conv_regressor_flatten", "conv_regressor", KAC_ROLE_REWARD},
+        {"tests/golden", "conv_regressor_globalmax", "conv_regressor", KAC_ROLE_REWARD},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        for (int isa = -1; isa <= 1; isa++) {
+        for (int which = 0; which <= OWN_DEVICE; which++) {
             char model[128];
             snprintf(model, sizeof model, "%s/%s.safetensors", files[i].folder, files[i].name);
-            check_golden(model, files[i].name, files[i].role, isa);
+            check_golden(model, files[i].name, files[i].role,
+                         open_device(which, files[i].arch));
         }
 }
 
@@ -1197,9 +1180,8 @@ Test(vjp, refuses_what_the_forward_refuses)
     net_file_meta(&f, "kac.alphabet", "ab");
     net_file_meta(&f, "kac.length", "2");
     net_file_add(&f, KAC_F32, "logits", 3, 9, 2, 2);
-    kac_device *dev = NULL;
+    kac_device *dev = open_own("table");
     kac_network *net = NULL;
-    cr_assert(kac_device_open("cpu", -1, &dev) == KAC_OK);
     cr_assert(kac_network_open(dev, net_file_write(&f), KAC_ROLE_DENOISER, &net) == KAC_OK,
               "%s", kac_last_error());
     kac_query q = {.soft = soft, .tokens = tokens, .stride = 2, .length = 2, .capacity = 1};

@@ -6,14 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+static char latest[4096];
+
+const char *cli_complaint(void)
+{
+    return latest;
+}
+
 cli_exit cli_fail(cli_exit code, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    fputs("kac: ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    (void)vsnprintf(latest, sizeof latest, fmt, args);
     va_end(args);
+    fprintf(stderr, "kac: %s\n", latest);
     return code;
 }
 
@@ -37,6 +43,9 @@ cli_exit cli_status(kac_status status)
     if (status == KAC_OK) return CLI_DONE;
     const char *text = kac_last_error();
     if (*text == '\0') text = kac_status_string(status);
+    (void)snprintf(latest, sizeof latest, "%s", text);
+    for (char *end; (end = strchr(latest, '\n')) != NULL;)
+        *end = ' ';
     for (size_t length; *text != '\0'; text += length + (text[length] == '\n')) {
         length = strcspn(text, "\n");
         fprintf(stderr, "kac: %.*s\n", (int)length, text);

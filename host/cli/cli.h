@@ -22,6 +22,10 @@ cli_command_fn cli_run, cli_inspect, cli_explain, cli_devices, cli_verify, cli_v
 /* Writes "kac: ..." to stderr and returns `code`. */
 __attribute__((format(printf, 2, 3))) cli_exit cli_fail(cli_exit code, const char *fmt, ...);
 
+/* What cli_fail or cli_status has written last, without "kac: "; lines after the first come after
+ * a blank.  "" before any. */
+const char *cli_complaint(void);
+
 /* Writes the library's latest message, "kac: " before each of its lines, and returns the exit
  * code that `status` means. */
 cli_exit cli_status(kac_status status);

@@ -42,7 +42,7 @@ static const command commands[] = {
      "  --no-baseline      without best_of_n at the denoiser calls of each point\n"
      "  --quiet            no progress and no table\n"
      "Every point is a run in DIR/point_NNN with the same random numbers, and a line of\n"
-     "DIR/sweep.csv.  A point that fails is told, and the others go on.\n"},
+     "DIR/sweep.csv.  A run that fails has a line with its reason, and the others go on.\n"},
     {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
     {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
      "KEY is a key (sampler.alpha), a section (sampler) or \"algorithms\"; without it, all "

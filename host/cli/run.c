@@ -169,12 +169,14 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     printf("%lld samples in %s", (long long)kac_run_samples(run), path);
     if (isfinite(evidence) && kac_run_targets(run) > 1)
         printf(", log Z of %lld targets in run.json", (long long)kac_run_targets(run));
-    else if (isfinite(evidence) && error > 0.3) /* docs/algorithms.md */
-        printf(", log Z near %.5g, but a few groups decide it: do not rely on it", evidence);
-    else if (isfinite(evidence) && isfinite(error))
+    else if (isfinite(evidence) && kac_run_evidence_is_reliable(run, 0))
         printf(", log Z = %.5g +- %.2g", evidence, error);
+    else if (isfinite(evidence) && isfinite(error))
+        printf(", log Z near %.5g +- %.2g, not reliable: take more particles or groups, or a "
+               "larger alpha",
+               evidence, error);
     else if (isfinite(evidence))
-        printf(", log Z = %.5g", evidence);
+        printf(", log Z near %.5g, not reliable: its error is not known", evidence);
     printf("\n\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }

@@ -36,7 +36,7 @@ typedef struct sweep {
 typedef struct line {
     char dir[PATH];
     int point;
-    bool baseline;
+    char *reason; /* why the run failed, or NULL */
 } line;
 
 /* ---- what is asked ---------------------------------------------------------------------- */
@@ -200,14 +200,64 @@ static cli_exit run_baseline(const sweep *s, const kac_config *config, int point
 
 /* ---- the table -------------------------------------------------------------------------- */
 
-static cli_exit write_line(const sweep *s, const line *l, bool names, FILE *out)
+/* The first line that has figures, which name their columns, or NULL. */
+static const line *first_done(const line *lines, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (lines[i].reason == NULL) return &lines[i];
+    return NULL;
+}
+
+/* The names of the columns; *figures is the number of those that a failed run leaves empty. */
+static cli_exit write_names(const sweep *s, const line *done, FILE *out, int *figures)
 {
     int64_t calls = 0;
+    char *names = NULL;
+    size_t size = 0;
+    *figures = 0;
     for (int k = 0; k < s->keys; k++)
-        fprintf(out, "%s,", names ? s->axes[k].key : value_at(s, l->point, k));
-    fputs(names ? "folder," : l->dir + strlen(s->out) + 1, out);
-    if (!names) fputc(',', out);
-    cli_exit code = cli_status(kac_figures(l->dir, names, out, &calls));
+        fprintf(out, "%s,", s->axes[k].key);
+    fputs("folder,status,reason", out);
+    if (done != NULL) {
+        FILE *text = open_memstream(&names, &size);
+        if (text == NULL) return cli_fail(CLI_MACHINE, "out of memory");
+        cli_exit code = cli_status(kac_figures(done->dir, true, text, &calls));
+        if (fclose(text) != 0) code = cli_fail(CLI_MACHINE, "out of memory");
+        if (code == CLI_DONE) fprintf(out, ",%s", names);
+        for (const char *c = names; code == CLI_DONE && c != NULL; c = strchr(c + 1, ','))
+            ++*figures;
+        free(names);
+        if (code != CLI_DONE) return code;
+    }
+    fputc('\n', out);
+    return CLI_DONE;
+}
+
+/* A field of CSV in quotes. */
+static void write_quoted(const char *text, FILE *out)
+{
+    fputc('"', out);
+    for (; *text != '\0'; text++)
+        fprintf(out, *text == '"' ? "\"\"" : "%c", *text);
+    fputc('"', out);
+}
+
+static cli_exit write_line(const sweep *s, const line *l, int figures, FILE *out)
+{
+    int64_t calls = 0;
+    cli_exit code = CLI_DONE;
+    for (int k = 0; k < s->keys; k++)
+        fprintf(out, "%s,", value_at(s, l->point, k));
+    fprintf(out, "%s,", l->dir + strlen(s->out) + 1);
+    if (l->reason == NULL) {
+        fputs("ok,,", out);
+        code = cli_status(kac_figures(l->dir, false, out, &calls));
+    } else {
+        fputs("failed,", out);
+        write_quoted(l->reason, out);
+        for (int i = 0; i < figures; i++)
+            fputc(',', out);
+    }
     fputc('\n', out);
     return code;
 }
@@ -215,6 +265,7 @@ static cli_exit write_line(const sweep *s, const line *l, bool names, FILE *out)
 /* DIR/sweep.csv, whole. */
 static cli_exit write_table(const sweep *s, const line *lines, int count)
 {
+    int figures = 0;
     char path[PATH], part[PATH + 8];
     if (count == 0) return CLI_DONE;
     (void)snprintf(path, sizeof path, "%s/sweep.csv", s->out);
@@ -222,9 +273,9 @@ static cli_exit write_table(const sweep *s, const line *lines, int count)
     FILE *out = fopen(part, "w");
     if (out == NULL)
         return cli_fail(CLI_MACHINE, "%s: cannot be written: %s", part, strerror(errno));
-    cli_exit code = write_line(s, &lines[0], true, out);
+    cli_exit code = write_names(s, first_done(lines, count), out, &figures);
     for (int i = 0; i < count && code == CLI_DONE; i++)
-        code = write_line(s, &lines[i], false, out);
+        code = write_line(s, &lines[i], figures, out);
     bool written = fclose(out) == 0 && code == CLI_DONE && rename(part, path) == 0;
     if (!written) (void)remove(part);
     if (!written && code == CLI_DONE)
@@ -235,31 +286,37 @@ static cli_exit write_table(const sweep *s, const line *lines, int count)
 static cli_exit print_table(const line *lines, int count)
 {
     const char **dirs = calloc((size_t)count + 1, sizeof *dirs);
+    int done = 0;
     if (dirs == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int i = 0; i < count; i++)
-        dirs[i] = lines[i].dir;
-    cli_exit code = count > 0 ? cli_status(kac_compare(dirs, count, stdout)) : CLI_DONE;
+        if (lines[i].reason == NULL) dirs[done++] = lines[i].dir;
+    cli_exit code = done > 0 ? cli_status(kac_compare(dirs, done, stdout)) : CLI_DONE;
     free(dirs);
     return code;
 }
 
-/* A point and its baseline, as lines of the table; a point that fails has none. */
+/* Counts a run among the lines: how it ended, or nothing where it was stopped. */
+static void add_line(line *lines, int *count, cli_exit code)
+{
+    if (cli_stopped()) return;
+    if (code != CLI_DONE) lines[*count].reason = strdup(cli_complaint());
+    if (code == CLI_DONE || lines[*count].reason != NULL) ++*count;
+}
+
+/* A point and its baseline, as lines of the table; a point that fails has no baseline. */
 static cli_exit run_point(const sweep *s, int point, line *lines, int *count)
 {
     kac_config *config = NULL;
-    line *own = &lines[*count];
+    line *own = &lines[*count], *base = own + 1;
     *own = (line){.point = point};
+    *base = (line){.point = point};
     point_dir(s, point, own->dir);
     cli_exit code = configure_point(s, point, &config);
     if (code == CLI_DONE) code = run_into(config, own->dir, s->quiet);
-    if (code == CLI_DONE) {
-        ++*count;
-        line *base = &lines[*count];
-        *base = (line){.point = point, .baseline = true};
-        if (s->baseline) {
-            code = run_baseline(s, config, point, own->dir, base);
-            if (code == CLI_DONE) ++*count;
-        }
+    add_line(lines, count, code);
+    if (code == CLI_DONE && s->baseline && !cli_stopped()) {
+        code = run_baseline(s, config, point, own->dir, base);
+        add_line(lines, count, code);
     }
     kac_config_destroy(config);
     return code;
@@ -281,6 +338,8 @@ static cli_exit run_points(const sweep *s)
         cli_exit code = print_table(lines, count);
         if (first == CLI_DONE) first = code;
     }
+    for (int i = 0; i < count; i++)
+        free(lines[i].reason);
     free(lines);
     return first;
 }

@@ -35,6 +35,20 @@ static void cell(FILE *out, int width, int digits, double x)
         fprintf(out, "  %*.*f", width, digits, x);
 }
 
+/* log Z with its error, or with a question mark where kac would not rely on it. */
+static void evidence(FILE *out, const json_t *run)
+{
+    char text[32] = "-";
+    double log_z = number(json_object_get(run, "log_evidence"));
+    double error = number(json_object_get(run, "log_evidence_se"));
+    bool reliable = json_is_true(json_object_get(run, "log_evidence_reliable"));
+    if (!isnan(log_z) && reliable)
+        (void)snprintf(text, sizeof text, "%.2f +- %.2f", log_z, error);
+    else if (!isnan(log_z))
+        (void)snprintf(text, sizeof text, "%.2f ?", log_z);
+    fprintf(out, "  %14s", text);
+}
+
 /* The algorithm, and the folder's name where that says something else. */
 static void label(const char *dir, const char *algorithm, FILE *out)
 {
@@ -71,6 +85,7 @@ static void row(const char *dir, const json_t *run, FILE *out)
     cell(out, 8, 0, number(json_object_get(summary, "distinct")));
     cell(out, 8, 3, number(json_object_get(summary, "pairwise_distance")));
     cell(out, 8, 1, number(json_object_get(likelihood, "median")));
+    evidence(out, run);
     cell(out, 7, 1, number(json_object_get(json_object_get(run, "seconds"), "total")));
     fputc('\n', out);
 }
@@ -99,10 +114,10 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
     KAC_REQUIRE(dirs != NULL && out != NULL && count >= 1);
     fprintf(out,
             "%-24s  %18s  %16s  %16s\n"
-            "%-24s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %7s\n",
+            "%-24s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %14s  %7s\n",
             "", "denoiser calls  ", "guiding reward ", "independent   ", "algorithm", "made",
             "saved", "median", "90 %", "median", "90 %", "samples", "distinct", "distance",
-            "log lik.", "seconds");
+            "log lik.", "log Z", "seconds");
     for (int i = 0; i < count; i++) {
         json_t *run = NULL;
         KAC_TRY(read_run(dirs[i], &run));
@@ -134,13 +149,15 @@ kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *ou
     return status;
 }
 
-/* A number, or nothing where there is none. */
+/* A number, true or false, or nothing where there is none. */
 static void figure(const json_t *json, FILE *out)
 {
     if (json_is_integer(json))
         fprintf(out, ",%lld", (long long)json_integer_value(json));
     else if (json_is_number(json))
         fprintf(out, ",%.10g", json_number_value(json));
+    else if (json_is_boolean(json))
+        fputs(json_is_true(json) ? ",true" : ",false", out);
     else
         fputc(',', out);
 }
@@ -184,7 +201,8 @@ kac_status kac_figures(const char *dir, bool names, FILE *out, int64_t *calls)
     figures(summary, "", NAMES("distinct", "pairwise_distance"), names, out);
     figures(json_object_get(summary, "log_likelihood"), "log_likelihood_", NAMES("median"),
             names, out);
-    figures(run, "", NAMES("log_evidence", "log_evidence_se"), names, out);
+    figures(run, "", NAMES("log_evidence", "log_evidence_se", "log_evidence_reliable"), names,
+            out);
     figures(made, "calls_", NAMES("denoiser", "reward", "gradients"), names, out);
     figures(json_object_get(run, "seconds"), "seconds_", NAMES("total"), names, out);
     json_decref(run);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "iupac.h"
+
 /* No file has these architectures. */
 static const kac_arch archs[] = {
     [KAC_FILTER_SHARE] = {.name = "gc", .role = KAC_ROLE_REWARD},
@@ -11,38 +13,7 @@ static const kac_arch archs[] = {
     [KAC_FILTER_MOTIF] = {.name = "motif", .role = KAC_ROLE_REWARD},
 };
 
-/* ---- letters ------------------------------------------------------------------------------ */
-
-/* IUPAC codes and the letters that each stands for; Nomenclature Committee of the International
- * Union of Biochemistry, "Nomenclature for incompletely specified bases in nucleic acid
- * sequences", 1984. */
-static const char *const codes[] = {"RAG",  "YCT",  "SCG",  "WAT",   "KGT", "MAC", "BCGT",
-                                    "DAGT", "HACT", "VACG", "NACGT", "TT",  "UT"};
-
-/* The set of one letter; T is U in RNA, and 0 is no letter. */
-static uint32_t set_of(const char *alphabet, char letter)
-{
-    const char *at = strchr(alphabet, letter);
-    if (at == NULL && letter == 'T') at = strchr(alphabet, 'U');
-    return at != NULL ? UINT32_C(1) << (at - alphabet) : 0;
-}
-
-static bool is_nucleic(const char *alphabet)
-{
-    return strlen(alphabet) == 4 && set_of(alphabet, 'A') && set_of(alphabet, 'C') &&
-           set_of(alphabet, 'G') && set_of(alphabet, 'T');
-}
-
-/* The letters that a letter of a motif stands for, 0 where it is none. */
-static uint32_t letters_of(const char *alphabet, char letter)
-{
-    uint32_t set = set_of(alphabet, letter);
-    if (set != 0 || !is_nucleic(alphabet)) return set;
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        for (const char *c = codes[i] + 1; codes[i][0] == letter && *c != '\0'; c++)
-            set |= set_of(alphabet, *c);
-    return set;
-}
+/* ---- motifs ------------------------------------------------------------------------------- */
 
 /* The set of the letters that pair with those of `set`. */
 static uint32_t paired(const char *alphabet, uint32_t set)
@@ -50,11 +21,10 @@ static uint32_t paired(const char *alphabet, uint32_t set)
     static const char from[] = "ACGT", to[] = "TGCA";
     uint32_t out = 0;
     for (int i = 0; i < 4; i++)
-        if (set & set_of(alphabet, from[i])) out |= set_of(alphabet, to[i]);
+        if (set & kac_iupac_letters(alphabet, from[i]))
+            out |= kac_iupac_letters(alphabet, to[i]);
     return out;
 }
-
-/* ---- motifs ------------------------------------------------------------------------------- */
 
 /* Motifs in the making. */
 typedef struct motif_list {
@@ -84,18 +54,18 @@ static kac_status read_motifs(const kac_filter_spec *spec, const char *alphabet,
         int32_t width = (int32_t)strcspn(text, ",");
         uint32_t *sets = list->sets + list->sites;
         for (int32_t i = 0; i < width; i++) {
-            sets[i] = letters_of(alphabet, text[i]);
+            sets[i] = kac_iupac_letters(alphabet, text[i]);
             if (sets[i] == 0)
                 return KAC_FAIL(KAC_ERR_INVALID,
                                 "reward.%d.motifs: `%c` in %.*s is not a letter of %s%s",
                                 spec->term, text[i], (int)width, text, alphabet,
-                                is_nucleic(alphabet) ? ", nor a IUPAC code" : "");
+                                kac_iupac_applies(alphabet) ? ", nor a IUPAC code" : "");
         }
         add(list, width);
         if (spec->both_strands) {
             uint32_t *reverse = list->sets + list->sites;
             for (int32_t i = 0; i < width; i++)
-                reverse[i] = paired(alphabet, letters_of(alphabet, text[width - 1 - i]));
+                reverse[i] = paired(alphabet, kac_iupac_letters(alphabet, text[width - 1 - i]));
             add(list, width);
         }
         text += width + (text[width] == ',');
@@ -106,11 +76,12 @@ static kac_status read_motifs(const kac_filter_spec *spec, const char *alphabet,
 /* Whether the filter means something for these letters. */
 static kac_status check_alphabet(const kac_filter_spec *spec, const char *alphabet)
 {
-    if (spec->kind == KAC_FILTER_SHARE && !(set_of(alphabet, 'G') && set_of(alphabet, 'C')))
+    if (spec->kind == KAC_FILTER_SHARE &&
+        !(kac_iupac_letters(alphabet, 'G') && kac_iupac_letters(alphabet, 'C')))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "reward.%d.kind: gc needs the letters G and C, and the model has %s",
                         spec->term, alphabet);
-    if (spec->kind == KAC_FILTER_MOTIF && spec->both_strands && !is_nucleic(alphabet))
+    if (spec->kind == KAC_FILTER_MOTIF && spec->both_strands && !kac_iupac_applies(alphabet))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "reward.%d.strands: both is for the letters A, C, G and T or U, and "
                         "the model has %s",
@@ -126,7 +97,8 @@ static kac_status pack(kac_device *dev, const kac_filter_spec *spec, motif_list 
     kac_filter_weights weights = {
         .kind = spec->kind,
         .states = network->states,
-        .set = set_of(network->alphabet, 'G') | set_of(network->alphabet, 'C'),
+        .set = kac_iupac_letters(network->alphabet, 'G') |
+               kac_iupac_letters(network->alphabet, 'C'),
         .motifs = list->motifs,
         .width = list->width,
         .sets = list->sets,

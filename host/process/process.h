@@ -25,9 +25,8 @@ void kac_trigger_levels(const kac_settings *settings, kac_level *levels);
 
 /* Reads process.template for sites of `alphabet`: fixed[l] = the letter that is given or the mask
  * (token S); allowed[l] = the letters that may appear there, a bit each.  *restricts says whether
- * a site is neither given nor free.  IUPAC codes are read where the alphabet is that of DNA or
- * RNA and the code is not a letter of it (Cornish-Bowden, Nucleic Acids Res. 13, 1985).
- * Errors: INVALID (the site and what is allowed). */
+ * a site is neither given nor free.  `?` is free; all else is read as iupac.h says, so T gives U
+ * where the alphabet is that of RNA.  Errors: INVALID (the site and what is allowed). */
 kac_status kac_masked_template(const char *text, const char *alphabet, uint8_t *fixed,
                                uint32_t *allowed, bool *restricts);
 

@@ -133,6 +133,13 @@ static double log_mean(const double *x, int32_t n)
     return top + kac_log(sum / n);
 }
 
+/* With s_g the share of group g in the sum, error^2 is sum s_g^2 - 1 / G (times G / (G - 1)), so
+ * this bounds the largest share too: by sqrt(0.01 + 1 / G).  Few groups agree by chance. */
+bool kac_evidence_is_reliable(double standard_error, int64_t groups)
+{
+    return groups >= 16 && standard_error <= 0.1;
+}
+
 /* Each group's estimate, then their mean in each target; the error from groups as replicates. */
 static void estimate_evidence(kac_run *r, population *p)
 {
@@ -156,6 +163,7 @@ static void estimate_evidence(kac_run *r, population *p)
             square += d * d;
         }
         r->log_evidence_se[t] = sqrt(square / (n - 1) / n);
+        r->evidence_reliable[t] = kac_evidence_is_reliable(r->log_evidence_se[t], n);
     }
 }
 
@@ -452,4 +460,9 @@ void kac_run_evidence(const kac_run *r, int64_t target, double *log_evidence,
     bool known = r->finished && target >= 0 && target < r->targets;
     *log_evidence = known ? r->log_evidence[target] : (double)NAN;
     *standard_error = known ? r->log_evidence_se[target] : (double)NAN;
+}
+
+bool kac_run_evidence_is_reliable(const kac_run *r, int64_t target)
+{
+    return r->finished && target >= 0 && target < r->targets && r->evidence_reliable[target];
 }

@@ -207,6 +207,20 @@ static json_t *by_target(const kac_run *r, const double *values)
     return json;
 }
 
+/* Whether each may be relied on, as by_target; null where there is none. */
+static json_t *reliable_by_target(const kac_run *r)
+{
+    json_t *json = json_array();
+    for (int32_t t = 0; t < r->targets; t++)
+        json_array_append_new(json, isfinite(r->log_evidence[t])
+                                        ? json_boolean(kac_run_evidence_is_reliable(r, t))
+                                        : json_null());
+    if (r->targets > 1) return json;
+    json_t *only = json_incref(json_array_get(json, 0));
+    json_decref(json);
+    return only;
+}
+
 /* The groups of each target, and the weights of the terms there. */
 static json_t *targets(const kac_run *r)
 {
@@ -231,11 +245,12 @@ static kac_status run_json(const kac_run *r, json_t **out)
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssfsIsosbsososIsIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
+        "{sssssfsIsosbsosososIsIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
         s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
         config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
-        "log_evidence_se", by_target(r, r->log_evidence_se), "groups", (json_int_t)r->groups,
-        "particles", (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
+        "log_evidence_se", by_target(r, r->log_evidence_se), "log_evidence_reliable",
+        reliable_by_target(r), "groups", (json_int_t)r->groups, "particles",
+        (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
         (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
         evaluations(r->counted.denoiser_made,
                     r->counted.denoiser_asked - r->counted.denoiser_made,

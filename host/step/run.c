@@ -599,6 +599,7 @@ void kac_run_destroy(kac_run *r)
     free(r->first_of_pool);
     free(r->log_evidence);
     free(r->log_evidence_se);
+    free(r->evidence_reliable);
     free(r->result);
     free(r->result_terms);
     free(r->text);

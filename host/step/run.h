@@ -172,6 +172,7 @@ struct kac_run {
     int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
     double *log_evidence;    /* [targets] */
     double *log_evidence_se; /* [targets] */
+    bool *evidence_reliable; /* [targets] */
     json_t *json;            /* run.json while it is written */
     kac_trajectories *trajectories; /* where they are kept, else NULL */
 
@@ -295,6 +296,14 @@ void kac_search_cost(const kac_run *run, int64_t *denoiser, int64_t *reward);
 kac_status kac_search_open(kac_run *run);
 void kac_search_close(kac_run *run); /* accepts a run without */
 kac_status kac_search_step(kac_run *run);
+
+/* ---- final.c -------------------------------------------------------------------------------
+ */
+
+/* Whether an evidence and its standard error may be relied on, which `groups` replicates gave:
+ * the error is at most 0.1, and the groups are 16 or more.  docs/exactness.md measures how often
+ * the interval then holds the truth.  An error that is not known (NaN) is none to rely on. */
+bool kac_evidence_is_reliable(double standard_error, int64_t groups);
 
 /* ---- refine.c ------------------------------------------------------------------------------
  */

@@ -61,7 +61,8 @@ kac_status kac_open_targets(kac_run *r)
         r->objective.term[term].column = kac_rewards_column(r->guide, term);
     r->log_evidence = calloc((size_t)r->targets + 1, sizeof *r->log_evidence);
     r->log_evidence_se = calloc((size_t)r->targets + 1, sizeof *r->log_evidence_se);
-    if (r->log_evidence == NULL || r->log_evidence_se == NULL)
+    r->evidence_reliable = calloc((size_t)r->targets + 1, sizeof *r->evidence_reliable);
+    if (r->log_evidence == NULL || r->log_evidence_se == NULL || r->evidence_reliable == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d targets", r->targets);
     return KAC_OK;
 }

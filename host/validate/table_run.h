@@ -29,10 +29,11 @@ typedef struct table_run {
     double log_evidence, standard_error; /* of target 0 */
     int64_t targets;
     double log_evidences[4], standard_errors[4]; /* of the first targets */
-    int64_t selected;                            /* group selections in all */
-    int64_t calls;                               /* denoiser and reward rows evaluated */
-    int64_t asked;                               /* denoiser rows evaluated or known already */
-    double ess; /* the lowest of all steps, as a share of the particles */
+    bool reliable[4];
+    int64_t selected; /* group selections in all */
+    int64_t calls;    /* denoiser and reward rows evaluated */
+    int64_t asked;    /* denoiser rows evaluated or known already */
+    double ess;       /* the lowest of all steps, as a share of the particles */
 } table_run;
 
 static inline void table_run_free(table_run *run)
@@ -171,8 +172,10 @@ static inline kac_status table_collect(const char *alphabet, const kac_run *run,
     }
     kac_run_evidence(run, 0, &out->log_evidence, &out->standard_error);
     out->targets = kac_run_targets(run);
-    for (int t = 0; t < 4; t++)
+    for (int t = 0; t < 4; t++) {
         kac_run_evidence(run, t, &out->log_evidences[t], &out->standard_errors[t]);
+        out->reliable[t] = kac_run_evidence_is_reliable(run, t);
+    }
     return KAC_OK;
 }
 

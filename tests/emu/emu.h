@@ -121,9 +121,10 @@ void *dynamic_shared();
 /* Runs the grid now, or keeps it while a graph is being recorded. */
 void launch(dim3 grid, dim3 block, size_t dynamic_bytes, std::function<void()> body);
 
-/* The arguments are taken as they are now, as a real launch takes them. */
+/* The arguments are taken as they are now, as a real launch takes them.  Static, because types of
+ * one name may differ from file to file (each network has its kac_net). */
 template <class... P, class... A>
-void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A... args)
+static void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A... args)
 {
     launch(grid, block, dynamic_bytes, [=] { kernel(args...); });
 }
@@ -139,10 +140,11 @@ void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A..
 #define blockDim  (emu::block_size())
 #define gridDim   (emu::grid_size())
 
-#define __syncthreads()            ((void)emu::barrier(0, KAC_EMU_SITE, __COUNTER__))
-#define __syncthreads_count(p)     ((int)emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__))
-#define __syncthreads_or(p)        ((int)(emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__) != 0))
-#define __syncwarp()               ((void)emu::meet(0xffffffffu, nullptr, 0, KAC_EMU_SITE))
+#define __syncthreads()        ((void)emu::barrier(0, KAC_EMU_SITE, __COUNTER__))
+#define __syncthreads_count(p) ((int)emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__))
+#define __syncthreads_or(p)    ((int)(emu::barrier((p) ? 1u : 0u, KAC_EMU_SITE, __COUNTER__) != 0))
+#define __syncwarp(...)                                                                        \
+    ((void)emu::meet(0xffffffffu __VA_OPT__(&(__VA_ARGS__)), nullptr, 0, KAC_EMU_SITE))
 #define __shfl_sync(m, v, from)    emu::shuffle(m, v, from, KAC_EMU_SITE)
 #define __shfl_xor_sync(m, v, x)   emu::shuffle(m, v, emu::lane() ^ (x), KAC_EMU_SITE)
 #define __shfl_up_sync(m, v, by)   emu::shuffle(m, v, emu::up((int)(by)), KAC_EMU_SITE)

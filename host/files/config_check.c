@@ -1,0 +1,397 @@
+/* config_check.c -- which settings contradict each other, and which rows have proper weights. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "keys.h"
+
+static bool ranks_only(kac_rule rule)
+{
+    return rule == KAC_RULE_ARGMAX || rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE;
+}
+
+static bool groups_select(const kac_settings *settings)
+{
+    return settings->sampler.trigger != KAC_WHEN_NEVER || settings->sampler.funnel[0] != '\0';
+}
+
+bool kac_properly_weighted(const kac_settings *settings)
+{
+    if (settings->driver.kind == KAC_DRIVER_SEARCH ||
+        settings->driver.kind == KAC_DRIVER_REFINE)
+        return false;
+    if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
+        return false;
+    if (ranks_only(settings->sampler.parent_rule)) return false;
+    if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
+        !settings->sampler.keep_normaliser)
+        return false;
+    if (groups_select(settings) && (ranks_only(settings->sampler.group_rule) ||
+                                    settings->sampler.weights != KAC_WEIGHTS_PROPER))
+        return false;
+    return settings->sampler.final == KAC_FINAL_WEIGHTED ||
+           settings->sampler.final == KAC_FINAL_CATEGORICAL;
+}
+
+/* Whether alpha changes the samples or their weights. */
+static bool reads_alpha(const kac_settings *settings)
+{
+    if (settings->driver.kind == KAC_DRIVER_SEARCH)
+        return settings->search.kind != KAC_SEARCH_DDBFS &&
+               (settings->search.policy == KAC_POLICY_SOFT ||
+                settings->search.backup == KAC_BACKUP_SOFT);
+    if (settings->sampler.twist != KAC_TWIST_NONE) return true;
+    if (settings->driver.kind == KAC_DRIVER_REFINE && settings->driver.strength > 0)
+        return true;
+    if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL) return true;
+    if (settings->sampler.trigger == KAC_WHEN_ESS) return true;
+    bool by_weight = settings->sampler.group_rule == KAC_RULE_CATEGORICAL ||
+                     settings->sampler.group_rule == KAC_RULE_REPLACE;
+    if (groups_select(settings) && by_weight && settings->sampler.weights != KAC_WEIGHTS_SCALED)
+        return true;
+    return settings->sampler.final == KAC_FINAL_CATEGORICAL || kac_properly_weighted(settings);
+}
+
+/* Whether the reward decides anything. */
+static bool is_guided(const kac_settings *settings)
+{
+    return settings->sampler.parent_rule != KAC_RULE_NONE ||
+           settings->sampler.twist != KAC_TWIST_NONE || groups_select(settings) ||
+           settings->driver.kind != KAC_DRIVER_NONE ||
+           settings->sampler.potential != KAC_POTENTIAL_TERMINAL ||
+           settings->sampler.final != KAC_FINAL_WEIGHTED;
+}
+
+static kac_status check_guidance(const kac_settings *settings)
+{
+    bool guides = false;
+    for (int i = 0; i < settings->rewards; i++)
+        guides = guides || kac_reward_guides(&settings->reward[i]);
+    if (is_guided(settings) && !guides)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward: algorithm %s needs a reward with a weight other than 0, or a "
+                        "bound (only pretrained runs without)",
+                        settings->sampler.algorithm);
+    return KAC_OK;
+}
+
+static kac_status check_sizes(const kac_settings *settings)
+{
+    const int64_t most = INT32_MAX;
+    int64_t n = settings->sampler.groups * settings->sampler.particles; /* < 2^49 */
+    if (n > most || n * (settings->sampler.children + 1) > most ||
+        n * settings->sampler.children * settings->sampler.samples > most)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler: %" PRId64 " groups x %" PRId64 " particles x %" PRId64
+                        " children x %" PRId64 " samples are more than %" PRId64,
+                        settings->sampler.groups, settings->sampler.particles,
+                        settings->sampler.children, settings->sampler.samples, most);
+    if (settings->sampler.children * settings->sampler.samples > KAC_MAX_CHILDREN)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.samples: %" PRId64 " completions of %" PRId64
+                        " children are more than %d of a particle",
+                        settings->sampler.samples, settings->sampler.children,
+                        (int)KAC_MAX_CHILDREN);
+    if (settings->sampler.to != 0 && settings->sampler.to < settings->sampler.from)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.select.group.trigger.to: %" PRId64
+                        " comes before from, %" PRId64,
+                        settings->sampler.to, settings->sampler.from);
+    return KAC_OK;
+}
+
+static kac_status check_funnel(const kac_settings *settings)
+{
+    const char *funnel = settings->sampler.funnel;
+    if (funnel[0] == '\0') return KAC_OK;
+    int64_t stages = 2;
+    for (const char *c = funnel; *c != '\0'; c++)
+        stages += *c == ',';
+    if (strtol(funnel, NULL, 10) > settings->sampler.particles)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: %s begins with more than sampler.particles, %" PRId64,
+                        funnel, settings->sampler.particles);
+    if (stages > settings->process.steps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: %" PRId64 " stages for %" PRId64 " steps", stages,
+                        settings->process.steps);
+    if (settings->sampler.group_rule == KAC_RULE_NONE ||
+        settings->sampler.group_rule == KAC_RULE_REPLACE ||
+        (settings->sampler.group_rule == KAC_RULE_CATEGORICAL &&
+         settings->sampler.scheme == KAC_SCHEME_KILLING))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: groups must be able to select fewer than they are: "
+                        "select.group.rule categorical (not killing), argmax or top_k");
+    return KAC_OK;
+}
+
+static kac_status check_selection(const kac_settings *settings)
+{
+    int64_t children = settings->sampler.children;
+    int64_t candidates = settings->sampler.parent_rule == KAC_RULE_NONE ? children
+                         : settings->sampler.parent_rule == KAC_RULE_TOP_K
+                             ? settings->sampler.parent_keep
+                             : 1;
+    if (candidates > children)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.select.parent.keep: %" PRId64
+                        " is more than sampler.children, %" PRId64,
+                        candidates, children);
+    int64_t pool = settings->sampler.global
+                       ? settings->sampler.groups * settings->sampler.particles
+                       : settings->sampler.particles;
+    if (pool * candidates > 1 << 24)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler: %" PRId64 " candidates that compete with each other are more "
+                        "than %d",
+                        pool * candidates, 1 << 24);
+    bool every_step =
+        (settings->sampler.trigger == KAC_WHEN_EVERY ||
+         settings->sampler.trigger == KAC_WHEN_WINDOW) &&
+        settings->sampler.every == 1 && settings->sampler.from == 1 &&
+        (settings->sampler.to == 0 || settings->sampler.to >= settings->process.steps);
+    if (candidates > 1 && !every_step)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.select: the parent stage leaves %" PRId64
+                        " candidates of each particle, so the group stage must select at every "
+                        "step: set select.group.rule and select.group.trigger.kind every",
+                        candidates);
+    if (candidates > 1 && settings->sampler.group_rule == KAC_RULE_CATEGORICAL &&
+        settings->sampler.scheme == KAC_SCHEME_KILLING)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.select.group.scheme: killing needs one candidate a particle, and "
+            "the parent stage leaves %" PRId64,
+            candidates);
+    if (candidates > 1 && settings->sampler.group_rule == KAC_RULE_REPLACE)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.select.group.rule: replace needs one candidate a particle, and "
+            "the parent stage leaves %" PRId64,
+            candidates);
+    KAC_TRY(check_funnel(settings));
+    if (settings->sampler.value == KAC_VALUE_NONE &&
+        settings->sampler.potential != KAC_POTENTIAL_TERMINAL)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.potential: without a value (sampler.value.kind none) only "
+                        "terminal is possible");
+    bool reads_file = settings->sampler.value == KAC_VALUE_LEARNED ||
+                      settings->sampler.twist == KAC_TWIST_VALUE;
+    if (reads_file && settings->sampler.value_file[0] == '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.file: required where sampler.value.kind is learned or "
+                        "sampler.twist.kind is value, a safetensors file");
+    if (settings->sampler.alpha == 0 && reads_alpha(settings))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.alpha: 0 is allowed only where every selection is argmax or "
+                        "top_k");
+    return KAC_OK;
+}
+
+static kac_status check_final(const kac_settings *settings)
+{
+    kac_final kind = settings->sampler.final;
+    int64_t most = kind == KAC_FINAL_ARGMAX ? 1 : settings->sampler.particles;
+    if (kind == KAC_FINAL_WEIGHTED && settings->sampler.keep != 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.final.keep: kind weighted keeps all, found %" PRId64,
+                        settings->sampler.keep);
+    if (settings->sampler.keep > most)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.final.keep: at most %" PRId64 " of each group%s, found %" PRId64, most,
+            kind == KAC_FINAL_ARGMAX ? " with kind argmax" : "", settings->sampler.keep);
+    if (kind != KAC_FINAL_TOP_K && settings->sampler.final_pool)
+        return KAC_FAIL(KAC_ERR_INVALID, "sampler.final.scope: all goes with kind top_k only");
+    return KAC_OK;
+}
+
+static kac_status refuse_search(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: driver.kind search needs %s", key, want);
+}
+
+static kac_status check_trees(const kac_settings *settings)
+{
+    int64_t moves = settings->search.rollouts * settings->process.steps; /* < 2^40 */
+    if (moves >= 1 << 20)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.rollouts: %" PRId64 " simulations of %" PRId64
+                        " process.steps are %" PRId64 " moves; want at most %d",
+                        settings->search.rollouts, settings->process.steps, moves,
+                        (1 << 20) - 1);
+    if (settings->search.kind != KAC_SEARCH_MCTS) return KAC_OK;
+    if (settings->sampler.particles != 1)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.particles: search.kind mcts gives one object of each group, so "
+            "want 1, found %" PRId64,
+            settings->sampler.particles);
+    if (settings->search.rollouts < settings->search.stages)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "search.rollouts: search.kind mcts needs one for each of %" PRId64
+                        " stages at least, found %" PRId64,
+                        settings->search.stages, settings->search.rollouts);
+    return KAC_OK;
+}
+
+static kac_status check_search(const kac_settings *settings)
+{
+    if (settings->driver.kind != KAC_DRIVER_SEARCH) return KAC_OK;
+    if (settings->sampler.twist != KAC_TWIST_NONE)
+        return refuse_search("sampler.twist.kind", "none");
+    if (settings->sampler.temper != KAC_TEMPERING_NONE)
+        return refuse_search("sampler.temper.kind", "none");
+    if (settings->sampler.funnel[0] != '\0')
+        return refuse_search("sampler.funnel", "none (search.drop_schedule is like it)");
+    if (settings->sampler.global) return refuse_search("sampler.select.group.scope", "group");
+    if (settings->sampler.value == KAC_VALUE_LEARNED ||
+        settings->sampler.value == KAC_VALUE_STATE)
+        return refuse_search("sampler.value.kind", "posterior_mean or none");
+    if (settings->search.kind != KAC_SEARCH_DDBFS) return check_trees(settings);
+    if (settings->sampler.value != KAC_VALUE_POSTERIOR_MEAN)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.kind: search.kind ddbfs needs posterior_mean");
+    return KAC_OK;
+}
+
+static kac_status refuse(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: driver.kind gibbs needs %s", key, want);
+}
+
+/* What conditional sweeps cannot do.  A scheme must be able to draw given that one particle goes
+ * on; every particle's path must have its weight. */
+static kac_status check_gibbs(const kac_settings *settings)
+{
+    kac_rule parent = settings->sampler.parent_rule, group = settings->sampler.group_rule;
+    if (settings->sampler.particles < 2) return refuse("sampler.particles", "two or more");
+    if (settings->sampler.global) return refuse("sampler.select.group.scope", "group");
+    if (settings->sampler.funnel[0] != '\0') return refuse("sampler.funnel", "none");
+    if (settings->sampler.weights != KAC_WEIGHTS_PROPER)
+        return refuse("sampler.select.group.weights", "proper");
+    if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
+        return refuse("sampler.twist.weights", "correct");
+    if (settings->sampler.children > 1 &&
+        (parent != KAC_RULE_CATEGORICAL || !settings->sampler.keep_normaliser))
+        return refuse("sampler.select.parent",
+                      "rule categorical and normaliser keep for several children");
+    if (group != KAC_RULE_NONE && group != KAC_RULE_CATEGORICAL)
+        return refuse("sampler.select.group.rule", "categorical or none");
+    if (settings->sampler.trigger != KAC_WHEN_NEVER &&
+        settings->sampler.scheme != KAC_SCHEME_MULTINOMIAL &&
+        settings->sampler.scheme != KAC_SCHEME_KILLING)
+        return refuse("sampler.select.group.scheme", "multinomial or killing");
+    if (settings->sampler.final != KAC_FINAL_CATEGORICAL || settings->sampler.keep > 1)
+        return refuse("sampler.final", "kind categorical and keep 1: a sweep gives one object");
+    if (settings->driver.burn_in > settings->driver.sweeps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "driver.burn_in: %" PRId64 " is more than driver.sweeps, %" PRId64,
+                        settings->driver.burn_in, settings->driver.sweeps);
+    return KAC_OK;
+}
+
+static kac_status check_driver(const kac_settings *settings)
+{
+    if (settings->driver.kind != KAC_DRIVER_REFINE && settings->driver.start[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "driver.start: goes with driver.kind refine only");
+    if (settings->driver.kind == KAC_DRIVER_GIBBS) return check_gibbs(settings);
+    if (settings->driver.kind == KAC_DRIVER_REFINE && settings->sampler.funnel[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.funnel: driver.kind refine keeps the number of particles");
+    return KAC_OK;
+}
+
+/* Keys that only some schedules read: bit s stands for schedule s. */
+enum {
+    OF_VP = 1 << KAC_SCHEDULE_VP,
+    OF_EDM = 1 << KAC_SCHEDULE_EDM,
+    OF_SIGMA = 1 << KAC_SCHEDULE_VE | OF_EDM,
+    OF_GAUSSIAN = OF_VP | OF_SIGMA,
+    OF_MASKED = OF_VP - 1,
+};
+
+static const struct {
+    const char *key;
+    unsigned schedules;
+} readers[] = {
+    {"process.temperature", OF_MASKED},  {"process.epsilon", OF_MASKED},
+    {"process.end", OF_MASKED},          {"process.begin", OF_MASKED},
+    {"process.template", OF_MASKED},     {"process.beta_min", OF_VP},
+    {"process.beta_max", OF_VP},         {"process.sigma_min", OF_SIGMA},
+    {"process.sigma_max", OF_SIGMA},     {"process.rho", OF_EDM},
+    {"process.eta", OF_GAUSSIAN},        {"process.order", OF_GAUSSIAN},
+    {"process.sigma_data", OF_GAUSSIAN}, {"sampler.twist.path", OF_MASKED},
+};
+
+/* Keys that do nothing must be as they are without being given. */
+static kac_status check_readers(const kac_settings *settings)
+{
+    const kac_config empty = {0};
+    kac_settings initial;
+    KAC_TRY(kac_config_resolve(&empty, &initial));
+    for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
+        char text[KAC_KEY_TEXT_SIZE], unset[KAC_KEY_TEXT_SIZE];
+        int index = -1;
+        const kac_key *key = kac_keys_find(readers[i].key, &index);
+        if (readers[i].schedules >> settings->process.schedule & 1) continue;
+        kac_key_text(settings, key, 0, text, sizeof text);
+        kac_key_text(&initial, key, 0, unset, sizeof unset);
+        if (strcmp(text, unset) == 0) continue;
+        kac_key_text(settings, kac_keys_find("process.schedule", &index), 0, unset,
+                     sizeof unset);
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: it does nothing with process.schedule %s",
+                        readers[i].key, unset);
+    }
+    return KAC_OK;
+}
+
+static kac_status check_process(const kac_settings *settings)
+{
+    bool gaussian = settings->process.kind == KAC_PROCESS_GAUSSIAN;
+    if ((settings->process.schedule >= KAC_SCHEDULE_VP) != gaussian)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.schedule: kind masked goes with loglinear, cosine, cosine2, "
+                        "linear, geometric and flow, gaussian with vp, ve and edm");
+    if (gaussian && settings->driver.kind != KAC_DRIVER_NONE)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "driver.kind: process.kind gaussian runs with none only");
+    if (gaussian && settings->model.unconditional[0] != '\0')
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "model.unconditional: classifier-free guidance is of process.kind masked");
+    if (gaussian && settings->output.likelihood)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "output.likelihood: there is none with process.kind gaussian, whose "
+                        "last move is a function of the state");
+    if (gaussian && settings->process.eta == 0 && settings->sampler.twist != KAC_TWIST_NONE)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "sampler.twist.kind: with process.eta 0 moves draw nothing that could be "
+            "tilted; use none");
+    if (settings->process.sigma_min > settings->process.sigma_max)
+        return KAC_FAIL(KAC_ERR_INVALID, "process.sigma_min: %g is more than sigma_max, %g",
+                        settings->process.sigma_min, settings->process.sigma_max);
+    return check_readers(settings);
+}
+
+kac_status kac_config_settings(const kac_config *config, kac_settings *out)
+{
+    KAC_REQUIRE(config != NULL && out != NULL);
+    kac_settings settings;
+    KAC_TRY(kac_config_resolve(config, &settings));
+    if (settings.model.file[0] == '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "model.file: required, a safetensors file");
+    KAC_TRY(check_process(&settings));
+    KAC_TRY(check_sizes(&settings));
+    KAC_TRY(check_selection(&settings));
+    KAC_TRY(check_final(&settings));
+    KAC_TRY(kac_rewards_check(&settings));
+    KAC_TRY(check_guidance(&settings));
+    KAC_TRY(check_search(&settings));
+    KAC_TRY(check_driver(&settings));
+    if (settings.sampler.alpha == 0) settings.sampler.alpha = 1;
+    *out = settings;
+    return KAC_OK;
+}

@@ -1,0 +1,142 @@
+/* test_twins_particles.c -- tempering, survivors and gradients: the device's bytes are the CPU's. */
+#include "twin_particles.h"
+
+/* Few, many, none that fills a warp, and one that takes several blocks. */
+static const int32_t sizes[] = {1, 31, 33, 257, 1000, 2, 5000, 64, 1, 7};
+enum { GROUPS = sizeof sizes / sizeof *sizes };
+
+Test(twins_particles, temper_and_weigh)
+{
+    /* a pool a group; groups that share one; so few that each takes several blocks */
+    static const int32_t pools[3][GROUPS + 1] = {
+        {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {0, 3, 4, 8, 10}, {0, 9, 10}};
+    static const int32_t n_pools[3] = {GROUPS, 4, 2};
+    kac_level levels[3] = {{.temper = 1}, {.temper = 0.375}, {.temper = 0}};
+    int between = 0; /* groups whose exponent bisection found */
+    for (int32_t test = 0; test < 24; test++) {
+        int32_t children = 1 + test % 4, set = test / 4 % 3;
+        ground w = make_ground(sizes, GROUPS, test % 12 == 11 ? 0 : 1, (uint64_t)test);
+        kac_particles x[TWINS], y[TWINS];
+        kac_weigh_args a[TWINS];
+        float none = 0;
+        pair_particles(&w, w.particles, 16, x);
+        set_groups(&w, x);
+        pair_particles(&w, w.particles * children, 16, y);
+        void **level = pair_put(&w, "levels", levels, sizeof levels);
+        void **first = pair_put(&w, "pools", pools[set], sizeof pools[set]);
+        void **terms = pair_put(&w, "terms", &none, sizeof none);
+        for (int k = 0; k < TWINS; k++)
+            a[k] = (kac_weigh_args){.clock = w.clock[k],
+                                    .levels = level[k],
+                                    .groups = w.group[k],
+                                    .pool_first = first[k],
+                                    .pools = n_pools[set],
+                                    .x = &x[k],
+                                    .terms = terms[k],
+                                    .children = children,
+                                    .samples = 1,
+                                    .potential = (kac_potential)(test / 2 % 4),
+                                    .use_ratio = test % 3 == 0,
+                                    .temper = test == 9 ? KAC_TEMPER_LEVEL : KAC_TEMPER_ESS,
+                                    .temper_below = 1 << (8 + test % 8),
+                                    .y = &y[k]};
+        ON_BOTH(particles.temper(twin(k), &a[k]));
+        ON_BOTH(particles.weigh(twin(k), &a[k]));
+        ground_equal(&w, test);
+        kac_group after[GROUPS];
+        twin_get(1, after, w.group[1], sizeof after);
+        for (int g = 0; g < GROUPS; g++)
+            between += after[g].lambda > w.host_group[g].lambda && after[g].lambda < 1;
+        ground_drop(&w);
+    }
+    cr_expect_gt(between, 60, "%d", between);
+}
+
+Test(twins_particles, survivors)
+{
+    static const int32_t n[] = {1, 31, 33, 257, 1000}, stride[] = {16, 48, 256, 1040};
+    for (int32_t test = 0; test < 20; test++) {
+        int32_t rows = n[test % 5], children = 1 + test % 3, wide = stride[test / 5];
+        ground w = make_ground(&rows, 1, 1, (uint64_t)test);
+        kac_particles x[TWINS], y[TWINS];
+        int32_t *chosen[TWINS];
+        pair_particles(&w, rows, wide, x);
+        pair_particles(&w, rows * children, wide, y);
+        pair_integers(&w, "chosen", rows, (uint32_t)(rows * children), chosen);
+        void **scratch = pair_put(&w, NULL, NULL, (size_t)rows * sizeof(int32_t));
+        ON_BOTH(particles.survive(twin(k), &y[k], children, chosen[k], &x[k], scratch[k]));
+        ground_equal(&w, test);
+        ground_drop(&w);
+    }
+}
+
+Test(twins_particles, regroup)
+{
+    for (int32_t test = 0; test < 5; test++) {
+        kac_level levels[2] = {{.particles = 1 + 100 * test}, {.particles = 7}};
+        ground w = make_ground(sizes, GROUPS, test % 2, (uint64_t)test);
+        int32_t *group[TWINS];
+        pair_integers(&w, "group", 10 * GROUPS * 100, 99, group);
+        void **level = pair_put(&w, "levels", levels, sizeof levels);
+        ON_BOTH(particles.regroup(twin(k), level[k], w.clock[k], GROUPS, w.group[k], group[k]));
+        ground_equal(&w, test);
+        ground_drop(&w);
+    }
+}
+
+/* One random term of an objective. */
+static kac_term roll_term(dice *d, int32_t column)
+{
+    kac_term t = {column, NAN, NAN, NAN, NAN};
+    if (roll(d, 2) == 0) {
+        t.low = -2;
+        t.high = 3;
+    }
+    if (roll(d, 4) == 0) t.column = -1;
+    return t;
+}
+
+Test(twins_particles, cotangent_and_axpy)
+{
+    enum { ROWS = 1000, COLUMNS = 5, FIRST = 1, N = 3 };
+    for (int32_t test = 0; test < 16; test++) {
+        ground w = make_ground(sizes, GROUPS, 1, (uint64_t)test);
+        int32_t batch = test % 2 ? 257 : 33, first = test * 20, count = 300;
+        int32_t *src[TWINS], *group[TWINS];
+        double weight[GROUPS * COLUMNS];
+        float terms[257 * COLUMNS];
+        kac_fresh fresh[TWINS];
+        kac_slope_args a[TWINS];
+        kac_objective objective = {.combine = (kac_combine)(test % 4), .kappa = 0.5};
+        for (objective.terms = 0; objective.terms < COLUMNS; objective.terms++)
+            objective.term[objective.terms] = roll_term(&w.dice, objective.terms);
+        for (int i = 0; i < GROUPS * COLUMNS; i++)
+            weight[i] = 0.5 * roll(&w.dice, 4);
+        for (int i = 0; i < 257 * COLUMNS; i++)
+            terms[i] = (float)roll_number(&w.dice, test == 3 ? -HUGE_VAL : 0.3);
+        pair_integers(&w, "src", ROWS, ROWS, src);
+        pair_integers(&w, "group", ROWS, GROUPS, group);
+        void **shared = pair_put(&w, "weight", weight, sizeof weight);
+        void **row = pair_put(&w, "terms", terms, sizeof terms);
+        void **number = pair_put(&w, "count", &count, sizeof count);
+        void **out = pair_put(&w, "out", NULL, 257 * N * sizeof(float));
+        void **sum = pair_put(&w, "sum", terms, sizeof terms);
+        for (int k = 0; k < TWINS; k++) {
+            fresh[k] = (kac_fresh){.src = src[k], .count = number[k], .capacity = ROWS};
+            a[k] = (kac_slope_args){.groups = w.group[k],
+                                    .group = group[k],
+                                    .objective = objective,
+                                    .group_weight = shared[k],
+                                    .terms = row[k],
+                                    .columns = COLUMNS,
+                                    .fresh = &fresh[k],
+                                    .first = first,
+                                    .batch = batch};
+        }
+        ON_BOTH(particles.cotangent(twin(k), &a[k], FIRST, N, out[k]));
+        ON_BOTH(
+            particles.axpy(twin(k), 257 * COLUMNS - test, 0.3f + (float)test, row[k], sum[k]));
+        ground_equal(&w, test);
+        ground_drop(&w);
+    }
+}
