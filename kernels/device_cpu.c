@@ -104,16 +104,16 @@ const kac_ops kac_cpu_ops = {
     .gaussian =
         {
             .start = kac_cpu_gaussian_start,
+            .blend = kac_cpu_gaussian_blend,
             .propose = kac_cpu_gaussian_propose,
             .complete = kac_cpu_gaussian_complete,
             .soften = kac_cpu_gaussian_soften,
             .imagine = kac_cpu_gaussian_imagine,
             .slope = kac_cpu_gaussian_slope,
             .tilt = kac_cpu_gaussian_tilt,
-            .blend = kac_cpu_gaussian_blend,
-            .remask = kac_cpu_gaussian_remask,
             .renoise = kac_cpu_gaussian_renoise,
             .score = kac_cpu_gaussian_score,
+            .remask = kac_cpu_gaussian_remask,
         },
     .particles =
         {
