@@ -1,6 +1,6 @@
 /* layer_cuda.cu -- dense layers and convolutions as exact chains on the GPU's fp32 units, and
  * what lies between layers. */
-#include "layer_cuda.cuh"
+#include "conv_cuda.cuh"
 
 #include <stdlib.h>
 
@@ -35,7 +35,7 @@ kac_status kac_cuda_conv_pack(kac_device *dev, const kac_tile_weights *w, const 
 {
     const int32_t step = kac_cuda_step(w->out);
     const int64_t floats = (int64_t)w->taps * w->in * step;
-    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL};
+    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT};
     float *packed = repack(w, step);
     if (packed == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory to pack a layer");
     conv.weight = kac_cuda_floats(dev, packed, floats, floats);
@@ -109,62 +109,6 @@ kac_status kac_cuda_window(kac_device *dev, const kac_query *q, int64_t floats, 
  * neighbouring positions follow each other, so a tap is a constant distance.  Near the ends of
  * the sequence a tile has rows whose tap lies outside; only there threads look at each row. */
 enum { SLICE = 8 };
-
-struct conv_call {
-    kac_query q;
-    kac_cuda_conv conv;
-    kac_cuda_shape shape;
-    kac_cuda_ending end;
-    const float *in;
-    float *out;
-    int32_t in_step;
-};
-
-/* From the position of an output to that of the input which a tap reads. */
-static __device__ int64_t shift_of(const kac_cuda_shape *s, int32_t tap)
-{
-    return (int64_t)tap * s->dilation - s->pad;
-}
-
-/* The first tap from `tap` on that some output at positions first .. last reads, or the number
- * of taps. */
-static __device__ int32_t live_tap(const conv_call *a, int32_t tap, int64_t first, int64_t last)
-{
-    for (; tap < a->conv.taps; tap++) {
-        int64_t shift = shift_of(&a->shape, tap);
-        if (last + shift >= 0 && first + shift < a->shape.in_length) break;
-    }
-    return tap;
-}
-
-static __device__ float4 load4(const float *p)
-{
-    return *reinterpret_cast<const float4 *>(p);
-}
-
-static __device__ void store4(float *p, float4 x)
-{
-    *reinterpret_cast<float4 *>(p) = x;
-}
-
-static __device__ float4 add4(float4 x, float4 y)
-{
-    return {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w};
-}
-
-/* Four outputs of a row, `at` floats into the arrays. */
-static __device__ void finish(const conv_call *a, int64_t at, float4 x)
-{
-    const kac_cuda_ending *end = &a->end;
-    if (end->before != NULL) store4(end->before + at, x);
-    if (end->plus != NULL) x = add4(x, load4(end->plus + at));
-    if (end->act == KAC_ACT_RELU)
-        x = {kac_activate(KAC_ACT_RELU, x.x), kac_activate(KAC_ACT_RELU, x.y),
-             kac_activate(KAC_ACT_RELU, x.z), kac_activate(KAC_ACT_RELU, x.w)};
-    if (end->kept != NULL) store4(end->kept + at, x);
-    if (end->add != NULL) x = add4(load4(end->add + at), x);
-    store4(a->out + at, x);
-}
 
 /* THREADS threads, ACROSS of them side by side, GROUPS x GROUPS squares of 4 x 4 sums each. */
 template <int THREADS, int ACROSS, int GROUPS>
@@ -315,7 +259,7 @@ KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call
             const int o = col + g * (COLS / GROUPS) + my_col;
             const float *x = sum[i] + 4 * g;
             if (r < rows && o < a.conv.step)
-                finish(&a, r * a.conv.step + o, {x[0], x[1], x[2], x[3]});
+                finish(&a, r * a.conv.step + o, float4{x[0], x[1], x[2], x[3]});
         }
     }
 }
@@ -351,8 +295,8 @@ static kac_status launch_largest(kac_device *dev, const conv_call *a)
 
 KAC_KERNEL activate(KAC_ARGS kac_query q, kac_activation act, int64_t floats, float *x)
 {
-    KAC_EACH(i, floats * kac_query_rows(&q))
-    x[i] = kac_activate(act, x[i]);
+    KAC_EACH (i, floats * kac_query_rows(&q))
+        x[i] = kac_activate(act, x[i]);
 }
 
 kac_status kac_cuda_conv_run(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
@@ -361,7 +305,10 @@ kac_status kac_cuda_conv_run(kac_device *dev, const kac_query *q, const kac_cuda
 {
     const conv_call a = {*q, *conv, *shape, *ending, in, out, kac_cuda_step(conv->in)};
     const int64_t floats = (int64_t)shape->out_length * conv->step;
-    KAC_TRY(launch_largest(dev, &a));
+    if (conv->precision == KAC_PRECISION_EXACT)
+        KAC_TRY(launch_largest(dev, &a));
+    else
+        KAC_TRY(kac_cuda_conv_multiply(dev, &a));
     if (ending->act == KAC_ACT_LINEAR || ending->act == KAC_ACT_RELU) return KAC_OK;
     return KAC_LAUNCH(dev, activate, kac_blocks(floats * q->capacity), KAC_THREADS, 0, *q,
                       ending->act, floats, out);
