@@ -121,6 +121,7 @@ static kac_status pack(kac_device *dev, const kac_cnn1d_weights *w, kac_net *net
     for (int32_t i = 0; i < w->layers; i++) {
         const kac_tile_weights conv = {w->conv[i], h, k, h, (int64_t)h * k, 1, k};
         KAC_TRY(kac_cuda_layer_pack(dev, &conv, w->conv_bias[i], &net->conv[i]));
+        net->conv[i].there.precision = dev->precision;
     }
     KAC_TRY(upload(dev, w->norm, w->layers, h, &net->norm));
     KAC_TRY(upload(dev, w->norm_bias, w->layers, h, &net->norm_bias));

@@ -1,6 +1,6 @@
 /* layer_cuda.cu -- dense layers and convolutions as exact chains on the GPU's fp32 units, and
  * what lies between layers. */
-#include "layer_cuda.cuh"
+#include "conv_cuda.cuh"
 
 #include <stdlib.h>
 
@@ -35,7 +35,7 @@ kac_status kac_cuda_conv_pack(kac_device *dev, const kac_tile_weights *w, const 
 {
     const int32_t step = kac_cuda_step(w->out);
     const int64_t floats = (int64_t)w->taps * w->in * step;
-    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL};
+    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT};
     float *packed = repack(w, step);
     if (packed == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory to pack a layer");
     conv.weight = kac_cuda_floats(dev, packed, floats, floats);
@@ -110,76 +110,6 @@ kac_status kac_cuda_window(kac_device *dev, const kac_query *q, int64_t floats, 
  * the sequence a tile has rows whose tap lies outside; only there threads look at each row. */
 enum { SLICE = 8 };
 
-struct conv_call {
-    kac_query q;
-    kac_cuda_conv conv;
-    kac_cuda_shape shape;
-    kac_cuda_ending end;
-    const float *in;
-    float *out;
-    int32_t in_step;
-};
-
-/* From the position of an output to that of the input which a tap reads. */
-static __device__ int64_t shift_of(const kac_cuda_shape *s, int32_t tap)
-{
-    return (int64_t)tap * s->dilation - s->pad;
-}
-
-/* Is there one? */
-static __device__ bool live(const kac_cuda_shape *s, int64_t shift, int64_t l)
-{
-    return l + shift >= 0 && l + shift < s->in_length;
-}
-
-/* Where a block is in its chains: a tap and input channels c .. c + SLICE - 1 of it. */
-struct cursor {
-    int32_t tap, c;
-};
-
-/* The next slice, over taps without a live row. */
-static __device__ cursor next_slice(const conv_call *a, cursor at, int64_t first, int64_t last)
-{
-    at.c += SLICE;
-    if (at.c < a->conv.in) return at;
-    at.c = 0;
-    for (at.tap++; at.tap < a->conv.taps; at.tap++) {
-        int64_t shift = shift_of(&a->shape, at.tap);
-        if (last + shift >= 0 && first + shift < a->shape.in_length) break;
-    }
-    return at;
-}
-
-static __device__ float4 load4(const float *p)
-{
-    return *reinterpret_cast<const float4 *>(p);
-}
-
-static __device__ void store4(float *p, float4 x)
-{
-    *reinterpret_cast<float4 *>(p) = x;
-}
-
-static __device__ float4 add4(float4 x, float4 y)
-{
-    return {x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w};
-}
-
-/* Four outputs of a row, `at` floats into the arrays. */
-static __device__ void finish(const conv_call *a, int64_t at, float4 x)
-{
-    const kac_cuda_ending *end = &a->end;
-    if (end->before != NULL) store4(end->before + at, x);
-    if (end->plus != NULL) x = add4(x, load4(end->plus + at));
-    x.x = kac_activate(end->act, x.x);
-    x.y = kac_activate(end->act, x.y);
-    x.z = kac_activate(end->act, x.z);
-    x.w = kac_activate(end->act, x.w);
-    if (end->kept != NULL) store4(end->kept + at, x);
-    if (end->add != NULL) x = add4(load4(end->add + at), x);
-    store4(a->out + at, x);
-}
-
 /* THREADS threads, ACROSS of them side by side, GROUPS x GROUPS squares of 4 x 4 sums each. */
 template <int THREADS, int ACROSS, int GROUPS>
 KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call a)
@@ -187,7 +117,7 @@ KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call
     constexpr int ROWS = THREADS / ACROSS * 4 * GROUPS, COLS = ACROSS * 4 * GROUPS;
     constexpr int STRIDE = ROWS + 4, SUMS = 4 * GROUPS;
     constexpr int IN_LOADS = ROWS * SLICE / 4 / THREADS; /* float4 of a thread */
-    constexpr int W_LOADS = (COLS * SLICE / 4 + THREADS - 1) / THREADS;
+    static_assert(COLS * SLICE / 4 <= THREADS, "one float4 of weights a thread");
     KAC_SHARED(float, in_slice, 2 * SLICE * STRIDE); /* [2][SLICE][STRIDE] */
     KAC_SHARED(float, w_slice, 2 * SLICE * COLS);    /* [2][SLICE][COLS] */
     KAC_SHARED(int32_t, position, ROWS);
@@ -195,63 +125,89 @@ KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call
     const int32_t batch = kac_query_rows(&a.q), channels = a.conv.in, taps = a.conv.taps;
     const int64_t rows = (int64_t)a.shape.out_length * batch, row = (int64_t)blockIdx.x * ROWS;
     const int col = (int)blockIdx.y * COLS, me = (int)threadIdx.x;
+    const int my_row = me / ACROSS * 4, my_col = me % ACROSS * 4;
     if (row >= rows) return;
-    const int64_t last_row = row + ROWS < rows ? row + ROWS - 1 : rows - 1;
-    const int64_t first = row / batch, last = last_row / batch; /* positions */
+    const int64_t first = row / batch; /* positions of the tile */
+    const int64_t last = (row + ROWS < rows ? row + ROWS - 1 : rows - 1) / batch;
 
     /* Rows that are not there are taken for the last one, and not written. */
     for (int r = me; r < ROWS; r += THREADS)
         position[r] = (int32_t)((row + r < rows ? row + r : rows - 1) / batch);
 
     float sum[SUMS][SUMS];
-    const int my_row = me / ACROSS * 4, my_col = me % ACROSS * 4;
     KAC_UNROLL
     for (int j = 0; j < SUMS; j++) {
-        int c = col + j / 4 * (COLS / GROUPS) + my_col + j % 4;
-        float bias = a.conv.bias != NULL && c < a.conv.step ? a.conv.bias[c] : 0;
+        const int o = col + j / 4 * (COLS / GROUPS) + my_col + j % 4;
+        const float bias = a.conv.bias != NULL && o < a.conv.step ? a.conv.bias[o] : 0;
         KAC_UNROLL
         for (int i = 0; i < SUMS; i++)
             sum[i][j] = bias;
     }
     __syncthreads();
 
-    float4 next_in[IN_LOADS], next_w[W_LOADS];
-    auto fetch = [&](cursor at) {
-        const int64_t shift = shift_of(&a.shape, at.tap);
+    /* What is fetched next: channels c .. c + SLICE - 1 of a tap.  The thread's shares of it, NULL
+     * where there is nothing, and a bit for each of its sums' rows that the tap counts for. */
+    int32_t tap = -1, c = channels;
+    const float *from_in[IN_LOADS], *from_w = NULL;
+    unsigned mask = 0;
+    float4 next_in[IN_LOADS], next_w = {};
+
+    auto enter = [&]() {
+        const int32_t shift = (int32_t)shift_of(&a.shape, tap); /* some position + it is one */
+        const int w_row = me / (COLS / 4), w_col = col + me % (COLS / 4) * 4;
         KAC_UNROLL
         for (int n = 0; n < IN_LOADS; n++) {
-            int r = (n * THREADS + me) / 2, c = at.c + (n * THREADS + me) % 2 * 4;
-            int64_t from = row + r < rows ? row + r : rows - 1;
-            next_in[n] = {0, 0, 0, 0};
-            if (c < channels && live(&a.shape, shift, position[r]))
-                next_in[n] = load4(a.in + (from + shift * batch) * a.in_step + c);
+            const int r = (n * THREADS + me) / 2, part = (n * THREADS + me) % 2 * 4;
+            const int64_t at = (row + r < rows ? row + r : rows - 1) + (int64_t)shift * batch;
+            const bool live = (uint32_t)(position[r] + shift) < (uint32_t)a.shape.in_length;
+            from_in[n] = live ? a.in + at * a.in_step + part : NULL;
         }
+        from_w = w_row < SLICE && w_col < a.conv.step
+                     ? a.conv.weight + ((int64_t)tap * channels + w_row) * a.conv.step + w_col
+                     : NULL;
+        mask = 0;
         KAC_UNROLL
-        for (int n = 0; n < W_LOADS; n++) {
-            int i = n * THREADS + me, k = i / (COLS / 4), c = col + i % (COLS / 4) * 4;
-            next_w[n] = {0, 0, 0, 0};
-            if (at.c + k < channels && k < SLICE && c < a.conv.step)
-                next_w[n] = load4(a.conv.weight +
-                                  ((int64_t)at.tap * channels + at.c + k) * a.conv.step + c);
+        for (int i = 0; i < SUMS; i++) {
+            const int32_t l = position[i / 4 * (ROWS / GROUPS) + my_row + i % 4];
+            mask |= (unsigned)((uint32_t)(l + shift) < (uint32_t)a.shape.in_length) << i;
         }
+    };
+    auto advance = [&]() {
+        c += SLICE;
+        if (c < channels) return true;
+        c = 0;
+        tap = live_tap(&a, tap + 1, first, last);
+        if (tap == taps) return false;
+        enter();
+        return true;
+    };
+    auto fetch = [&]() {
+        KAC_UNROLL
+        for (int n = 0; n < IN_LOADS; n++) {
+            next_in[n] = {};
+            if (from_in[n] == NULL) continue;
+            if (c + me % 2 * 4 < channels) next_in[n] = load4(from_in[n]);
+            from_in[n] += SLICE;
+        }
+        next_w = {};
+        if (from_w == NULL) return;
+        if (c + me / (COLS / 4) < channels) next_w = load4(from_w);
+        from_w += SLICE * a.conv.step;
     };
     auto put = [&](int buffer) {
         float *in = in_slice + buffer * SLICE * STRIDE, *w = w_slice + buffer * SLICE * COLS;
         KAC_UNROLL
         for (int n = 0; n < IN_LOADS; n++) {
-            int r = (n * THREADS + me) / 2, k = (n * THREADS + me) % 2 * 4;
+            const int r = (n * THREADS + me) / 2, k = me % 2 * 4;
             in[k * STRIDE + r] = next_in[n].x;
             in[(k + 1) * STRIDE + r] = next_in[n].y;
             in[(k + 2) * STRIDE + r] = next_in[n].z;
             in[(k + 3) * STRIDE + r] = next_in[n].w;
         }
-        KAC_UNROLL
-        for (int n = 0; n < W_LOADS; n++)
-            if (n * THREADS + me < COLS * SLICE / 4)
-                store4(w + (n * THREADS + me) * 4, next_w[n]);
+        if (me < COLS * SLICE / 4) store4(w + me * 4, next_w);
     };
-    /* One product of every chain; `mask` has a bit for each row that takes it. */
-    auto step = [&](const float *in, const float *w, unsigned mask) {
+    /* One product of every chain of the rows in `live`. */
+    auto step = [&](const float *in, const float *w, unsigned live) {
         float x[SUMS], y[SUMS];
         KAC_UNROLL
         for (int g = 0; g < GROUPS; g++) {
@@ -262,7 +218,7 @@ KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call
         }
         KAC_UNROLL
         for (int i = 0; i < SUMS; i++) {
-            if (!(mask >> i & 1)) continue;
+            if (!(live >> i & 1)) continue;
             KAC_UNROLL
             for (int j = 0; j < SUMS; j++)
                 sum[i][j] = fmaf(x[i], y[j], sum[i][j]);
@@ -270,35 +226,29 @@ KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call
     };
 
     const unsigned all = (1u << SUMS) - 1;
-    cursor at = next_slice(&a, {-1, channels}, first, last);
-    if (at.tap < taps) {
-        fetch(at);
+    bool more = advance();
+    if (more) {
+        fetch();
         put(0);
     }
     __syncthreads();
-    for (int buffer = 0; at.tap < taps; buffer ^= 1) {
-        const cursor next = next_slice(&a, at, first, last);
-        const int64_t shift = shift_of(&a.shape, at.tap);
+    for (int buffer = 0; more; buffer ^= 1) {
         const float *in = in_slice + buffer * SLICE * STRIDE;
         const float *w = w_slice + buffer * SLICE * COLS;
-        if (next.tap < taps) fetch(next);
-        if (at.c + SLICE <= channels && live(&a.shape, shift, first) &&
-            live(&a.shape, shift, last)) {
+        const unsigned live = mask;
+        const int32_t left = channels - c; /* of the tap, this slice included */
+        more = advance();
+        if (more) fetch();
+        if (live == all && left >= SLICE) {
             KAC_UNROLL
             for (int k = 0; k < SLICE; k++)
                 step(in + k * STRIDE, w + k * COLS, all);
         } else {
-            unsigned mask = 0;
-            for (int i = 0; i < SUMS; i++) {
-                int32_t l = position[i / 4 * (ROWS / GROUPS) + my_row + i % 4];
-                mask |= (unsigned)live(&a.shape, shift, l) << i;
-            }
-            for (int k = 0; k < SLICE && at.c + k < channels; k++)
-                step(in + k * STRIDE, w + k * COLS, mask);
+            for (int k = 0; k < SLICE && k < left; k++)
+                step(in + k * STRIDE, w + k * COLS, live);
         }
-        if (next.tap < taps) put(buffer ^ 1);
+        if (more) put(buffer ^ 1);
         __syncthreads();
-        at = next;
     }
 
     KAC_UNROLL
@@ -306,11 +256,10 @@ KAC_KERNEL __launch_bounds__(THREADS, 512 / THREADS) convolve(KAC_ARGS conv_call
         int64_t r = row + i / 4 * (ROWS / GROUPS) + my_row + i % 4;
         KAC_UNROLL
         for (int g = 0; g < GROUPS; g++) {
-            int c = col + g * (COLS / GROUPS) + my_col;
-            if (r < rows && c < a.conv.step)
-                finish(
-                    &a, r * a.conv.step + c,
-                    {sum[i][4 * g], sum[i][4 * g + 1], sum[i][4 * g + 2], sum[i][4 * g + 3]});
+            const int o = col + g * (COLS / GROUPS) + my_col;
+            const float *x = sum[i] + 4 * g;
+            if (r < rows && o < a.conv.step)
+                finish(&a, r * a.conv.step + o, float4{x[0], x[1], x[2], x[3]});
         }
     }
 }
@@ -333,17 +282,36 @@ static kac_status launch(kac_device *dev, const conv_call *a)
 
 /* The largest tile that is not mostly empty and gives most multiprocessors a block.  It does not
  * change a bit. */
+static kac_status launch_largest(kac_device *dev, const conv_call *a)
+{
+    const unsigned enough = 96;
+    const int32_t step = a->conv.step;
+    if (step <= 8) return launch<128, 2, 1>(dev, a);
+    dim3 large = tiles<256, 16, 2>(a), middle = tiles<128, 8, 2>(a);
+    if (step > 64 && large.x * large.y >= enough) return launch<256, 16, 2>(dev, a);
+    if (step > 32 && middle.x * middle.y >= enough) return launch<128, 8, 2>(dev, a);
+    return launch<64, 8, 1>(dev, a);
+}
+
+KAC_KERNEL activate(KAC_ARGS kac_query q, kac_activation act, int64_t floats, float *x)
+{
+    KAC_EACH (i, floats * kac_query_rows(&q))
+        x[i] = kac_activate(act, x[i]);
+}
+
 kac_status kac_cuda_conv_run(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
                              const kac_cuda_shape *shape, const kac_cuda_ending *ending,
                              const float *in, float *out)
 {
-    const unsigned enough = 96;
     const conv_call a = {*q, *conv, *shape, *ending, in, out, kac_cuda_step(conv->in)};
-    if (conv->step <= 8) return launch<128, 2, 1>(dev, &a);
-    dim3 large = tiles<256, 16, 2>(&a), middle = tiles<128, 8, 2>(&a);
-    if (conv->step > 64 && large.x * large.y >= enough) return launch<256, 16, 2>(dev, &a);
-    if (conv->step > 32 && middle.x * middle.y >= enough) return launch<128, 8, 2>(dev, &a);
-    return launch<64, 8, 1>(dev, &a);
+    const int64_t floats = (int64_t)shape->out_length * conv->step;
+    if (conv->precision == KAC_PRECISION_EXACT)
+        KAC_TRY(launch_largest(dev, &a));
+    else
+        KAC_TRY(kac_cuda_conv_multiply(dev, &a));
+    if (ending->act == KAC_ACT_LINEAR || ending->act == KAC_ACT_RELU) return KAC_OK;
+    return KAC_LAUNCH(dev, activate, kac_blocks(floats * q->capacity), KAC_THREADS, 0, *q,
+                      ending->act, floats, out);
 }
 
 kac_status kac_cuda_dense_run(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,

@@ -16,11 +16,12 @@
 
 /* A dense layer or convolution in device memory. */
 struct kac_cuda_conv {
-    int32_t in, out; /* channels */
-    int32_t taps;    /* 1: dense */
-    int32_t step;    /* floats of a row of outputs */
-    float *weight;   /* [taps][in][step] */
-    float *bias;     /* [step], or NULL: zeros */
+    int32_t in, out;         /* channels */
+    int32_t taps;            /* 1: dense */
+    int32_t step;            /* floats of a row of outputs */
+    float *weight;           /* [taps][in][step] */
+    float *bias;             /* [step], or NULL: zeros */
+    kac_precision precision; /* of its products; exact since pack */
 };
 
 /* With the transposed one, for gradients: channels exchanged, taps flipped, no bias. */
@@ -56,7 +57,8 @@ struct kac_cuda_shape {
 /* That of the transposed convolution. */
 kac_cuda_shape kac_cuda_shape_back(const kac_cuda_shape *s, int32_t taps);
 
-/* What happens to x, a sum of products, on its way out: arrays like `out`, or NULL. */
+/* What happens to x, a sum of products, on its way out: arrays like `out`, or NULL.  Only relu
+ * goes with `plus`, `kept` and `add`. */
 struct kac_cuda_ending {
     float *before;      /* gets x */
     const float *plus;  /* x += plus */
@@ -66,7 +68,8 @@ struct kac_cuda_ending {
 };
 
 /* Queues out = ending(bias + conv(in)), rows of in: kac_cuda_step(conv->in) floats.  Each output
- * is one fma chain, as networks.h says. */
+ * is one fma chain, as networks.h says; or, where conv->precision is not exact, a sum in float32
+ * of products of rounded factors. */
 kac_status kac_cuda_conv_run(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
                              const kac_cuda_shape *shape, const kac_cuda_ending *ending,
                              const float *in, float *out);

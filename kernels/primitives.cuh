@@ -31,6 +31,38 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 /* A loop of constant length over registers: only an unrolled one keeps them registers. */
 #define KAC_UNROLL _Pragma("unroll")
 
+/* x with 10 bits after the point, to nearest; lo and hi with 7, as two halves of a word. */
+static __device__ inline uint32_t kac_tf32(float x)
+{
+    uint32_t y;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
+    return y;
+}
+static __device__ inline uint32_t kac_bf16_pair(float lo, float hi)
+{
+    uint32_t y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo));
+    return y;
+}
+/* d += a b on a warp's tensor core, d 16 x 8, sums in float32.  Lane 4 g + t has of d rows g and
+ * g + 8, columns 2 t and 2 t + 1; of a [16][8] rows g, g + 8, each at columns t and t + 4 as
+ * a[0], a[1], a[2], a[3]; of b [8][8] column g, rows t and t + 4.  With bf16 each entry of a and
+ * b is a pair, neighbours along the sum. */
+static __device__ inline void kac_mma_tf32(float *d, const uint32_t *a, const uint32_t *b)
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+                 "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const uint32_t *b)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 #else
 
 #include "emu.h"
@@ -52,6 +84,10 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 #else
 #define KAC_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define kac_tf32              emu::tf32
+#define kac_bf16_pair         emu::bf16_pair
+#define kac_mma_tf32(d, a, b) emu::mma(d, a, b, false, KAC_EMU_SITE)
+#define kac_mma_bf16(d, a, b) emu::mma(d, a, b, true, KAC_EMU_SITE)
 
 #endif
 

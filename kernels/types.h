@@ -11,6 +11,14 @@ typedef struct kac_device kac_device;
 /* CPU instruction sets with their own micro-kernels; all give the same bits. */
 typedef enum kac_isa { KAC_ISA_PORTABLE, KAC_ISA_AVX2, KAC_ISA_AVX512 } kac_isa;
 
+/* How a GPU multiplies in convolutions.  Exact: the bits of the CPU.  Else factors are rounded
+ * to 10 (tf32) or 7 (bf16) bits after the point, for the tensor cores; sums are float32. */
+typedef enum kac_precision {
+    KAC_PRECISION_EXACT,
+    KAC_PRECISION_TF32,
+    KAC_PRECISION_BF16,
+} kac_precision;
+
 enum { KAC_MAX_STATES = 32, KAC_MAX_CHILDREN = 4096, KAC_MAX_TERMS = 16 };
 
 /* ---- process ---------------------------------------------------------------------------- */

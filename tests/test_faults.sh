@@ -100,6 +100,11 @@ KAC_ISA=avx1024 kac_run "$work/good.yaml"
 says device.isa
 refused 2
 
+begin 'a precision that the CPU does not have'
+kac_run "$work/good.yaml" --set device.name=cpu --set device.precision=tf32
+says device.precision
+refused 3
+
 begin 'a model that is not there'
 kac_run "$work/good.yaml" --set model.file="$work/nowhere.safetensors"
 says nowhere.safetensors

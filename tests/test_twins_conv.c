@@ -279,6 +279,48 @@ Test(twins_conv, cnn1d)
     }
 }
 
+/* Logits with rounded factors are near the exact ones, the same for any batch, and of the kind
+ * that was asked for. */
+static void check_rounded(kac_precision precision, double within)
+{
+    static const cnn1d_sizes sizes = {4, 138, 5, 2, {1, 3}, 1, 1, false};
+    static const ask all = {11, 33, 33, 0, false, false}, one = {11, 1, 1, 0, false, false};
+    const bool rounds = ops() != &kac_cpu_ops;
+    seed = 5;
+    const kac_cnn1d_weights w = random_cnn1d(&sizes);
+    const subject net = {&w, 4, 5, 44, pack_cnn1d, forward_cnn1d, vjp_cnn1d, drop_cnn1d};
+    const inputs in = random_inputs(&net, &all);
+    const size_t n = 33 * (44 + SPARE);
+    float *exact = make(n * sizeof *exact), *got = make(n * sizeof *got);
+    float *alone = make(n * sizeof *alone), *grad = make((size_t)33 * 55 * sizeof *grad);
+    double most = 0, off = 0;
+    run(dev(), &net, &all, &in, exact, grad);
+    dev()->precision = precision;
+    run(dev(), &net, &all, &in, got, grad);
+    inputs row = in;
+    row.rows = 1;
+    run(dev(), &net, &one, &row, alone, grad);
+    dev()->precision = KAC_PRECISION_EXACT;
+    for (size_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)exact[i]));
+        off = fmax(off, fabs((double)got[i] - (double)exact[i]));
+    }
+    cr_assert(off <= within * most, "off by %g of %g", off, most);
+    cr_assert(!rounds || off >= within / 100 * most, "off by %g of %g only", off, most);
+    expect_bytes(alone, got, 44, "one row", (int)precision);
+    release_all();
+}
+
+Test(twins_conv, cnn1d_tf32)
+{
+    check_rounded(KAC_PRECISION_TF32, 2e-3);
+}
+
+Test(twins_conv, cnn1d_bf16)
+{
+    check_rounded(KAC_PRECISION_BF16, 2e-2);
+}
+
 /* ---- conv_regressor ----------------------------------------------------------------------- */
 
 static kac_status pack_regressor(kac_device *d, const void *weights, kac_net **out)

@@ -211,7 +211,7 @@ typedef struct kac_settings {
     uint64_t seed;
     struct {
         char name[KAC_NAME];
-        int precision;   /* only exact, 0 */
+        int precision;   /* kac_precision */
         int64_t batch;   /* rows a network call; 0 = auto */
         int64_t cache;   /* MiB of logits kept between evaluations */
         int64_t threads; /* 0 = auto */

@@ -115,6 +115,15 @@ kac_status kac_device_open(const char *name, int isa, kac_device **out)
     return open_on(&kac_cpu_ops, 0, isa < 0 ? best_isa() : (kac_isa)isa, out);
 }
 
+kac_status kac_device_set_precision(kac_device *dev, kac_precision precision)
+{
+    if (precision != KAC_PRECISION_EXACT && dev->ops == &kac_cpu_ops)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "device.precision: a CPU computes exact; tf32 and bf16 want a GPU");
+    dev->precision = precision;
+    return KAC_OK;
+}
+
 void kac_device_close(kac_device *dev)
 {
     if (dev == NULL) return;

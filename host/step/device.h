@@ -14,6 +14,10 @@ extern const char *const kac_isa_names[KAC_ISA_AVX512 + 1];
  * Errors: INVALID (no such name), UNSUPPORTED (no such device here, or the processor lacks the
  * instruction set), NOMEM, DEVICE. */
 kac_status kac_device_open(const char *name, int isa, kac_device **out);
+
+/* How networks that are packed from now on compute.  Errors: UNSUPPORTED (the CPU is exact). */
+kac_status kac_device_set_precision(kac_device *dev, kac_precision precision);
+
 void kac_device_close(kac_device *dev); /* accepts NULL */
 
 #endif /* KAC_DEVICE_H */

@@ -127,6 +127,7 @@ static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
     KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
+    KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
     r->process = r->vectors ? &r->dev->ops->gaussian : &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
     if (r->denoiser->arch->vectors != r->vectors)

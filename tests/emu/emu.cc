@@ -433,6 +433,65 @@ const exchange *meet(unsigned mask, const void *value, size_t bytes, const char 
     return slot;
 }
 
+namespace
+{
+
+uint32_t bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+float from_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+uint32_t bf16(float x)
+{
+    uint32_t u = bits(x);
+    return x != x ? 0x7fffu : (u + 0x7fffu + (u >> 16 & 1)) >> 16; /* ties to even */
+}
+
+/* Number k of the numbers that the words of a lane hold. */
+float factor(uint32_t word, int k, bool pairs)
+{
+    return from_bits(!pairs ? word : k % 2 == 0 ? word << 16 : word & 0xffff0000u);
+}
+
+} /* namespace */
+
+uint32_t tf32(float x)
+{
+    return x != x ? 0x7fffe000u : (bits(x) + 0x1000u) & ~0x1fffu; /* ties away from zero */
+}
+
+uint32_t bf16_pair(float lo, float hi)
+{
+    return bf16(hi) << 16 | bf16(lo);
+}
+
+void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char *site)
+{
+    exchange all_a = *meet(0xffffffffu, a, 4 * sizeof *a, site);
+    exchange all_b = *meet(0xffffffffu, b, 2 * sizeof *b, site);
+    int lane_ = lane(), depth = pairs ? 16 : 8;
+    for (int i = 0; i < 4; i++) {
+        int row = lane_ / 4 + i / 2 * 8, col = lane_ % 4 * 2 + i % 2;
+        for (int k = 0; k < depth; k++) {
+            int unit = pairs ? k / 2 : k;
+            uint32_t x[4], y[2];
+            memcpy(x, all_a.lane[row % 8 * 4 + unit % 4], sizeof x);
+            memcpy(y, all_b.lane[col * 4 + unit % 4], sizeof y);
+            d[i] = fmaf(factor(x[row / 8 + unit / 4 * 2], k, pairs),
+                        factor(y[unit / 4], k, pairs), d[i]);
+        }
+    }
+}
+
 unsigned ballot(unsigned mask, bool vote, const char *site)
 {
     unsigned char mine = vote, all = 0;

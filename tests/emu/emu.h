@@ -112,6 +112,13 @@ inline int down(int by)
     return lane() + by < 32 ? lane() + by : lane();
 }
 
+/* ---- tensor cores --------------------------------------------------------------------------- */
+
+/* See primitives.cuh. */
+uint32_t tf32(float x);
+uint32_t bf16_pair(float lo, float hi);
+void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char *site);
+
 /* ---- memory and launches -------------------------------------------------------------------- */
 
 /* Shared memory of the block that belongs to a place in the source. */
