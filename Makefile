@@ -1,6 +1,7 @@
 # make              build/kac, build/libkac.a and build/libkac.so
 # make demo         installs what is missing, builds, designs promoters with six algorithms
 # make test         installs what is missing, builds, passes the tests; last line: the total
+# make emu-test     the CUDA kernels on the emulator, no GPU needed; part of make test
 # make check        everything a change must pass; make fuzz, make nightly: the long forms
 # make bench        speed
 # make install PREFIX=/usr/local DESTDIR=
@@ -48,12 +49,12 @@ libs   := -lyaml -ljansson -lm -ldl $(LDLIBS)
 cxxflags := -x c++ -std=c++20 -march=native -ffp-contract=off -fno-math-errno $(opt) -fPIC \
             -fvisibility=hidden -MMD -MP -Wall -Wextra -Wshadow -Wno-missing-field-initializers \
             $(if $(WERROR),-Werror) $(if $(filter 1,$(OMP)),-fopenmp)
-# and nvcc: code of sm_80, sm_90, and PTX for what comes after; 177: braces of C, 20208: long double
+# and nvcc: code of sm_80, sm_90, and PTX for what comes after
 archs    := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
             -gencode arch=compute_90,code=compute_90
 nvflags  := -std=c++20 -O3 -DNDEBUG -t 2 -fmad=false $(archs) -MMD -MP \
-            -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers \
-            $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
+            -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers
+nverror  := $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # ---- sources --------------------------------------------------------------------------
 # kernels/X_simd.c is compiled once for each instruction set; simd.h names its functions
@@ -80,10 +81,10 @@ cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
-.PHONY: all programs demo test check checks format format-check tidy scripts-check race race-programs \
+.PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(if $(emulate),$(BUILD)/tests/emu_mistakes)
 
 # ---- rules; the include path is the layer rule ----------------------------------------
 host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
@@ -116,12 +117,18 @@ $(BUILD)/emu/%.o: %.cu $(BUILD)/flags
 $(BUILD)/emu/emu.o: tests/emu/emu.cc $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CXX) $(cxxflags) -c $< -o $@
+$(BUILD)/emu/mistakes.o: tests/emu/mistakes.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(cxxflags) -Iinclude -Ikernels -Itests/emu -c $< -o $@
+$(BUILD)/tests/emu_mistakes: $(BUILD)/emu/mistakes.o $(BUILD)/emu/emu.o
+	@mkdir -p $(@D)
+	$(CXX) $(opt) $(if $(filter 1,$(OMP)),-fopenmp) $^ -o $@
 $(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/emu/%.o) $(BUILD)/emu/emu.o
 	$(CXX) $(opt) -shared $(if $(filter 1,$(OMP)),-fopenmp) $^ -o $@
 else
-$(BUILD)/%.o: %.cu $(BUILD)/flags
+$(BUILD)/%.o: %.cu $(BUILD)/nvflags
 	@mkdir -p $(@D)
-	$(NVCC) $(nvflags) -Iinclude -Ikernels -c $< -o $@
+	$(NVCC) $(nvflags) $(nverror) -Iinclude -Ikernels -c $< -o $@
 $(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/%.o)
 	$(NVCC) $(archs) -shared -cudart static $^ -o $@
 endif
@@ -139,8 +146,11 @@ build/libkac.so: build/release/$(soname)
 
 $(BUILD)/flags: FORCE # changes when a flag does, and everything rebuilds
 	@mkdir -p $(@D)
-	@echo '$(CC) $(link) $(libs) $(NVCC) $(nvflags) $(cxxflags)' | cmp -s - $@ || \
-	  echo '$(CC) $(link) $(libs) $(NVCC) $(nvflags) $(cxxflags)' >$@
+	@echo '$(CC) $(link) $(libs) $(cxxflags)' | cmp -s - $@ || \
+	  echo '$(CC) $(link) $(libs) $(cxxflags)' >$@
+$(BUILD)/nvflags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(NVCC) $(nvflags)' | cmp -s - $@ || echo '$(NVCC) $(nvflags)' >$@
 
 # ---- demo and tests; what is missing is installed first, so they build in a second make ----
 demo:
@@ -150,11 +160,21 @@ demo:
 
 test:
 	@CC='$(CC)' tools/install-deps test
+	@$(if $(cuda),$(MAKE) CUDA=$(CUDA) WERROR=1 $(cuda)) # CUDA code must not even warn
 	@$(MAKE) programs
+	@$(MAKE) $(emu_of) programs
 	@tests/run-all $(BUILD)
 
+# the kernels on the emulator, which test_emu.sh compares with the CPU's
+emu_of := MODE=$(if $(filter asan,$(MODE)),emu_asan,emu) BUILD=build/$(if $(filter asan,$(MODE)),emu_asan,emu)
+emu-test:
+	@CC='$(CC)' tools/install-deps test
+	@$(MAKE) programs
+	@$(MAKE) $(emu_of) programs
+	@tests/test_emu.sh $(BUILD)
+
 # ---- checks ---------------------------------------------------------------------------
-src     := $(wildcard include/*.h kernels/*.[ch] host/*/*.[ch] tests/*.[ch] benchmarks/*.[ch])
+src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/emu/* benchmarks/*.[ch])
 scripts := tools/install-deps .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
 
 format:
@@ -174,10 +194,12 @@ check: checks
 
 # all but the tests: gcc and clang without a warning, sanitizers, races, fuzzers
 checks: format-check scripts-check tidy
-	@$(MAKE) CC=gcc WERROR=1 BUILD=build/gcc programs
-	@$(MAKE) CC=clang WERROR=1 BUILD=build/clang programs
+	@$(MAKE) CC=gcc WERROR=1 CUDA=0 BUILD=build/gcc programs
+	@$(MAKE) CC=clang WERROR=1 CUDA=0 BUILD=build/clang programs
 	@$(MAKE) MODE=asan programs
 	@tests/run-unit build/asan
+	@$(MAKE) MODE=emu_asan WERROR=1 programs
+	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|twins_conv|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 

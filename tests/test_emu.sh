@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# test_emu.sh BUILD -- the CUDA backend without a GPU: its kernels on the emulator of tests/emu, in
+# build/emu (build/emu_asan beside an asan build), against the CPU's, byte by byte.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+emu=build/emu
+case $build in *asan*) emu=build/emu_asan ;; esac
+[ -x "$emu/kac" ] || { echo "$emu/kac is not there: make MODE=${emu#build/} programs first" >&2; exit 2; }
+
+# ---- every kernel against its twin and against plain arithmetic ------------------------------
+
+# What runs quickly on the emulator; `laws` and the like need thousands of groups.
+operations='@(backend|masked|gaussian|states|weigh|survive|completions|schemes|parent_stage|group_stage|networks|cnn1d|vjp|filters|twins*)/*'
+unit() { # TITLE ORDER FILTER
+    begin "$1"
+    run env KAC_EMU_ORDER="$2" tests/run-unit "$emu" "$3"
+    expect 0
+    holds 'tests ran' grep -qE '^unit: [1-9][0-9]* passed, 0 failed' "$work/out"
+}
+unit 'operations and twins' 0 "$operations"
+case $emu in
+build/emu) # other orders of the threads find missing barriers
+    unit 'threads in descending order' 1 '@(masked|gaussian|states|weigh|twins_s*|twins_p*|networks)/*'
+    unit 'whoever can runs ahead' 2 '@(masked|states|weigh|twins_s*|twins_p*|networks|cnn1d)/*'
+    unit 'a random order' 5 '@(masked|states|weigh|twins_s*|twins_p*|networks|cnn1d)/*'
+    ;;
+esac
+
+# ---- mistakes that the emulator reports ------------------------------------------------------
+
+for mistake in divergent_barrier lost_lane foreign_lane deadlock missing_barrier; do
+    begin "the emulator reports: $mistake"
+    run "$emu/tests/emu_mistakes" "$mistake"
+    holds 'the program ends badly' test "$code" -ne 0
+    holds 'and says where' grep -qE 'emulator:|wrong' "$work/err"
+done
+begin 'and says nothing of sound kernels'
+run "$emu/tests/emu_mistakes" none
+expect 0
+
+# ---- whole runs: the same bytes, and no host access to device memory ---------------------------
+
+tiny=(--set process.steps=4 --set sampler.groups=2)
+twin() { # NAME ARGUMENT...
+    local name=$1
+    shift
+    run env KAC_EMU_GUARD=1 "$emu/kac" run "$@" "${tiny[@]}" --set device.name=cuda:0 --out "$work/$name-cuda" --quiet
+    expect 0
+    run "$kac" run "$@" "${tiny[@]}" --set device.name=cpu --out "$work/$name-cpu" --quiet
+    expect 0
+    holds 'the samples are the same' cmp "$work/$name-cpu/samples.csv" "$work/$name-cuda/samples.csv"
+    for side in cpu cuda; do
+        sed 's/"seconds":[^,}]*//' "$work/$name-$side/trace.jsonl" >"$work/$name-$side/trace"
+    done
+    holds 'the traces are the same' cmp "$work/$name-cpu/trace" "$work/$name-cuda/trace"
+}
+for config in configs/*.yaml; do
+    name=$(basename "$config" .yaml)
+    case $name in
+    tis_smc | gb1_smc | utr5_svdd) continue ;; # their models are the user's; test_runs.sh converts them
+    esac
+    begin "$config on the emulator"
+    few=()
+    case $name in
+    promoter_dts | promoter_mcts) few=(--set search.rollouts=8) ;;
+    promoter_infill) few=(--set sampler.particles=6) ;;
+    promoter_svdd_r_replace) few=(--set sampler.particles=6 --set sampler.final.keep=6) ;;
+    esac
+    twin "$name" "$config" "${few[@]}"
+done
+
+# ---- precision ---------------------------------------------------------------------------------
+
+for precision in tf32 bf16; do
+    begin "$precision: the same bytes for any batch"
+    for batch in 3 16; do
+        run "$emu/kac" run configs/promoter_svdd.yaml "${tiny[@]}" --set device.precision=$precision \
+            --set device.batch=$batch --out "$work/$precision-$batch" --quiet
+        expect 0
+    done
+    holds 'the samples are the same' cmp "$work/$precision-3/samples.csv" "$work/$precision-16/samples.csv"
+done
+
+finish
