@@ -454,7 +454,7 @@ struct kac_device {
     kac_isa isa; /* CPU: which micro-kernels */
     /* CUDA */
     kac_precision precision; /* of the networks that are packed from now on */
-    void *stream;  /* cudaStream_t */
+    void *stream;            /* cudaStream_t */
     void *scratch; /* device memory that one operation may use until the next begins */
     size_t scratch_bytes;
 };
