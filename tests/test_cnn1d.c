@@ -224,7 +224,7 @@ static void check(const sizes *s, int32_t length, int32_t rows)
         plain_forward(&w, x.tokens[i], length, s->reads_time ? x.levels[1].sigma : 0,
                       expected[i]);
     for (int which = 0; which <= OWN_DEVICE; which++) {
-        kac_device *dev = open_device(which, "cnn1d");
+        kac_device *dev = open_device(which);
         if (dev == NULL) continue;
         kac_net *net = pack(dev, &w);
         kac_query q = query_of(&x, rows, length);
@@ -291,7 +291,7 @@ Test(cnn1d, windows_lists_and_counts)
     srand48(4);
     kac_cnn1d_weights w = random_weights(&s);
     random_states(&x, ROWS, LENGTH, s.states);
-    kac_device *dev = open_own("cnn1d");
+    kac_device *dev = open_own();
     kac_net *net = pack(dev, &w);
     kac_query q = query_of(&x, ROWS, LENGTH);
     forward(dev, net, &q);
@@ -336,7 +336,7 @@ Test(cnn1d, threads_do_not_matter)
     srand48(5);
     kac_cnn1d_weights w = random_weights(&s);
     random_states(&x, ROWS, LENGTH, s.states);
-    kac_device *dev = open_own("cnn1d");
+    kac_device *dev = open_own();
     omp_set_num_threads(1);
     kac_net *net = pack(dev, &w);
     kac_query q = query_of(&x, ROWS, LENGTH);
@@ -371,7 +371,7 @@ Test(cnn1d, nan_comes_through)
     memset(x.tokens, 0, sizeof x.tokens);
     x.tokens[1][8] = 2;
     for (int which = 0; which <= OWN_DEVICE; which++) {
-        kac_device *dev = open_device(which, "cnn1d");
+        kac_device *dev = open_device(which);
         if (dev == NULL) continue;
         kac_net *net = pack(dev, &w);
         kac_query q = query_of(&x, 3, LENGTH);
@@ -547,7 +547,7 @@ Test(cnn1d, model_files)
     random_states(&x, 1, 9, 4);
     scratch_create(folder, sizeof folder);
     (void)snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    kac_device *dev = open_own("cnn1d");
+    kac_device *dev = open_own();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_model(&w, path, &cases[i]);
         kac_network *network = NULL;

@@ -58,7 +58,7 @@ Test(filters, gc_is_a_share)
 {
     static uint8_t x[ROWS * STRIDE];
     static float soft[ROWS * LENGTH * 4], out[ROWS], from_soft[ROWS];
-    kac_device *dev = open_own("filter");
+    kac_device *dev = open_own();
     kac_network *net = open_filter(dev, (kac_filter_spec){.kind = KAC_FILTER_SHARE}, "TGAC");
     random_rows(4, x);
     for (int i = 0; i < ROWS; i++)
@@ -87,7 +87,7 @@ Test(filters, homopolymer_is_the_longest_run)
 {
     static uint8_t x[ROWS * STRIDE];
     static float out[ROWS];
-    kac_device *dev = open_own("filter");
+    kac_device *dev = open_own();
     kac_network *net = open_filter(dev, (kac_filter_spec){.kind = KAC_FILTER_RUN}, "XYZ");
     kac_query soft = {.soft = out, .capacity = 1};
     int longest = 0;
@@ -163,7 +163,7 @@ Test(filters, motifs_are_counted_wherever_they_begin)
         {"ACGU", "BT,UV", 0, {"BT", "UV"}, {NULL}},
         {"ACGU", "DUH", 1, {"DUH"}, {"DUH"}},
     };
-    kac_device *dev = open_own("filter");
+    kac_device *dev = open_own();
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         const motif_case *m = &cases[k];
         kac_filter_spec spec = {
@@ -194,7 +194,7 @@ Test(filters, letters_of_other_alphabets_stand_for_themselves)
 {
     static uint8_t x[ROWS * STRIDE];
     static float out[ROWS];
-    kac_device *dev = open_own("filter");
+    kac_device *dev = open_own();
     kac_filter_spec spec = {.kind = KAC_FILTER_MOTIF, .motifs = "NR"};
     kac_network *net = open_filter(dev, spec, "DNRS"); /* amino acids: no codes */
     int total = 0;

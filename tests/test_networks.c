@@ -17,13 +17,6 @@ TestSuite(networks, .timeout = 60);
 
 /* ---- opening and asking ------------------------------------------------------------------ */
 
-static const char *arch_of(const net_file *f)
-{
-    for (int i = 0; i < f->pairs; i++)
-        if (strcmp(f->metadata[i][0], "kac.arch") == 0) return f->metadata[i][1];
-    return "";
-}
-
 static kac_network *open_network(kac_device *dev, net_file *f, kac_role role)
 {
     kac_network *net = NULL;
@@ -99,7 +92,7 @@ static void expect_invariance(net_file *f, kac_role role, int rows, int length,
                               const uint8_t *tokens, int width, const float *want)
 {
     for (int which = 0; which <= OWN_DEVICE; which++) {
-        kac_device *dev = open_device(which, arch_of(f));
+        kac_device *dev = open_device(which);
         if (dev == NULL) continue;
         kac_network *net = open_network(dev, f, role);
         float *out = malloc((size_t)(rows * width) * sizeof *out);
@@ -164,7 +157,7 @@ Test(networks, table_denoiser_gives_the_row_of_the_state)
     float *logits = net_file_add(&f, KAC_F32, "logits", 3, 9, 2, 2);
     for (int i = 0; i < 36; i++)
         logits[i] = (float)i;
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_DENOISER);
     cr_assert(net->fixed_length && net->length == 2 && net->states == 2 && !net->reads_time);
 
@@ -192,7 +185,7 @@ Test(networks, table_reward_and_its_expectation)
     net_file_meta(&f, "kac.alphabet", "abc");
     net_file_meta(&f, "kac.length", "3");
     float *reward = net_file_fill(&f, net_file_add(&f, KAC_F32, "reward", 1, 27), 2);
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
 
     uint8_t tokens[27][3];
@@ -233,7 +226,7 @@ Test(networks, table_reward_with_missing_objects)
     net_file_meta(&f, "kac.length", "2");
     float *reward = net_file_fill(&f, net_file_add(&f, KAC_F32, "reward", 1, 4), 2);
     reward[1] = reward[3] = -INFINITY; /* ab and bb */
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     const uint8_t tokens[4][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}};
     const float soft[3][4] = {
@@ -294,7 +287,7 @@ Test(networks, markov_posteriors_equal_enumeration)
 {
     net_file f = {.seed = 3};
     chain_file(&f);
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_DENOISER);
     cr_assert(!net->fixed_length && net->length == 0);
 
@@ -338,7 +331,7 @@ Test(networks, markov_takes_any_length)
     enum { LONG = 5000 };
     net_file f = {.seed = 3};
     chain_file(&f);
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_DENOISER);
     static uint8_t tokens[LONG];
     static float out[LONG][3];
@@ -371,7 +364,7 @@ Test(networks, pwm_sums_the_weights)
     net_file_meta(&f, "kac.arch", "pwm");
     net_file_meta(&f, "kac.alphabet", "abcde");
     float *weight = net_file_fill(&f, net_file_add(&f, KAC_F32, "weight", 2, L, S), 3);
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     cr_assert(net->fixed_length && net->length == L && net->outputs == 1);
 
@@ -528,7 +521,7 @@ Test(networks, conv_regressor_equals_plain_arithmetic)
     add_layer(&f, 5, 4, 17, 9, &w[5], &b[5]);
     add_layer(&f, 7, 0, 45, 12, &w[7], &b[7]); /* (42 / 2 - 6) / 3 = 5 positions of 9 */
     add_layer(&f, 8, 0, 12, 3, &w[8], &b[8]);
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     cr_assert(net->fixed_length && net->length == L && net->outputs == 3 && net->takes_soft);
 
@@ -584,7 +577,7 @@ Test(networks, conv_regressor_global_pools_and_short_sequences)
                       kind == 0 ? "conv,pad=same,dilation=2;globalmax"
                                 : "conv,pad=same,dilation=2;globalavg");
         add_layer(&f, 0, 9, S, 6, &w, &b);
-        kac_device *dev = open_own(arch_of(&f));
+        kac_device *dev = open_own();
         kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
         cr_assert(net->outputs == 6);
         float *soft = random_soft(ROWS * length, S);
@@ -745,7 +738,7 @@ Test(networks, convgru_equals_plain_arithmetic)
         net_file f = {.seed = 8};
         gru_weights w;
         gru_file(&f, &w, residual == 1);
-        kac_device *dev = open_own(arch_of(&f));
+        kac_device *dev = open_own();
         kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
         cr_assert(!net->fixed_length && net->outputs == GRU_TASKS && net->takes_soft);
 
@@ -783,7 +776,7 @@ Test(networks, nan_comes_through)
     net_file f = {.seed = 8};
     gru_weights w;
     gru_file(&f, &w, true);
-    kac_device *dev = open_own(arch_of(&f));
+    kac_device *dev = open_own();
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     float *soft = random_soft(3 * GRU_L, GRU_S);
     float out[3][GRU_TASKS];
@@ -802,7 +795,7 @@ Test(networks, nan_comes_through)
     net_file_meta(&f, "kac.length", "17");
     net_file_meta(&f, "kac.layers", "conv,act=elu;maxpool,size=3;globalmax");
     add_layer(&f, 0, 3, 4, 2, &kernel, &bias);
-    dev = open_own(arch_of(&f));
+    dev = open_own();
     net = open_network(dev, &f, KAC_ROLE_REWARD);
     ask(net, 3, GRU_L, NULL, soft, GRU_TASKS, out[0]);
     cr_assert(isfinite(out[0][0]) && isnan(out[1][0]) && isfinite(out[2][0]));
@@ -817,7 +810,7 @@ Test(networks, nan_comes_through)
 /* Opening the file fails with INVALID, a sentence with `says` in it, and no network. */
 static void expect_refusal(net_file *f, kac_role role, const char *says)
 {
-    kac_device *dev = open_device(0, arch_of(f));
+    kac_device *dev = open_device(0);
     kac_network *net = NULL;
     kac_status status = kac_network_open(dev, net_file_write(f), role, &net);
     cr_assert(status == KAC_ERR_INVALID, "want a refusal that says: %s", says);
@@ -862,7 +855,7 @@ Test(networks, loaders_say_what_is_wrong)
     expect_refusal(&f, KAC_ROLE_REWARD, "tensor `weight`: element 1 is");
     weight[1] = 0;
 
-    kac_device *dev = open_device(0, arch_of(&f));
+    kac_device *dev = open_device(0);
     kac_network *net = open_network(dev, &f, KAC_ROLE_REWARD);
     cr_assert(kac_network_check_length(net, 3) == KAC_OK);
     cr_assert(kac_network_check_length(net, 4) == KAC_ERR_INVALID);
@@ -903,7 +896,7 @@ Test(networks, exact_models_say_what_is_wrong)
     float *initial = net_file_add(&f, KAC_F32, "initial", 1, 2);
     float *transition = net_file_add(&f, KAC_F32, "transition", 2, 2, 2);
     initial[0] = transition[0] = transition[3] = 1;
-    kac_device *dev = open_device(0, arch_of(&f));
+    kac_device *dev = open_device(0);
     kac_network_close(open_network(dev, &f, KAC_ROLE_DENOISER));
     kac_device_close(dev);
     transition[3] = 0.999f;

@@ -32,12 +32,10 @@ struct subject {
     bool (*plain)(const subject *s, const double *u, double *out);
 };
 
-/* pack_ARCH, vjp_ARCH and drop_ARCH: those of the device.  A GPU may have none of an architecture
- * yet (has_network). */
+/* pack_ARCH, vjp_ARCH and drop_ARCH: those of the device. */
 #define NETWORK(arch)                                                                          \
     static kac_status pack_##arch(kac_device *dev, const void *weights, kac_net **out)         \
     {                                                                                          \
-        if (!has_network(dev, #arch)) return KAC_ERR_UNSUPPORTED;                              \
         return dev->ops->networks.arch.pack(dev, weights, out);                                \
     }                                                                                          \
     static kac_status vjp_##arch(kac_device *dev, const kac_net *net, const kac_query *q,      \
@@ -213,15 +211,11 @@ static void check_input(const subject *s, const uint8_t *tokens, const float *so
     double *want = make((size_t)n, sizeof *want);
     bool have = false;
     for (int which = 0; which <= OWN_DEVICE; which++) {
-        kac_device *dev = open_device(which, "");
+        kac_device *dev = open_device(which);
         kac_net *net = NULL;
         if (dev == NULL) continue;
         kac_query q = query_of(s, tokens, soft, s->rows);
         kac_status status = s->pack(dev, s->weights, &net);
-        if (which == OWN_DEVICE && status == KAC_ERR_UNSUPPORTED) {
-            kac_device_close(dev);
-            continue;
-        }
         cr_assert(status == KAC_OK, "%s", kac_last_error());
         if (!have) {
             differentiate(s, dev, net, &q, cotangent, first);
@@ -697,7 +691,7 @@ Test(vjp, the_first_maximum_and_relu_at_zero)
         const float slope = relu_at_zero ? 0 : 1;
         const float want[5][2] = {{slope, 0}, {0, 0}, {0, 0}, {slope, 0}, {0, 0}};
         float grad[5][2];
-        kac_device *dev = open_own("conv_regressor");
+        kac_device *dev = open_own();
         kac_net *net = NULL;
         cr_assert(pack_conv_regressor(dev, &w, &net) == KAC_OK);
         const kac_query q = {.tokens = tokens, .stride = 5, .length = 5, .capacity = 1};
@@ -1047,7 +1041,7 @@ Test(vjp, table_reward)
     const uint8_t tokens[2][LENGTH] = {{0, 0, 0, 0, 1}, {0, 0, 0, 0, 0}};
     const float cotangent[2] = {1, 1};
     float grad[2][LENGTH][STATES];
-    kac_device *dev = open_own("table");
+    kac_device *dev = open_own();
     kac_net *net = NULL;
     cr_assert(pack_table_reward(dev, &w, &net) == KAC_OK);
     const kac_query q = query_of(&s, tokens[0], NULL, 2);
@@ -1149,23 +1143,22 @@ static void check_golden(const char *model, const char *name, kac_role role, kac
 Test(vjp, goldens_agree_with_pytorch)
 {
     static const struct {
-        const char *folder, *name, *arch;
+        const char *folder, *name;
         kac_role role;
     } files[] = {
-        {"models", "promoter_denoiser", "cnn1d", KAC_ROLE_DENOISER},
-        {"models", "promoter_expression", "conv_regressor", KAC_ROLE_REWARD},
-        {"tests/golden", "cnn1d_time", "cnn1d", KAC_ROLE_DENOISER},
-        {"tests/golden", "cnn1d_protein", "cnn1d", KAC_ROLE_DENOISER},
-        {"tests/golden", "convgru_norm", "convgru", KAC_ROLE_REWARD},
-        {"tests/golden", "conv_regressor_flatten", "conv_regressor", KAC_ROLE_REWARD},
-        {"tests/golden", "conv_regressor_globalmax", "conv_regressor", KAC_ROLE_REWARD},
+        {"models", "promoter_denoiser", KAC_ROLE_DENOISER},
+        {"models", "promoter_expression", KAC_ROLE_REWARD},
+        {"tests/golden", "cnn1d_time", KAC_ROLE_DENOISER},
+        {"tests/golden", "cnn1d_protein", KAC_ROLE_DENOISER},
+        {"tests/golden", "convgru_norm", KAC_ROLE_REWARD},
+        {"tests/golden", "conv_regressor_flatten", KAC_ROLE_REWARD},
+        {"tests/golden", "conv_regressor_globalmax", KAC_ROLE_REWARD},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         for (int which = 0; which <= OWN_DEVICE; which++) {
             char model[128];
             snprintf(model, sizeof model, "%s/%s.safetensors", files[i].folder, files[i].name);
-            check_golden(model, files[i].name, files[i].role,
-                         open_device(which, files[i].arch));
+            check_golden(model, files[i].name, files[i].role, open_device(which));
         }
 }
 
@@ -1180,7 +1173,7 @@ Test(vjp, refuses_what_the_forward_refuses)
     net_file_meta(&f, "kac.alphabet", "ab");
     net_file_meta(&f, "kac.length", "2");
     net_file_add(&f, KAC_F32, "logits", 3, 9, 2, 2);
-    kac_device *dev = open_own("table");
+    kac_device *dev = open_own();
     kac_network *net = NULL;
     cr_assert(kac_network_open(dev, net_file_write(&f), KAC_ROLE_DENOISER, &net) == KAC_OK,
               "%s", kac_last_error());

@@ -41,7 +41,8 @@ static inline void ground_equal(const ground *w, int64_t test)
 {
     for (int i = 0; i < w->n; i++)
         if (w->pairs[i].name != NULL)
-            twins_equal(w->pairs[i].at[0], w->pairs[i].at[1], w->pairs[i].bytes, w->pairs[i].name, test);
+            twins_equal(w->pairs[i].at[0], w->pairs[i].at[1], w->pairs[i].bytes,
+                        w->pairs[i].name, test);
 }
 
 static inline void ground_drop(ground *w)

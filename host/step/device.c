@@ -98,18 +98,16 @@ kac_status kac_device_open(const char *name, int isa, kac_device **out)
 {
     const kac_ops *cuda = NULL;
     int ordinal = cuda_ordinal(name);
-    bool automatic = strcmp(name, "auto") == 0;
     if (isa > (int)best_isa())
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device.isa %s: this processor goes up to %s",
                         kac_isa_names[isa], kac_isa_names[best_isa()]);
-    if (automatic && cuda_backend(&cuda) == KAC_OK) ordinal = 0;
     if (ordinal >= 0) {
-        if (!automatic && cuda_backend(&cuda) != KAC_OK)
+        if (cuda_backend(&cuda) != KAC_OK)
             return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device \"%s\" cannot be had: %s", name,
                             strdupa(kac_last_error()));
         return open_on(cuda, ordinal, KAC_ISA_PORTABLE, out);
     }
-    if (!automatic && strcmp(name, "cpu") != 0)
+    if (strcmp(name, "auto") != 0 && strcmp(name, "cpu") != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "device \"%s\": there are \"auto\", \"cpu\" and \"cuda:N\"", name);
     return open_on(&kac_cpu_ops, 0, isa < 0 ? best_isa() : (kac_isa)isa, out);

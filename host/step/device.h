@@ -9,8 +9,8 @@
 /* The names of kac_isa. */
 extern const char *const kac_isa_names[KAC_ISA_AVX512 + 1];
 
-/* Opens "cpu", "cuda:N", or "auto": the first GPU, and the CPU where there is none.  isa -1: the
- * best this processor has.
+/* Opens "cpu", "cuda:N", or "auto", which is the CPU as long as the CUDA backend has run on no
+ * GPU.  isa -1: the best this processor has.
  * Errors: INVALID (no such name), UNSUPPORTED (no such device here, or the processor lacks the
  * instruction set), NOMEM, DEVICE. */
 kac_status kac_device_open(const char *name, int isa, kac_device **out);
