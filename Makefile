@@ -4,6 +4,7 @@
 # make emu-test     the CUDA kernels on the emulator, no GPU needed; part of make test
 # make check        everything a change must pass; make fuzz, make nightly: the long forms
 # make bench        speed
+# make bundle       build/bundle, a folder that runs on any x86-64 Linux; make gpu-check tests a GPU
 # make install PREFIX=/usr/local DESTDIR=
 # make MODE=asan    other builds: debug asan tsan fuzz, each in its own folder
 # make MODE=emu     the CUDA kernels on the emulator of tests/emu, as device cuda:0; emu_asan too
@@ -82,7 +83,7 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(M
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
-        fuzz fuzz-programs mutations nightly bench install info clean FORCE
+        fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(if $(emulate),$(BUILD)/tests/emu_mistakes)
 
@@ -175,7 +176,7 @@ emu-test:
 
 # ---- checks ---------------------------------------------------------------------------
 src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/emu/* benchmarks/*.[ch])
-scripts := tools/install-deps .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
+scripts := tools/install-deps tools/bundle tools/gpu-check .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
 
 format:
 	clang-format -i $(src)
@@ -228,6 +229,11 @@ nightly: check mutations
 	@$(MAKE) fuzz FUZZ_SECONDS=1200
 race-programs: $(race)
 fuzz-programs: $(fuzz)
+# a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
+bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device
+	@tools/bundle $(BUILD) build/bundle
+gpu-check: bundle
+	@build/bundle/gpu-check
 bench: $(bench)
 	@set -e; for p in $(bench); do echo "$$p"; $$p; done
 

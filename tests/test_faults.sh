@@ -100,6 +100,16 @@ KAC_ISA=avx1024 kac_run "$work/good.yaml"
 says device.isa
 refused 2
 
+begin 'a GPU that is not there'
+kac_run "$work/good.yaml" --set device.name=cuda:1023
+says 'device "cuda:1023"'
+refused 3
+
+begin 'a device that is none'
+kac_run "$work/good.yaml" --set device.name=gpu
+says 'auto, cpu or cuda:N'
+refused 2
+
 begin 'a precision that the CPU does not have'
 kac_run "$work/good.yaml" --set device.name=cpu --set device.precision=tf32
 says device.precision
