@@ -72,7 +72,8 @@ int main(int argc, char **argv)
     if (strcmp(name, "missing_barrier") == 0) return run_neighbour(0);
     if (strcmp(name, "divergent_barrier") == 0)
         (void)KAC_LAUNCH(nullptr, divergent_barrier, 1, THREADS, 0, out);
-    if (strcmp(name, "lost_lane") == 0) (void)KAC_LAUNCH(nullptr, lost_lane, 1, THREADS, 0, out);
+    if (strcmp(name, "lost_lane") == 0)
+        (void)KAC_LAUNCH(nullptr, lost_lane, 1, THREADS, 0, out);
     if (strcmp(name, "foreign_lane") == 0)
         (void)KAC_LAUNCH(nullptr, foreign_lane, 1, THREADS, 0, out);
     if (strcmp(name, "deadlock") == 0) (void)KAC_LAUNCH(nullptr, deadlock, 1, THREADS, 0, out);
