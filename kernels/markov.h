@@ -82,7 +82,7 @@ KAC_HD static inline double kac_markov_right(const kac_net *net, const double *f
 {
     double sum = 0;
     for (int32_t u = 0; u < net->states; u++)
-        sum = fma(from[u], net->transition[u * net->states + v], sum);
+        sum = fma(from[u], net->transition[(int64_t)u * net->states + v], sum);
     return sum;
 }
 
@@ -127,7 +127,7 @@ KAC_HD static inline void kac_markov_answer(const kac_net *net, kac_team t,
                                             float *logits)
 {
     const int32_t s = net->states;
-    double *raw = work, *b = work + s, *seen = work + 2 * s, *a = work + 3 * s;
+    double *raw = work, *b = raw + s, *seen = b + s, *a = seen + s;
     for (int64_t l = 0; l < length; l++) {
         KAC_PARTS(v, t, s)
         {
