@@ -65,8 +65,8 @@ static double seconds_of(call_fn *call, void *argument, int repeats)
 /* Mean seconds of a call over about a fifth of a second. */
 static double measure(call_fn *call, void *argument)
 {
-    double once = seconds_of(call, argument, 2); /* and warm */
-    once = seconds_of(call, argument, 1);
+    (void)seconds_of(call, argument, 2); /* warm */
+    double once = seconds_of(call, argument, 1);
     double repeats = once > 0 ? 0.2 / once : 1000;
     return seconds_of(call, argument, repeats < 1 ? 1 : repeats > 1000 ? 1000 : (int)repeats);
 }
@@ -89,8 +89,7 @@ static void report_flops(const char *name, int64_t n, double flops, double secon
 /* ---- copy ------------------------------------------------------------------------------- */
 
 typedef struct copying {
-    void *to;
-    const void *from;
+    void *to, *from;
     size_t bytes;
 } copying;
 
@@ -100,7 +99,7 @@ static kac_status copy(void *argument)
     return dev->ops->memory.copy(dev, c->to, c->from, c->bytes);
 }
 
-static void bench_copy(int most)
+static void bench_copy(long most)
 {
     int64_t bytes = INT64_C(1) << (most + 6);
     copying c = {take(bytes, 1), take(bytes, 1), (size_t)bytes};
@@ -108,7 +107,7 @@ static void bench_copy(int most)
     copy_rate = 2.0 * (double)bytes / seconds;
     report_bytes("copy", bytes, 2.0 * (double)bytes, seconds);
     drop(c.to);
-    drop((void *)(uintptr_t)c.from);
+    drop(c.from);
 }
 
 /* ---- particles: one group of n, one child each ------------------------------------------- */
@@ -353,9 +352,10 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
 {
     kac_cnn1d_weights w = {
         .states = STATES, .hidden = HIDDEN, .kernel = KERNEL, .layers = LAYERS};
-    float *linear = random_floats(HIDDEN * (STATES + 1) * KERNEL, 0.3f);
-    float *conv = random_floats(HIDDEN * HIDDEN * KERNEL, 0.05f);
-    float *dense = random_floats(HIDDEN * HIDDEN, 0.1f), *bias = random_floats(HIDDEN, 0.1f);
+    float *linear = random_floats((int64_t)HIDDEN * (STATES + 1) * KERNEL, 0.3f);
+    float *conv = random_floats((int64_t)HIDDEN * HIDDEN * KERNEL, 0.05f);
+    float *dense = random_floats((int64_t)HIDDEN * HIDDEN, 0.1f),
+          *bias = random_floats(HIDDEN, 0.1f);
     uint8_t *tokens = calloc((size_t)rows, STRIDE);
     asking a = {0};
     char text[64];
@@ -373,7 +373,8 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
             tokens[(size_t)i * STRIDE + (size_t)l] = (uint8_t)((i * 5 + l * 3) % (STATES + 1));
     if (kac_device_set_precision(dev, precision) == KAC_OK) {
         must(dev->ops->networks.cnn1d.pack(dev, &w, &a.net));
-        a.query = (kac_query){.tokens = put(tokens, rows, STRIDE),
+        void *states = put(tokens, rows, STRIDE);
+        a.query = (kac_query){.tokens = states,
                               .stride = STRIDE,
                               .length = length,
                               .capacity = rows,
@@ -381,7 +382,7 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
                               .out_stride = length * STATES};
         snprintf(text, sizeof text, "cnn1d, L %d, %s", length, name);
         report_flops(text, rows, rows * useful_flops(&w, length), measure(forward, &a));
-        drop((void *)(uintptr_t)a.query.tokens);
+        drop(states);
         drop(a.query.out);
         dev->ops->networks.cnn1d.drop(dev, a.net);
     }
@@ -399,16 +400,16 @@ int main(int argc, char **argv)
     char text[256];
     must(kac_device_open(name, -1, &dev));
     bool gpu = strncmp(name, "cuda", 4) == 0;
-    int most = argc > 2 ? atoi(argv[2]) : gpu ? 24 : 16;
+    long most = argc > 2 ? strtol(argv[2], NULL, 10) : gpu ? 24 : 16;
     if (most < 6 || most > 24) {
-        fprintf(stderr, "bench_device: LOG2 %d: want 6 to 24\n", most);
+        fprintf(stderr, "bench_device: LOG2 %ld: want 6 to 24\n", most);
         return 2;
     }
     must(dev->ops->memory.describe(dev->ordinal, text, sizeof text));
     printf("%s: %s\n%-28s %10s %14s %12s\n", name, text, "operation", "rows", "bytes, FLOPs",
            "microseconds");
     bench_copy(most);
-    for (int k = 10; k < most; k += 4)
+    for (long k = 10; k < most; k += 4)
         bench_particles(1 << k);
     bench_particles(1 << most);
     bench_propose(1 << (most > 16 ? 16 : most));

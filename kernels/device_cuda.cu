@@ -124,6 +124,7 @@ static kac_status cuda_upload(kac_device *dev, void *dst, const void *host_src, 
 static kac_status cuda_download(kac_device *dev, void *host_dst, const void *src, size_t bytes)
 {
     if (bytes == 0) return KAC_OK;
+    dev->waits++;
     KAC_TRY(kac_cuda_status(
         cudaMemcpyAsync(host_dst, src, bytes, cudaMemcpyDeviceToHost, kac_stream(dev)),
         "download"));
@@ -136,6 +137,7 @@ kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out)
         void *grown = cuda_alloc(dev, bytes);
         if (grown == NULL) return KAC_ERR_NOMEM;
         (void)cudaFree(dev->scratch); /* waits for what still uses it */
+        dev->waits++;
         dev->scratch = grown;
         dev->scratch_bytes = bytes;
     }

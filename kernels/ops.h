@@ -457,6 +457,7 @@ struct kac_device {
     void *stream;            /* cudaStream_t */
     void *scratch; /* device memory that one operation may use until the next begins */
     size_t scratch_bytes;
+    int64_t waits; /* times that the host has waited for the device */
 };
 
 #ifdef __cplusplus

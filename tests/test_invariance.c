@@ -1,6 +1,8 @@
 /* test_invariance.c -- changes of a run that must not change a bit of its samples. */
 #include <criterion/criterion.h>
 
+#include "on_device.h"
+#include "run.h"
 #include "table_run.h"
 
 /* The settings that most tests vary: everything that draws random numbers takes part. */
@@ -396,5 +398,40 @@ Test(invariance, reuse_with_a_denoiser_that_reads_time)
         snprintf(both, sizeof both, "%s sampler.reuse=off", rows[k]);
         sample_reading_time(both, off, sizeof off);
         cr_expect_str_eq(on, off, "%s", rows[k]);
+    }
+}
+
+/* On a GPU the host queues steps and reads nothing back; what grows in the first two steps may
+ * wait.  The trace is made all the same. */
+Test(invariance, steps_are_queued_without_waiting)
+{
+    static const char *const rows[] = {
+        SMC, NESTED, SVDD, SMC "sampler.value.estimate=sample sampler.value.samples=2 ",
+        SMC "sampler.select.group.scheme=systematic "};
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
+        kac_config *config = NULL;
+        kac_run *run = NULL;
+        kac_progress progress;
+        char more[1024];
+        snprintf(more, sizeof more,
+                 "%s model.file=%s/denoiser.safetensors reward.0.kind=table "
+                 "reward.0.file=%s/reward.safetensors device.name=%s",
+                 rows[k], f.dir, f.dir, device_name());
+        cr_assert_eq(kac_config_create(&config), KAC_OK);
+        cr_assert_eq(table_configure(config, more), KAC_OK, "%s", kac_last_error());
+        cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+        int64_t waits = 0;
+        for (int64_t step = 1; step < kac_run_steps(run); step++) {
+            cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+            if (step == 2) waits = run->dev->waits;
+        }
+        cr_expect_eq(run->dev->waits, waits, "%s", rows[k]);
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+        cr_assert_eq(kac_run_sync(run, &progress), KAC_OK, "%s", kac_last_error());
+        cr_expect_eq(progress.step, kac_run_steps(run));
+        cr_expect(progress.denoiser_calls > 0);
+        if (is_emulator(run->dev)) cr_expect_gt(run->dev->waits, waits, "reading waits");
+        kac_run_destroy(run);
+        kac_config_destroy(config);
     }
 }

@@ -189,7 +189,7 @@ static float *compute(kac_device *dev, const subject *s, const inputs *in, bool 
 static void compare(const subject *s)
 {
     static const int sizes[] = {1, 31, 33, 257, MOST_ROWS};
-    kac_device *cpu = open_device(-1, ""), *own = open_device(OWN_DEVICE, "");
+    kac_device *cpu = open_device(-1), *own = open_own();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         inputs in = random_inputs(s, sizes[i]);
         size_t bytes = answer_bytes(s, sizes[i]) + gradient_bytes(s, sizes[i]);

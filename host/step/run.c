@@ -514,21 +514,27 @@ static kac_status start_run(kac_run *r)
     return open_driver(r);
 }
 
-static kac_status open_run(kac_run *r)
+/* What the settings say of a step. */
+static void read_step(kac_run *r)
 {
     const kac_settings *s = &r->set;
+    bool samples = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
+                   s->sampler.estimate == KAC_ESTIMATE_SAMPLE;
     r->vectors = s->process.kind == KAC_PROCESS_GAUSSIAN;
     r->steps = (int32_t)s->process.steps;
-    int64_t groups = s->sampler.groups;
     r->children = (int32_t)s->sampler.children;
-    r->samples = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
-                         s->sampler.estimate == KAC_ESTIMATE_SAMPLE
-                     ? (int32_t)s->sampler.samples
-                     : 1;
+    r->samples = samples ? (int32_t)s->sampler.samples : 1;
     r->keep = s->sampler.parent_rule == KAC_RULE_NONE    ? r->children
               : s->sampler.parent_rule == KAC_RULE_TOP_K ? (int32_t)s->sampler.parent_keep
                                                          : 1;
     r->weighted = kac_properly_weighted(s);
+}
+
+static kac_status open_run(kac_run *r)
+{
+    const kac_settings *s = &r->set;
+    int64_t groups = s->sampler.groups;
+    read_step(r);
     KAC_TRY(plan_run(r, groups));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
     r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
