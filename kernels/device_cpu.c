@@ -64,6 +64,30 @@ static kac_status cpu_copy(kac_device *dev, void *dst, const void *src, size_t b
     return KAC_OK;
 }
 
+/* What is asked of a CPU is done at once. */
+static kac_status cpu_record(kac_device *dev)
+{
+    (void)dev;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "cpu: operations are not recorded");
+}
+
+static kac_status cpu_stop(kac_device *dev, void **recording)
+{
+    (void)recording;
+    return cpu_record(dev);
+}
+
+static kac_status cpu_play(kac_device *dev, void *recording)
+{
+    (void)recording;
+    return cpu_record(dev);
+}
+
+static void cpu_erase(kac_device *dev, void *recording)
+{
+    (void)dev, (void)recording;
+}
+
 const kac_ops kac_cpu_ops = {
     .name = "cpu",
     .memory =
@@ -76,6 +100,10 @@ const kac_ops kac_cpu_ops = {
             .copy = cpu_copy,
             .upload = cpu_copy,
             .download = cpu_copy,
+            .record = cpu_record,
+            .stop = cpu_stop,
+            .play = cpu_play,
+            .erase = cpu_erase,
         },
     .states =
         {

@@ -81,6 +81,7 @@ static kac_status cuda_open(kac_device *dev, int ordinal)
     KAC_TRY(kac_cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                             "cudaStreamCreate"));
     dev->stream = stream;
+    dev->records = true;
     return KAC_OK;
 }
 
@@ -145,6 +146,38 @@ kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out)
     return KAC_OK;
 }
 
+/* ---- recordings --------------------------------------------------------------------------- */
+
+static kac_status cuda_record(kac_device *dev)
+{
+    return kac_cuda_status(
+        cudaStreamBeginCapture(kac_stream(dev), cudaStreamCaptureModeRelaxed), "record");
+}
+
+static kac_status cuda_stop(kac_device *dev, void **recording)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t ready = NULL;
+    KAC_TRY(kac_cuda_status(cudaStreamEndCapture(kac_stream(dev), &graph), "stop"));
+    cudaError_t err = cudaGraphInstantiate(&ready, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    KAC_TRY(kac_cuda_status(err, "stop"));
+    *recording = ready;
+    return KAC_OK;
+}
+
+static kac_status cuda_play(kac_device *dev, void *recording)
+{
+    return kac_cuda_status(cudaGraphLaunch((cudaGraphExec_t)recording, kac_stream(dev)),
+                           "play");
+}
+
+static void cuda_erase(kac_device *dev, void *recording)
+{
+    (void)dev;
+    if (recording != NULL) (void)cudaGraphExecDestroy((cudaGraphExec_t)recording);
+}
+
 /* ---- tables ------------------------------------------------------------------------------- */
 
 static const kac_ops cuda_ops = {
@@ -159,6 +192,10 @@ static const kac_ops cuda_ops = {
             .copy = cuda_copy,
             .upload = cuda_upload,
             .download = cuda_download,
+            .record = cuda_record,
+            .stop = cuda_stop,
+            .play = cuda_play,
+            .erase = cuda_erase,
         },
     .states =
         {

@@ -39,6 +39,14 @@ typedef kac_status kac_upload_fn(kac_device *dev, void *dst, const void *host_sr
 typedef kac_status kac_download_fn(kac_device *dev, void *host_dst, const void *src,
                                    size_t bytes);
 
+/* Only where dev->records: what is queued between record and stop is not run but kept, and runs
+ * each time it is played, on the same memory.  No upload or download may come in between.  Errors:
+ * DEVICE. */
+typedef kac_status kac_record_fn(kac_device *dev);
+typedef kac_status kac_stop_fn(kac_device *dev, void **recording);
+typedef kac_status kac_play_fn(kac_device *dev, void *recording);
+typedef void kac_erase_fn(kac_device *dev, void *recording); /* accepts NULL */
+
 typedef struct kac_memory_ops {
     kac_open_fn *open;
     kac_close_fn *close;
@@ -48,6 +56,10 @@ typedef struct kac_memory_ops {
     kac_copy_fn *copy;
     kac_upload_fn *upload;
     kac_download_fn *download;
+    kac_record_fn *record;
+    kac_stop_fn *stop;
+    kac_play_fn *play;
+    kac_erase_fn *erase;
 } kac_memory_ops;
 
 /* ---- states: distinct rows of tokens and what is known of them --------------------------- */
@@ -457,6 +469,7 @@ struct kac_device {
     void *stream;            /* cudaStream_t */
     void *scratch; /* device memory that one operation may use until the next begins */
     size_t scratch_bytes;
+    bool records;  /* a sequence of operations can be recorded */
     int64_t waits; /* times that the host has waited for the device */
 };
 

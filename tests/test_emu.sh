@@ -42,7 +42,7 @@ expect 0
 
 # ---- whole runs: the same bytes, and no host access to device memory ---------------------------
 
-tiny=(--set process.steps=4 --set sampler.groups=2)
+tiny=(--set process.steps=5 --set sampler.groups=2)
 twin() { # NAME ARGUMENT...
     local name=$1
     shift

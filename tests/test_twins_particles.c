@@ -87,7 +87,7 @@ Test(twins_particles, regroup)
 /* One random term of an objective. */
 static kac_term roll_term(dice *d, int32_t column)
 {
-    kac_term t = {column, NAN, NAN, NAN, NAN};
+    kac_term t = {column, (double)NAN, (double)NAN, (double)NAN, (double)NAN};
     if (roll(d, 2) == 0) {
         t.low = -2;
         t.high = 3;

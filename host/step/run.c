@@ -581,6 +581,7 @@ void kac_run_destroy(kac_run *r)
 {
     if (r == NULL) return;
     if (r->dev != NULL) {
+        r->dev->ops->memory.erase(r->dev, r->recording.step);
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
         kac_memo_close(r->dev, &r->evals);

@@ -145,8 +145,12 @@ struct kac_run {
     double seconds[KAC_PHASES];
     double began, lap; /* wall clock */
     double total;      /* seconds, once finished */
-    int32_t lines;     /* of the trace */
-    kac_line *line;    /* [moves], without what the device knows until it is read */
+    struct {
+        void *step;                           /* a guided step, once one was recorded */
+        int64_t denoiser_asked, reward_asked; /* what it adds to the calls */
+    } recording;
+    int32_t lines;  /* of the trace */
+    kac_line *line; /* [moves], without what the device knows until it is read */
     struct {
         kac_summary *summary; /* [moves] on the device */
         int64_t *stamp;       /* on the device */

@@ -140,13 +140,48 @@ kac_status kac_guided_step(kac_run *r)
     return KAC_OK;
 }
 
+/* A step whose operations are those of the step before, on the same memory: all but the first two,
+ * in which working memory grows, and the last. */
+static bool is_like_the_last(const kac_run *r)
+{
+    return r->dev->records && r->step >= 2 && r->level > 1 && r->set.sampler.funnel[0] == '\0';
+}
+
+/* Records a guided step instead of making it. */
+static kac_status record_step(kac_run *r)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    kac_calls before = r->calls;
+    KAC_TRY(op->record(r->dev));
+    kac_status made = kac_guided_step(r);
+    kac_status stopped = op->stop(r->dev, &r->recording.step);
+    if (made != KAC_OK) return made;
+    r->level++;
+    r->recording.denoiser_asked = r->calls.denoiser_asked - before.denoiser_asked;
+    r->recording.reward_asked = r->calls.reward_asked - before.reward_asked;
+    r->calls = before;
+    return stopped;
+}
+
+/* One guided step, from the recording where there is one: a GPU gets it by one call. */
+static kac_status take_step(kac_run *r)
+{
+    if (!is_like_the_last(r)) return kac_guided_step(r);
+    if (r->recording.step == NULL) KAC_TRY(record_step(r));
+    KAC_TRY(r->dev->ops->memory.play(r->dev, r->recording.step));
+    r->calls.denoiser_asked += r->recording.denoiser_asked;
+    r->calls.reward_asked += r->recording.reward_asked;
+    r->level--;
+    return KAC_OK;
+}
+
 kac_status kac_run_step(kac_run *r)
 {
     KAC_REQUIRE(r != NULL);
     if (r->step == r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
     switch (r->set.driver.kind) {
-    case KAC_DRIVER_NONE: KAC_TRY(kac_guided_step(r)); break;
+    case KAC_DRIVER_NONE: KAC_TRY(take_step(r)); break;
     case KAC_DRIVER_SEARCH: KAC_TRY(kac_search_step(r)); break;
     case KAC_DRIVER_REFINE: KAC_TRY(kac_refine_step(r)); break;
     case KAC_DRIVER_GIBBS: KAC_TRY(kac_gibbs_step(r)); break;
