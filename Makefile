@@ -156,7 +156,7 @@ $(BUILD)/nvflags: FORCE
 # ---- demo and tests; what is missing is installed first, so they build in a second make ----
 demo:
 	@CC='$(CC)' tools/install-deps build
-	@$(MAKE) all
+	@$(MAKE) CUDA=0 all # the demo runs on the CPU
 	@configs/demo.sh $(BUILD)/kac
 
 test:
