@@ -40,7 +40,7 @@ opt := $(or $(opt.$(MODE)),$(error MODE=$(MODE): want release, debug, asan, tsan
 
 std  := -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno
 warn := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
-        -Wcast-qual -Wvla -Wformat=2 -Wconversion -Wdouble-promotion -Wundef $(if $(WERROR),-Werror)
+        -Wcast-qual -Wvla -Wformat=2 -Wconversion -Wdouble-promotion -Wundef
 cflags := $(std) $(opt) $(warn) -fPIC -fvisibility=hidden -MMD -MP \
           $(if $(filter 1,$(OMP)),-fopenmp,-Wno-unknown-pragmas) $(CFLAGS)
 link   := $(cflags) $(LDFLAGS)
@@ -49,12 +49,14 @@ libs   := -lyaml -ljansson -lm -ldl $(LDLIBS)
 # what C++ compiles: the kernels' sources for the emulator, with the host's fma
 cxxflags := -x c++ -std=c++20 -march=native -ffp-contract=off -fno-math-errno $(opt) -fPIC \
             -fvisibility=hidden -MMD -MP -Wall -Wextra -Wshadow -Wno-missing-field-initializers \
-            $(if $(WERROR),-Werror) $(if $(filter 1,$(OMP)),-fopenmp)
+            $(if $(filter 1,$(OMP)),-fopenmp)
 # and nvcc: code of sm_80, sm_90, and PTX for what comes after
 archs    := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
             -gencode arch=compute_90,code=compute_90
 nvflags  := -std=c++20 -O3 -DNDEBUG -t 2 -fmad=false $(archs) -MMD -MP \
             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers
+# not among the flags whose change rebuilds, so that the same objects serve with and without it
+werror   := $(if $(WERROR),-Werror)
 nverror  := $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # ---- sources --------------------------------------------------------------------------
@@ -96,11 +98,11 @@ $(BUILD)/tests/%.o $(BUILD)/benchmarks/%.o: inc = $(host) -Itests
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(cflags) $(inc) -c $< -o $@
+	$(CC) $(cflags) $(werror) $(inc) -c $< -o $@
 define simd_rule
 $(BUILD)/%_simd.$1.o: %_simd.c $(BUILD)/flags
 	@mkdir -p $$(@D)
-	$(CC) $(cflags) -Iinclude -Ikernels $(isa.$1) $(opt_simd.$(MODE)) -DKAC_SIMD=$1 -DKAC_SIMD_$1=1 -c $$< -o $$@
+	$(CC) $(cflags) $(werror) -Iinclude -Ikernels $(isa.$1) $(opt_simd.$(MODE)) -DKAC_SIMD=$1 -DKAC_SIMD_$1=1 -c $$< -o $$@
 endef
 $(foreach i,$(isas),$(eval $(call simd_rule,$i)))
 
@@ -114,13 +116,13 @@ $(BUILD)/kac: $(cli) $(lib)
 ifneq ($(emulate),)
 $(BUILD)/emu/%.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(cxxflags) -Iinclude -Ikernels -Itests/emu -c $< -o $@
+	$(CXX) $(cxxflags) $(werror) -Iinclude -Ikernels -Itests/emu -c $< -o $@
 $(BUILD)/emu/emu.o: tests/emu/emu.cc $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(cxxflags) -c $< -o $@
+	$(CXX) $(cxxflags) $(werror) -c $< -o $@
 $(BUILD)/emu/mistakes.o: tests/emu/mistakes.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(cxxflags) -Iinclude -Ikernels -Itests/emu -c $< -o $@
+	$(CXX) $(cxxflags) $(werror) -Iinclude -Ikernels -Itests/emu -c $< -o $@
 $(BUILD)/tests/emu_mistakes: $(BUILD)/emu/mistakes.o $(BUILD)/emu/emu.o
 	@mkdir -p $(@D)
 	$(CXX) $(opt) $(if $(filter 1,$(OMP)),-fopenmp) $^ -o $@
@@ -195,9 +197,9 @@ check: checks
 
 # all but the tests: gcc and clang without a warning, sanitizers, races, fuzzers
 checks: format-check scripts-check tidy
-	@$(MAKE) CC=gcc WERROR=1 CUDA=0 BUILD=build/gcc programs
+	@$(MAKE) CC=gcc WERROR=1 CUDA=0 BUILD=build/release programs
 	@$(MAKE) CC=clang WERROR=1 CUDA=0 BUILD=build/clang programs
-	@$(MAKE) MODE=asan programs
+	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
 	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|twins_conv|twins_states|twins_passes|twins_search)/*'

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "cuda.h"
+#include "cuda_backend.h"
 #include "primitives.cuh"
 
 /* ---- errors ------------------------------------------------------------------------------- */

@@ -175,8 +175,8 @@ static __device__ bool is_solved_for(const kac_weigh_args *a)
     return a->temper == KAC_TEMPER_ESS && a->clock->level > 0;
 }
 
-/* A team a pool.  The ESS bounds it: 31 probes, each two passes over the pool's children. */
-KAC_TEAM_KERNEL temper(KAC_ARGS weigh_call call)
+/* A block a pool.  The ESS bounds it: 31 probes, each two passes over the pool's children. */
+KAC_BLOCK_KERNEL temper(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
     int32_t pool = (int32_t)blockIdx.x;
@@ -214,7 +214,7 @@ static __device__ kac_bracket bracket_of(const wide_call *call, const kac_weigh_
     return b;
 }
 
-KAC_TEAM_KERNEL temper_top(KAC_ARGS wide_call call, int number)
+KAC_BLOCK_KERNEL temper_top(KAC_ARGS wide_call call, int number)
 {
     kac_weigh_args a = args_of(&call.weigh);
     int32_t pool = (int32_t)(blockIdx.x / call.parts);
@@ -227,7 +227,7 @@ KAC_TEAM_KERNEL temper_top(KAC_ARGS wide_call call, int number)
                   (unsigned long long)kac_ordered(top));
 }
 
-KAC_TEAM_KERNEL temper_sums(KAC_ARGS wide_call call, int number)
+KAC_BLOCK_KERNEL temper_sums(KAC_ARGS wide_call call, int number)
 {
     kac_weigh_args a = args_of(&call.weigh);
     int32_t pool = (int32_t)(blockIdx.x / call.parts);
@@ -242,7 +242,7 @@ KAC_TEAM_KERNEL temper_sums(KAC_ARGS wide_call call, int number)
     atomicAdd(&p->high, own.high);
 }
 
-KAC_TEAM_KERNEL temper_end(KAC_ARGS wide_call call)
+KAC_BLOCK_KERNEL temper_end(KAC_ARGS wide_call call)
 {
     kac_weigh_args a = args_of(&call.weigh);
     int32_t pool = (int32_t)blockIdx.x;
@@ -261,8 +261,8 @@ static kac_status temper_wide(kac_device *dev, const kac_weigh_args *a, unsigned
     KAC_TRY(kac_cuda_status(cudaMemsetAsync(scratch, 0, bytes, kac_stream(dev)), "temper"));
     wide_call call = {call_of(a), (probe *)scratch, parts};
     for (int k = 0; k < KAC_TEMPER_PROBES; k++) {
-        KAC_TRY(KAC_LAUNCH(dev, temper_top, pools * parts, KAC_TEAM, 0, call, k));
-        KAC_TRY(KAC_LAUNCH(dev, temper_sums, pools * parts, KAC_TEAM, 0, call, k));
+        KAC_TRY(KAC_LAUNCH(dev, temper_top, pools * parts, KAC_BLOCK_MOST, 0, call, k));
+        KAC_TRY(KAC_LAUNCH(dev, temper_sums, pools * parts, KAC_BLOCK_MOST, 0, call, k));
     }
     return KAC_LAUNCH(dev, temper_end, pools, KAC_WARP, 0, call);
 }
@@ -273,7 +273,8 @@ kac_status kac_cuda_temper(kac_device *dev, const kac_weigh_args *a)
     int64_t n = (int64_t)a->x->n * a->children;
     unsigned parts = kac_parts(n, a->pools);
     if (a->temper == KAC_TEMPER_ESS && parts > 1) return temper_wide(dev, a, parts);
-    return KAC_LAUNCH(dev, temper, (unsigned)a->pools, kac_team(n, a->pools), 0, call_of(a));
+    return KAC_LAUNCH(dev, temper, (unsigned)a->pools, kac_block_threads(n, a->pools), 0,
+                      call_of(a));
 }
 
 /* ---- survivors ---------------------------------------------------------------------------- */

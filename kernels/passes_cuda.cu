@@ -34,12 +34,12 @@ struct renew_call {
     unsigned parts;
 };
 
-/* Running sums of the weights; a team a group. */
-KAC_TEAM_KERNEL renew_sums(KAC_ARGS renew_call call)
+/* Running sums of the weights; a block a group. */
+KAC_BLOCK_KERNEL renew_sums(KAC_ARGS renew_call call)
 {
     const kac_group *group = &call.a.groups[blockIdx.x];
     const double *value = call.value + group->offset;
-    double top = kac_team_largest(value, group->count);
+    double top = kac_block_largest(value, group->count);
     uint64_t *c = call.a.weight + group->offset;
     (void)kac_block_run<uint64_t>(
         0, group->count, 0,
@@ -49,7 +49,7 @@ KAC_TEAM_KERNEL renew_sums(KAC_ARGS renew_call call)
         [&](int32_t i, uint64_t sum, uint64_t) { c[i] = sum; });
 }
 
-KAC_TEAM_KERNEL renew_draws(KAC_ARGS renew_call call)
+KAC_BLOCK_KERNEL renew_draws(KAC_ARGS renew_call call)
 {
     const kac_group *group = &call.a.groups[blockIdx.x / call.parts];
     KAC_EACH_OF(j, group->count, call.parts)
@@ -61,7 +61,7 @@ KAC_TEAM_KERNEL renew_draws(KAC_ARGS renew_call call)
 kac_status kac_cuda_renew(kac_device *dev, const kac_renew_args *a)
 {
     renew_call call = {*a, a->x->value, kac_parts(a->x->n, a->n_groups)};
-    unsigned threads = kac_team(a->x->n, a->n_groups), groups = (unsigned)a->n_groups;
+    unsigned threads = kac_block_threads(a->x->n, a->n_groups), groups = (unsigned)a->n_groups;
     KAC_TRY(KAC_LAUNCH(dev, renew_sums, groups, threads, 0, call));
     return KAC_LAUNCH(dev, renew_draws, groups * call.parts, threads, 0, call);
 }
@@ -150,7 +150,7 @@ static __device__ void sort_tile(const elect_call *call, const contest *of, int3
     __syncthreads();
 }
 
-KAC_TEAM_KERNEL elect_tiles(KAC_ARGS elect_call call)
+KAC_BLOCK_KERNEL elect_tiles(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x / call.parts);
     for (int64_t first = (int64_t)(blockIdx.x % call.parts) * SORT_TILE; first < of.n;
@@ -176,7 +176,7 @@ static __device__ int64_t count_before(const contest *of, const int32_t *run, in
 
 /* Neighbouring sorted runs become one: a candidate's place is its place in its own run plus how
  * many of the other run come before it. */
-KAC_TEAM_KERNEL elect_merge(KAC_ARGS elect_call call)
+KAC_BLOCK_KERNEL elect_merge(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x / call.parts);
     const int32_t *order = call.order + of.first;
@@ -194,7 +194,7 @@ KAC_TEAM_KERNEL elect_merge(KAC_ARGS elect_call call)
 
 /* A warp a place looks back over those of equal value, nearest first; equal objects have equal
  * values, so they are among these. */
-KAC_TEAM_KERNEL elect_repeated(KAC_ARGS elect_call call)
+KAC_BLOCK_KERNEL elect_repeated(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x / call.parts);
     const int32_t *order = call.order + of.first;
@@ -224,8 +224,8 @@ KAC_TEAM_KERNEL elect_repeated(KAC_ARGS elect_call call)
     }
 }
 
-/* Who gets which slot: a team a group numbers the distinct objects, then the others. */
-KAC_TEAM_KERNEL elect_places(KAC_ARGS elect_call call)
+/* Who gets which slot: a block a group numbers the distinct objects, then the others. */
+KAC_BLOCK_KERNEL elect_places(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x);
     const int32_t *repeated = call.repeated + of.first;
@@ -242,7 +242,7 @@ KAC_TEAM_KERNEL elect_places(KAC_ARGS elect_call call)
         });
 }
 
-KAC_TEAM_KERNEL elect_rows(KAC_ARGS elect_call call)
+KAC_BLOCK_KERNEL elect_rows(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x / call.parts);
     int32_t stride = call.x.stride, lanes = call.lanes;
@@ -262,7 +262,7 @@ KAC_TEAM_KERNEL elect_rows(KAC_ARGS elect_call call)
 kac_status kac_cuda_elect(kac_device *dev, const kac_elect_args *a)
 {
     int64_t n = a->x->n;
-    unsigned groups = (unsigned)a->n_groups, threads = kac_team(2 * n, groups);
+    unsigned groups = (unsigned)a->n_groups, threads = kac_block_threads(2 * n, groups);
     void *scratch = NULL;
     KAC_REQUIRE(a->x->stride > 0 && a->x->stride % 16 == 0);
     KAC_TRY(kac_cuda_scratch(dev, 3 * 2 * (size_t)n * sizeof(int32_t), &scratch));
@@ -329,14 +329,14 @@ static __device__ void retain(const retrace_call *call, int32_t g, int32_t slot)
     if (threadIdx.x == 0) call->retained.held[g] = 1;
 }
 
-/* A team a group. */
-KAC_TEAM_KERNEL retrace(KAC_ARGS retrace_call call)
+/* A block a group. */
+KAC_BLOCK_KERNEL retrace(KAC_ARGS retrace_call call)
 {
     const kac_retrace_args *a = &call.a;
     int32_t g = (int32_t)blockIdx.x, i = 0;
     const kac_group *group = &a->groups[g];
     const double *l = call.x.log_w + group->offset;
-    double top = kac_team_largest(l, group->count);
+    double top = kac_block_largest(l, group->count);
     uint64_t sum = 0;
     for (i = (int32_t)threadIdx.x; i < group->count; i += (int32_t)blockDim.x)
         sum += kac_weight(l[i], top);
@@ -357,6 +357,6 @@ kac_status kac_cuda_retrace(kac_device *dev, const kac_retrace_args *a)
 {
     retrace_call call = {*a, *a->x, *a->retained};
     KAC_REQUIRE(a->x->stride > 0 && a->x->stride % 16 == 0);
-    return KAC_LAUNCH(dev, retrace, (unsigned)a->n_groups, kac_team(a->x->n, a->n_groups), 0,
-                      call);
+    return KAC_LAUNCH(dev, retrace, (unsigned)a->n_groups,
+                      kac_block_threads(a->x->n, a->n_groups), 0, call);
 }

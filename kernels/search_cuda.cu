@@ -64,7 +64,7 @@ KAC_KERNEL prune_leaves(KAC_ARGS prune_call call)
     }
 }
 
-KAC_TEAM_KERNEL prune_ranks(KAC_ARGS prune_call call)
+KAC_BLOCK_KERNEL prune_ranks(KAC_ARGS prune_call call)
 {
     const kac_prune_args *a = &call.a;
     int32_t first = (int32_t)(blockIdx.x / call.parts) * a->roots;
@@ -72,8 +72,8 @@ KAC_TEAM_KERNEL prune_ranks(KAC_ARGS prune_call call)
     call.kept[first + j] = a->keep == a->roots || kac_root_rank(a, first, (int32_t)j) < a->keep;
 }
 
-/* Those that go on, in the order that they had; a team a group. */
-KAC_TEAM_KERNEL prune_roots(KAC_ARGS prune_call call)
+/* Those that go on, in the order that they had; a block a group. */
+KAC_BLOCK_KERNEL prune_roots(KAC_ARGS prune_call call)
 {
     const kac_prune_args *a = &call.a;
     int32_t first = (int32_t)blockIdx.x * a->roots;
@@ -90,7 +90,7 @@ kac_status kac_cuda_prune(kac_device *dev, const kac_prune_args *a)
 {
     KAC_REQUIRE(a->keep >= 1 && a->keep <= a->roots && a->leaves >= 1);
     int64_t roots = (int64_t)a->groups * a->roots;
-    unsigned groups = (unsigned)a->groups, threads = kac_team(roots, groups);
+    unsigned groups = (unsigned)a->groups, threads = kac_block_threads(roots, groups);
     void *scratch = NULL;
     KAC_TRY(kac_cuda_scratch(dev, (size_t)roots * sizeof(int32_t), &scratch));
     prune_call call = {*a, (int32_t *)scratch, kac_lanes(a->leaves), kac_parts(roots, groups)};

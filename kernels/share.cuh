@@ -1,5 +1,5 @@
-/* share.cuh -- how groups of particles, and the bytes of rows, are shared out among threads.  A team
- * is a block that serves one group; nothing depends on its size. */
+/* share.cuh -- how groups of particles, and the bytes of rows, are shared out among threads.  A
+ * block serves one group; nothing depends on its size. */
 #ifndef KAC_SHARE_CUH
 #define KAC_SHARE_CUH
 
@@ -8,18 +8,18 @@
 #include "block.cuh"
 #include "exact.h"
 
-enum { KAC_TEAM = 512 };
+enum { KAC_BLOCK_MOST = 512 };
 
-/* A kernel whose blocks are teams. */
-#define KAC_TEAM_KERNEL KAC_KERNEL __launch_bounds__(KAC_TEAM)
+/* A kernel of such blocks. */
+#define KAC_BLOCK_KERNEL KAC_KERNEL __launch_bounds__(KAC_BLOCK_MOST)
 
 /* ---- sharing ------------------------------------------------------------------------------ */
 
-/* Threads of a team where n items fall to so many groups: about one an item. */
-static inline unsigned kac_team(int64_t n, int64_t groups)
+/* Threads of a block where n items fall to so many groups: about one an item. */
+static inline unsigned kac_block_threads(int64_t n, int64_t groups)
 {
     unsigned threads = KAC_WARP;
-    while (threads < KAC_TEAM && threads * groups < n)
+    while (threads < KAC_BLOCK_MOST && threads * groups < n)
         threads *= 2;
     return threads;
 }
@@ -28,7 +28,7 @@ static inline unsigned kac_team(int64_t n, int64_t groups)
  * fills the device. */
 static inline unsigned kac_parts(int64_t n, int64_t groups)
 {
-    int64_t parts = n / (groups > 0 ? groups : 1) / (4 * KAC_TEAM);
+    int64_t parts = n / (groups > 0 ? groups : 1) / (4 * KAC_BLOCK_MOST);
     return (unsigned)(parts < 1 ? 1 : parts > 512 ? 512 : parts);
 }
 
@@ -39,7 +39,7 @@ static inline unsigned kac_parts(int64_t n, int64_t groups)
          i += (int64_t)(parts)*blockDim.x)
 
 /* The largest of l[0 .. n-1], -INFINITY where there is none; for all threads of the block. */
-static inline __device__ double kac_team_largest(const double *l, int64_t n)
+static inline __device__ double kac_block_largest(const double *l, int64_t n)
 {
     double top = -(double)INFINITY;
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x)

@@ -37,6 +37,13 @@ static inline kac_device *dev(void)
     return opened;
 }
 
+/* For suites that compare the CPU with another device. */
+static inline void need_device(void)
+{
+    if (strcmp(device_name(), "cpu") == 0)
+        cr_skip_test("this build has no device but the CPU; test_emu.sh has the emulator");
+}
+
 static inline const kac_ops *ops(void)
 {
     return dev()->ops;

@@ -76,8 +76,8 @@ done
 for precision in tf32 bf16; do
     begin "$precision: the same bytes for any batch"
     for batch in 3 16; do
-        run "$emu/kac" run configs/promoter_svdd.yaml "${tiny[@]}" --set device.precision=$precision \
-            --set device.batch=$batch --out "$work/$precision-$batch" --quiet
+        run "$emu/kac" run configs/promoter_svdd.yaml "${tiny[@]}" --set device.name=cuda:0 \
+            --set device.precision=$precision --set device.batch=$batch --out "$work/$precision-$batch" --quiet
         expect 0
     done
     holds 'the samples are the same' cmp "$work/$precision-3/samples.csv" "$work/$precision-16/samples.csv"

@@ -8,7 +8,7 @@
 #include "exact.h"
 #include "on_device.h"
 
-TestSuite(twins_conv, .timeout = 300);
+TestSuite(twins_conv, .init = need_device, .timeout = 300);
 
 /* ---- random weights and states ------------------------------------------------------------ */
 

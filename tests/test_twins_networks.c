@@ -7,7 +7,7 @@
 #include "exact.h"
 #include "net_file.h"
 
-TestSuite(twins_networks, .timeout = 600);
+TestSuite(twins_networks, .init = need_device, .timeout = 600);
 
 enum { MOST_ROWS = 1000 };
 

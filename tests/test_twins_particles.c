@@ -1,6 +1,8 @@
 /* test_twins_particles.c -- tempering, survivors and gradients: the device's bytes are the CPU's. */
 #include "twin_particles.h"
 
+TestSuite(twins_particles, .init = need_device);
+
 /* Few, many, none that fills a warp, and one that takes several blocks. */
 static const int32_t sizes[] = {1, 31, 33, 257, 1000, 2, 5000, 64, 1, 7};
 enum { GROUPS = sizeof sizes / sizeof *sizes };

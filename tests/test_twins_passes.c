@@ -1,6 +1,8 @@
 /* test_twins_passes.c -- refinement and particle Gibbs: the device's bytes are the CPU's. */
 #include "twin_particles.h"
 
+TestSuite(twins_passes, .init = need_device);
+
 /* One group takes several tiles of the sort and several blocks. */
 static const int32_t sizes[] = {1, 31, 33, 257, 1000, 2, 2600, 513, 1, 7};
 enum { GROUPS = sizeof sizes / sizeof *sizes };

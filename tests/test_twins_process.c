@@ -5,6 +5,8 @@
 
 #include "on_device.h"
 
+TestSuite(twins_process, .init = need_device);
+
 enum { T = 4, HELD = 128, OUTPUTS = 8 };
 enum { BYTES = 1, FLOATS = 4, DOUBLES = 8 };
 

@@ -1,6 +1,8 @@
 /* test_twins_search.c -- paths and trees: the device's bytes are the CPU's. */
 #include "twin_particles.h"
 
+TestSuite(twins_search, .init = need_device);
+
 static const int32_t one = 1;
 
 Test(twins_search, spread_and_path)

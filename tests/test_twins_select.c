@@ -6,6 +6,8 @@
 #include "ops.h"
 #include "twins.h"
 
+TestSuite(twins_select, .init = need_device);
+
 /* What to select from, on the host. */
 typedef struct world {
     kac_clock clock;

@@ -4,6 +4,8 @@
 #include "states.h"
 #include "twins.h"
 
+TestSuite(twins_states, .init = need_device);
+
 enum { STRIDE = 32, TERMS = 3, MASK = 5 };
 
 /* A memo on each side, with rows to ask for and lists. */

@@ -10,7 +10,7 @@
 
 enum { TWINS = 2 };
 
-/* 0: the CPU, 1: the device under test (where there is none, the CPU again). */
+/* 0: the CPU, 1: the device under test.  Suites of twins begin with need_device. */
 static inline kac_device *twin(int k)
 {
     static kac_device *cpu;

@@ -12,7 +12,7 @@
 #include <omp.h>
 #endif
 
-#include "cuda.h"
+#include "cuda_backend.h"
 
 const char *const kac_isa_names[] = {"portable", "avx2", "avx512"};
 

@@ -1,6 +1,6 @@
-/* cuda.h -- the door between the library and the CUDA backend, a shared object of its own. */
-#ifndef KAC_CUDA_H
-#define KAC_CUDA_H
+/* cuda_backend.h -- the door between the library and the CUDA backend, a shared object of its own. */
+#ifndef KAC_CUDA_BACKEND_H
+#define KAC_CUDA_BACKEND_H
 
 #include "ops.h"
 
@@ -23,4 +23,4 @@ __attribute__((visibility("default"))) kac_cuda_backend_fn kac_cuda_backend;
 #ifdef __cplusplus
 }
 #endif
-#endif /* KAC_CUDA_H */
+#endif /* KAC_CUDA_BACKEND_H */
