@@ -53,7 +53,7 @@ cxxflags := -x c++ -std=c++20 -march=native -ffp-contract=off -fno-math-errno $(
 # and nvcc: code of sm_80, sm_90, and PTX for what comes after
 archs    := -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 \
             -gencode arch=compute_90,code=compute_90
-nvflags  := -std=c++20 -O3 -DNDEBUG -t 2 -fmad=false $(archs) -MMD -MP \
+nvflags  := -std=c++20 -O3 -DNDEBUG -t 2 -fmad=false -MMD -MP \
             -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra,-Wno-missing-field-initializers
 # not among the flags whose change rebuilds, so that the same objects serve with and without it
 werror   := $(if $(WERROR),-Werror)
@@ -131,7 +131,8 @@ $(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/emu/%.o) $(BUILD)/emu/emu.o
 else
 $(BUILD)/%.o: %.cu $(BUILD)/nvflags
 	@mkdir -p $(@D)
-	$(NVCC) $(nvflags) $(nverror) -Iinclude -Ikernels -c $< -o $@
+	$(NVCC) $(nvflags) $(archs) $(nverror) -Iinclude -Ikernels -c $< -o $@
+$(BUILD)/kernels/cnn1d_resident_cuda.o: archs := -gencode arch=compute_90a,code=sm_90a
 $(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/%.o)
 	$(NVCC) $(archs) -shared -cudart static $^ -o $@
 endif
@@ -153,7 +154,7 @@ $(BUILD)/flags: FORCE # changes when a flag does, and everything rebuilds
 	  echo '$(CC) $(link) $(libs) $(cxxflags)' >$@
 $(BUILD)/nvflags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(NVCC) $(nvflags)' | cmp -s - $@ || echo '$(NVCC) $(nvflags)' >$@
+	@echo '$(NVCC) $(nvflags) $(archs)' | cmp -s - $@ || echo '$(NVCC) $(nvflags) $(archs)' >$@
 
 # ---- demo and tests; what is missing is installed first, so they build in a second make ----
 demo:

@@ -1,13 +1,14 @@
 /* cnn1d_cuda.cu -- the cnn1d denoiser, layer by layer over a window of rows.
  *
  * As on the CPU two arrays suffice for the forward: feat, the residual stream, and h, its
- * normalised copy; a gradient keeps feat before each layer, and what the layer adds to it.
+ * normalised copy; a gradient keeps feat before each layer, and what the layer adds to it.  With
+ * bf16 the forward is one kernel where it fits, cnn1d_resident.cuh.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "cnn1d_resident.cuh"
 #include "cnn1d_weights.h"
-#include "layer_cuda.cuh"
 
 /* A host struct; its pointers are the device's. */
 struct kac_net {
@@ -24,6 +25,7 @@ struct kac_net {
     kac_cuda_layer final2;      /* without the mask's row */
     float *shift;               /* [layers][H]: the time features of the latest sigma */
     float *features, *embedded; /* [H]: on the way to them */
+    kac_cuda_resident resident; /* of bf16 */
 };
 
 /* ---- time --------------------------------------------------------------------------------- */
@@ -128,6 +130,15 @@ static kac_status pack(kac_device *dev, const kac_cnn1d_weights *w, kac_net *net
     KAC_TRY(kac_cuda_layer_pack(dev, &final0, w->final0_bias, &net->final0));
     KAC_TRY(kac_cuda_layer_pack(dev, &final2, w->final2_bias, &net->final2));
     KAC_TRY(pack_time(dev, w, net));
+    if (dev->precision == KAC_PRECISION_BF16) {
+        net->resident.linear = net->linear.there.weight;
+        net->resident.linear_bias = net->linear.there.bias;
+        net->resident.norm = net->norm;
+        net->resident.norm_bias = net->norm_bias;
+        net->resident.shift = net->shift;
+        net->resident.final2 = net->final2.there;
+        KAC_TRY(kac_cuda_resident_pack(dev, w, &net->resident));
+    }
     const kac_query at_zero = {};
     return feed_time(dev, net, &at_zero);
 }
@@ -160,6 +171,7 @@ void kac_cuda_cnn1d_drop(kac_device *dev, kac_net *net)
                              net->shift,   net->features, net->embedded};
     for (float *array : arrays)
         dev->ops->memory.release(dev, array);
+    kac_cuda_resident_drop(dev, &net->resident);
     for (int32_t i = 0; i < net->layers; i++)
         kac_cuda_layer_drop(dev, &net->conv[i]);
     kac_cuda_layer_drop(dev, &net->linear);
@@ -244,6 +256,8 @@ kac_status kac_cuda_cnn1d_forward(kac_device *dev, const kac_net *net, const kac
     int32_t rows = 0;
     float *memory = NULL;
     if (net->reads_time) KAC_TRY(feed_time(dev, net, q));
+    if (kac_cuda_resident_fits(&net->resident, q->length))
+        return kac_cuda_resident_run(dev, &net->resident, q);
     KAC_TRY(kac_cuda_window(dev, q, 2 * array, &rows, &memory));
     for (int32_t begin = 0; begin < q->capacity; begin += rows) {
         const kac_query window = kac_query_window(q, begin, rows, net->states);

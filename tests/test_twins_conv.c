@@ -282,18 +282,22 @@ Test(twins_conv, cnn1d)
 
 /* Logits with rounded factors are near the exact ones, the same for any batch, and of the kind
  * that was asked for. */
-static void check_rounded(kac_precision precision, double within)
+static void check_rounded(const cnn1d_sizes *sizes, int length, int rows,
+                          kac_precision precision, double within)
 {
-    static const cnn1d_sizes sizes = {4, 138, 5, 2, {1, 3}, 1, 1, false};
-    static const ask all = {11, 33, 33, 0, false, false}, one = {11, 1, 1, 0, false, false};
+    const ask all = {length, rows, rows, 0, false, false},
+              one = {length, 1, 1, 0, false, false};
     const bool rounds = ops() != &kac_cpu_ops;
     seed = 5;
-    const kac_cnn1d_weights w = random_cnn1d(&sizes);
-    const subject net = {&w, 4, 5, 44, pack_cnn1d, forward_cnn1d, vjp_cnn1d, drop_cnn1d};
+    const kac_cnn1d_weights w = random_cnn1d(sizes);
+    const int outputs = length * w.states;
+    const subject net = {&w,         w.states,      w.states + 1, outputs,
+                         pack_cnn1d, forward_cnn1d, vjp_cnn1d,    drop_cnn1d};
     const inputs in = random_inputs(&net, &all);
-    const size_t n = 33 * (44 + SPARE);
+    const size_t n = (size_t)rows * (size_t)(outputs + SPARE);
     float *exact = make(n * sizeof *exact), *got = make(n * sizeof *got);
-    float *alone = make(n * sizeof *alone), *grad = make((size_t)33 * 55 * sizeof *grad);
+    float *alone = make(n * sizeof *alone);
+    float *grad = make((size_t)(rows * length * (w.states + 1)) * sizeof *grad);
     double most = 0, off = 0;
     run(dev(), &net, &all, &in, exact, grad);
     dev()->precision = precision;
@@ -308,18 +312,32 @@ static void check_rounded(kac_precision precision, double within)
     }
     cr_assert(off <= within * most, "off by %g of %g", off, most);
     cr_assert(!rounds || off >= within / 100 * most, "off by %g of %g only", off, most);
-    expect_bytes(alone, got, 44, "one row", (int)precision);
+    expect_bytes(alone, got, (size_t)outputs, "one row", (int)precision);
     release_all();
 }
 
 Test(twins_conv, cnn1d_tf32)
 {
-    check_rounded(KAC_PRECISION_TF32, 2e-3);
+    static const cnn1d_sizes sizes = {4, 138, 5, 2, {1, 3}, 1, 1, false};
+    check_rounded(&sizes, 11, 33, KAC_PRECISION_TF32, 2e-3);
 }
 
 Test(twins_conv, cnn1d_bf16)
 {
-    check_rounded(KAC_PRECISION_BF16, 2e-2);
+    static const cnn1d_sizes sizes = {4, 138, 5, 2, {1, 3}, 1, 1, false};
+    check_rounded(&sizes, 11, 33, KAC_PRECISION_BF16, 2e-2);
+}
+
+/* Sizes whose forward stays on a multiprocessor: one sequence a block and several, taps that
+ * reach less than a piece of its rows, more, and beyond the sequence; letters in fours and not. */
+Test(twins_conv, cnn1d_bf16_resident)
+{
+    static const cnn1d_sizes wide = {4, 128, 9, 3, {1, 16, 64}, 1, 1, false};
+    static const cnn1d_sizes narrow = {5, 64, 5, 3, {1, 30, 70}, 0, 0, false};
+    check_rounded(&wide, 200, 2, KAC_PRECISION_BF16, 2e-2);
+    check_rounded(&wide, 50, 9, KAC_PRECISION_BF16, 2e-2);
+    check_rounded(&narrow, 208, 2, KAC_PRECISION_BF16, 2e-2);
+    check_rounded(&narrow, 7, 40, KAC_PRECISION_BF16, 2e-2);
 }
 
 /* ---- conv_regressor ----------------------------------------------------------------------- */

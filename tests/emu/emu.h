@@ -119,6 +119,13 @@ uint32_t tf32(float x);
 uint32_t bf16_pair(float lo, float hi);
 void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char *site);
 
+/* See group.cuh. */
+void group_mma(float *d, const uint16_t *a, int a_step, const uint16_t *b, int b_step, int cols);
+void gate_open(uint64_t *gate, unsigned arrivals);
+void gate_arrive(uint64_t *gate);
+void gate_wait(uint64_t *gate, unsigned parity, const char *site);
+void first_threads(unsigned threads, const char *site);
+
 /* ---- memory and launches -------------------------------------------------------------------- */
 
 /* Shared memory of the block that belongs to a place in the source. */
