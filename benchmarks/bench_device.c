@@ -1,9 +1,9 @@
 /* bench_device.c -- what the operations of a device take, beside what it copies and multiplies.
  *
- *     bench_device [DEVICE] [LOG2]
+ *     bench_device [DEVICE] [LOG2] [ONLY]
  *
- * DEVICE as in device.name, LOG2 the largest number of particles (24 on a GPU, 16 elsewhere).  One
- * line an operation and size: the bytes that it must read and write at least (or the useful FLOPs of
+ * DEVICE as in device.name, LOG2 the largest number of particles (24 on a GPU, 16 elsewhere), ONLY a
+ * part of the names of the operations to measure, at that number alone.  One line an operation and size: the bytes that it must read and write at least (or the useful FLOPs of
  * a network), the time of one call by the device's own clock (mean over repeats that are queued
  * without waiting), the rate, and for bytes its share of the rate of a large copy.
  */
@@ -17,7 +17,13 @@
 enum { LENGTH = 200, STATES = 4, STRIDE = 208, CHILDREN = 10 };
 
 static kac_device *dev;
-static double copy_rate; /* bytes a second */
+static double copy_rate;      /* bytes a second */
+static const char *only = ""; /* part of the names that are wanted */
+
+static bool wanted(const char *name)
+{
+    return strstr(name, only) != NULL;
+}
 
 static void must(kac_status status)
 {
@@ -247,15 +253,16 @@ static void bench_particles(int32_t n)
     char name[64];
     bool tokens = (int64_t)n * STRIDE * 2 < INT64_C(16) << 30;
     open_population(&p, n, tokens);
-    report_bytes("value", n, 16.0 * n, measure(value, &p));
-    report_bytes("weigh", n, 60.0 * n, measure(weigh, &p));
-    report_bytes("select_parent, none", n, 20.0 * n, measure(select_parent, &p));
+    if (wanted("value")) report_bytes("value", n, 16.0 * n, measure(value, &p));
+    if (wanted("weigh")) report_bytes("weigh", n, 60.0 * n, measure(weigh, &p));
+    if (wanted("select_parent, none"))
+        report_bytes("select_parent, none", n, 20.0 * n, measure(select_parent, &p));
     for (int k = 0; k <= KAC_SCHEME_KILLING; k++) {
         p.select.scheme = (kac_scheme)k;
         snprintf(name, sizeof name, "select_group, %s", scheme[k]);
-        report_bytes(name, n, 24.0 * n, measure(select_group, &p));
+        if (wanted(name)) report_bytes(name, n, 36.0 * n, measure(select_group, &p));
     }
-    if (tokens)
+    if (tokens && wanted("survive"))
         report_bytes("survive", n, (2.0 * STRIDE + 2 * 28 + 12) * n, measure(survive, &p));
     close_population(&p);
 }
@@ -269,6 +276,8 @@ static kac_status propose(void *a)
 
 static void bench_propose(int32_t n)
 {
+    static const char *const name = "masked propose, 10 children";
+    if (!wanted(name)) return;
     population p;
     uint8_t *rows = malloc((size_t)n * STRIDE);
     int32_t *entry = malloc((size_t)n * sizeof *entry);
@@ -305,8 +314,8 @@ static void bench_propose(int32_t n)
                           .keep_entries = 1,
                           .fault = p.weigh.fault,
                           .y = &children};
-    report_bytes("masked propose, 10 children", n,
-                 (double)n * (STRIDE + CHILDREN * (STRIDE + 12)), measure(propose, &a));
+    report_bytes(name, n, (double)n * (STRIDE + CHILDREN * (STRIDE + 12)),
+                 measure(propose, &a));
     close_population(&p);
     free(rows);
     free(entry);
@@ -359,6 +368,7 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
     uint8_t *tokens = calloc((size_t)rows, STRIDE);
     asking a = {0};
     char text[64];
+    snprintf(text, sizeof text, "cnn1d, L %d, %s", length, name);
     if (tokens == NULL) must(KAC_ERR_NOMEM);
     for (int32_t i = 0; i < LAYERS; i++) {
         w.dilation[i] = i < 8 ? 1 : i < 12 ? 4 : i < 16 ? 16 : 64;
@@ -371,7 +381,7 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
     for (int32_t i = 0; i < rows; i++)
         for (int32_t l = 0; l < length; l++)
             tokens[(size_t)i * STRIDE + (size_t)l] = (uint8_t)((i * 5 + l * 3) % (STATES + 1));
-    if (kac_device_set_precision(dev, precision) == KAC_OK) {
+    if (wanted(text) && kac_device_set_precision(dev, precision) == KAC_OK) {
         must(dev->ops->networks.cnn1d.pack(dev, &w, &a.net));
         void *states = put(tokens, rows, STRIDE);
         a.query = (kac_query){.tokens = states,
@@ -380,7 +390,6 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
                               .capacity = rows,
                               .out = take((int64_t)rows * length * STATES, sizeof(float)),
                               .out_stride = length * STATES};
-        snprintf(text, sizeof text, "cnn1d, L %d, %s", length, name);
         report_flops(text, rows, rows * useful_flops(&w, length), measure(forward, &a));
         drop(states);
         drop(a.query.out);
@@ -400,6 +409,7 @@ int main(int argc, char **argv)
     char text[256];
     must(kac_device_open(name, -1, &dev));
     bool gpu = strncmp(name, "cuda", 4) == 0;
+    if (argc > 3) only = argv[3];
     long most = argc > 2 ? strtol(argv[2], NULL, 10) : gpu ? 24 : 16;
     if (most < 6 || most > 24) {
         fprintf(stderr, "bench_device: LOG2 %ld: want 6 to 24\n", most);
@@ -409,7 +419,7 @@ int main(int argc, char **argv)
     printf("%s: %s\n%-28s %10s %14s %12s\n", name, text, "operation", "rows", "bytes, FLOPs",
            "microseconds");
     bench_copy(most);
-    for (long k = 10; k < most; k += 4)
+    for (long k = 10; k < most && *only == '\0'; k += 4)
         bench_particles(1 << k);
     bench_particles(1 << most);
     bench_propose(1 << (most > 16 ? 16 : most));

@@ -6,9 +6,9 @@
  * neighbouring positions lie a constant distance apart, so a tap is the same tile of h some rows
  * further on, and a tap outside the sequence is a row outside h: zeros.
  *
- * The product is (channels x inputs) (inputs x rows): any number of rows costs no more than its
- * own.  A warpgroup has 64 channels; rows come in two pieces of 104, of which a tap skips those
- * that lie wholly outside.  Bound by the tensor cores.
+ * The product is (channels x inputs) (inputs x rows), so that any number of rows costs no more
+ * than its own.  A warpgroup has 64 channels of one of two pieces of 104 rows; a tap skips the
+ * pieces that lie wholly outside.  Bound by the tensor cores, between layers by their norms.
  */
 #include <stdlib.h>
 
@@ -22,8 +22,10 @@ constexpr int PAD =
 constexpr int CHUNK = PAD + ROWS; /* rows of a chunk of h: odd, so that banks differ */
 constexpr int SLICE = 32;         /* input channels of a slice of weights */
 constexpr int STAGES = 4;
-constexpr int WORKERS = 2 * KAC_GROUP;
-constexpr int THREADS = WORKERS + KAC_WARP; /* the last warp fetches weights */
+
+/* Threads that compute, of a network of C channels; one more warp fetches weights. */
+template <int C> constexpr int WORKERS = C / 64 * 2 * KAC_GROUP;
+template <int C> constexpr int THREADS = WORKERS<C> + KAC_WARP;
 
 struct resident_call {
     kac_query q;
@@ -86,7 +88,7 @@ template <int C> static __device__ void embed(const resident_call *a, resident_m
     const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
     const float4 *weight = reinterpret_cast<const float4 *>(a->net.linear);
     const float4 *bias = reinterpret_cast<const float4 *>(a->net.linear_bias);
-    for (int i = (int)threadIdx.x; i < a->sequences * length * (C / 4); i += WORKERS) {
+    for (int i = (int)threadIdx.x; i < a->sequences * length * (C / 4); i += WORKERS<C>) {
         const int row = i / (C / 4), c = i % (C / 4), l = row / a->sequences;
         const int b = first + row % a->sequences;
         const uint8_t *x = kac_query_tokens(&a->q, b < last ? b : last);
@@ -113,31 +115,59 @@ template <int N> static __device__ void sum_over_warp(float *x)
     }
 }
 
+/* Neighbouring channels of a lane, that many: C / 32. */
+template <int C> struct channels {
+    static constexpr int N = C / KAC_WARP;
+    float x[N];
+};
+
+/* One access for a lane's channels. */
+template <int C> static __device__ channels<C> load(const float *from)
+{
+    if constexpr (C == 128) {
+        const float4 v = *reinterpret_cast<const float4 *>(from);
+        return {v.x, v.y, v.z, v.w};
+    } else {
+        const float2 v = *reinterpret_cast<const float2 *>(from);
+        return {v.x, v.y};
+    }
+}
+
+template <int C> static __device__ void store_bf16(uint16_t *to, const channels<C> &v)
+{
+    const uint32_t low = kac_bf16_pair(v.x[0], v.x[1]);
+    if constexpr (C == 128)
+        *reinterpret_cast<uint2 *>(to) = {low, kac_bf16_pair(v.x[2], v.x[3])};
+    else
+        *reinterpret_cast<uint32_t *>(to) = low;
+}
+
 /* h = LayerNorm(feat + shift) of a layer; before final0 h = feat.  A warp a row, whose lanes
  * have neighbouring channels; four rows at once, so that their sums overlap. */
 template <int C>
 static __device__ void normalise(const resident_call *a, resident_memory<C> *m, int layer)
 {
-    constexpr int EACH = C / KAC_WARP, AT_ONCE = 4, WARPS = WORKERS / KAC_WARP;
-    const int c = (int)threadIdx.x % KAC_WARP * EACH, rows = a->sequences * a->q.length;
+    constexpr int N = C / KAC_WARP, AT_ONCE = 4, WARPS = WORKERS<C> / KAC_WARP;
+    const int c = (int)threadIdx.x % KAC_WARP * N, rows = a->sequences * a->q.length;
     const bool norms = layer < a->net.layers;
-    float shift[EACH], gamma[EACH], beta[EACH];
-    KAC_UNROLL
-    for (int i = 0; i < EACH; i++) {
-        shift[i] = norms ? a->net.shift[layer * C + c + i] : 0.0f;
-        gamma[i] = norms ? a->net.norm[layer * C + c + i] : 1.0f;
-        beta[i] = norms ? a->net.norm_bias[layer * C + c + i] : 0.0f;
+    channels<C> shift = {}, gamma = {}, beta = {};
+    if (norms) {
+        shift = load<C>(a->net.shift + layer * C + c);
+        gamma = load<C>(a->net.norm + layer * C + c);
+        beta = load<C>(a->net.norm_bias + layer * C + c);
     }
     for (int row = (int)threadIdx.x / KAC_WARP; row < rows; row += AT_ONCE * WARPS) {
-        float y[AT_ONCE][EACH], mean[AT_ONCE], square[AT_ONCE];
+        channels<C> y[AT_ONCE];
+        float mean[AT_ONCE], square[AT_ONCE];
         KAC_UNROLL
         for (int r = 0; r < AT_ONCE; r++) {
             const int from = row + r * WARPS < rows ? row + r * WARPS : row;
+            y[r] = load<C>(m->feat + from * m->PITCH + c);
             mean[r] = square[r] = 0;
             KAC_UNROLL
-            for (int i = 0; i < EACH; i++) {
-                y[r][i] = m->feat[from * m->PITCH + c + i] + shift[i];
-                mean[r] += y[r][i];
+            for (int i = 0; i < N; i++) {
+                y[r].x[i] += shift.x[i];
+                mean[r] += y[r].x[i];
             }
         }
         if (norms) {
@@ -145,28 +175,24 @@ static __device__ void normalise(const resident_call *a, resident_memory<C> *m, 
             KAC_UNROLL
             for (int r = 0; r < AT_ONCE; r++) {
                 KAC_UNROLL
-                for (int i = 0; i < EACH; i++) {
-                    y[r][i] -= mean[r] * (1.0f / C);
-                    square[r] = fmaf(y[r][i], y[r][i], square[r]);
+                for (int i = 0; i < N; i++) {
+                    y[r].x[i] = fmaf(mean[r], -1.0f / C, y[r].x[i]);
+                    square[r] = fmaf(y[r].x[i], y[r].x[i], square[r]);
                 }
             }
             sum_over_warp<AT_ONCE>(square);
             KAC_UNROLL
             for (int r = 0; r < AT_ONCE; r++) {
-                const float scale = 1.0f / sqrtf(square[r] * (1.0f / C) + 1e-5f);
+                const float scale = kac_rsqrt(fmaf(square[r], 1.0f / C, 1e-5f));
                 KAC_UNROLL
-                for (int i = 0; i < EACH; i++)
-                    y[r][i] = fmaf(y[r][i] * scale, gamma[i], beta[i]);
+                for (int i = 0; i < N; i++)
+                    y[r].x[i] = fmaf(y[r].x[i] * scale, gamma.x[i], beta.x[i]);
             }
         }
         KAC_UNROLL
-        for (int r = 0; r < AT_ONCE; r++) {
-            uint16_t *to = m->h + ((c / 8 * CHUNK + PAD + row + r * WARPS) * 8 + c % 8);
-            if (row + r * WARPS >= rows) break;
-            KAC_UNROLL
-            for (int i = 0; i < EACH; i += 2)
-                *reinterpret_cast<uint32_t *>(to + i) = kac_bf16_pair(y[r][i], y[r][i + 1]);
-        }
+        for (int r = 0; r < AT_ONCE; r++)
+            if (row + r * WARPS < rows)
+                store_bf16<C>(m->h + (c / 8 * CHUNK + PAD + row + r * WARPS) * 8 + c % 8, y[r]);
     }
 }
 
@@ -175,72 +201,61 @@ template <int C>
 static __device__ void convolve(const resident_call *a, resident_memory<C> *m, int layer,
                                 uint32_t *slices)
 {
-    constexpr int PIECES = C / 64; /* of this warpgroup; with 64 channels each has one */
+    constexpr int SLICES = C / SLICE;
     const int group = (int)threadIdx.x / KAC_GROUP, lane = (int)threadIdx.x % KAC_WARP;
-    const int first = PIECES == 2 ? 0 : group, channel = PIECES == 2 ? 64 * group : 0;
+    const int piece = group % 2, channel = group / 2 * 64;
     const int mine = channel + (int)threadIdx.x % KAC_GROUP / KAC_WARP * 16 + lane / 4;
     const int rows = a->sequences * a->q.length;
     const float bias[2] = {a->net.bias[layer * C + mine], a->net.bias[layer * C + mine + 8]};
-    float sum[PIECES][KAC_GROUP_SUMS];
+    const kac_shared_tile w = kac_tile_at(m->ring + channel * 8, C);
+    const kac_shared_tile h = kac_tile_at(m->h + (PAD + piece * PIECE) * 8, CHUNK);
+    float sum[KAC_GROUP_SUMS];
     KAC_UNROLL
-    for (int p = 0; p < PIECES; p++) {
-        KAC_UNROLL
-        for (int i = 0; i < KAC_GROUP_SUMS; i++)
-            sum[p][i] = bias[i / 2 % 2];
-    }
+    for (int i = 0; i < KAC_GROUP_SUMS; i++)
+        sum[i] = bias[i / 2 % 2];
 
     uint32_t n = *slices;
-    /* The products of a tap with the pieces LOW and HIGH of this warpgroup's. */
-    auto multiply = [&]<bool LOW, bool HIGH>(int row) {
-        for (int slice = 0; slice < C / SLICE; slice++, n++) {
-            const uint32_t stage = n % STAGES;
-            kac_gate_wait(&m->full[stage], n / STAGES & 1);
-            kac_group_begin();
-            KAC_UNROLL
-            for (int k = 0; k < SLICE / 8; k += 2) {
-                [[maybe_unused]] const uint16_t *w =
-                    m->ring + ((stage * SLICE / 8 + k) * C + channel) * 8;
-                [[maybe_unused]] const uint16_t *x =
-                    m->h + ((slice * (SLICE / 8) + k) * CHUNK + row) * 8;
-                if constexpr (LOW) kac_group_mma(sum[0], {w, C * 8}, {x, CHUNK * 8});
-                if constexpr (HIGH)
-                    kac_group_mma(sum[PIECES - 1], {w, C * 8},
-                                  {x + (PIECES - 1) * PIECE * 8, CHUNK * 8});
-            }
-            kac_group_commit();
-            kac_group_wait<1>(); /* the slice before this has been used */
-            if (n != *slices && lane == 0) kac_gate_arrive(&m->empty[(n - 1) % STAGES]);
-        }
+    auto release = [&]() { /* the slice before n */
+                           if (n != *slices && lane == 0)
+                               kac_gate_arrive(&m->empty[(n - 1) % STAGES]);
     };
     for (int tap = 0; tap < taps_of(a, layer); tap++) {
         const int64_t shift = shift_of(a, layer, tap);
-        const bool low = is_live(rows, first, shift);
-        const bool high = is_live(rows, first + PIECES - 1, shift);
-        const int row = PAD + first * PIECE + (int)shift;
-        if (!is_live(rows, 0, shift) && !is_live(rows, 1, shift)) continue;
-        if (PIECES == 2 && low && high)
-            multiply.template operator()<true, PIECES == 2>(row);
-        else if (PIECES == 2 && high)
-            multiply.template operator()<false, PIECES == 2>(row);
-        else if (low)
-            multiply.template operator()<true, false>(row);
-        else
-            multiply.template operator()<false, false>(row);
+        const uint32_t end = n + SLICES;
+        if (is_live(rows, piece, shift)) {
+            kac_shared_tile x = kac_tile_move(h, (int)shift);
+            for (; n < end; n++, x = kac_tile_move(x, SLICE / 8 * CHUNK)) {
+                const uint32_t stage = n % STAGES;
+                const kac_shared_tile y = kac_tile_move(w, (int)stage * (SLICE / 8) * C);
+                kac_gate_wait(&m->full[stage], n / STAGES & 1);
+                kac_group_begin();
+                KAC_UNROLL
+                for (int k = 0; k < SLICE / 8; k += 2)
+                    kac_group_mma(sum, kac_tile_move(y, k * C), kac_tile_move(x, k * CHUNK));
+                kac_group_commit();
+                kac_group_wait<1>();
+                release();
+            }
+        } else if (is_live(rows, 1 - piece, shift)) { /* the weights are for the others */
+            kac_group_wait<0>();
+            for (; n < end; n++) {
+                kac_gate_wait(&m->full[n % STAGES], n / STAGES & 1);
+                __syncwarp();
+                release();
+            }
+        }
     }
     kac_group_wait<0>();
-    if (lane == 0) kac_gate_arrive(&m->empty[(n - 1) % STAGES]);
+    kac_group_keep(sum);
+    release();
     *slices = n;
 
     KAC_UNROLL
-    for (int p = 0; p < PIECES; p++) {
-        kac_group_keep(sum[p]);
-        KAC_UNROLL
-        for (int i = 0; i < KAC_GROUP_SUMS; i++) {
-            const int to = (first + p) * PIECE + i / 4 * 8 + lane % 4 * 2 + i % 2;
-            float *x = m->feat + to * m->PITCH + mine + i / 2 % 2 * 8;
-            const float y = fmaxf(sum[p][i], 0.0f);
-            *x = layer < a->net.layers ? *x + y : y;
-        }
+    for (int i = 0; i < KAC_GROUP_SUMS; i++) {
+        const int row = piece * PIECE + i / 4 * 8 + lane % 4 * 2 + i % 2;
+        float *x = m->feat + row * m->PITCH + mine + i / 2 % 2 * 8;
+        const float y = fmaxf(sum[i], 0.0f);
+        *x = layer < a->net.layers ? *x + y : y;
     }
 }
 
@@ -249,7 +264,7 @@ template <int C> static __device__ void answer(const resident_call *a, resident_
 {
     const int first = (int)blockIdx.x * a->sequences, states = a->net.states;
     const int step = a->net.final2.step, left = kac_query_rows(&a->q) - first;
-    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += WORKERS) {
+    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += WORKERS<C>) {
         const int l = row / a->sequences, b = row % a->sequences;
         const float *x = m->feat + row * m->PITCH;
         if (b >= left) continue;
@@ -270,31 +285,31 @@ template <int C> static __device__ void answer(const resident_call *a, resident_
     }
 }
 
-template <int C> KAC_KERNEL __launch_bounds__(THREADS, 1) reside(KAC_ARGS resident_call a)
+template <int C> KAC_KERNEL __launch_bounds__(THREADS<C>, 1) reside(KAC_ARGS resident_call a)
 {
     KAC_DYNAMIC_SHARED(resident_memory<C>, m);
     const int me = (int)threadIdx.x;
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
     if (me < STAGES) {
         kac_gate_open(&m->full[me], 1);
-        kac_gate_open(&m->empty[me], WORKERS / KAC_WARP);
+        kac_gate_open(&m->empty[me], WORKERS<C> / KAC_WARP);
     }
     __syncthreads();
-    if (me >= WORKERS) {
-        if (me == WORKERS) fetch<C>(&a, m);
+    if (me >= WORKERS<C>) {
+        if (me == WORKERS<C>) fetch<C>(&a, m);
         return;
     }
-    for (int i = me; i < (C / 8 * CHUNK + PAD) * 4; i += WORKERS)
+    for (int i = me; i < (C / 8 * CHUNK + PAD) * 4; i += WORKERS<C>)
         reinterpret_cast<uint32_t *>(m->h)[i] = 0;
     embed<C>(&a, m);
-    kac_first_threads_sync(WORKERS);
+    kac_first_threads_sync(WORKERS<C>);
     uint32_t slices = 0;
     for (int layer = 0; layer <= a.net.layers; layer++) {
         normalise<C>(&a, m, layer);
         kac_shared_publish();
-        kac_first_threads_sync(WORKERS);
+        kac_first_threads_sync(WORKERS<C>);
         convolve<C>(&a, m, layer, &slices);
-        kac_first_threads_sync(WORKERS);
+        kac_first_threads_sync(WORKERS<C>);
     }
     answer<C>(&a, m);
 }
@@ -382,7 +397,8 @@ template <int C> static kac_status launch(kac_device *dev, const resident_call *
     auto *kernel = reside<C>;
     const int32_t blocks = (a->q.capacity + a->sequences - 1) / a->sequences;
     KAC_TRY(kac_allow_shared(kernel, sizeof(resident_memory<C>)));
-    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, THREADS, sizeof(resident_memory<C>), *a);
+    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, THREADS<C>, sizeof(resident_memory<C>),
+                      *a);
 }
 
 /* As many sequences a block as keep all multiprocessors busy. */

@@ -8,14 +8,6 @@
 
 enum { KAC_GROUP = 128 }; /* threads */
 
-/* A tile of bf16 factors in shared memory: chunks of 8 entries along the sum, in a chunk row
- * after row.  So row r of chunk c is the 16 bytes from at + c step + 8 r on, and a tile may
- * begin at any row. */
-struct kac_shared_tile {
-    const uint16_t *at;
-    int32_t step; /* entries */
-};
-
 /* Columns of a product, and its sums that a thread holds. */
 enum { KAC_GROUP_COLS = 104, KAC_GROUP_SUMS = KAC_GROUP_COLS / 2 };
 
@@ -77,11 +69,22 @@ static __device__ inline void kac_first_threads_sync(uint32_t threads)
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-/* Bits of a tile: its place, and how far rows and chunks lie apart, in units of 16 bytes. */
-static __device__ inline uint64_t kac_tile_bits(kac_shared_tile t)
+/* A tile of bf16 factors in shared memory: chunks of 8 entries along the sum, in a chunk row
+ * after row.  So row r of chunk c is the 16 bytes from c chunk_rows + r such units on, and a
+ * tile may begin at any row. */
+struct kac_shared_tile {
+    uint64_t
+        bits; /* its place, and how far chunks and 8 rows lie apart, in units of 16 bytes */
+};
+static __device__ inline kac_shared_tile kac_tile_at(const uint16_t *at, uint32_t chunk_rows)
 {
-    return (uint64_t)((kac_shared_address(t.at) & 0x3ffff) >> 4) |
-           (uint64_t)((uint32_t)t.step / 8) << 16 | (uint64_t)8 << 32;
+    return {(uint64_t)((kac_shared_address(at) & 0x3ffff) >> 4) | (uint64_t)chunk_rows << 16 |
+            (uint64_t)8 << 32};
+}
+/* The one that begins so many rows further on, or back; a chunk has chunk_rows. */
+static __device__ inline kac_shared_tile kac_tile_move(kac_shared_tile t, int32_t rows)
+{
+    return {t.bits + (uint64_t)(int64_t)rows};
 }
 
 /* Begins d += a b', a 64 rows and b KAC_GROUP_COLS rows of two chunks, sums in float32.  Warp w,
@@ -105,7 +108,7 @@ static __device__ inline void kac_group_mma(float *d, kac_shared_tile a, kac_sha
                    "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
                    "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
                    "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51])
-                 : "l"(kac_tile_bits(a)), "l"(kac_tile_bits(b)));
+                 : "l"(a.bits), "l"(b.bits));
 }
 static __device__ inline void kac_group_begin()
 {
@@ -128,6 +131,12 @@ static __device__ inline void kac_group_keep(float *d)
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
+/* About 1 / sqrt(x). */
+static __device__ inline float kac_rsqrt(float x)
+{
+    return rsqrtf(x);
+}
+
 /* Bytes of shared memory that a launch of the kernel may ask for. */
 template <class K> static kac_status kac_allow_shared(K *kernel, size_t bytes)
 {
@@ -148,13 +157,26 @@ template <class K> static kac_status kac_allow_shared(K *kernel, size_t bytes)
 #define kac_group_begin()         ((void)0)
 #define kac_group_commit()        ((void)0)
 #define kac_group_keep(d)         ((void)(d))
+#define kac_rsqrt(x)              (1.0f / sqrtf(x))
 template <int LEFT> static inline void kac_group_wait()
 {
     __syncwarp(); /* the warp goes on as one */
 }
+struct kac_shared_tile {
+    const uint16_t *at;
+    uint32_t chunk_rows;
+};
+static inline kac_shared_tile kac_tile_at(const uint16_t *at, uint32_t chunk_rows)
+{
+    return {at, chunk_rows};
+}
+static inline kac_shared_tile kac_tile_move(kac_shared_tile t, int32_t rows)
+{
+    return {t.at + (ptrdiff_t)rows * 8, t.chunk_rows};
+}
 static inline void kac_group_mma(float *d, kac_shared_tile a, kac_shared_tile b)
 {
-    emu::group_mma(d, a.at, a.step, b.at, b.step, KAC_GROUP_COLS);
+    emu::group_mma(d, a.at, a.chunk_rows * 8, b.at, b.chunk_rows * 8, KAC_GROUP_COLS);
 }
 template <class K> static kac_status kac_allow_shared(K *kernel, size_t bytes)
 {

@@ -79,6 +79,19 @@ KAC_HD static inline void kac_enter(const kac_objective *o, const double *weight
     }
 }
 
+/* Without a list, which on a GPU would lie in memory. */
+KAC_HD static inline double kac_sum_of(const kac_objective *o, const double *weight,
+                                       const float *row)
+{
+    double r = 0;
+    for (int32_t k = 0; k < o->terms; k++) {
+        const kac_term *t = &o->term[k];
+        if (t->column < 0 || weight[k] == 0) continue;
+        r = fma(weight[k], kac_desirability(t, (double)row[t->column]), r);
+    }
+    return r;
+}
+
 KAC_HD static inline double kac_product_of(const kac_entering *e)
 {
     double log_r = 0;
@@ -122,8 +135,8 @@ KAC_HD static inline double kac_objective_reward(const kac_objective *o, const d
                                                  const float *row, int32_t *bad)
 {
     kac_entering e;
-    double r = 0;
     if (kac_is_worst(o, weight, row, bad)) return -(double)INFINITY;
+    if (o->combine == KAC_COMBINE_SUM) return kac_sum_of(o, weight, row);
     kac_enter(o, weight, row, &e);
     if (o->combine == KAC_COMBINE_PRODUCT) return kac_product_of(&e);
     if (e.n == 0) return 0;
@@ -131,13 +144,8 @@ KAC_HD static inline double kac_objective_reward(const kac_objective *o, const d
         int32_t least = kac_least_of(&e);
         return e.w[least] * e.d[least];
     }
-    if (o->combine == KAC_COMBINE_LOWER_BOUND) {
-        kac_ensemble a = kac_ensemble_of(&e);
-        return fma(-o->kappa, a.deviation, a.mean);
-    }
-    for (int32_t i = 0; i < e.n; i++)
-        r = fma(e.w[i], e.d[i], r);
-    return r;
+    kac_ensemble a = kac_ensemble_of(&e);
+    return fma(-o->kappa, a.deviation, a.mean);
 }
 
 /* dr / d of the terms that enter, in the order of e. */

@@ -23,7 +23,7 @@ kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
 #pragma omp parallel for schedule(static) reduction(min : worst)
     for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
         int32_t bad = -1;
-        a->y->value[c] = kac_child_value(a, c, &bad);
+        a->y->value[c] = kac_child_value(a, &a->objective, c, &bad);
         if (bad >= 0 && c * KAC_MAX_TERMS + bad < worst) worst = c * KAC_MAX_TERMS + bad;
     }
     if (worst < INT64_MAX && !a->invalid_is_worst)
@@ -39,7 +39,8 @@ kac_status kac_cpu_cotangent(kac_device *dev, const kac_slope_args *a, int32_t f
 {
     (void)dev;
     for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++)
-        kac_row_cotangent(a, q, first_column, n, out + (int64_t)(q - a->first) * n);
+        kac_row_cotangent(a, &a->objective, q, first_column, n,
+                          out + (int64_t)(q - a->first) * n);
     return KAC_OK;
 }
 

@@ -29,7 +29,8 @@ static weigh_call call_of(const kac_weigh_args *a)
     return {*a, *a->x, *a->y};
 }
 
-/* The arguments of a kernel, pointing to the structs that came with them. */
+/* The arguments of a kernel, pointing to the structs that came with them.  Terms of the objective
+ * are read where they came: an array of the copy would lie in the thread's own memory. */
 static __device__ kac_weigh_args args_of(const weigh_call *call)
 {
     kac_weigh_args a = call->a;
@@ -43,7 +44,7 @@ KAC_KERNEL value(KAC_ARGS weigh_call call)
     kac_weigh_args a = args_of(&call);
     KAC_EACH (c, (int64_t)a.x->n * a.children) {
         int32_t bad = -1;
-        a.y->value[c] = kac_child_value(&a, c, &bad);
+        a.y->value[c] = kac_child_value(&a, &call.a.objective, c, &bad);
         if (bad >= 0 && !a.invalid_is_worst)
             kac_fault_note(a.fault,
                            {KAC_FAULT_NAN, (int32_t)(c / a.children), a.clock->move, bad});
@@ -89,8 +90,8 @@ KAC_KERNEL cotangent(KAC_ARGS cotangent_call call)
     a.fresh = &call.fresh;
     KAC_EACH (j, a.batch)
         if (a.first + j < *a.fresh->count)
-            kac_row_cotangent(&a, (int32_t)(a.first + j), call.first_column, call.n,
-                              call.out + j * call.n);
+            kac_row_cotangent(&a, &call.a.objective, (int32_t)(a.first + j), call.first_column,
+                              call.n, call.out + j * call.n);
 }
 
 kac_status kac_cuda_cotangent(kac_device *dev, const kac_slope_args *a, int32_t first_column,

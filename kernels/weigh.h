@@ -5,10 +5,10 @@
 #include "objective.h"
 #include "particles.h"
 
-/* Value of child c in units of r; *bad as kac_objective_reward. */
-KAC_HD static inline double kac_child_value(const kac_weigh_args *a, int64_t c, int32_t *bad)
+/* Value of child c in units of r, o = &a->objective or a copy; *bad as kac_objective_reward. */
+KAC_HD static inline double kac_child_value(const kac_weigh_args *a, const kac_objective *o,
+                                            int64_t c, int32_t *bad)
 {
-    const kac_objective *o = &a->objective;
     int32_t g = a->x->group[c / a->children];
     double alpha = a->groups[g].alpha, top = -(double)INFINITY, sum = 0;
     const double *weight = a->group_weight + (int64_t)g * o->terms;
@@ -29,10 +29,10 @@ KAC_HD static inline double kac_child_value(const kac_weigh_args *a, int64_t c, 
 }
 
 /* dr / d columns first_column .. first_column + n - 1 of the terms of fresh row q; to: [n]. */
-KAC_HD static inline void kac_row_cotangent(const kac_slope_args *a, int32_t q,
-                                            int32_t first_column, int32_t n, float *to)
+KAC_HD static inline void kac_row_cotangent(const kac_slope_args *a, const kac_objective *o,
+                                            int32_t q, int32_t first_column, int32_t n,
+                                            float *to)
 {
-    const kac_objective *o = &a->objective;
     const double *weight = a->group_weight + (int64_t)a->group[a->fresh->src[q]] * o->terms;
     const float none[1] = {0};
     const float *row = none;
