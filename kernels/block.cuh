@@ -5,25 +5,39 @@
 
 #include "primitives.cuh"
 
-/* Sum of the values of the threads up to this one; *total = of all. */
-template <class T> static inline __device__ T kac_block_scan(T value, T *total)
+/* Sum of the values of the lanes up to this one. */
+template <class T> static inline __device__ T kac_warp_scan(T value)
+{
+    const int lane = (int)(threadIdx.x % KAC_WARP);
+    for (int by = 1; by < KAC_WARP; by *= 2) {
+        T other = __shfl_up_sync(KAC_WHOLE_WARP, value, by);
+        if (lane >= by) value += other;
+    }
+    return value;
+}
+
+/* Sum of what the warps before this one bring, the same in all lanes of each; *total = of all. */
+template <class T> static inline __device__ T kac_warps_before(T value, T *total)
 {
     KAC_SHARED(T, sums, KAC_WARP);
-    const int lane = (int)(threadIdx.x % KAC_WARP), warp = (int)(threadIdx.x / KAC_WARP);
-    T upto = value, before = 0, all = 0;
-    for (int by = 1; by < KAC_WARP; by *= 2) {
-        T other = __shfl_up_sync(KAC_WHOLE_WARP, upto, by);
-        if (lane >= by) upto += other;
-    }
+    const int warp = (int)(threadIdx.x / KAC_WARP);
+    T before = 0, all = 0;
     __syncthreads(); /* an earlier call's sums are no longer read */
-    if (lane == KAC_WARP - 1) sums[warp] = upto;
+    if (threadIdx.x % KAC_WARP == 0) sums[warp] = value;
     __syncthreads();
     for (int w = 0; w < (int)(blockDim.x / KAC_WARP); w++) {
         if (w < warp) before += sums[w];
         all += sums[w];
     }
     *total = all;
-    return before + upto;
+    return before;
+}
+
+/* Sum of the values of the threads up to this one; *total = of all. */
+template <class T> static inline __device__ T kac_block_scan(T value, T *total)
+{
+    T upto = kac_warp_scan(value);
+    return upto + kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1), total);
 }
 
 template <class T> static inline __device__ T kac_block_sum(T value)
@@ -56,27 +70,84 @@ template <class T> static inline __device__ T kac_block_max(T value)
 
 /* Running sums over items first .. end - 1: store(i, carry + the sum of load(first .. i),
  * load(i)).  Returns the last of them, or the carry where there is no item.  A store may
- * overwrite what its own load read. */
+ * overwrite what its own load read.  Lanes have neighbouring items, and a warp several rows of
+ * them. */
 template <class T, class Load, class Store>
 static inline __device__ T kac_block_run(int32_t first, int32_t end, T carry, Load load,
                                          Store store)
 {
-    enum { EACH = 4 }; /* consecutive items of a thread */
-    for (int64_t chunk = first; chunk < end; chunk += (int64_t)blockDim.x * EACH) {
-        int64_t i = chunk + (int64_t)threadIdx.x * EACH;
-        T own[EACH], total, upto = 0;
-        for (int k = 0; k < EACH; k++) {
-            own[k] = i + k < end ? load((int32_t)(i + k)) : 0;
-            upto += own[k];
+    constexpr int ROWS = 4;
+    const int lane = (int)(threadIdx.x % KAC_WARP), warp = (int)(threadIdx.x / KAC_WARP);
+    for (int64_t chunk = first; chunk < end; chunk += (int64_t)blockDim.x * ROWS) {
+        const int64_t i = chunk + warp * ROWS * KAC_WARP + lane;
+        T own[ROWS], upto[ROWS], all = 0, total;
+        KAC_UNROLL
+        for (int k = 0; k < ROWS; k++)
+            own[k] = i + k * KAC_WARP < end ? load((int32_t)(i + k * KAC_WARP)) : 0;
+        KAC_UNROLL
+        for (int k = 0; k < ROWS; k++) {
+            upto[k] = all + kac_warp_scan(own[k]);
+            all = __shfl_sync(KAC_WHOLE_WARP, upto[k], KAC_WARP - 1);
         }
-        T sum = carry + kac_block_scan(upto, &total) - upto;
-        for (int k = 0; k < EACH && i + k < end; k++) {
-            sum += own[k];
-            store((int32_t)(i + k), sum, own[k]);
-        }
+        const T before = carry + kac_warps_before(all, &total);
+        KAC_UNROLL
+        for (int k = 0; k < ROWS; k++)
+            if (i + k * KAC_WARP < end)
+                store((int32_t)(i + k * KAC_WARP), before + upto[k], own[k]);
         carry += total;
     }
     return carry;
+}
+
+/* Running maxima, not below 0, over items 0 .. n - 1: store(i, the largest of load(0 .. i)). */
+template <class Load, class Store>
+static inline __device__ void kac_block_run_max(int32_t n, Load load, Store store)
+{
+    constexpr int ROWS = 4;
+    KAC_SHARED(int32_t, tops, KAC_WARP);
+    const int lane = (int)(threadIdx.x % KAC_WARP), warp = (int)(threadIdx.x / KAC_WARP);
+    int32_t carry = 0;
+    for (int32_t chunk = 0; chunk < n; chunk += (int32_t)blockDim.x * ROWS) {
+        const int32_t i = chunk + warp * ROWS * KAC_WARP + lane;
+        int32_t upto[ROWS], all = carry;
+        KAC_UNROLL
+        for (int k = 0; k < ROWS; k++) {
+            upto[k] = i + k * KAC_WARP < n ? load(i + k * KAC_WARP) : 0;
+            for (int by = 1; by < KAC_WARP; by *= 2) {
+                int32_t other = __shfl_up_sync(KAC_WHOLE_WARP, upto[k], by);
+                if (lane >= by && other > upto[k]) upto[k] = other;
+            }
+            if (all > upto[k]) upto[k] = all;
+            all = __shfl_sync(KAC_WHOLE_WARP, upto[k], KAC_WARP - 1);
+        }
+        __syncthreads();
+        if (lane == 0) tops[warp] = all;
+        __syncthreads();
+        int32_t before = 0;
+        for (int w = 0; w < (int)(blockDim.x / KAC_WARP); w++) {
+            if (w < warp && tops[w] > before) before = tops[w];
+            if (tops[w] > carry) carry = tops[w];
+        }
+        KAC_UNROLL
+        for (int k = 0; k < ROWS; k++)
+            if (i + k * KAC_WARP < n)
+                store(i + k * KAC_WARP, upto[k] > before ? upto[k] : before);
+    }
+}
+
+/* The first i below n with x[i] > j, x rising, or n: each thread looks at one place at a time. */
+static inline __device__ int32_t kac_block_first_above(const int32_t *x, int32_t n, int32_t j)
+{
+    int32_t low = 0, left = n;
+    while (left > 0) {
+        const int32_t step = (left + (int32_t)blockDim.x - 1) / (int32_t)blockDim.x;
+        const int64_t at = low + ((int64_t)threadIdx.x + 1) * step - 1;
+        const int32_t below = __syncthreads_count(at < (int64_t)low + left && x[at] <= j);
+        const int32_t next = low + below * step; /* the next step's last is above, or beyond */
+        left = left - below * step < step - 1 ? left - below * step : step - 1;
+        low = next;
+    }
+    return low;
 }
 
 /* Sum of x[0 .. n-1]. */

@@ -234,11 +234,21 @@ static __device__ double find_unit(const stage *s, part on)
 static __device__ double find_top(const stage *s, part on, double unit)
 {
     double top = -(double)INFINITY;
-    EACH_OF (i, on, s->p.candidates) {
-        if (s->a->weights != KAC_WEIGHTS_PROPER)
+    if (s->a->weights != KAC_WEIGHTS_PROPER) {
+        EACH_OF (i, on, s->p.candidates)
             s->p.l[i] = kac_pool_value(s->a, &s->p, i, unit);
-        if (s->p.l[i] > top) top = s->p.l[i];
     }
+    const int32_t end = end_of(on, s->p.candidates), step = (int32_t)blockDim.x;
+    int32_t i = on.first + (int32_t)threadIdx.x;
+    for (; i < end - 3 * step; i += 4 * step) { /* four loads under way */
+        const double x[4] = {s->p.l[i], s->p.l[i + step], s->p.l[i + 2 * step],
+                             s->p.l[i + 3 * step]};
+        KAC_UNROLL
+        for (int k = 0; k < 4; k++)
+            if (x[k] > top) top = x[k];
+    }
+    for (; i < end; i += step)
+        if (s->p.l[i] > top) top = s->p.l[i];
     return kac_block_max(top);
 }
 
@@ -474,6 +484,37 @@ static __device__ void emit(const stage *s, part on)
     }
 }
 
+/* emit for slots whose owners the offspring say, up to TILE of them: each owner leaves its number
+ * at its first slot, and the others take the largest before them. */
+enum { TILE = 4096 };
+static __device__ void emit_owners(const stage *s, part on)
+{
+    const kac_pool *p = &s->p;
+    KAC_SHARED(int32_t, owner_of, TILE);
+    const int32_t slots = end_of(on, p->n) - on.first, end = on.first + slots;
+    if (slots <= 0) return;
+    const int32_t low = kac_block_first_above(p->offspring, p->candidates, on.first);
+    const int32_t high = kac_block_first_above(p->offspring, p->candidates, end - 1);
+    for (int32_t j = (int32_t)threadIdx.x; j < slots; j += (int32_t)blockDim.x)
+        owner_of[j] = 0;
+    __syncthreads();
+    for (int32_t i = low + (int32_t)threadIdx.x; i <= high; i += (int32_t)blockDim.x) {
+        const int32_t before = i > 0 ? p->offspring[i - 1] : 0;
+        const int32_t first = before > on.first ? before : on.first;
+        if (p->offspring[i] > first) owner_of[first - on.first] = i;
+    }
+    __syncthreads();
+    int32_t *owners = owner_of;
+    auto load = [=](int32_t j) { return owners[j]; };
+    auto store = [=](int32_t j, int32_t i) {
+        const int32_t slot = p->first_slot + on.first + j;
+        s->a->log_w[slot] =
+            p->held ? kac_pool_log_w(p->l[i], true) : 0; /* others have weight */
+        p->chosen[on.first + j] = p->row[i];
+    };
+    kac_block_run_max(slots, load, store);
+}
+
 /* The pool's groups and, where it is dead, the fault. */
 static __device__ void tell(const stage *s, int32_t number)
 {
@@ -556,7 +597,7 @@ static kac_status select_small(kac_device *dev, const select_call *call)
 /* ---- large pools: a block for each tile, a launch for each phase ----------------------------
  */
 
-enum { TILE = 4096, LARGE = 4 * TILE, MOST_LARGE = 65535 };
+enum { LARGE = 4 * (int)TILE, MOST_LARGE = 65535 };
 
 /* What the tiles of a pool find out together: largest numbers and sums, from 0 on. */
 struct pool_state {
@@ -668,11 +709,16 @@ static __device__ void do_tile(const stage *s, int32_t tile, pool_state *state,
     if constexpr (PHASE == MERGE) merge(s->p.l, s->count + on.first, n, TILE / 2, false);
     if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
     if constexpr (PHASE == BEST) run_best(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == EMIT) emit(s, on);
+    if constexpr (PHASE == EMIT) {
+        if (counts_offspring(s))
+            emit_owners(s, on);
+        else
+            emit(s, on);
+    }
 }
 
 /* Blocks in x share the tiles of pool y.  Bound by memory: with systematic the phases read and
- * write 56 bytes a candidate in all. */
+ * write 48 bytes a candidate in all. */
 template <phase PHASE>
 static __global__ void __launch_bounds__(KAC_THREADS)
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
