@@ -99,57 +99,6 @@ static inline __device__ T kac_block_run(int32_t first, int32_t end, T carry, Lo
     return carry;
 }
 
-/* Running maxima, not below 0, over items 0 .. n - 1: store(i, the largest of load(0 .. i)). */
-template <class Load, class Store>
-static inline __device__ void kac_block_run_max(int32_t n, Load load, Store store)
-{
-    constexpr int ROWS = 4;
-    KAC_SHARED(int32_t, tops, KAC_WARP);
-    const int lane = (int)(threadIdx.x % KAC_WARP), warp = (int)(threadIdx.x / KAC_WARP);
-    int32_t carry = 0;
-    for (int32_t chunk = 0; chunk < n; chunk += (int32_t)blockDim.x * ROWS) {
-        const int32_t i = chunk + warp * ROWS * KAC_WARP + lane;
-        int32_t upto[ROWS], all = carry;
-        KAC_UNROLL
-        for (int k = 0; k < ROWS; k++) {
-            upto[k] = i + k * KAC_WARP < n ? load(i + k * KAC_WARP) : 0;
-            for (int by = 1; by < KAC_WARP; by *= 2) {
-                int32_t other = __shfl_up_sync(KAC_WHOLE_WARP, upto[k], by);
-                if (lane >= by && other > upto[k]) upto[k] = other;
-            }
-            if (all > upto[k]) upto[k] = all;
-            all = __shfl_sync(KAC_WHOLE_WARP, upto[k], KAC_WARP - 1);
-        }
-        __syncthreads();
-        if (lane == 0) tops[warp] = all;
-        __syncthreads();
-        int32_t before = 0;
-        for (int w = 0; w < (int)(blockDim.x / KAC_WARP); w++) {
-            if (w < warp && tops[w] > before) before = tops[w];
-            if (tops[w] > carry) carry = tops[w];
-        }
-        KAC_UNROLL
-        for (int k = 0; k < ROWS; k++)
-            if (i + k * KAC_WARP < n)
-                store(i + k * KAC_WARP, upto[k] > before ? upto[k] : before);
-    }
-}
-
-/* The first i below n with x[i] > j, x rising, or n: each thread looks at one place at a time. */
-static inline __device__ int32_t kac_block_first_above(const int32_t *x, int32_t n, int32_t j)
-{
-    int32_t low = 0, left = n;
-    while (left > 0) {
-        const int32_t step = (left + (int32_t)blockDim.x - 1) / (int32_t)blockDim.x;
-        const int64_t at = low + ((int64_t)threadIdx.x + 1) * step - 1;
-        const int32_t below = __syncthreads_count(at < (int64_t)low + left && x[at] <= j);
-        const int32_t next = low + below * step; /* the next step's last is above, or beyond */
-        left = left - below * step < step - 1 ? left - below * step : step - 1;
-        low = next;
-    }
-    return low;
-}
-
 /* Sum of x[0 .. n-1]. */
 template <class T> static inline __device__ T kac_block_total(const T *x, int32_t n)
 {

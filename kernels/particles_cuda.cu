@@ -62,7 +62,7 @@ KAC_KERNEL weigh(KAC_ARGS weigh_call call)
     kac_weigh_args a = args_of(&call);
     KAC_EACH (c, (int64_t)a.x->n * a.children) {
         kac_weighed child =
-            kac_child_weighed(&a, c, a.groups[a.x->group[c / a.children]].lambda);
+            kac_child_weighed(&a, c, a.groups[a.x->group[kac_parent_of(c, a.children)]].lambda);
         a.y->bank[c] = child.bank.bank;
         a.y->stat[c] = child.bank.stat;
         a.y->log_w[c] = child.log_w;

@@ -34,11 +34,11 @@ typedef struct kac_share {
 
 /* a / s where that is below 2^25: an estimate in doubles, some 2^-50 of it wrong and so at most
  * one beside the quotient, put right by its remainder.  A GPU takes hundreds of instructions to
- * divide 128 bits. */
+ * divide 128 bits, and tens for doubles; 1 / s serves a whole loop. */
 KAC_HD static inline kac_share kac_divide(unsigned __int128 a, uint64_t s)
 {
     double high = (double)(uint64_t)(a >> 64) * 0x1p64, low = (double)(uint64_t)a;
-    int32_t whole = (int32_t)((high + low) / (double)s);
+    int32_t whole = (int32_t)((high + low) * (1 / (double)s));
     int64_t rest = (int64_t)((uint64_t)a - (uint64_t)whole * s); /* -s .. 2 s - 1 */
     int32_t off = (rest >= (int64_t)s) - (rest < 0);
     kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)s)};

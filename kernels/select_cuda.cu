@@ -316,6 +316,13 @@ static __device__ void run_weights(const stage *s, part on, uint64_t before)
     (void)kac_block_run(on.first, end_of(on, p->candidates), before, load, store);
 }
 
+/* Offspring of the candidates whose weights are `upto` together. */
+static __device__ int32_t systematic_upto(const stage *s, uint64_t upto)
+{
+    const kac_pool *p = &s->p;
+    return kac_systematic(upto, p->n, kac_below(kac_pool_draw(p, 0), 0, p->sum), p->sum);
+}
+
 /* Offspring of candidates 0 .. i together, from those of each. */
 static __device__ void run_counts(const stage *s, part on, int32_t before)
 {
@@ -484,35 +491,54 @@ static __device__ void emit(const stage *s, part on)
     }
 }
 
-/* emit for slots whose owners the offspring say, up to TILE of them: each owner leaves its number
- * at its first slot, and the others take the largest before them. */
-enum { TILE = 4096 };
-static __device__ void emit_owners(const stage *s, part on)
+/* Slots first .. end - 1 go on as candidate i, by threads `me`, me + step, ... */
+static __device__ void take_slots(const stage *s, int32_t i, int32_t first, int32_t end,
+                                  int32_t me, int32_t step)
 {
     const kac_pool *p = &s->p;
-    KAC_SHARED(int32_t, owner_of, TILE);
-    const int32_t slots = end_of(on, p->n) - on.first, end = on.first + slots;
-    if (slots <= 0) return;
-    const int32_t low = kac_block_first_above(p->offspring, p->candidates, on.first);
-    const int32_t high = kac_block_first_above(p->offspring, p->candidates, end - 1);
-    for (int32_t j = (int32_t)threadIdx.x; j < slots; j += (int32_t)blockDim.x)
-        owner_of[j] = 0;
+    const int32_t row = p->row[i];
+    const double log_w = p->held ? kac_pool_log_w(p->l[i], true) : 0; /* others have weight */
+    for (int32_t j = first + me; j < end; j += step) {
+        s->a->log_w[p->first_slot + j] = log_w;
+        p->chosen[j] = row;
+    }
+}
+
+/* The slots of the candidates of a part, whose offspring begin at `before`: few by their thread,
+ * more by its warp, very many by the block. */
+static __device__ void spread(const stage *s, part on, int32_t before)
+{
+    enum { FEW = 4, MANY = 128, LIST = 16 };
+    const int32_t *offspring = s->p.offspring;
+    const int32_t end = end_of(on, s->p.candidates), lane = (int32_t)threadIdx.x % KAC_WARP;
+    KAC_SHARED(int32_t, listed, 1);
+    KAC_SHARED(int32_t, list, LIST);
+    auto from = [=](int32_t i) { return i > on.first ? offspring[i - 1] : before; };
+    if (threadIdx.x == 0) *listed = 0;
     __syncthreads();
-    for (int32_t i = low + (int32_t)threadIdx.x; i <= high; i += (int32_t)blockDim.x) {
-        const int32_t before = i > 0 ? p->offspring[i - 1] : 0;
-        const int32_t first = before > on.first ? before : on.first;
-        if (p->offspring[i] > first) owner_of[first - on.first] = i;
+    for (int32_t base = on.first; base < end; base += (int32_t)blockDim.x) {
+        const int32_t i = base + (int32_t)threadIdx.x;
+        const int32_t first = i < end ? from(i) : 0, last = i < end ? offspring[i] : 0;
+        bool left = last - first > FEW;
+        if (i < end && !left) take_slots(s, i, first, last, 0, 1);
+        if (last - first > MANY) {
+            const int32_t at = atomicAdd(listed, 1);
+            if (at < LIST) list[at] = i;
+            left = at >= LIST;
+        }
+        unsigned more = __ballot_sync(KAC_WHOLE_WARP, left);
+        for (; more != 0; more &= more - 1) {
+            const int owner = __ffs((int)more) - 1;
+            const int32_t begin = __shfl_sync(KAC_WHOLE_WARP, first, owner);
+            take_slots(s, i - lane + owner, begin, __shfl_sync(KAC_WHOLE_WARP, last, owner),
+                       lane, KAC_WARP);
+        }
     }
     __syncthreads();
-    int32_t *owners = owner_of;
-    auto load = [=](int32_t j) { return owners[j]; };
-    auto store = [=](int32_t j, int32_t i) {
-        const int32_t slot = p->first_slot + on.first + j;
-        s->a->log_w[slot] =
-            p->held ? kac_pool_log_w(p->l[i], true) : 0; /* others have weight */
-        p->chosen[on.first + j] = p->row[i];
-    };
-    kac_block_run_max(slots, load, store);
+    for (int32_t k = 0; k < *listed && k < LIST; k++)
+        take_slots(s, list[k], from(list[k]), offspring[list[k]], (int32_t)threadIdx.x,
+                   (int32_t)blockDim.x);
+    __syncthreads();
 }
 
 /* The pool's groups and, where it is dead, the fault. */
@@ -597,7 +623,7 @@ static kac_status select_small(kac_device *dev, const select_call *call)
 /* ---- large pools: a block for each tile, a launch for each phase ----------------------------
  */
 
-enum { LARGE = 4 * (int)TILE, MOST_LARGE = 65535 };
+enum { TILE = 4096, LARGE = 4 * TILE, MOST_LARGE = 65535 };
 
 /* What the tiles of a pool find out together: largest numbers and sums, from 0 on. */
 struct pool_state {
@@ -631,9 +657,10 @@ enum phase {
     UNIT,
     TOP,
     SUMS,
-    WEIGHTS,     /* run_weights */
+    WEIGHTS,     /* run_weights; systematic: and spread */
     COUNT_TILES, /* offspring of each tile */
     COUNTS,      /* run_counts */
+    SLOTS,       /* the same, and spread */
     DRAW,
     PLAY,       /* within tiles */
     PLAY_TILES, /* between them, a block for each pool */
@@ -697,24 +724,29 @@ static __device__ void do_tile(const stage *s, int32_t tile, pool_state *state,
     const int32_t n = end_of(on, s->p.candidates) - on.first;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
     if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
-    if constexpr (PHASE == WEIGHTS) run_weights(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == WEIGHTS) {
+        const uint64_t before = kac_block_total(sums, tile);
+        run_weights(s, on, before);
+        if (s->a->scheme == KAC_SCHEME_SYSTEMATIC) spread(s, on, systematic_upto(s, before));
+    }
     if constexpr (PHASE == COUNT_TILES) {
         const int32_t *count = s->count;
         sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
     }
     if constexpr (PHASE == COUNTS) run_counts(s, on, kac_block_total(counts, tile));
+    if constexpr (PHASE == SLOTS) {
+        const int32_t before = kac_block_total(counts, tile);
+        run_counts(s, on, before);
+        spread(s, on, before);
+    }
     if constexpr (PHASE == DRAW) draw(s, on);
     if constexpr (PHASE == PLAY) play(s, on, 1);
     if constexpr (PHASE == SORT) sort(s->p.l, s->count + on.first, on.first, n);
     if constexpr (PHASE == MERGE) merge(s->p.l, s->count + on.first, n, TILE / 2, false);
     if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
     if constexpr (PHASE == BEST) run_best(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == EMIT) {
-        if (counts_offspring(s))
-            emit_owners(s, on);
-        else
-            emit(s, on);
-    }
+    if constexpr (PHASE == EMIT)
+        if (!counts_offspring(s)) emit(s, on); /* else spread has */
 }
 
 /* Blocks in x share the tiles of pool y.  Bound by memory: with systematic the phases read and
@@ -767,7 +799,7 @@ static kac_status draw_large(kac_device *dev, const tiles_call *c, dim3 grid)
         DO(DRAW, 0);
     }
     DO(COUNT_TILES, 0);
-    DO(COUNTS, 0);
+    DO(SLOTS, 0);
     return KAC_OK;
 }
 

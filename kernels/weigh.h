@@ -5,11 +5,17 @@
 #include "objective.h"
 #include "particles.h"
 
+/* The parent of child c, by a division of 32 bits where they suffice. */
+KAC_HD static inline int64_t kac_parent_of(int64_t c, int32_t children)
+{
+    return c >> 32 == 0 ? (int64_t)((uint32_t)c / (uint32_t)children) : c / children;
+}
+
 /* Value of child c in units of r, o = &a->objective or a copy; *bad as kac_objective_reward. */
 KAC_HD static inline double kac_child_value(const kac_weigh_args *a, const kac_objective *o,
                                             int64_t c, int32_t *bad)
 {
-    int32_t g = a->x->group[c / a->children];
+    int32_t g = a->x->group[kac_parent_of(c, a->children)];
     double alpha = a->groups[g].alpha, top = -(double)INFINITY, sum = 0;
     const double *weight = a->group_weight + (int64_t)g * o->terms;
     if (a->terms == NULL) return 0;
@@ -72,7 +78,7 @@ typedef struct kac_weighed {
 KAC_HD static inline kac_weighed kac_child_weighed(const kac_weigh_args *a, int64_t c,
                                                    double lambda)
 {
-    int64_t i = c / a->children;
+    int64_t i = kac_parent_of(c, a->children);
     const kac_group *group = &a->groups[a->x->group[i]];
     kac_weighed child = {{a->x->bank[i], a->x->stat[i]}, 0};
     if (a->terms != NULL)

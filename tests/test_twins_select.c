@@ -41,7 +41,7 @@ static double normal(dice *d)
     return sum * 1.7;
 }
 
-/* Kinds of weights, by pools: spread, ties, few alive, one heavy, dead. */
+/* Kinds of weights, by pools: spread, ties, few alive, few heavy, dead. */
 static double log_weight(dice *d, uint32_t kind)
 {
     switch (kind) {
@@ -51,6 +51,7 @@ static double log_weight(dice *d, uint32_t kind)
     case 3: return roll(d, 8) > 0 ? -(double)INFINITY : normal(d);
     case 4: return roll(d, 40) > 0 ? -20 + normal(d) : 0;
     case 5: return roll(d, 2) ? 0.0 : -0.0;
+    case 6: return roll(d, 200) > 0 ? -26 + normal(d) : 0;
     default: return -(double)INFINITY;
     }
 }
@@ -85,7 +86,7 @@ static void make_world(world *w, dice *d, int32_t groups, int32_t each, int32_t 
     w->log_w = room((int64_t)w->n * children, sizeof *w->log_w);
     w->value = room((int64_t)w->n * children, sizeof *w->value);
     for (int32_t g = 0; g < groups; g++) {
-        uint32_t kind = roll(d, 7);
+        uint32_t kind = roll(d, 8);
         for (int32_t i = w->group[g].offset; i < w->group[g].offset + w->group[g].count; i++) {
             w->of[i] = g;
             w->x_log_w[i] = normal(d);
