@@ -2,30 +2,24 @@
  *
  * A block takes a few sequences, up to 208 rows (a row is a position of a sequence), from tokens
  * to logits.  Its residual stream, `feat`, stays in shared memory as float32, and so does what a
- * convolution reads, `h`, as bf16; only weights stream in, through a ring of slices.  Rows of
- * neighbouring positions lie a constant distance apart, so a tap is the same tile of h some rows
- * further on, and a tap outside the sequence is a row outside h: zeros.
+ * convolution reads, `h`, as bf16.  Rows of neighbouring positions lie a constant distance apart,
+ * so a tap is the same tile of h some rows further on, and a tap outside the sequence is a row
+ * outside h: zeros.
  *
  * The product is (channels x inputs) (inputs x rows), so that any number of rows costs no more
- * than its own.  A warpgroup has 64 channels of one of two pieces of 104 rows; a tap skips the
- * pieces that lie wholly outside.  Bound by the tensor cores, between layers by their norms.
+ * than its own.  One of two warpgroups has 64 channels of all rows; where there are no more, of
+ * half the rows.  Weights go from memory to the registers of those who multiply with them, half
+ * a tap ahead.  Bound by the tensor cores, and between layers by the norms.
  */
 #include <stdlib.h>
 
 #include "cnn1d_resident.cuh"
 #include "group.cuh"
 
-constexpr int PIECE = KAC_GROUP_COLS;
-constexpr int ROWS = 2 * PIECE;
-constexpr int PAD =
-    PIECE + 1; /* zeros before a chunk of h; they follow the chunk before, too */
+constexpr int ROWS = 2 * KAC_GROUP_COLS;
+constexpr int PAD = ROWS + 1; /* zeros before a chunk of h; they follow the one before, too */
 constexpr int CHUNK = PAD + ROWS; /* rows of a chunk of h: odd, so that banks differ */
-constexpr int SLICE = 32;         /* input channels of a slice of weights */
-constexpr int STAGES = 4;
-
-/* Threads that compute, of a network of C channels; one more warp fetches weights. */
-template <int C> constexpr int WORKERS = C / 64 * 2 * KAC_GROUP;
-template <int C> constexpr int THREADS = WORKERS<C> + KAC_WARP;
+constexpr int THREADS = 2 * KAC_GROUP;
 
 struct resident_call {
     kac_query q;
@@ -37,49 +31,8 @@ struct resident_call {
 template <int C> struct resident_memory {
     static constexpr int PITCH = C + 4; /* floats of a row of feat */
     float feat[ROWS * PITCH];
-    uint16_t ring[STAGES * SLICE * C];
     uint16_t h[(C / 8 * CHUNK + PAD) * 8];
-    uint64_t full[STAGES], empty[STAGES];
 };
-
-/* Rows between an output and the input that a tap of a layer reads. */
-static __device__ int64_t shift_of(const resident_call *a, int layer, int tap)
-{
-    if (layer == a->net.layers) return 0; /* final0 */
-    return (int64_t)(tap - a->net.kernel / 2) * a->net.dilation[layer] * a->sequences;
-}
-
-static __device__ int taps_of(const resident_call *a, int layer)
-{
-    return layer == a->net.layers ? 1 : a->net.kernel;
-}
-
-/* Whether a piece of the block's rows meets them again when shifted. */
-static __device__ bool is_live(int rows, int piece, int64_t shift)
-{
-    const int64_t begin = piece * PIECE + shift;
-    return piece * PIECE < rows && begin < rows && begin + PIECE > 0;
-}
-
-/* One thread: slices of weights, in the order in which they are used. */
-template <int C> static __device__ void fetch(const resident_call *a, resident_memory<C> *m)
-{
-    const int rows = a->sequences * a->q.length;
-    const uint16_t *weight = a->net.weight;
-    uint32_t n = 0; /* slices so far */
-    for (int layer = 0; layer <= a->net.layers; layer++) {
-        for (int tap = 0; tap < taps_of(a, layer); tap++, weight += C * C) {
-            const int64_t shift = shift_of(a, layer, tap);
-            if (!is_live(rows, 0, shift) && !is_live(rows, 1, shift)) continue;
-            for (int slice = 0; slice < C / SLICE; slice++, n++) {
-                const uint32_t stage = n % STAGES;
-                kac_gate_wait(&m->empty[stage], (n / STAGES & 1) ^ 1);
-                kac_gate_copy(&m->full[stage], m->ring + stage * SLICE * C,
-                              weight + slice * SLICE * C, SLICE * C * 2);
-            }
-        }
-    }
-}
 
 /* feat = relu(bias + weights of the tokens). */
 template <int C> static __device__ void embed(const resident_call *a, resident_memory<C> *m)
@@ -88,7 +41,7 @@ template <int C> static __device__ void embed(const resident_call *a, resident_m
     const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
     const float4 *weight = reinterpret_cast<const float4 *>(a->net.linear);
     const float4 *bias = reinterpret_cast<const float4 *>(a->net.linear_bias);
-    for (int i = (int)threadIdx.x; i < a->sequences * length * (C / 4); i += WORKERS<C>) {
+    for (int i = (int)threadIdx.x; i < a->sequences * length * (C / 4); i += THREADS) {
         const int row = i / (C / 4), c = i % (C / 4), l = row / a->sequences;
         const int b = first + row % a->sequences;
         const uint8_t *x = kac_query_tokens(&a->q, b < last ? b : last);
@@ -104,15 +57,22 @@ template <int C> static __device__ void embed(const resident_call *a, resident_m
     }
 }
 
-/* Each x over a warp, in every lane. */
-template <int N> static __device__ void sum_over_warp(float *x)
+/* Eight sums over a warp at once: that of x[r] in lanes 4 r .. 4 r + 3.  With each exchange a
+ * lane gives away the half of its sums that others go on with. */
+static __device__ float sum_eight(float *x)
 {
+    const int lane = (int)threadIdx.x % KAC_WARP;
     KAC_UNROLL
-    for (int by = KAC_WARP / 2; by > 0; by /= 2) {
+    for (int by = 16, n = 4; n > 0; by /= 2, n /= 2) {
         KAC_UNROLL
-        for (int i = 0; i < N; i++)
-            x[i] += __shfl_xor_sync(KAC_WHOLE_WARP, x[i], by);
+        for (int i = 0; i < 4; i++) {
+            if (i >= n) continue;
+            const float give = lane & by ? x[i] : x[i + n], keep = lane & by ? x[i + n] : x[i];
+            x[i] = keep + __shfl_xor_sync(KAC_WHOLE_WARP, give, by);
+        }
     }
+    x[0] += __shfl_xor_sync(KAC_WHOLE_WARP, x[0], 2);
+    return x[0] + __shfl_xor_sync(KAC_WHOLE_WARP, x[0], 1);
 }
 
 /* Neighbouring channels of a lane, that many: C / 32. */
@@ -142,12 +102,12 @@ template <int C> static __device__ void store_bf16(uint16_t *to, const channels<
         *reinterpret_cast<uint32_t *>(to) = low;
 }
 
-/* h = LayerNorm(feat + shift) of a layer; before final0 h = feat.  A warp a row, whose lanes
- * have neighbouring channels; four rows at once, so that their sums overlap. */
+/* h = LayerNorm(feat + shift) of a layer; before final0 h = feat.  A warp takes eight rows at
+ * once, a lane neighbouring channels of each. */
 template <int C>
 static __device__ void normalise(const resident_call *a, resident_memory<C> *m, int layer)
 {
-    constexpr int N = C / KAC_WARP, AT_ONCE = 4, WARPS = WORKERS<C> / KAC_WARP;
+    constexpr int N = C / KAC_WARP, AT_ONCE = 8;
     const int c = (int)threadIdx.x % KAC_WARP * N, rows = a->sequences * a->q.length;
     const bool norms = layer < a->net.layers;
     channels<C> shift = {}, gamma = {}, beta = {};
@@ -156,103 +116,137 @@ static __device__ void normalise(const resident_call *a, resident_memory<C> *m, 
         gamma = load<C>(a->net.norm + layer * C + c);
         beta = load<C>(a->net.norm_bias + layer * C + c);
     }
-    for (int row = (int)threadIdx.x / KAC_WARP; row < rows; row += AT_ONCE * WARPS) {
+    for (int row = (int)threadIdx.x / KAC_WARP * AT_ONCE; row < rows;
+         row += THREADS / KAC_WARP * AT_ONCE) {
         channels<C> y[AT_ONCE];
-        float mean[AT_ONCE], square[AT_ONCE];
+        float sum[AT_ONCE];
         KAC_UNROLL
-        for (int r = 0; r < AT_ONCE; r++) {
-            const int from = row + r * WARPS < rows ? row + r * WARPS : row;
-            y[r] = load<C>(m->feat + from * m->PITCH + c);
-            mean[r] = square[r] = 0;
+        for (int r = 0; r < AT_ONCE; r++) { /* rows beyond the last are there, and not used */
+            y[r] = load<C>(m->feat + (row + r) * m->PITCH + c);
+            sum[r] = 0;
             KAC_UNROLL
             for (int i = 0; i < N; i++) {
                 y[r].x[i] += shift.x[i];
-                mean[r] += y[r].x[i];
+                sum[r] += y[r].x[i];
             }
         }
         if (norms) {
-            sum_over_warp<AT_ONCE>(mean);
+            const float mean = sum_eight(sum) * (1.0f / C);
             KAC_UNROLL
             for (int r = 0; r < AT_ONCE; r++) {
+                const float of_row = __shfl_sync(KAC_WHOLE_WARP, mean, 4 * r);
+                sum[r] = 0;
                 KAC_UNROLL
                 for (int i = 0; i < N; i++) {
-                    y[r].x[i] = fmaf(mean[r], -1.0f / C, y[r].x[i]);
-                    square[r] = fmaf(y[r].x[i], y[r].x[i], square[r]);
+                    y[r].x[i] -= of_row;
+                    sum[r] = fmaf(y[r].x[i], y[r].x[i], sum[r]);
                 }
             }
-            sum_over_warp<AT_ONCE>(square);
+            const float scale = kac_rsqrt(fmaf(sum_eight(sum), 1.0f / C, 1e-5f));
             KAC_UNROLL
             for (int r = 0; r < AT_ONCE; r++) {
-                const float scale = kac_rsqrt(fmaf(square[r], 1.0f / C, 1e-5f));
+                const float of_row = __shfl_sync(KAC_WHOLE_WARP, scale, 4 * r);
                 KAC_UNROLL
                 for (int i = 0; i < N; i++)
-                    y[r].x[i] = fmaf(y[r].x[i] * scale, gamma.x[i], beta.x[i]);
+                    y[r].x[i] = fmaf(y[r].x[i] * of_row, gamma.x[i], beta.x[i]);
             }
         }
         KAC_UNROLL
         for (int r = 0; r < AT_ONCE; r++)
-            if (row + r * WARPS < rows)
-                store_bf16<C>(m->h + (c / 8 * CHUNK + PAD + row + r * WARPS) * 8 + c % 8, y[r]);
+            if (row + r < rows)
+                store_bf16<C>(m->h + (c / 8 * CHUNK + PAD + row + r) * 8 + c % 8, y[r]);
     }
+}
+
+/* Rows between an output and the input that a tap of a layer reads. */
+static __device__ int64_t shift_of(const resident_call *a, int layer, int tap)
+{
+    if (layer == a->net.layers) return 0; /* final0 */
+    return (int64_t)(tap - a->net.kernel / 2) * a->net.dilation[layer] * a->sequences;
+}
+
+/* The first tap of the layer from `tap` on that reads some row for rows begin .. end - 1, or how
+ * many there are. */
+static __device__ int next_tap(const resident_call *a, int layer, int tap, int begin, int end)
+{
+    const int taps = layer < a->net.layers ? a->net.kernel : 1;
+    const int rows = a->sequences * a->q.length, last = end < rows ? end : rows;
+    for (; tap < taps; tap++) {
+        const int64_t shift = shift_of(a, layer, tap);
+        if (begin < last && begin + shift < rows && last + shift > 0) break;
+    }
+    return tap;
+}
+
+/* A thread's weights of half the channels that a tap reads. */
+template <int C> struct half_tap {
+    static constexpr int N = C / 32; /* products */
+    uint4 w[N];
+};
+
+/* Those from channel half C / 2 on, for 16 output channels of a warp. */
+template <int C>
+static __device__ half_tap<C> weights_of(const resident_call *a, int layer, int tap, int half,
+                                         int channel)
+{
+    const int64_t at = ((int64_t)layer * a->net.kernel + tap) * (C / 16) + half * (C / 32);
+    const uint4 *from = reinterpret_cast<const uint4 *>(a->net.weight) +
+                        (at * (C / 16) + channel / 16) * KAC_WARP + threadIdx.x % KAC_WARP;
+    half_tap<C> to;
+    KAC_UNROLL
+    for (int k = 0; k < half_tap<C>::N; k++)
+        to.w[k] = from[k * (C / 16) * KAC_WARP];
+    return to;
+}
+
+/* Starts sum += weights of half a tap times h. */
+template <int C, int COLS>
+static __device__ void multiply(float *sum, const half_tap<C> &w, kac_shared_tile h)
+{
+    kac_group_begin();
+    KAC_UNROLL
+    for (int k = 0; k < half_tap<C>::N; k++)
+        kac_group_mma<COLS>(sum, w.w[k], kac_tile_move(h, 2 * k * CHUNK));
+    kac_group_commit();
 }
 
 /* feat += relu(bias + convolution of h); of final0 feat = that. */
 template <int C>
-static __device__ void convolve(const resident_call *a, resident_memory<C> *m, int layer,
-                                uint32_t *slices)
+static __device__ void convolve(const resident_call *a, resident_memory<C> *m, int layer)
 {
-    constexpr int SLICES = C / SLICE;
+    constexpr int COLS = C / 64 * KAC_GROUP_COLS, SUMS = COLS / 2; /* rows of a warpgroup */
     const int group = (int)threadIdx.x / KAC_GROUP, lane = (int)threadIdx.x % KAC_WARP;
-    const int piece = group % 2, channel = group / 2 * 64;
-    const int mine = channel + (int)threadIdx.x % KAC_GROUP / KAC_WARP * 16 + lane / 4;
-    const int rows = a->sequences * a->q.length;
+    const int first = C == 64 ? group * COLS : 0;
+    const int channel = (C == 64 ? 0 : group * 64) + (int)threadIdx.x / KAC_WARP % 4 * 16;
+    const int mine = channel + lane / 4;
     const float bias[2] = {a->net.bias[layer * C + mine], a->net.bias[layer * C + mine + 8]};
-    const kac_shared_tile w = kac_tile_at(m->ring + channel * 8, C);
-    const kac_shared_tile h = kac_tile_at(m->h + (PAD + piece * PIECE) * 8, CHUNK);
-    float sum[KAC_GROUP_SUMS];
+    const kac_shared_tile h = kac_tile_at(m->h + (PAD + first) * 8, CHUNK);
+    float sum[SUMS];
     KAC_UNROLL
-    for (int i = 0; i < KAC_GROUP_SUMS; i++)
+    for (int i = 0; i < SUMS; i++)
         sum[i] = bias[i / 2 % 2];
 
-    uint32_t n = *slices;
-    auto release = [&]() { /* the slice before n */
-                           if (n != *slices && lane == 0)
-                               kac_gate_arrive(&m->empty[(n - 1) % STAGES]);
-    };
-    for (int tap = 0; tap < taps_of(a, layer); tap++) {
-        const int64_t shift = shift_of(a, layer, tap);
-        const uint32_t end = n + SLICES;
-        if (is_live(rows, piece, shift)) {
-            kac_shared_tile x = kac_tile_move(h, (int)shift);
-            for (; n < end; n++, x = kac_tile_move(x, SLICE / 8 * CHUNK)) {
-                const uint32_t stage = n % STAGES;
-                const kac_shared_tile y = kac_tile_move(w, (int)stage * (SLICE / 8) * C);
-                kac_gate_wait(&m->full[stage], n / STAGES & 1);
-                kac_group_begin();
-                KAC_UNROLL
-                for (int k = 0; k < SLICE / 8; k += 2)
-                    kac_group_mma(sum, kac_tile_move(y, k * C), kac_tile_move(x, k * CHUNK));
-                kac_group_commit();
-                kac_group_wait<1>();
-                release();
-            }
-        } else if (is_live(rows, 1 - piece, shift)) { /* the weights are for the others */
-            kac_group_wait<0>();
-            for (; n < end; n++) {
-                kac_gate_wait(&m->full[n % STAGES], n / STAGES & 1);
-                __syncwarp();
-                release();
-            }
-        }
+    const int taps = layer < a->net.layers ? a->net.kernel : 1;
+    int tap = next_tap(a, layer, 0, first, first + COLS);
+    if (tap == taps) return; /* no row of this warpgroup's is there */
+    half_tap<C> low = weights_of<C>(a, layer, tap, 0, channel);
+    while (true) {
+        const kac_shared_tile x = kac_tile_move(h, (int)shift_of(a, layer, tap));
+        multiply<C, COLS>(sum, low, x);
+        kac_group_wait<1>(); /* what was read from high */
+        const half_tap<C> high = weights_of<C>(a, layer, tap, 1, channel);
+        multiply<C, COLS>(sum, high, kac_tile_move(x, C / 16 * CHUNK));
+        tap = next_tap(a, layer, tap + 1, first, first + COLS);
+        if (tap == taps) break;
+        kac_group_wait<1>(); /* from low */
+        low = weights_of<C>(a, layer, tap, 0, channel);
     }
     kac_group_wait<0>();
-    kac_group_keep(sum);
-    release();
-    *slices = n;
+    kac_group_keep<SUMS>(sum);
 
     KAC_UNROLL
-    for (int i = 0; i < KAC_GROUP_SUMS; i++) {
-        const int row = piece * PIECE + i / 4 * 8 + lane % 4 * 2 + i % 2;
+    for (int i = 0; i < SUMS; i++) {
+        const int row = first + i / 4 * 8 + lane % 4 * 2 + i % 2;
         float *x = m->feat + row * m->PITCH + mine + i / 2 % 2 * 8;
         const float y = fmaxf(sum[i], 0.0f);
         *x = layer < a->net.layers ? *x + y : y;
@@ -264,7 +258,7 @@ template <int C> static __device__ void answer(const resident_call *a, resident_
 {
     const int first = (int)blockIdx.x * a->sequences, states = a->net.states;
     const int step = a->net.final2.step, left = kac_query_rows(&a->q) - first;
-    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += WORKERS<C>) {
+    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += THREADS) {
         const int l = row / a->sequences, b = row % a->sequences;
         const float *x = m->feat + row * m->PITCH;
         if (b >= left) continue;
@@ -285,31 +279,22 @@ template <int C> static __device__ void answer(const resident_call *a, resident_
     }
 }
 
-template <int C> KAC_KERNEL __launch_bounds__(THREADS<C>, 1) reside(KAC_ARGS resident_call a)
+/* Registers a thread: of 128 channels one block fits into a multiprocessor, of 64 two. */
+template <int C>
+KAC_KERNEL __launch_bounds__(THREADS, C == 128 ? 1 : 2) reside(KAC_ARGS resident_call a)
 {
     KAC_DYNAMIC_SHARED(resident_memory<C>, m);
-    const int me = (int)threadIdx.x;
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
-    if (me < STAGES) {
-        kac_gate_open(&m->full[me], 1);
-        kac_gate_open(&m->empty[me], WORKERS<C> / KAC_WARP);
-    }
-    __syncthreads();
-    if (me >= WORKERS<C>) {
-        if (me == WORKERS<C>) fetch<C>(&a, m);
-        return;
-    }
-    for (int i = me; i < (C / 8 * CHUNK + PAD) * 4; i += WORKERS<C>)
+    for (int i = (int)threadIdx.x; i < (C / 8 * CHUNK + PAD) * 4; i += THREADS)
         reinterpret_cast<uint32_t *>(m->h)[i] = 0;
     embed<C>(&a, m);
-    kac_first_threads_sync(WORKERS<C>);
-    uint32_t slices = 0;
+    __syncthreads();
     for (int layer = 0; layer <= a.net.layers; layer++) {
         normalise<C>(&a, m, layer);
         kac_shared_publish();
-        kac_first_threads_sync(WORKERS<C>);
-        convolve<C>(&a, m, layer, &slices);
-        kac_first_threads_sync(WORKERS<C>);
+        __syncthreads();
+        convolve<C>(&a, m, layer);
+        __syncthreads();
     }
     answer<C>(&a, m);
 }
@@ -324,14 +309,17 @@ static uint16_t bf16_of(float x)
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* A layer's weight [out][in][taps] of h by h channels, see kac_cuda_resident.weight. */
+/* A layer's weight [out][in][taps] of h by h channels, in the order of kac_group_mma's lanes. */
 static void repack(const float *weight, int32_t h, int32_t taps, uint16_t *out)
 {
     for (int64_t k = 0; k < taps; k++)
         for (int64_t c = 0; c < h; c++)
-            for (int64_t o = 0; o < h; o++)
-                out[((k * (h / 8) + c / 8) * h + o) * 8 + c % 8] =
+            for (int64_t o = 0; o < h; o++) {
+                const int64_t lane = o % 8 * 4 + c % 8 / 2, word = c % 16 / 8 * 2 + o % 16 / 8;
+                const int64_t tile = (k * (h / 16) + c / 16) * (h / 16) + o / 16;
+                out[((tile * KAC_WARP + lane) * 4 + word) * 2 + c % 2] =
                     bf16_of(weight[(o * h + c) * taps + k]);
+            }
 }
 
 /* Whether the device runs the kernel. */
@@ -397,8 +385,7 @@ template <int C> static kac_status launch(kac_device *dev, const resident_call *
     auto *kernel = reside<C>;
     const int32_t blocks = (a->q.capacity + a->sequences - 1) / a->sequences;
     KAC_TRY(kac_allow_shared(kernel, sizeof(resident_memory<C>)));
-    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, THREADS<C>, sizeof(resident_memory<C>),
-                      *a);
+    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, THREADS, sizeof(resident_memory<C>), *a);
 }
 
 /* As many sequences a block as keep all multiprocessors busy. */

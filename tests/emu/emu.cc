@@ -84,7 +84,6 @@ struct block {
     uint64_t random;
     long spins;
     unsigned barrier_generation, barrier_arrived, barrier_sum[2];
-    unsigned first_generation, first_arrived;
     int barrier_id;
     fiber *now;
     fiber home; /* the OS thread itself */
@@ -284,7 +283,6 @@ void run_block(block *b)
     b->left = b->n;
     b->spins = 0;
     b->barrier_arrived = b->barrier_generation = 0;
-    b->first_arrived = b->first_generation = 0;
     for (int w = 0; w <= (b->n - 1) / 32; w++)
         b->warps[w].masks = 0, b->warps[w].exited = 0;
     for (array &a : b->arrays)
@@ -494,58 +492,24 @@ void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char 
     }
 }
 
-/* Each thread makes its own sums. */
-void group_mma(float *d, const uint16_t *a, int a_step, const uint16_t *b, int b_step, int cols)
+/* A lane makes its own sums, from the rows of its warp. */
+void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int cols,
+               const char *site)
 {
-    const int id = self()->id % 128, row = id / 32 * 16 + id % 32 / 4, col = id % 4 * 2;
+    const exchange all = *meet(0xffffffffu, a, 4 * sizeof *a, site);
+    float row[2][16];
+    for (int k = 0; k < 16; k++) {
+        uint32_t x[4];
+        memcpy(x, all.lane[lane() / 4 * 4 + k / 2 % 4], sizeof x);
+        for (int r = 0; r < 2; r++)
+            row[r][k] = factor(x[r + k / 8 * 2], k, true);
+    }
     for (int i = 0; i < cols / 2; i++) {
-        const uint16_t *x = a + (row + i / 2 % 2 * 8) * 8;
-        const uint16_t *y = b + (i / 4 * 8 + col + i % 2) * 8;
+        const uint16_t *y = b + (i / 4 * 8 + lane() % 4 * 2 + i % 2) * 8;
         for (int k = 0; k < 16; k++)
-            d[i] = fmaf(from_bits((uint32_t)x[k / 8 * a_step + k % 8] << 16),
-                        from_bits((uint32_t)y[k / 8 * b_step + k % 8] << 16), d[i]);
+            d[i] = fmaf(row[i / 2 % 2][k],
+                        from_bits((uint32_t)y[k / 8 * chunk + k % 8] << 16), d[i]);
     }
-}
-
-namespace
-{
-/* What the 8 bytes of a gate are here. */
-struct gate {
-    unsigned phase;
-    uint16_t arrivals, missing;
-};
-} /* namespace */
-
-void gate_open(uint64_t *at, unsigned arrivals)
-{
-    *(gate *)(void *)at = {0, (uint16_t)arrivals, (uint16_t)arrivals};
-}
-
-void gate_arrive(uint64_t *at)
-{
-    gate *g = (gate *)(void *)at;
-    if (--g->missing > 0) return;
-    g->missing = g->arrivals;
-    g->phase++;
-}
-
-void gate_wait(uint64_t *at, unsigned parity, const char *site)
-{
-    gate *g = (gate *)(void *)at;
-    while ((g->phase & 1) == parity)
-        wait_for(&g->phase, g->phase, site);
-}
-
-void first_threads(unsigned threads, const char *site)
-{
-    block *b = current;
-    unsigned generation = b->first_generation;
-    if ((unsigned)self()->id >= threads) die("not one of the first threads", site);
-    if (++b->first_arrived == threads) {
-        b->first_arrived = 0;
-        b->first_generation++;
-    }
-    wait_for(&b->first_generation, generation, site);
 }
 
 unsigned ballot(unsigned mask, bool vote, const char *site)

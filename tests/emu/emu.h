@@ -120,11 +120,8 @@ uint32_t bf16_pair(float lo, float hi);
 void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char *site);
 
 /* See group.cuh. */
-void group_mma(float *d, const uint16_t *a, int a_step, const uint16_t *b, int b_step, int cols);
-void gate_open(uint64_t *gate, unsigned arrivals);
-void gate_arrive(uint64_t *gate);
-void gate_wait(uint64_t *gate, unsigned parity, const char *site);
-void first_threads(unsigned threads, const char *site);
+void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int cols,
+               const char *site);
 
 /* ---- memory and launches -------------------------------------------------------------------- */
 
