@@ -87,7 +87,8 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(M
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(if $(emulate),$(BUILD)/tests/emu_mistakes)
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
+          $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
 host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
@@ -135,6 +136,9 @@ $(BUILD)/%.o: %.cu $(BUILD)/nvflags
 $(BUILD)/kernels/cnn1d_resident_cuda.o: archs := -gencode arch=compute_90a,code=sm_90a
 $(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/%.o)
 	$(NVCC) $(archs) -shared -cudart static $^ -o $@
+$(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
+	@mkdir -p $(@D)
+	$(NVCC) $(filter-out -MMD -MP,$(nvflags)) $(archs) $(nverror) -Iinclude -Ikernels $< -cudart static -o $@
 endif
 $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
