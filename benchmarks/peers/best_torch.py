@@ -75,9 +75,7 @@ def by_cudnn(x: Tensor, conv: Conv) -> Tensor:
 def by_cudnn_fused(x: Tensor, conv: Conv) -> Tensor:
     """The same with bias and relu in cuDNN's kernel."""
     image = x[:, None].permute(0, 3, 1, 2)
-    y = torch.cudnn_convolution_relu(
-        image, conv.weight, conv.bias, (1, 1), (0, conv.padding), (1, conv.dilation), 1
-    )
+    y = torch.cudnn_convolution_relu(image, conv.weight, conv.bias, (1, 1), (0, conv.padding), (1, conv.dilation), 1)
     return y.permute(0, 2, 3, 1)[:, 0]
 
 
