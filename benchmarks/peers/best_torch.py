@@ -368,11 +368,18 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     if args.compile:
         best.compiled(args.compile)
     began = time.perf_counter()
-    best.record()
+    without_graph = None
+    try:
+        best.record()
+    except RuntimeError as error:
+        if args.compile:
+            raise
+        without_graph = reason(error)
     result: dict[str, object] = {
         "form": next(name for name, form in FORMS.items() if form is best.denoiser.form),
         "forms": forms,
         "compile": args.compile or None,
+        "without_graph": without_graph,
         "prepared": time.perf_counter() - began,
         "denoiser": best.children,
         "reward": best.children,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +41,11 @@ class Worker:
     def ask(self, request: Result, seconds: float) -> Result:
         if self.process is None:
             self.process = subprocess.Popen(
-                [sys.executable, str(HERE / "worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, str(HERE / "worker.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
             )
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
@@ -47,7 +53,7 @@ class Worker:
             ready, _, _ = select.select([self.process.stdout], [], [], seconds)
             line = self.process.stdout.readline() if ready else ""
         except BrokenPipeError:
-            ready, line = [1], ""
+            ready, line = [self.process.stdout], ""
         if line:
             return json.loads(line)
         self.stop()
@@ -55,7 +61,7 @@ class Worker:
 
     def stop(self) -> None:
         if self.process is not None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # and the compilers that it started
             self.process.wait()
             self.process = None
 
@@ -65,6 +71,9 @@ class Bench:
         self.args, self.folder, self.worker = args, folder, Worker()
         self.end = time.monotonic() + args.limit
         self.results: list[Result] = []
+        self.environment = dict(os.environ)
+        if args.libraries:  # for kac alone; PyTorch has its own
+            self.environment["LD_LIBRARY_PATH"] = args.libraries
 
     def left(self) -> float:
         return self.end - time.monotonic()
@@ -80,7 +89,8 @@ class Bench:
     def spawn(self, command: list[str]) -> str:
         """Its output; raises with its last line of complaint."""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=max(1.0, self.left()), check=False)
+            left = max(1.0, self.left())
+            done = subprocess.run(command, capture_output=True, text=True, timeout=left, env=self.environment)
         except subprocess.TimeoutExpired as error:
             raise RuntimeError("not done in the time left") from error
         if done.returncode != 0:
@@ -129,7 +139,10 @@ class Bench:
         request: Result = {"do": do, "denoiser": self.model("denoiser", length), "reward": self.model("reward", length)}
         request |= {"algorithm": algorithm, "particles": particles, "children": CHILDREN, "steps": self.args.steps}
         request |= {"seconds": self.args.seconds_each, "device": self.args.device} | more
-        return self.note(head | self.worker.ask(request, max(1.0, self.left())))
+        result = self.note(head | self.worker.ask(request, max(1.0, self.left())))
+        if "error" in result:
+            self.worker.stop()  # a GPU that has failed in a process may fail on
+        return result
 
     def forward(self, length: int, precision: str) -> None:
         rows = self.args.particles or FLIP_ROWS[length]
@@ -206,6 +219,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kac", required=True, help="the program")
     parser.add_argument("--flips", required=True, help="bench_flips")
+    parser.add_argument("--libraries", default="", help="folder of those of kac")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--limit", type=float, default=150, help="seconds of everything")
     parser.add_argument("--seconds-each", type=float, default=2, help="of a measurement of PyTorch")

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent.parent / "tools")]
-import best_torch
-import peer_torch
-from kac_io import load_module
-from make_models import write_denoiser, write_reward
+import best_torch  # noqa: E402
+import peer_torch  # noqa: E402
+from kac_io import load_module  # noqa: E402
+from make_models import write_denoiser, write_reward  # noqa: E402
 
 
 def models(out: str, lengths: list[int]) -> dict[str, object]:
