@@ -221,7 +221,7 @@ int main(int argc, char **argv)
             for (int32_t l = 0; l < b.length; l++)
                 move_site(&b, level, row, l);
     }
-    for (int p = 0; p < b.nets; p++)
+    for (int p = 0; p < b.nets && p < PRECISIONS; p++)
         print(&b, p, argv[1]);
     close_bench(&b);
     return 0;
