@@ -98,7 +98,7 @@ class Bench:
         )
 
     def peer(self, model: Model, algorithm: str, particles: int, threads: int, chains: int = 0) -> Measurement:
-        command = [self.args.python, str(HERE / "peer_torch.py"), "--denoiser", str(model.denoiser)]
+        command = [self.args.python, str(HERE / "peers" / "peer_torch.py"), "--denoiser", str(model.denoiser)]
         command += ["--reward", str(model.reward), "--algorithm", algorithm, "--particles", str(particles)]
         command += ["--children", str(CHILDREN), "--steps", str(STEPS), "--threads", str(threads)]
         command += ["--seconds", str(self.args.seconds), "--chains", str(chains)]

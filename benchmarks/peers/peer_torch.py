@@ -1,4 +1,4 @@
-"""A PyTorch CPU program that samples as the published loops do, to be timed beside kac.
+"""A PyTorch program that samples as the published loops do, to be timed beside kac.
 
 It follows masked diffusion guided as in the code of SVDD (arXiv 2408.08252) and DRAKES (arXiv 2410.13643), written
 anew from their formulas: batched over particles, log-linear schedule, SUBS, categorical draws by an exponential race
@@ -8,9 +8,11 @@ times.
 
     peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --seconds 10    as many steps as that takes
     peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --chains 1      whole chains, their rewards
+    peer_torch.py --denoiser D --reward R --algorithm smc --particles 256 --device cuda   on a GPU
     peer_torch.py --about                                                                 versions
 
-Prints one line of JSON.
+On a GPU float32 convolutions may use TF32, which is PyTorch's default and so what the published code ran;
+`--float32` forbids it. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +30,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tools"))
 from kac_io import load_module
 
 EPSILON, END = 1e-3, 1e-5
+
+
+def allow_tf32(convolutions: bool, products: bool = False) -> None:
+    """What a GPU may round to 10 bits; PyTorch's default is convolutions alone."""
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = products
+
+
+def clock(device: torch.device) -> float:
+    """Seconds, once the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def race(weights: Tensor) -> Tensor:
@@ -48,10 +64,11 @@ class Peer:
     steps: int
     alpha: float
     children: int
+    device: torch.device
     calls: dict[str, int] = field(default_factory=lambda: {"denoiser": 0, "reward": 0})
 
     def start(self, particles: int) -> Tensor:
-        return torch.full((particles, self.length), self.mask)
+        return torch.full((particles, self.length), self.mask, device=self.device)
 
     def log_p(self, x: Tensor) -> Tensor:
         """Tokens [B,L] -> log p(x0) [B,L,S+1]: no mask, and revealed positions keep their token."""
@@ -75,7 +92,7 @@ class Peer:
 
     def move_weights(self, x: Tensor, step: int) -> Tensor:
         """Unnormalised probabilities of the tokens after this step, [B,L,S+1]."""
-        grid = torch.linspace(1, END, self.steps + 1)
+        grid = torch.linspace(1, END, self.steps + 1, device=self.device)
         t = grid[step].expand(len(x))
         s = t - (1 - END) / self.steps
         mask_t, mask_s = ((1 - EPSILON) * u[:, None, None] for u in (t, s))
@@ -103,7 +120,7 @@ class Peer:
             children.append(self.child(x, weights))
             values.append(self.value(children[-1]))
         best = torch.stack(values, 1).softmax(1).argmax(1)
-        return torch.stack(children, 1)[torch.arange(len(x)), best]
+        return torch.stack(children, 1)[torch.arange(len(x), device=self.device), best]
 
     def finish(self, x: Tensor) -> Tensor:
         """What is still masked becomes its likeliest token; the rewards of the result."""
@@ -134,10 +151,12 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     imported = peak_kib()
+    allow_tf32(not args.float32)
+    device = torch.device(args.device)
     denoiser, meta = load_module(args.denoiser)
     reward, _ = load_module(args.reward)
     mask, length = len(meta["kac.alphabet"]), int(meta["kac.length"])
-    peer = Peer(denoiser, reward, mask, length, args.steps, args.alpha, args.children)
+    peer = Peer(denoiser.to(device), reward.to(device), mask, length, args.steps, args.alpha, args.children, device)
     move = getattr(peer, args.algorithm)
 
     move(peer.start(args.particles), 0)  # warm-up: libraries prepare themselves at the first call of a shape
@@ -145,14 +164,14 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     rewards: list[Tensor] = []
     done = 0
     x = peer.start(args.particles)
-    began = time.perf_counter()
-    while len(rewards) < args.chains if args.chains else time.perf_counter() - began < args.seconds:
+    began = clock(device)
+    while len(rewards) < args.chains if args.chains else clock(device) - began < args.seconds:
         x = move(x, done % args.steps)
         done += 1
         if done % args.steps == 0:
             rewards.append(peer.finish(x))
             x = peer.start(args.particles)
-    seconds = time.perf_counter() - began
+    seconds = clock(device) - began
     result: dict[str, object] = {
         "seconds": seconds,
         "steps": done,
@@ -167,7 +186,7 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
     return result
 
 
-def main() -> int:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--about", action="store_true")
     parser.add_argument("--denoiser", type=Path)
@@ -179,11 +198,18 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=128, help="of a whole chain")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--chains", type=int, default=0, help="whole chains instead of seconds")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--float32", action="store_true", help="no TF32 in convolutions")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if not args.about and not (args.denoiser and args.reward):
         parser.error("--denoiser and --reward are needed")
+    return args
+
+
+def main() -> int:
+    args = parse()
     print(json.dumps(about() if args.about else measure(args)))
     return 0
 
