@@ -237,7 +237,7 @@ nightly: check mutations
 race-programs: $(race)
 fuzz-programs: $(fuzz)
 # a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
-bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips
+bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(if $(cuda),$(BUILD)/tests/curand)
 	@tools/bundle $(BUILD) build/bundle
 gpu-check: bundle
 	@build/bundle/gpu-check
