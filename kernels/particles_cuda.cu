@@ -39,12 +39,18 @@ static __device__ kac_weigh_args args_of(const weigh_call *call)
     return a;
 }
 
-KAC_KERNEL value(KAC_ARGS weigh_call call)
+/* PLAIN: one completion a child and the sum of the terms, of which more threads fit. */
+template <bool PLAIN>
+KAC_KERNEL __launch_bounds__(KAC_THREADS, PLAIN ? 6 : 4) value(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
+    const kac_objective *o = &call.a.objective;
     KAC_EACH (c, (int64_t)a.x->n * a.children) {
         int32_t bad = -1;
-        a.y->value[c] = kac_child_value(&a, &call.a.objective, c, &bad);
+        if (PLAIN)
+            a.y->value[c] = kac_plain_value(&a, o, c, &bad);
+        else
+            a.y->value[c] = kac_child_value(&a, o, c, &bad);
         if (bad >= 0 && !a.invalid_is_worst)
             kac_fault_note(a.fault,
                            {KAC_FAULT_NAN, (int32_t)(c / a.children), a.clock->move, bad});
@@ -53,8 +59,11 @@ KAC_KERNEL value(KAC_ARGS weigh_call call)
 
 kac_status kac_cuda_value(kac_device *dev, const kac_weigh_args *a)
 {
-    return KAC_LAUNCH(dev, value, kac_blocks((int64_t)a->x->n * a->children), KAC_THREADS, 0,
-                      call_of(a));
+    const unsigned blocks = kac_blocks((int64_t)a->x->n * a->children);
+    const bool plain =
+        a->samples == 1 && a->objective.combine == KAC_COMBINE_SUM && a->terms != NULL;
+    auto *values = plain ? value<true> : value<false>;
+    return KAC_LAUNCH(dev, values, blocks, KAC_THREADS, 0, call_of(a));
 }
 
 KAC_KERNEL weigh(KAC_ARGS weigh_call call)

@@ -491,16 +491,25 @@ static __device__ void emit(const stage *s, part on)
     }
 }
 
-/* Slots first .. end - 1 go on as candidate i, by threads `me`, me + step, ... */
-static __device__ void take_slots(const stage *s, int32_t i, int32_t first, int32_t end,
-                                  int32_t me, int32_t step)
+/* A candidate's row and its slots first .. end - 1. */
+struct share_of_slots {
+    int32_t row, first, end;
+    double log_w;
+};
+
+static __device__ share_of_slots slots_of(const stage *s, part on, int32_t before, int32_t i)
 {
     const kac_pool *p = &s->p;
-    const int32_t row = p->row[i];
-    const double log_w = p->held ? kac_pool_log_w(p->l[i], true) : 0; /* others have weight */
-    for (int32_t j = first + me; j < end; j += step) {
-        s->a->log_w[p->first_slot + j] = log_w;
-        p->chosen[j] = row;
+    return {p->row[i], i > on.first ? p->offspring[i - 1] : before, p->offspring[i],
+            p->held ? kac_pool_log_w(p->l[i], true) : 0}; /* others have weight */
+}
+
+/* By threads `me`, me + step, ... */
+static __device__ void take(const stage *s, const share_of_slots *c, int32_t me, int32_t step)
+{
+    for (int32_t j = c->first + me; j < c->end; j += step) {
+        s->a->log_w[s->p.first_slot + j] = c->log_w;
+        s->p.chosen[j] = c->row;
     }
 }
 
@@ -508,36 +517,46 @@ static __device__ void take_slots(const stage *s, int32_t i, int32_t first, int3
  * more by its warp, very many by the block. */
 static __device__ void spread(const stage *s, part on, int32_t before)
 {
-    enum { FEW = 4, MANY = 128, LIST = 16 };
-    const int32_t *offspring = s->p.offspring;
+    enum { FEW = 4, MANY = 128, LIST = 16, AT_ONCE = 4 };
     const int32_t end = end_of(on, s->p.candidates), lane = (int32_t)threadIdx.x % KAC_WARP;
     KAC_SHARED(int32_t, listed, 1);
     KAC_SHARED(int32_t, list, LIST);
-    auto from = [=](int32_t i) { return i > on.first ? offspring[i - 1] : before; };
     if (threadIdx.x == 0) *listed = 0;
     __syncthreads();
-    for (int32_t base = on.first; base < end; base += (int32_t)blockDim.x) {
-        const int32_t i = base + (int32_t)threadIdx.x;
-        const int32_t first = i < end ? from(i) : 0, last = i < end ? offspring[i] : 0;
-        bool left = last - first > FEW;
-        if (i < end && !left) take_slots(s, i, first, last, 0, 1);
-        if (last - first > MANY) {
-            const int32_t at = atomicAdd(listed, 1);
-            if (at < LIST) list[at] = i;
-            left = at >= LIST;
+    for (int32_t base = on.first; base < end; base += (int32_t)blockDim.x * AT_ONCE) {
+        share_of_slots own[AT_ONCE];
+        KAC_UNROLL
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int32_t i = base + k * (int32_t)blockDim.x + (int32_t)threadIdx.x;
+            own[k] = {0, 0, 0, 0};
+            if (i < end) own[k] = slots_of(s, on, before, i);
         }
-        unsigned more = __ballot_sync(KAC_WHOLE_WARP, left);
-        for (; more != 0; more &= more - 1) {
-            const int owner = __ffs((int)more) - 1;
-            const int32_t begin = __shfl_sync(KAC_WHOLE_WARP, first, owner);
-            take_slots(s, i - lane + owner, begin, __shfl_sync(KAC_WHOLE_WARP, last, owner),
-                       lane, KAC_WARP);
+        KAC_UNROLL
+        for (int k = 0; k < AT_ONCE; k++) {
+            const int32_t count = own[k].end - own[k].first;
+            bool left = count > FEW;
+            if (!left) take(s, &own[k], 0, 1);
+            if (count > MANY) {
+                const int32_t at = atomicAdd(listed, 1);
+                if (at < LIST) list[at] = base + k * (int32_t)blockDim.x + (int32_t)threadIdx.x;
+                left = at >= LIST;
+            }
+            unsigned more = __ballot_sync(KAC_WHOLE_WARP, left);
+            for (; more != 0; more &= more - 1) {
+                const int from = __ffs((int)more) - 1;
+                const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own[k].row, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own[k].first, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own[k].end, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own[k].log_w, from)};
+                take(s, &theirs, lane, KAC_WARP);
+            }
         }
     }
     __syncthreads();
-    for (int32_t k = 0; k < *listed && k < LIST; k++)
-        take_slots(s, list[k], from(list[k]), offspring[list[k]], (int32_t)threadIdx.x,
-                   (int32_t)blockDim.x);
+    for (int32_t k = 0; k < *listed && k < LIST; k++) {
+        const share_of_slots c = slots_of(s, on, before, list[k]);
+        take(s, &c, (int32_t)threadIdx.x, (int32_t)blockDim.x);
+    }
     __syncthreads();
 }
 

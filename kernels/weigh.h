@@ -34,6 +34,16 @@ KAC_HD static inline double kac_child_value(const kac_weigh_args *a, const kac_o
     return top + alpha * kac_log(sum / a->samples);
 }
 
+/* The same where a child has one completion and r is the sum of its terms. */
+KAC_HD static inline double kac_plain_value(const kac_weigh_args *a, const kac_objective *o,
+                                            int64_t c, int32_t *bad)
+{
+    const double *weight =
+        a->group_weight + (int64_t)a->x->group[kac_parent_of(c, a->children)] * o->terms;
+    const float *row = a->terms + c * a->columns;
+    return kac_is_worst(o, weight, row, bad) ? -(double)INFINITY : kac_sum_of(o, weight, row);
+}
+
 /* dr / d columns first_column .. first_column + n - 1 of the terms of fresh row q; to: [n]. */
 KAC_HD static inline void kac_row_cotangent(const kac_slope_args *a, const kac_objective *o,
                                             int32_t q, int32_t first_column, int32_t n,
