@@ -114,18 +114,26 @@ static pool_call pool_of(const stage *s, const kac_query *q, const float *in, co
     return {*q, s->what.in_length, s->what.out_length, s->what.size, s->what.in, in, out};
 }
 
-/* Bound by memory: threads of a warp are side by side. */
+static __device__ float larger(float most, float x)
+{
+    return most >= x || most != most ? most : x;
+}
+
+/* Bound by memory: a thread four channels of a window, side by side. */
 KAC_KERNEL take_largest(KAC_ARGS pool_call a, float *out)
 {
-    const int64_t row = (int64_t)kac_query_rows(&a.q) * kac_cuda_step(a.channels);
+    const int64_t row = (int64_t)kac_query_rows(&a.q) * (kac_cuda_step(a.channels) / 4);
+    const float4 *from = reinterpret_cast<const float4 *>(a.in);
     KAC_EACH (i, a.out_length * row) {
-        const float *in = a.in + i / row * a.size * row + i % row;
-        float most = in[0];
+        const kac_quotient at = kac_split(i, row);
+        const float4 *in = from + at.whole * a.size * row + at.rest;
+        float4 most = in[0];
         for (int32_t t = 1; t < a.size; t++) {
-            float x = in[t * row];
-            most = most >= x || most != most ? most : x;
+            const float4 x = in[t * row];
+            most = {larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z),
+                    larger(most.w, x.w)};
         }
-        out[i] = most;
+        reinterpret_cast<float4 *>(out)[i] = most;
     }
 }
 
@@ -135,8 +143,9 @@ KAC_KERNEL flatten(KAC_ARGS pool_call a, float *out)
     const int32_t batch = kac_query_rows(&a.q), step = kac_cuda_step(a.channels);
     const int32_t each = a.in_length * a.channels, out_step = kac_cuda_step(each);
     KAC_EACH (i, (int64_t)batch * each) {
-        const int64_t b = i / each, l = i % each / a.channels;
-        out[b * out_step + i % each] = a.in[(l * batch + b) * step + i % a.channels];
+        const kac_quotient row = kac_split(i, each), site = kac_split(row.rest, a.channels);
+        out[row.whole * out_step + row.rest] =
+            a.in[(site.whole * batch + row.whole) * step + site.rest];
     }
 }
 
@@ -159,7 +168,7 @@ static kac_status run_stage(kac_device *dev, const kac_query *q, const stage *s,
         return kac_cuda_conv_run(dev, q, &s->layer.there, &shape, &end, in, out);
     case KAC_LAYER_MAXPOOL:
     case KAC_LAYER_GLOBALMAX:
-        return KAC_LAUNCH(dev, take_largest, kac_blocks(s->out_floats * q->capacity),
+        return KAC_LAUNCH(dev, take_largest, kac_blocks(s->out_floats / 4 * q->capacity),
                           KAC_THREADS, 0, pool, out);
     case KAC_LAYER_AVGPOOL:
     case KAC_LAYER_GLOBALAVG:

@@ -387,8 +387,8 @@ KAC_KERNEL input(KAC_ARGS kac_query q, KAC_ARGS kac_cuda_frame f, int32_t states
     const int32_t batch = kac_query_rows(&q), step = kac_cuda_step(states);
     const int32_t end = f.prefix_length + q.length;
     KAC_EACH (i, (int64_t)(end + f.suffix_length) * batch * step) {
-        int32_t c = (int32_t)(i % step), b = (int32_t)(i / step % batch);
-        int32_t l = (int32_t)(i / step / batch);
+        const kac_quotient row = kac_split(i, step), site = kac_split(row.whole, batch);
+        const int32_t c = (int32_t)row.rest, b = (int32_t)site.rest, l = (int32_t)site.whole;
         if (l < f.prefix_length)
             x[i] = f.prefix[l] == c;
         else if (l >= end)

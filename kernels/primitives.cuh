@@ -110,11 +110,22 @@ static inline cudaStream_t kac_stream(const kac_device *dev)
 enum { KAC_THREADS = 256, KAC_WARP = 32 };
 #define KAC_WHOLE_WARP 0xffffffffu
 
-/* Blocks of KAC_THREADS for n items; KAC_EACH covers what is beyond the most blocks. */
+/* Blocks of KAC_THREADS for n items; KAC_EACH covers what is beyond the most blocks, which is
+ * several times what runs at once and not so many that starting them for nothing takes long. */
 static inline unsigned kac_blocks(int64_t n)
 {
     int64_t blocks = (n + KAC_THREADS - 1) / KAC_THREADS;
-    return (unsigned)(blocks < 1 ? 1 : blocks > 65536 ? 65536 : blocks);
+    return (unsigned)(blocks < 1 ? 1 : blocks > 8192 ? 8192 : blocks);
+}
+
+/* i / n and i % n, by a division of 32 bits where they suffice, which is much shorter. */
+struct kac_quotient {
+    int64_t whole, rest;
+};
+static inline __device__ kac_quotient kac_split(int64_t i, int64_t n)
+{
+    if (((i | n) >> 32) != 0) return {i / n, i % n};
+    return {(int64_t)((uint32_t)i / (uint32_t)n), (int64_t)((uint32_t)i % (uint32_t)n)};
 }
 
 /* for (i = the thread's number; i < n; i += threads of the grid) */

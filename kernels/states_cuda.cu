@@ -334,10 +334,6 @@ static __device__ void add(const find_call *c, int32_t i, int32_t q)
 {
     const kac_memo *memo = &c->memo;
     int32_t e = memo->free_entries[c->state[1] - 1 - q];
-    const uint64_t *row = words_of(c->rows.x, i, memo->stride);
-    uint64_t *key = const_cast<uint64_t *>(words_of(memo->keys, e, memo->stride));
-    for (int32_t w = 0; w < memo->stride / 8; w++)
-        key[w] = row[w];
     memo->hash[e] = c->hash[i];
     memo->slot[e] = -1;
     memo->live[e] = 1;
@@ -363,12 +359,22 @@ KAC_KERNEL add_new(KAC_ARGS find_call c)
     if (c.made != NULL) *c.made += upto;
 }
 
-/* The other new rows get the entry of the first that equals them. */
+/* New rows become the keys of their entries, by a warp each; others get the entry of the first
+ * that equals them. */
 KAC_KERNEL follow(KAC_ARGS find_call c)
 {
-    KAC_EACH (at, c.rows.n) {
-        int32_t i = (int32_t)at;
-        if (c.place[i] >= 0 && !is_first(&c, i)) c.entry[i] = c.entry[c.claim[c.place[i]]];
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP, stride = c.memo.stride;
+    KAC_EACH_WARP (at, c.rows.n) {
+        const int32_t i = (int32_t)at;
+        if (c.place[i] < 0) continue;
+        if (!is_first(&c, i)) {
+            if (lane == 0) c.entry[i] = c.entry[c.claim[c.place[i]]];
+            continue;
+        }
+        const uint64_t *row = words_of(c.rows.x, i, stride);
+        uint64_t *key = const_cast<uint64_t *>(words_of(c.memo.keys, c.entry[i], stride));
+        for (int32_t w = lane; w < stride / 8; w += KAC_WARP)
+            key[w] = row[w];
     }
 }
 
@@ -391,7 +397,7 @@ kac_status kac_cuda_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, 
     KAC_TRY(KAC_LAUNCH(dev, look, blocks, KAC_THREADS, 0, c));
     KAC_TRY(KAC_LAUNCH(dev, count_new, tiles, KAC_THREADS, 0, c));
     KAC_TRY(KAC_LAUNCH(dev, add_new, tiles, KAC_THREADS, 0, c));
-    return KAC_LAUNCH(dev, follow, blocks, KAC_THREADS, 0, c);
+    return KAC_LAUNCH(dev, follow, kac_blocks((int64_t)rows->n * KAC_WARP), KAC_THREADS, 0, c);
 }
 
 /* ---- results ---------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
  *
  * Quantiles are selected digit by digit, eight bits at a time from the top: the values' order is
  * that of an integer key.  All six ranks go through together, bound by reading the values. */
-#include "primitives.cuh"
+#include "block.cuh"
 #include "summary.h"
 
 enum { DIGITS = 8, BINS = 256, RANKS = 2 * KAC_SUMMARY_VALUES };
@@ -71,20 +71,29 @@ KAC_KERNEL count(const double *value, int64_t n, int digit, selection *s)
         if (bin[i] > 0) atomicAdd(&(&s->bin[0][0])[i], bin[i]);
 }
 
-/* The next digit of each rank: one thread a rank, a launch of one block. */
+/* The next digit of each rank: a warp a rank, a launch of one block.  Lanes have eight bins each;
+ * the digit is in the first whose bins up to there hold more than is left. */
 KAC_KERNEL descend(selection *s)
 {
-    if (threadIdx.x < RANKS) {
-        rank_search *r = &s->rank[threadIdx.x];
-        uint32_t *bin = s->bin[threadIdx.x];
-        int digit = 0;
-        while (r->left >= (int64_t)bin[digit])
-            r->left -= bin[digit++];
-        r->prefix = r->prefix << 8 | (uint64_t)digit;
+    const int rank = (int)threadIdx.x / KAC_WARP, lane = (int)threadIdx.x % KAC_WARP;
+    if (rank >= RANKS) return;
+    rank_search *r = &s->rank[rank];
+    uint32_t *mine = s->bin[rank] + lane * (BINS / KAC_WARP), bin[BINS / KAC_WARP];
+    int64_t own = 0, left = r->left;
+    KAC_UNROLL
+    for (int k = 0; k < BINS / KAC_WARP; k++) {
+        own += bin[k] = mine[k];
+        mine[k] = 0;
     }
-    __syncthreads();
-    for (int i = (int)threadIdx.x; i < RANKS * BINS; i += (int)blockDim.x)
-        (&s->bin[0][0])[i] = 0;
+    const int64_t upto = kac_warp_scan(own);
+    const unsigned above = __ballot_sync(KAC_WHOLE_WARP, upto > left);
+    if (lane != __ffs((int)above) - 1) return;
+    int digit = lane * (BINS / KAC_WARP);
+    left -= upto - own;
+    for (int k = 0; left >= (int64_t)bin[k]; k++, digit++)
+        left -= bin[k];
+    r->left = left;
+    r->prefix = r->prefix << 8 | (uint64_t)digit;
 }
 
 KAC_KERNEL mark_eves(const int32_t *eve, int64_t n, int32_t *mark)
