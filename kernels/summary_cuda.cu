@@ -75,20 +75,21 @@ KAC_KERNEL count(const double *value, int64_t n, int digit, selection *s)
  * the digit is in the first whose bins up to there hold more than is left. */
 KAC_KERNEL descend(selection *s)
 {
+    constexpr int EACH = (int)BINS / (int)KAC_WARP;
     const int rank = (int)threadIdx.x / KAC_WARP, lane = (int)threadIdx.x % KAC_WARP;
     if (rank >= RANKS) return;
     rank_search *r = &s->rank[rank];
-    uint32_t *mine = s->bin[rank] + lane * (BINS / KAC_WARP), bin[BINS / KAC_WARP];
+    uint32_t *mine = s->bin[rank] + lane * EACH, bin[EACH];
     int64_t own = 0, left = r->left;
     KAC_UNROLL
-    for (int k = 0; k < BINS / KAC_WARP; k++) {
+    for (int k = 0; k < EACH; k++) {
         own += bin[k] = mine[k];
         mine[k] = 0;
     }
     const int64_t upto = kac_warp_scan(own);
     const unsigned above = __ballot_sync(KAC_WHOLE_WARP, upto > left);
     if (lane != __ffs((int)above) - 1) return;
-    int digit = lane * (BINS / KAC_WARP);
+    int digit = lane * EACH;
     left -= upto - own;
     for (int k = 0; left >= (int64_t)bin[k]; k++, digit++)
         left -= bin[k];
