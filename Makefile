@@ -133,7 +133,7 @@ else
 $(BUILD)/%.o: %.cu $(BUILD)/nvflags
 	@mkdir -p $(@D)
 	$(NVCC) $(nvflags) $(archs) $(nverror) -Iinclude -Ikernels -c $< -o $@
-$(BUILD)/kernels/cnn1d_resident_cuda.o: archs := -gencode arch=compute_90a,code=sm_90a
+$(BUILD)/kernels/cnn1d_resident_cuda.o $(BUILD)/kernels/group_conv_cuda.o: archs := -gencode arch=compute_90a,code=sm_90a
 $(BUILD)/libkac_cuda.so: $(cu:%.cu=$(BUILD)/%.o)
 	$(NVCC) $(archs) -shared -cudart static $^ -o $@
 $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags

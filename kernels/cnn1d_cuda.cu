@@ -25,7 +25,7 @@ struct kac_net {
     kac_cuda_layer final2;      /* without the mask's row */
     float *shift;               /* [layers][H]: the time features of the latest sigma */
     float *features, *embedded; /* [H]: on the way to them */
-    kac_cuda_resident resident; /* of bf16 */
+    kac_cuda_resident resident; /* of bf16; has nothing of its own */
 };
 
 /* ---- time --------------------------------------------------------------------------------- */
@@ -113,6 +113,28 @@ static kac_status pack_time(kac_device *dev, const kac_cnn1d_weights *w, kac_net
     return status;
 }
 
+/* What is packed, as the kernel of whole networks reads it. */
+static void reside(kac_net *net)
+{
+    kac_cuda_resident *r = &net->resident;
+    r->states = net->states;
+    r->hidden = net->hidden;
+    r->kernel = net->kernel;
+    r->layers = net->layers;
+    memcpy(r->dilation, net->dilation, sizeof r->dilation);
+    for (int32_t i = 0; i < net->layers; i++) {
+        r->weight[i] = net->conv[i].there.grouped;
+        r->bias[i] = net->conv[i].there.bias;
+    }
+    r->weight[net->layers] = net->final0.there.grouped;
+    r->bias[net->layers] = net->final0.there.bias;
+    r->linear = net->linear.there;
+    r->final2 = net->final2.there;
+    r->norm = net->norm;
+    r->norm_bias = net->norm_bias;
+    r->shift = net->shift;
+}
+
 static kac_status pack(kac_device *dev, const kac_cnn1d_weights *w, kac_net *net)
 {
     const int32_t h = w->hidden, k = w->kernel, tokens = w->states + 1;
@@ -124,21 +146,15 @@ static kac_status pack(kac_device *dev, const kac_cnn1d_weights *w, kac_net *net
         const kac_tile_weights conv = {w->conv[i], h, k, h, (int64_t)h * k, 1, k};
         KAC_TRY(kac_cuda_layer_pack(dev, &conv, w->conv_bias[i], &net->conv[i]));
         net->conv[i].there.precision = dev->precision;
+        KAC_TRY(kac_cuda_conv_group(dev, &conv, &net->conv[i].there));
     }
     KAC_TRY(upload(dev, w->norm, w->layers, h, &net->norm));
     KAC_TRY(upload(dev, w->norm_bias, w->layers, h, &net->norm_bias));
     KAC_TRY(kac_cuda_layer_pack(dev, &final0, w->final0_bias, &net->final0));
+    KAC_TRY(kac_cuda_conv_group(dev, &final0, &net->final0.there));
     KAC_TRY(kac_cuda_layer_pack(dev, &final2, w->final2_bias, &net->final2));
     KAC_TRY(pack_time(dev, w, net));
-    if (dev->precision == KAC_PRECISION_BF16) {
-        net->resident.linear = net->linear.there.weight;
-        net->resident.linear_bias = net->linear.there.bias;
-        net->resident.norm = net->norm;
-        net->resident.norm_bias = net->norm_bias;
-        net->resident.shift = net->shift;
-        net->resident.final2 = net->final2.there;
-        KAC_TRY(kac_cuda_resident_pack(dev, w, &net->resident));
-    }
+    reside(net);
     const kac_query at_zero = {};
     return feed_time(dev, net, &at_zero);
 }
@@ -171,7 +187,6 @@ void kac_cuda_cnn1d_drop(kac_device *dev, kac_net *net)
                              net->shift,   net->features, net->embedded};
     for (float *array : arrays)
         dev->ops->memory.release(dev, array);
-    kac_cuda_resident_drop(dev, &net->resident);
     for (int32_t i = 0; i < net->layers; i++)
         kac_cuda_layer_drop(dev, &net->conv[i]);
     kac_cuda_layer_drop(dev, &net->linear);

@@ -19,6 +19,10 @@ struct conv_call {
 /* Queues one whose precision is not exact. */
 kac_status kac_cuda_conv_multiply(kac_device *dev, const conv_call *a);
 
+/* Whether warpgroups do it (group_conv.cuh), and queues it. */
+bool kac_cuda_conv_groups(const conv_call *a);
+kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a);
+
 /* From the position of an output to that of the input which a tap reads. */
 static inline __device__ int64_t shift_of(const kac_cuda_shape *s, int32_t tap)
 {

@@ -56,7 +56,10 @@ static kac_status pack_stage(kac_device *dev, const kac_regressor_layer *what, k
     const kac_tile_weights weights = {what->kernel, what->out, what->taps,
                                       what->in,     1,         (int64_t)what->in * what->out,
                                       what->out};
-    return kac_cuda_layer_pack(dev, &weights, what->bias, &s->layer);
+    KAC_TRY(kac_cuda_layer_pack(dev, &weights, what->bias, &s->layer));
+    if (what->kind != KAC_LAYER_CONV) return KAC_OK;
+    s->layer.there.precision = dev->precision;
+    return kac_cuda_conv_group(dev, &weights, &s->layer.there);
 }
 
 static kac_status pack(kac_device *dev, const kac_conv_regressor_weights *w, kac_net *net)

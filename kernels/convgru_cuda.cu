@@ -27,7 +27,10 @@ static kac_status pack_layer(kac_device *dev, int32_t out_channels, int32_t in, 
                              const float *weight, const float *bias, kac_cuda_layer *out)
 {
     const kac_tile_weights w = {weight, out_channels, taps, in, (int64_t)in * taps, 1, taps};
-    return kac_cuda_layer_pack(dev, &w, bias, out);
+    KAC_TRY(kac_cuda_layer_pack(dev, &w, bias, out));
+    if (taps == 1) return KAC_OK;
+    out->there.precision = dev->precision;
+    return kac_cuda_conv_group(dev, &w, &out->there);
 }
 
 static kac_status pack_block(kac_device *dev, const kac_convgru_weights *w, int32_t i,

@@ -35,7 +35,7 @@ kac_status kac_cuda_conv_pack(kac_device *dev, const kac_tile_weights *w, const 
 {
     const int32_t step = kac_cuda_step(w->out);
     const int64_t floats = (int64_t)w->taps * w->in * step;
-    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT};
+    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT, NULL};
     float *packed = repack(w, step);
     if (packed == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory to pack a layer");
     conv.weight = kac_cuda_floats(dev, packed, floats, floats);
@@ -53,6 +53,7 @@ void kac_cuda_conv_drop(kac_device *dev, kac_cuda_conv *conv)
 {
     dev->ops->memory.release(dev, conv->weight);
     dev->ops->memory.release(dev, conv->bias);
+    dev->ops->memory.release(dev, conv->grouped);
     *conv = {};
 }
 
@@ -307,6 +308,8 @@ kac_status kac_cuda_conv_run(kac_device *dev, const kac_query *q, const kac_cuda
     const int64_t floats = (int64_t)shape->out_length * conv->step;
     if (conv->precision == KAC_PRECISION_EXACT)
         KAC_TRY(launch_largest(dev, &a));
+    else if (kac_cuda_conv_groups(&a))
+        KAC_TRY(kac_cuda_conv_by_groups(dev, &a));
     else
         KAC_TRY(kac_cuda_conv_multiply(dev, &a));
     if (ending->act == KAC_ACT_LINEAR || ending->act == KAC_ACT_RELU) return KAC_OK;

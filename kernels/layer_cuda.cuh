@@ -22,6 +22,7 @@ struct kac_cuda_conv {
     float *weight;           /* [taps][in][step] */
     float *bias;             /* [step], or NULL: zeros */
     kac_precision precision; /* of its products; exact since pack */
+    uint16_t *grouped;       /* the weight as bf16 for warpgroups (group_conv.cuh), or NULL */
 };
 
 /* With the transposed one, for gradients: channels exchanged, taps flipped, no bias. */
@@ -43,6 +44,11 @@ float *kac_cuda_floats(kac_device *dev, const float *host, int64_t count, int64_
 kac_status kac_cuda_conv_pack(kac_device *dev, const kac_tile_weights *w, const float *bias,
                               kac_cuda_conv *out);
 void kac_cuda_conv_drop(kac_device *dev, kac_cuda_conv *conv);
+
+/* Packs conv->grouped too, where the device is to multiply in bf16 and its warpgroups can.
+ * Errors: NOMEM. */
+kac_status kac_cuda_conv_group(kac_device *dev, const kac_tile_weights *w, kac_cuda_conv *conv);
+
 kac_status kac_cuda_layer_pack(kac_device *dev, const kac_tile_weights *w, const float *bias,
                                kac_cuda_layer *out);
 void kac_cuda_layer_drop(kac_device *dev, kac_cuda_layer *layer);

@@ -280,31 +280,26 @@ Test(twins_conv, cnn1d)
     }
 }
 
-/* Logits with rounded factors are near the exact ones, the same for any batch, and of the kind
+/* Results with rounded factors are near the exact ones, the same for any batch, and of the kind
  * that was asked for. */
-static void check_rounded(const cnn1d_sizes *sizes, int length, int rows,
-                          kac_precision precision, double within)
+static void check_rounded(const subject *net, int length, int rows, kac_precision precision,
+                          double within)
 {
     const ask all = {length, rows, rows, 0, false, false},
               one = {length, 1, 1, 0, false, false};
     const bool rounds = ops() != &kac_cpu_ops;
-    seed = 5;
-    const kac_cnn1d_weights w = random_cnn1d(sizes);
-    const int outputs = length * w.states;
-    const subject net = {&w,         w.states,      w.states + 1, outputs,
-                         pack_cnn1d, forward_cnn1d, vjp_cnn1d,    drop_cnn1d};
-    const inputs in = random_inputs(&net, &all);
-    const size_t n = (size_t)rows * (size_t)(outputs + SPARE);
+    const inputs in = random_inputs(net, &all);
+    const size_t each = (size_t)net->outputs, n = (size_t)rows * (each + SPARE);
     float *exact = make(n * sizeof *exact), *got = make(n * sizeof *got);
     float *alone = make(n * sizeof *alone);
-    float *grad = make((size_t)(rows * length * (w.states + 1)) * sizeof *grad);
+    float *grad = make((size_t)(rows * length * net->channels) * sizeof *grad);
     double most = 0, off = 0;
-    run(dev(), &net, &all, &in, exact, grad);
+    run(dev(), net, &all, &in, exact, grad);
     dev()->precision = precision;
-    run(dev(), &net, &all, &in, got, grad);
+    run(dev(), net, &all, &in, got, grad);
     inputs row = in;
     row.rows = 1;
-    run(dev(), &net, &one, &row, alone, grad);
+    run(dev(), net, &one, &row, alone, grad);
     dev()->precision = KAC_PRECISION_EXACT;
     for (size_t i = 0; i < n; i++) {
         most = fmax(most, fabs((double)exact[i]));
@@ -312,32 +307,42 @@ static void check_rounded(const cnn1d_sizes *sizes, int length, int rows,
     }
     cr_assert(off <= within * most, "off by %g of %g", off, most);
     cr_assert(!rounds || off >= within / 100 * most, "off by %g of %g only", off, most);
-    expect_bytes(alone, got, (size_t)outputs, "one row", (int)precision);
+    expect_bytes(alone, got, each, "one row", (int)precision);
+}
+
+static void check_rounded_cnn1d(const cnn1d_sizes *sizes, int length, int rows,
+                                kac_precision precision, double within)
+{
+    seed = 5;
+    const kac_cnn1d_weights w = random_cnn1d(sizes);
+    const subject net = {&w,         w.states,      w.states + 1, length * w.states,
+                         pack_cnn1d, forward_cnn1d, vjp_cnn1d,    drop_cnn1d};
+    check_rounded(&net, length, rows, precision, within);
     release_all();
 }
 
 Test(twins_conv, cnn1d_tf32)
 {
     static const cnn1d_sizes sizes = {4, 138, 5, 2, {1, 3}, 1, 1, false};
-    check_rounded(&sizes, 11, 33, KAC_PRECISION_TF32, 2e-3);
+    check_rounded_cnn1d(&sizes, 11, 33, KAC_PRECISION_TF32, 2e-3);
 }
 
 Test(twins_conv, cnn1d_bf16)
 {
     static const cnn1d_sizes sizes = {4, 138, 5, 2, {1, 3}, 1, 1, false};
-    check_rounded(&sizes, 11, 33, KAC_PRECISION_BF16, 2e-2);
+    check_rounded_cnn1d(&sizes, 11, 33, KAC_PRECISION_BF16, 2e-2);
 }
 
 /* Sizes whose forward stays on a multiprocessor: one sequence a block and several, taps that
- * reach less than a piece of its rows, more, and beyond the sequence; letters in fours and not. */
+ * reach less than half of its rows, more, and beyond the sequence; letters in fours and not. */
 Test(twins_conv, cnn1d_bf16_resident)
 {
     static const cnn1d_sizes wide = {4, 128, 9, 3, {1, 16, 64}, 1, 1, false};
     static const cnn1d_sizes narrow = {5, 64, 5, 3, {1, 30, 70}, 0, 0, false};
-    check_rounded(&wide, 200, 2, KAC_PRECISION_BF16, 2e-2);
-    check_rounded(&wide, 50, 9, KAC_PRECISION_BF16, 2e-2);
-    check_rounded(&narrow, 208, 2, KAC_PRECISION_BF16, 2e-2);
-    check_rounded(&narrow, 7, 40, KAC_PRECISION_BF16, 2e-2);
+    check_rounded_cnn1d(&wide, 200, 2, KAC_PRECISION_BF16, 2e-2);
+    check_rounded_cnn1d(&wide, 50, 9, KAC_PRECISION_BF16, 2e-2);
+    check_rounded_cnn1d(&narrow, 208, 2, KAC_PRECISION_BF16, 2e-2);
+    check_rounded_cnn1d(&narrow, 7, 40, KAC_PRECISION_BF16, 2e-2);
 }
 
 /* ---- conv_regressor ----------------------------------------------------------------------- */
@@ -462,6 +467,34 @@ Test(twins_conv, conv_regressor_ends)
     add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_TANH, 2, 1, 1, false);
     check_regressor(&w, &(ask){37, 31, 31, 0, true, false}, 1);
     release_all();
+}
+
+/* Layers that warpgroups take, and others. */
+Test(twins_conv, conv_regressor_rounded)
+{
+    static const kac_precision precision[] = {KAC_PRECISION_TF32, KAC_PRECISION_BF16};
+    for (int i = 0; i < 2; i++) {
+        seed = 3;
+        kac_conv_regressor_weights w = framed(4, 40, 0, 0);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 64, 13, 1, true);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_GELU, 64, 7, 3, true);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 2, 0, false);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 128, 3, 1, true);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 128, 5, 2, true);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 128, 4, 1, false);
+        add_layer(&w, KAC_LAYER_GLOBALAVG, KAC_ACT_LINEAR, 0, 0, 0, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_LINEAR, 2, 1, 1, false);
+        const subject net = {&w,
+                             w.states,
+                             w.states,
+                             w.outputs,
+                             pack_regressor,
+                             forward_regressor,
+                             vjp_regressor,
+                             drop_regressor};
+        check_rounded(&net, 40, 9, precision[i], i == 0 ? 2e-3 : 2e-2);
+        release_all();
+    }
 }
 
 /* ---- convgru ------------------------------------------------------------------------------ */

@@ -507,8 +507,8 @@ void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int co
     for (int i = 0; i < cols / 2; i++) {
         const uint16_t *y = b + (i / 4 * 8 + lane() % 4 * 2 + i % 2) * 8;
         for (int k = 0; k < 16; k++)
-            d[i] = fmaf(row[i / 2 % 2][k],
-                        from_bits((uint32_t)y[k / 8 * chunk + k % 8] << 16), d[i]);
+            d[i] = fmaf(row[i / 2 % 2][k], from_bits((uint32_t)y[k / 8 * chunk + k % 8] << 16),
+                        d[i]);
     }
 }
 
@@ -625,6 +625,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int ordinal)
     prop->major = 9;
     prop->multiProcessorCount = 1;
     prop->totalGlobalMem = (size_t)1 << 32;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal)
+{
+    if (attr != cudaDevAttrMultiProcessorCount || ordinal != 0) return cudaErrorInvalidValue;
+    *value = 1;
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int ordinal)
