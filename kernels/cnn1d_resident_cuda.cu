@@ -146,14 +146,13 @@ static __device__ group_layer layer_of(const resident_call *a, int layer)
             a->sequences * a->q.length, -(a->net.kernel / 2) * step, step};
 }
 
-/* feat += relu(bias + convolution of h); of final0 feat = that. */
+/* feat += relu(bias + convolution of h); without `adds` feat = that. */
 template <int C>
-static __device__ void convolve(const resident_call *a, group_memory<C> *m, int layer)
+static __device__ void convolve(const group_layer *a, group_memory<C> *m, group_part<C> *part,
+                                bool adds)
 {
-    const group_layer it = layer_of(a, layer);
-    const bool adds = layer < a->net.layers;
     float *feat = m->feat;
-    group_convolve<C>(&it, m, [=](int row, int channel, float sum) {
+    group_convolve<C>(a, m, part, [=](int row, int channel, float sum) {
         float *x = feat + row * group_memory<C>::PITCH + channel;
         *x = fmaxf(sum, 0.0f) + (adds ? *x : 0.0f);
     });
@@ -194,10 +193,12 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) reside(KAC_ARGS res
     embed<C>(&a, m);
     __syncthreads();
     for (int layer = 0; layer <= a.net.layers; layer++) {
+        const group_layer it = layer_of(&a, layer);
+        group_part<C> part = group_open<C>(&it);
         normalise<C>(&a, m, layer);
         kac_shared_publish();
         __syncthreads();
-        convolve<C>(&a, m, layer);
+        convolve<C>(&it, m, &part, layer < a.net.layers);
         __syncthreads();
     }
     answer<C>(&a, m);

@@ -96,43 +96,60 @@ static __device__ void group_multiply(float *sum, const group_half<C> &w, kac_sh
     kac_group_commit();
 }
 
+/* A thread's part of a layer: rows begin .. end - 1 of 16 channels of its warp, and what it
+ * multiplies with first. */
+template <int C> struct group_part {
+    static constexpr int COLS = C / 64 * KAC_GROUP_COLS;
+    int begin, channel, tap;
+    group_half<C> low;
+};
+
+/* Fetches that, so that it is there when h is. */
+template <int C> static __device__ group_part<C> group_open(const group_layer *a)
+{
+    const int group = (int)threadIdx.x / KAC_GROUP;
+    group_part<C> p = {};
+    p.begin = C == 64 ? group * p.COLS : 0;
+    p.channel = (C == 64 ? 0 : group * 64) + (int)threadIdx.x / KAC_WARP % 4 * 16;
+    p.tap = group_next_tap(a, 0, p.begin, p.begin + p.COLS);
+    if (p.tap < a->taps) p.low = group_weights<C>(a, p.tap, 0, p.channel);
+    return p;
+}
+
 /* store(row, channel, bias + convolution) for every channel of every row, and of some rows that
  * are not there.  By the block, between barriers; h is published. */
 template <int C, class Store>
-static __device__ void group_convolve(const group_layer *a, group_memory<C> *m, Store store)
+static __device__ void group_convolve(const group_layer *a, group_memory<C> *m,
+                                      group_part<C> *p, Store store)
 {
-    constexpr int COLS = C / 64 * KAC_GROUP_COLS, SUMS = COLS / 2; /* rows of a warpgroup */
-    const int group = (int)threadIdx.x / KAC_GROUP, lane = (int)threadIdx.x % KAC_WARP;
-    const int begin = C == 64 ? group * COLS : 0, end = begin + COLS;
-    const int channel = (C == 64 ? 0 : group * 64) + (int)threadIdx.x / KAC_WARP % 4 * 16;
-    const int mine = channel + lane / 4;
+    constexpr int COLS = group_part<C>::COLS, SUMS = COLS / 2;
+    const int lane = (int)threadIdx.x % KAC_WARP, mine = p->channel + lane / 4;
     const float bias[2] = {a->bias[mine], a->bias[mine + 8]};
-    const kac_shared_tile h = kac_tile_at(group_at(m, begin, 0), GROUP_CHUNK);
+    const kac_shared_tile h = kac_tile_at(group_at(m, p->begin, 0), GROUP_CHUNK);
     float sum[SUMS];
     KAC_UNROLL
     for (int i = 0; i < SUMS; i++)
         sum[i] = bias[i / 2 % 2];
 
-    int tap = group_next_tap(a, 0, begin, end);
+    int tap = p->tap;
     if (tap == a->taps) return; /* no row of this warpgroup's is there */
-    group_half<C> low = group_weights<C>(a, tap, 0, channel);
     while (true) {
         const kac_shared_tile x = kac_tile_move(h, (int)(a->first + tap * a->step));
-        group_multiply<C, COLS>(sum, low, x);
+        group_multiply<C, COLS>(sum, p->low, x);
         kac_group_wait<1>(); /* what was read from high */
-        const group_half<C> high = group_weights<C>(a, tap, 1, channel);
+        const group_half<C> high = group_weights<C>(a, tap, 1, p->channel);
         group_multiply<C, COLS>(sum, high, kac_tile_move(x, C / 16 * GROUP_CHUNK));
-        tap = group_next_tap(a, tap + 1, begin, end);
+        tap = group_next_tap(a, tap + 1, p->begin, p->begin + COLS);
         if (tap == a->taps) break;
         kac_group_wait<1>(); /* from low */
-        low = group_weights<C>(a, tap, 0, channel);
+        p->low = group_weights<C>(a, tap, 0, p->channel);
     }
     kac_group_wait<0>();
     kac_group_keep<SUMS>(sum);
 
     KAC_UNROLL
     for (int i = 0; i < SUMS; i++)
-        store(begin + i / 4 * 8 + lane % 4 * 2 + i % 2, mine + i / 2 % 2 * 8, sum[i]);
+        store(p->begin + i / 4 * 8 + lane % 4 * 2 + i % 2, mine + i / 2 % 2 * 8, sum[i]);
 }
 
 /* Sequences of a block, so that all multiprocessors of the device have some. */

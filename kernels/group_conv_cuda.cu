@@ -85,6 +85,10 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_A
         return (int64_t)(row / each) * batch + (b < batch ? b : batch - 1);
     };
 
+    const group_layer layer = {a.of.conv.grouped,  a.of.conv.bias,
+                               a.of.conv.taps,     rows,
+                               -shape->pad * each, (int64_t)shape->dilation * each};
+    group_part<C> part = group_open<C>(&layer);
     group_clear<C>(m);
     __syncthreads();
     for (int i = (int)threadIdx.x; i < rows * (C / 8); i += GROUP_THREADS) {
@@ -97,11 +101,8 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_A
     }
     kac_shared_publish();
     __syncthreads();
-    const group_layer layer = {a.of.conv.grouped,  a.of.conv.bias,
-                               a.of.conv.taps,     rows,
-                               -shape->pad * each, (int64_t)shape->dilation * each};
     float *feat = m->feat;
-    group_convolve<C>(&layer, m, [=](int row, int channel, float x) {
+    group_convolve<C>(&layer, m, &part, [=](int row, int channel, float x) {
         feat[row * group_memory<C>::PITCH + channel] = x;
     });
     __syncthreads();
