@@ -110,6 +110,10 @@ const kac_ops kac_cpu_ops = {
             .renew = kac_cpu_renew,
             .elect = kac_cpu_elect,
             .retrace = kac_cpu_retrace,
+            .recruit = kac_cpu_recruit,
+            .follow = kac_cpu_follow,
+            .enlist = kac_cpu_enlist,
+            .settle = kac_cpu_settle,
         },
     .search =
         {

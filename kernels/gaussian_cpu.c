@@ -6,6 +6,7 @@
 
 #include "complete.h"
 #include "ops.h"
+#include "particles.h"
 
 /* Number l of a vector is z[l % 2] of the draw at position l / 2. */
 static double normal(kac_key key, kac_purpose purpose, int32_t l)
@@ -112,10 +113,10 @@ kac_status kac_cpu_gaussian_propose(kac_device *dev, const kac_propose_args *a)
     const kac_gaussian_level *level = &a->levels[a->clock->level + 1].gaussian;
     size_t bytes = (size_t)a->shape.length * sizeof(float);
     bool remember = a->look_back && a->clock->level > 0; /* objects have no past */
-    int32_t worst = INT32_MAX;
+    int32_t worst = INT32_MAX, n = kac_live(x->live, x->n);
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
-    for (int32_t i = 0; i < x->n; i++) {
+    for (int32_t i = 0; i < n; i++) {
         const float *d = kac_logits_of(a->memo, x->entry[i]);
         for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
             float *child = kac_vector_out(a->y->x, c, a->shape.stride);
@@ -149,9 +150,10 @@ kac_status kac_cpu_gaussian_complete(kac_device *dev, const kac_complete_args *a
     int32_t worst = INT32_MAX;
     int64_t stride = a->shape.stride;
     if (a->every_row) {
+        int32_t n = kac_live(a->live, a->n);
         if (kac_window_is_empty(a)) return KAC_OK;
 #pragma omp parallel for schedule(static) reduction(min : worst)
-        for (int32_t i = 0; i < a->n; i++)
+        for (int32_t i = 0; i < n; i++)
             if (kac_at_hand(a, i) && complete_row(a, i, out + i * stride) && i < worst)
                 worst = i;
     } else {

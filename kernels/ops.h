@@ -9,6 +9,8 @@
  * before the work is done; only download waits.  No operation allocates except alloc and pack.
  * Counts, step numbers and decisions inside the loop are values in device memory, so a step can
  * be queued, or replayed, without the host reading anything.  Inputs come first, outputs last.
+ * Parents that are not in use (kac_particles.live), and their children, are left alone by propose,
+ * complete, value and weigh.
  */
 #ifndef KAC_OPS_H
 #define KAC_OPS_H
@@ -330,6 +332,31 @@ kac_elect_fn kac_cpu_elect;
 typedef kac_status kac_retrace_fn(kac_device *dev, const kac_retrace_args *a);
 kac_retrace_fn kac_cpu_retrace;
 
+/* A round of tries: the clock goes back to a->level, and every group with not more than N tries
+ * alive has N of them.  Each begins as a particle of the group drawn in proportion to its weight
+ * (purpose REVIVE, position = the try), with log-weight 0.  The tries are the first rows,
+ * *live of them, group by group. */
+typedef kac_status kac_recruit_fn(kac_device *dev, const kac_revive_args *a);
+kac_recruit_fn kac_cpu_recruit;
+
+/* Between two levels: the tries x become their only children y, with their log-weights. */
+typedef kac_status kac_follow_fn(kac_device *dev, const kac_particles *y, kac_particles *x);
+kac_follow_fn kac_cpu_follow;
+
+/* After the last move of a round, whose objects are y: the tries of each group are counted in order,
+ * until N + 1 of them are alive.  The first N of those are kept; before there are so many,
+ * forbidden ones stand in. */
+typedef kac_status kac_enlist_fn(kac_device *dev, const kac_revive_args *a,
+                                 const kac_particles *y);
+kac_enlist_fn kac_cpu_enlist;
+
+/* After the last round: what is kept becomes the particles, each with the log-weight of its try
+ * plus log(N / K), where K is the number of tries before the one that made N + 1 alive, or of
+ * all where there was none; log_z takes in the weights that the tries were drawn by.  A group with no try
+ * alive is dead. */
+typedef kac_status kac_settle_fn(kac_device *dev, const kac_revive_args *a);
+kac_settle_fn kac_cpu_settle;
+
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
     kac_value_fn *value;
@@ -345,6 +372,10 @@ typedef struct kac_particle_ops {
     kac_renew_fn *renew;
     kac_elect_fn *elect;
     kac_retrace_fn *retrace;
+    kac_recruit_fn *recruit;
+    kac_follow_fn *follow;
+    kac_enlist_fn *enlist;
+    kac_settle_fn *settle;
 } kac_particle_ops;
 
 /* ---- search: trees of noisy states --------------------------------------------------------

@@ -37,13 +37,20 @@ static double value_of(const kac_weigh_args *a, int64_t c, const kac_group *grou
     return top + group->alpha * kac_log(sum / a->samples);
 }
 
+/* Children of the parents in use. */
+static int64_t children_of(const kac_weigh_args *a)
+{
+    return (int64_t)kac_live(a->x->live, a->x->n) * a->children;
+}
+
 kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
 {
     (void)dev;
     int64_t worst = INT64_MAX; /* lowest child with a bad term, then which term */
+    int64_t n = children_of(a);
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
-    for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
+    for (int64_t c = 0; c < n; c++) {
         const kac_group *group = &a->groups[a->x->group[c / a->children]];
         int32_t bad = -1;
         a->y->value[c] = a->terms != NULL ? value_of(a, c, group, &bad) : 0;
@@ -162,8 +169,9 @@ kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
 {
     (void)dev;
     const kac_particles *y = a->y;
+    int64_t n = children_of(a);
 #pragma omp parallel for schedule(static)
-    for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
+    for (int64_t c = 0; c < n; c++) {
         weighed child = weigh_child(a, c, a->groups[a->x->group[c / a->children]].lambda);
         y->bank[c] = child.bank.bank;
         y->stat[c] = child.bank.stat;

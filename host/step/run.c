@@ -251,7 +251,7 @@ static void open_selection(kac_run *r)
         .weights = s->sampler.weights,
         .fraction = s->sampler.fraction,
         .below = (int32_t)lround(s->sampler.below * 65536),
-        .dead_is_error = s->sampler.dead_is_error,
+        .dead_is_error = s->sampler.on_dead == KAC_DEAD_ERROR,
         .fault = r->fault,
         .pick = kac_take(r, candidates, sizeof(int32_t)),
         .pick_w = kac_take(r, candidates, sizeof(double)),
@@ -425,7 +425,9 @@ static kac_status plan_passes(kac_run *r)
     KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
                             : kac_masked_levels(&r->set, levels));
     switch (r->set.driver.kind) {
-    case KAC_DRIVER_NONE: break;
+    case KAC_DRIVER_NONE:
+        if (r->revive.levels > 0) first -= r->revive.levels - 1; /* which are one step */
+        break;
     case KAC_DRIVER_SEARCH: goto done; /* has its own plan */
     case KAC_DRIVER_REFINE:
         r->passes += (int32_t)r->set.driver.iterations;
@@ -478,6 +480,7 @@ static kac_status take_population(kac_run *r)
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
     KAC_TRY(open_evaluations(r));
     open_selection(r);
+    kac_revive_open(r);
     return KAC_OK;
 }
 
@@ -530,6 +533,8 @@ static kac_status open_run(kac_run *r)
               : s->sampler.parent_rule == KAC_RULE_TOP_K ? (int32_t)s->sampler.parent_keep
                                                          : 1;
     r->weighted = kac_properly_weighted(s);
+    if (s->sampler.on_dead == KAC_DEAD_REVIVE)
+        r->revive.levels = (int32_t)s->sampler.revive_levels;
     KAC_TRY(plan_run(r, groups));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
     r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
@@ -659,10 +664,11 @@ static kac_status report(const kac_run *r, const kac_fault *fault)
 {
     int32_t step = fault->move;
     if (fault->kind == KAC_FAULT_DEAD)
-        return KAC_FAIL(KAC_ERR_NUMERIC,
-                        "step %d: every weight of the group at slot %d is zero%s; "
-                        "sampler.on_dead: freeze carries on without it",
-                        step, fault->slot, dead_reason(r));
+        return KAC_FAIL(
+            KAC_ERR_NUMERIC,
+            "step %d: every weight of the group at slot %d is zero%s; "
+            "sampler.on_dead: freeze carries on without it, revive tries for others",
+            step, fault->slot, dead_reason(r));
     if (fault->term < 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
                         fault->slot, r->set.model.file);
@@ -716,6 +722,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     int64_t made[4];
 
     if (r->search != NULL) KAC_TRY(kac_search_count(r));
+    KAC_TRY(kac_revive_count(r));
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
     r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
     r->calls.reward_made =
@@ -735,6 +742,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
         double ess = r->host_group[g].ess;
         p->ess += ess / r->groups;
         p->selected += r->host_group[g].selected;
+        line->tries += r->host_group[g].tries;
         if (ess < line->ess_least) line->ess_least = ess;
     }
     for (int i = 0; i < 3; i++)
