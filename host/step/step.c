@@ -122,6 +122,7 @@ kac_status kac_guided_step(kac_run *r)
 {
     bool last = r->level == 1;
     bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
+    const float *terms = valued ? r->terms : NULL;
 
     kac_lap(r, KAC_PHASE_OTHER);
     KAC_TRY(kac_evaluate_parents(r, &r->x));
@@ -136,8 +137,7 @@ kac_status kac_guided_step(kac_run *r)
         KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
     else if (valued)
         KAC_TRY(kac_evaluate_unfinished(r, &r->y));
-    KAC_TRY(
-        kac_weigh_children(r, &r->x, valued ? r->terms : NULL, last ? 1 : r->samples, &r->y));
+    KAC_TRY(kac_weigh_children(r, &r->x, terms, last ? 1 : r->samples, &r->y));
     KAC_TRY(select_survivors(r));
     KAC_TRY(kac_gibbs_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
