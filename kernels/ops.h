@@ -9,8 +9,8 @@
  * before the work is done; only download waits.  No operation allocates except alloc and pack.
  * Counts, step numbers and decisions inside the loop are values in device memory, so a step can
  * be queued, or replayed, without the host reading anything.  Inputs come first, outputs last.
- * Parents that are not in use (kac_particles.live), and their children, are left alone by propose,
- * complete, value and weigh.
+ * Parents that are not in use (kac_particles.live), and their children, are left alone by
+ * propose, complete, value and weigh.
  */
 #ifndef KAC_OPS_H
 #define KAC_OPS_H
@@ -343,16 +343,16 @@ kac_recruit_fn kac_cpu_recruit;
 typedef kac_status kac_follow_fn(kac_device *dev, const kac_particles *y, kac_particles *x);
 kac_follow_fn kac_cpu_follow;
 
-/* After the last move of a round, whose objects are y: the tries of each group are counted in order,
- * until N + 1 of them are alive.  The first N of those are kept; before there are so many,
+/* After the last move of a round, whose objects are y: the tries of each group are counted in
+ * order, until N + 1 of them are alive.  The first N of those are kept; until there are so many,
  * forbidden ones stand in. */
 typedef kac_status kac_enlist_fn(kac_device *dev, const kac_revive_args *a,
                                  const kac_particles *y);
 kac_enlist_fn kac_cpu_enlist;
 
 /* After the last round: what is kept becomes the particles, each with the log-weight of its try
- * plus log(N / K), where K is the number of tries before the one that made N + 1 alive, or of
- * all where there was none; log_z takes in the weights that the tries were drawn by.  A group with no try
+ * plus log(N / K), where K is the number of tries before the one that made N + 1 alive, or of all
+ * where none did; log_z takes in the weights that the tries were drawn by.  A group with no try
  * alive is dead. */
 typedef kac_status kac_settle_fn(kac_device *dev, const kac_revive_args *a);
 kac_settle_fn kac_cpu_settle;

@@ -304,6 +304,20 @@ Test(revive, a_budget_holds, .init = write_model, .fini = remove_model)
     table_run_free(&run);
 }
 
+Test(revive, faults_name_the_try, .init = write_model, .fini = remove_model)
+{
+    table_run run = {0};
+    char settings[1024];
+    cr_assert_eq(table_write_forbidden(&model, dir, 1), KAC_OK, "%s", kac_last_error());
+    snprintf(settings, sizeof settings,
+             SMC REVIVE("2", "4") "sampler.groups=40 sampler.particles=3 reward.1.kind=pwm "
+                                  "sampler.value.kind=none sampler.potential=terminal "
+                                  "reward.1.file=%s",
+             table_path(dir, "forbidden"));
+    cr_expect_eq(table_sample(&model, dir, settings, &run), KAC_ERR_NUMERIC);
+    cr_expect(strstr(kac_last_error(), "step 2, try ") != NULL, "%s", kac_last_error());
+}
+
 /* ---- what it goes with --------------------------------------------------------------------- */
 
 static void refused(const char *settings, const char *says)

@@ -137,8 +137,8 @@ static bool keeps_entries(const kac_run *r)
     return r->set.sampler.reuse && !r->reads_time;
 }
 
-/* A child that reveals nothing keeps its parent's entry, so that needs its value too, where there
- * are values. */
+/* A child that reveals nothing keeps its parent's entry, so that needs its value too, above the
+ * levels that go without. */
 static take_fn *take_of_parents(const kac_run *r)
 {
     bool last = r->level == 1 || r->level <= r->revive.levels;

@@ -4,8 +4,8 @@
  *     x = propose(x, denoise(x))                        down the last levels, unguided
  *     log w = r(x) / alpha - bank                       once, of the object; dead: -infinity
  *
- * and again, in rounds, until N + 1 tries of the group are alive.  The N before the last of them are
- * its particles; what that does to their weights is said at log_share in kernels/revive_cpu.c.
+ * and again, in rounds, until N + 1 tries of the group are alive.  The first N of them are its
+ * particles; what that does to their weights is said at log_share in kernels/revive_cpu.c.
  *
  * Only the end forbids, so only there can a group die; but one level up most sites are decided,
  * and trying that one move again seldom helps.  So a try goes down several levels.  The host
@@ -72,10 +72,16 @@ kac_status kac_revive_step(kac_run *r)
     return op->settle(r->dev, a);
 }
 
+/* States of a try that the denoiser is asked about; vectors are objects when they arrive. */
+static int64_t states_of_try(const kac_run *r)
+{
+    return r->revive.levels + (r->vectors ? 0 : 1);
+}
+
 void kac_revive_cost(const kac_run *r, int64_t *denoiser, int64_t *reward)
 {
     int64_t tries = r->set.sampler.revive_rounds * r->set.sampler.particles;
-    *denoiser = tries * (r->revive.levels + (r->vectors ? 0 : 1));
+    *denoiser = tries * states_of_try(r);
     *reward = tries * kac_rewards_networks(r->guide);
 }
 
@@ -85,8 +91,7 @@ kac_status kac_revive_count(kac_run *r)
     int64_t idle = 0;
     if (r->revive.levels == 0) return KAC_OK;
     KAC_TRY(op->download(r->dev, &idle, r->revive.args.idle, sizeof idle));
-    r->calls.denoiser_asked -=
-        idle * (r->revive.levels + (r->vectors ? 0 : 1)) * kac_run_denoisers(r);
+    r->calls.denoiser_asked -= idle * states_of_try(r) * kac_run_denoisers(r);
     r->calls.reward_asked -= idle * kac_rewards_networks(r->guide);
     idle = 0;
     return op->upload(r->dev, r->revive.args.idle, &idle, sizeof idle);

@@ -662,7 +662,9 @@ static bool ends_a_pass(const kac_run *r, int32_t move)
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_fault *fault)
 {
-    int32_t step = fault->move;
+    bool in_try = r->revive.levels > 0 && fault->move >= r->moves; /* moves of the last step */
+    int32_t step = in_try ? r->moves : fault->move;
+    const char *row = in_try ? "try" : "slot";
     if (fault->kind == KAC_FAULT_DEAD)
         return KAC_FAIL(
             KAC_ERR_NUMERIC,
@@ -670,15 +672,15 @@ static kac_status report(const kac_run *r, const kac_fault *fault)
             "sampler.on_dead: freeze carries on without it, revive tries for others",
             step, fault->slot, dead_reason(r));
     if (fault->term < 0)
-        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
+        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the denoiser %s gave NaN", step, row,
                         fault->slot, r->set.model.file);
     if (r->value != NULL && !ends_a_pass(r, step))
-        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the value %s gave NaN or infinity",
-                        step, fault->slot, r->set.sampler.value_file);
+        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the value %s gave NaN or infinity",
+                        step, row, fault->slot, r->set.sampler.value_file);
     return KAC_FAIL(KAC_ERR_NUMERIC,
-                    "step %d, slot %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
+                    "step %d, %s %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
-                    step, fault->slot, r->set.reward[fault->term].file);
+                    step, row, fault->slot, r->set.reward[fault->term].file);
 }
 
 /* Distinct states in the population, the same with and without reuse. */
