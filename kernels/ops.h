@@ -332,10 +332,10 @@ kac_elect_fn kac_cpu_elect;
 typedef kac_status kac_retrace_fn(kac_device *dev, const kac_retrace_args *a);
 kac_retrace_fn kac_cpu_retrace;
 
-/* A round of tries: the clock goes back to a->level, and every group with not more than N tries
- * alive has N of them.  Each begins as a particle of the group drawn in proportion to its weight
- * (purpose REVIVE, position = the try), with log-weight 0.  The tries are the first rows,
- * *live of them, group by group. */
+/* A round of tries: the clock goes back to a->level, and every group that has not more than N
+ * tries alive makes N more.  Each begins as a particle of the group, drawn in proportion to its
+ * weight (purpose REVIVE, position = the try), with log-weight 0.  The tries are the first
+ * *live rows, group by group. */
 typedef kac_status kac_recruit_fn(kac_device *dev, const kac_revive_args *a);
 kac_recruit_fn kac_cpu_recruit;
 
@@ -344,16 +344,16 @@ typedef kac_status kac_follow_fn(kac_device *dev, const kac_particles *y, kac_pa
 kac_follow_fn kac_cpu_follow;
 
 /* After the last move of a round, whose objects are y: the tries of each group are counted in
- * order, until N + 1 of them are alive.  The first N of those are kept; until there are so many,
- * forbidden ones stand in. */
+ * order until N + 1 of them are alive.  The first N of those are kept; as long as there are
+ * fewer, forbidden ones stand in. */
 typedef kac_status kac_enlist_fn(kac_device *dev, const kac_revive_args *a,
                                  const kac_particles *y);
 kac_enlist_fn kac_cpu_enlist;
 
 /* After the last round: what is kept becomes the particles, each with the log-weight of its try
- * plus log(N / K), where K is the number of tries before the one that made N + 1 alive, or of all
- * where none did; log_z takes in the weights that the tries were drawn by.  A group with no try
- * alive is dead. */
+ * plus log(N / K), where K is the number of tries before the one that made N + 1 alive, or of
+ * all where none did; log_z takes in the weights that the tries were drawn by.  A group with no
+ * try alive is dead. */
 typedef kac_status kac_settle_fn(kac_device *dev, const kac_revive_args *a);
 kac_settle_fn kac_cpu_settle;
 

@@ -1,5 +1,5 @@
-/* revive_cpu.c -- the alive particle filter over the last levels: tries in rounds, until a group
- * has enough that are alive.
+/* revive_cpu.c -- the alive particle filter over the last levels: tries in rounds, until each
+ * group has enough that are alive.
  *
  * What a group has to keep in mind from round to round is in the table of groups (tries, alive)
  * and in the slots of `kept`; groups do not look at each other, so what becomes of one does
@@ -141,10 +141,10 @@ kac_status kac_cpu_enlist(kac_device *dev, const kac_revive_args *a, const kac_p
 /* ---- the end ---------------------------------------------------------------------------- */
 
 /* log(N / K), which makes the mean over N slots a sum over K tries divided by K.  Tries are
- * independent draws of one law, so w phi of the first one is unbiased (w its weight, 0 where it is
- * dead), and so is its expectation given what is known at the end.  Where try T was the one that
- * made N + 1 alive, any N of the T - 1 before it may have been those alive, all with the same
- * probability: the expectation is the mean of w phi over these T - 1.  Where the rounds ended
+ * independent draws of one law, so w phi of the first one is unbiased (w its weight, 0 where it
+ * is dead), and so is its expectation given what is known at the end.  Where try T made N + 1
+ * alive, any N of the T - 1 before it may have been those alive, all with the same probability:
+ * the expectation is the mean of w phi over these T - 1.  Where the rounds ended
  * first, all tries are alike: it is the mean over all.  With T counted in it would be biased,
  * since T is alive for certain.
  * Jasra, Lee, Yau and Zhang, "The alive particle filter", arXiv 1304.0151, 2013; Le Gland and

@@ -382,8 +382,8 @@ typedef struct kac_select_args {
 /* ---- revival -----------------------------------------------------------------------------
  */
 
-/* Tries of the last levels.  Between recruit and settle the table of groups describes the tries:
- * those of group g are rows offset .. offset + count - 1; its particles are the slots
+/* Tries of the last levels.  Between recruit and settle the table of groups describes the
+ * tries, rows offset .. offset + count - 1 of group g; its particles are the slots
  * g each .. (g + 1) each - 1 throughout. */
 typedef struct kac_revive_args {
     kac_clock *clock;

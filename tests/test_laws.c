@@ -601,8 +601,8 @@ static double rarely_good(const chain *c, int object, double t)
 #define REVIVE(levels, rounds)                                                                 \
     "sampler.on_dead=revive sampler.revive.levels=" levels " sampler.revive.rounds=" rounds " "
 
-/* Whatever the tries are, how many levels they go down and when their rounds end, most often too
- * early (few rounds) or never (many): evidence and weighted means are unbiased. */
+/* However many levels tries go down, and whether their rounds end too early (few rounds) or
+ * hardly ever (many): evidence and weighted means are unbiased. */
 Test(laws, tries_of_the_last_levels)
 {
     CHECK_REWARD(

@@ -1,5 +1,5 @@
-/* test_revive.c -- on_dead revive: how tries are drawn, counted and kept, and that nothing is asked
- * for groups that have enough.  That the evidence is unbiased is checked in test_laws.c. */
+/* test_revive.c -- on_dead revive: how tries are drawn, counted and kept, and that nothing is
+ * asked for groups that have enough.  test_laws.c checks that the evidence is unbiased. */
 #include <criterion/criterion.h>
 
 #include "ops.h"
@@ -13,7 +13,7 @@
     "sampler.on_dead=revive sampler.revive.levels=" levels " sampler.revive.rounds=" rounds " "
 #define RARE "reward.0.at_least=0.8 " /* one draw in thirteen */
 
-/* ---- the operations ----------------------------------------------------------------------- */
+/* ---- the operations --------------------------------------------------------------------- */
 
 enum { GROUPS = 2, EACH = 2, N = GROUPS * EACH, STRIDE = 16, M = 3, LEVEL = 5 };
 
@@ -182,7 +182,7 @@ Test(revive, particles_are_drawn_by_weight)
     cr_expect(fabs(heavy - 0.75 * n) < 5 * sd, "%d of %g", heavy, n);
 }
 
-/* ---- runs --------------------------------------------------------------------------------- */
+/* ---- runs ------------------------------------------------------------------------------- */
 
 static chain model;
 static char dir[256];
@@ -298,7 +298,7 @@ Test(revive, a_budget_holds, .init = write_model, .fini = remove_model)
 {
     table_run run = sample(SMC RARE REVIVE("2", "4") "sampler.groups=40 sampler.particles=3",
                            "sampler.reuse=off budget.denoiser=500");
-    /* A group takes 2 x 3 in step 1 and 4 x 3 x 3 in the last, and does not fit a twelfth time. */
+    /* A group takes 2 x 3 in step 1 and 4 x 3 x 3 in the last; there is no twelfth. */
     cr_expect_eq(run.group[run.n - 1], 500 / 42 - 1);
     cr_expect_leq(run.asked, 500);
     table_run_free(&run);
@@ -318,7 +318,7 @@ Test(revive, faults_name_the_try, .init = write_model, .fini = remove_model)
     cr_expect(strstr(kac_last_error(), "step 2, try ") != NULL, "%s", kac_last_error());
 }
 
-/* ---- what it goes with --------------------------------------------------------------------- */
+/* ---- what it goes with ------------------------------------------------------------------ */
 
 static void refused(const char *settings, const char *says)
 {

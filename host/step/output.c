@@ -227,7 +227,7 @@ static json_t *targets(const kac_run *r)
     return json;
 }
 
-/* Tries of the last levels in all, those that were alive, and the groups with too few of them. */
+/* Tries of the last levels in all, those alive, and the groups with too few of them or none. */
 static json_t *revival(const kac_run *r)
 {
     int64_t tries = 0, alive = 0, short_of = 0, dead = 0;

@@ -225,8 +225,8 @@ kac_objective kac_learned_objective(void);
 kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samples,
                               kac_particles *y);
 
-/* Values, banks and log-weights of the children y of x, J completions a child; `terms` NULL: this
- * level has no value. */
+/* Values, banks and log-weights of the children y of x, J completions a child; `terms` NULL:
+ * this level has no value. */
 kac_status kac_weigh_children(kac_run *run, const kac_particles *x, const float *terms,
                               int32_t samples, kac_particles *y);
 
