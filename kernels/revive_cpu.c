@@ -180,7 +180,7 @@ static void settle_group(const kac_revive_args *a, int32_t g)
         a->chosen[i] = a->kept->eve[i] * a->children;
         a->scratch[i] = x->eve[a->kept->eve[i]];
     }
-    top = weigh_particles(a, g, c, &sum);
+    (void)weigh_particles(a, g, c, &sum);
     for (int32_t i = 0; i < a->each; i++)
         kac_weight_add(&sums, c[i] - (i > 0 ? c[i - 1] : 0));
     group->ess = group->dead ? 0 : kac_ess_share(&sums, a->each);

@@ -454,6 +454,8 @@ static kac_status plan_run(kac_run *r, int64_t groups)
     const kac_settings *s = &r->set;
     r->groups = (int32_t)groups;
     r->n = (int32_t)(groups * s->sampler.particles);
+    if (s->sampler.on_dead == KAC_DEAD_REVIVE)
+        r->revive.levels = (int32_t)s->sampler.revive_levels;
     if (s->driver.kind == KAC_DRIVER_SEARCH) {
         r->level = r->moves = r->steps;
         return kac_search_plan(r);
@@ -533,8 +535,6 @@ static kac_status open_run(kac_run *r)
               : s->sampler.parent_rule == KAC_RULE_TOP_K ? (int32_t)s->sampler.parent_keep
                                                          : 1;
     r->weighted = kac_properly_weighted(s);
-    if (s->sampler.on_dead == KAC_DEAD_REVIVE)
-        r->revive.levels = (int32_t)s->sampler.revive_levels;
     KAC_TRY(plan_run(r, groups));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
     r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
@@ -716,6 +716,13 @@ static int32_t count_eves(int32_t *eve, int32_t n)
     return eves;
 }
 
+/* Takes rows that were only carried along out of the calls asked for. */
+static kac_status count_idle(kac_run *r)
+{
+    if (r->search != NULL) KAC_TRY(kac_search_count(r));
+    return kac_revive_count(r);
+}
+
 static kac_status fill_line(kac_run *r, kac_line *line)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
@@ -723,8 +730,7 @@ static kac_status fill_line(kac_run *r, kac_line *line)
     kac_level level = {0};
     int64_t made[4];
 
-    if (r->search != NULL) KAC_TRY(kac_search_count(r));
-    KAC_TRY(kac_revive_count(r));
+    KAC_TRY(count_idle(r));
     KAC_TRY(op->download(r->dev, made, r->made, sizeof made));
     r->calls.denoiser_made = r->pilot.denoiser_made + made[0] * kac_run_denoisers(r);
     r->calls.reward_made =
