@@ -41,7 +41,7 @@ static __device__ kac_weigh_args args_of(const weigh_call *call)
 KAC_KERNEL value(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    KAC_EACH (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH (c, kac_children_in_use(&a)) {
         int32_t bad = -1;
         a.y->value[c] = kac_child_value(&a, c, &bad);
         if (bad >= 0 && !a.invalid_is_worst)
@@ -59,7 +59,7 @@ kac_status kac_cuda_value(kac_device *dev, const kac_weigh_args *a)
 KAC_KERNEL weigh(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    KAC_EACH (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH (c, kac_children_in_use(&a)) {
         kac_weighed child =
             kac_child_weighed(&a, c, a.groups[a.x->group[c / a.children]].lambda);
         a.y->bank[c] = child.bank.bank;

@@ -5,6 +5,12 @@
 #include "objective.h"
 #include "particles.h"
 
+/* Children of the parents in use. */
+KAC_HD static inline int64_t kac_children_in_use(const kac_weigh_args *a)
+{
+    return (int64_t)kac_live(a->x->live, a->x->n) * a->children;
+}
+
 /* Value of child c in units of r; *bad as kac_objective_reward. */
 KAC_HD static inline double kac_child_value(const kac_weigh_args *a, int64_t c, int32_t *bad)
 {
