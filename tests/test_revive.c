@@ -22,7 +22,7 @@ typedef struct world {
     kac_clock clock;
     kac_group groups[GROUPS];
     kac_particles set[4]; /* particles, tries, children, kept */
-    uint8_t x[4][N * STRIDE];
+    _Alignas(STRIDE) uint8_t x[4][N * STRIDE];
     double number[4][4][N];
     int32_t entry[4][N], eve[4][N], group[4][N];
     uint64_t weight[N];
