@@ -140,8 +140,9 @@ static __device__ bool is_alive(const kac_particles *y, int64_t q)
     return y->log_w[q] > -(double)INFINITY;
 }
 
-/* The seats of a group's tries go to scratch[the try's row], -1: none.  What one after the
- * other would give way here never sits down. */
+/* The seats of a group's tries go to scratch[the try's row], -1: none.  No two of a round have the
+ * same: the dead of the first, which is of `each` tries, sit where its living leave room, and the
+ * dead of later ones nowhere. */
 KAC_BLOCK_KERNEL enlist_tries(KAC_ARGS revive_call call)
 {
     const kac_revive_args *a = &call.a;
@@ -153,18 +154,15 @@ KAC_BLOCK_KERNEL enlist_tries(KAC_ARGS revive_call call)
     for (int32_t j = (int32_t)threadIdx.x; j < count; j += (int32_t)blockDim.x)
         own += is_alive(y, group->offset + j);
     int32_t all = alive + kac_block_sum(own); /* every thread has read the group */
-    int32_t most = all < each + 1 ? all : each + 1;
     if (count == 0) return;
     if (threadIdx.x == 0) {
-        group->alive = most;
+        group->alive = all <= each ? all : each + 1;
         if (all <= each) group->tries = tries + count;
     }
     (void)kac_block_run<int32_t>(
         0, count, alive, [&](int32_t j) { return (int32_t)is_alive(y, group->offset + j); },
         [&](int32_t j, int32_t sum, int32_t lives) {
-            bool counts = sum - lives <= each;
-            int32_t at = counts ? kac_seat(each, tries + j + 1, sum, lives) : -1;
-            if (at >= 0 && !lives && at < most) at = -1;
+            int32_t at = kac_seat(each, tries + j + 1, sum, lives);
             seat[j] = at >= 0 ? first + at : -1;
             if (lives && sum == each + 1) group->tries = tries + j + 1;
         });
