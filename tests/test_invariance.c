@@ -405,10 +405,13 @@ Test(invariance, reuse_with_a_denoiser_that_reads_time)
  * wait.  The trace is made all the same. */
 Test(invariance, steps_are_queued_without_waiting)
 {
-    static const char *const rows[] = {
-        SMC, NESTED, SVDD, SMC "sampler.value.estimate=sample sampler.value.samples=2 ",
-        SMC "sampler.select.group.scheme=systematic ",
-        SMC "sampler.on_dead=revive sampler.revive.levels=2 "};
+    static const char *const rows[] = {SMC,
+                                       NESTED,
+                                       SVDD,
+                                       SMC
+                                       "sampler.value.estimate=sample sampler.value.samples=2 ",
+                                       SMC "sampler.select.group.scheme=systematic ",
+                                       SMC "sampler.on_dead=revive sampler.revive.levels=2 "};
     for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         kac_config *config = NULL;
         kac_run *run = NULL;
