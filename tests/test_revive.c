@@ -326,6 +326,7 @@ Test(revive, faults_name_the_try, .init = write_model, .fini = remove_model)
              table_path(dir, "forbidden"));
     cr_expect_eq(table_sample(&model, dir, settings, &run), KAC_ERR_NUMERIC);
     cr_expect(strstr(kac_last_error(), "step 2, try ") != NULL, "%s", kac_last_error());
+    table_run_free(&run);
 }
 
 /* ---- what it goes with ------------------------------------------------------------------ */
