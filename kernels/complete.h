@@ -6,6 +6,7 @@
 
 #include "fault.h"
 #include "hd.h"
+#include "particles.h"
 #include "types.h"
 
 /* What the denoiser said of an entry whose evaluation is at hand, [memo->slot_floats]. */
@@ -33,6 +34,12 @@ KAC_HD static inline int kac_at_hand(const kac_complete_args *a, int32_t i)
 KAC_HD static inline int kac_window_is_empty(const kac_complete_args *a)
 {
     return a->first > 0 && a->first >= *a->fresh->count;
+}
+
+/* Rows of what complete gives that may be in use. */
+KAC_HD static inline int32_t kac_rows_of_result(const kac_complete_args *a)
+{
+    return a->every_row ? kac_live(a->live, a->n) : a->batch;
 }
 
 /* The row of x that row r of what complete gives is of, -1: of none in this batch. */

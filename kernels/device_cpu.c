@@ -161,6 +161,10 @@ const kac_ops kac_cpu_ops = {
             .retrace = kac_cpu_retrace,
             .stamp = kac_cpu_stamp,
             .summarise = kac_cpu_summarise,
+            .recruit = kac_cpu_recruit,
+            .follow = kac_cpu_follow,
+            .enlist = kac_cpu_enlist,
+            .settle = kac_cpu_settle,
         },
     .search =
         {

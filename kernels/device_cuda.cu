@@ -253,6 +253,10 @@ static const kac_ops cuda_ops = {
             .retrace = kac_cuda_retrace,
             .stamp = kac_cuda_stamp,
             .summarise = kac_cuda_summarise,
+            .recruit = kac_cuda_recruit,
+            .follow = kac_cuda_follow,
+            .enlist = kac_cuda_enlist,
+            .settle = kac_cuda_settle,
         },
     .search =
         {

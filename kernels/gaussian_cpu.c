@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops.h"
+#include "particles.h"
 
 kac_status kac_cpu_gaussian_start(kac_device *dev, const kac_start_args *a, uint8_t *x)
 {
@@ -67,10 +68,10 @@ kac_status kac_cpu_gaussian_propose(kac_device *dev, const kac_propose_args *a)
     const kac_gaussian_level *level = &a->levels[a->clock->level + 1].gaussian;
     size_t bytes = (size_t)a->shape.length * sizeof(float);
     bool remember = a->look_back && a->clock->level > 0; /* objects have no past */
-    int32_t worst = INT32_MAX;
+    int32_t worst = INT32_MAX, n = kac_live(x->live, x->n);
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
-    for (int32_t i = 0; i < x->n; i++) {
+    for (int32_t i = 0; i < n; i++) {
         const float *d = kac_logits_of(a->memo, x->entry[i]);
         for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
             float *child = kac_vector_out(a->y->x, c, a->shape.stride);
@@ -104,9 +105,10 @@ kac_status kac_cpu_gaussian_complete(kac_device *dev, const kac_complete_args *a
     int32_t worst = INT32_MAX;
     int64_t stride = a->shape.stride;
     if (a->every_row) {
+        int32_t n = kac_live(a->live, a->n);
         if (kac_window_is_empty(a)) return KAC_OK;
 #pragma omp parallel for schedule(static) reduction(min : worst)
-        for (int32_t i = 0; i < a->n; i++)
+        for (int32_t i = 0; i < n; i++)
             if (kac_at_hand(a, i) && complete_row(a, i, out + i * stride) && i < worst)
                 worst = i;
     } else {

@@ -5,6 +5,7 @@
  */
 #include "fault.cuh"
 #include "gaussian_number.h"
+#include "particles.h"
 #include "primitives.cuh"
 
 /* Pairs of floats in a row; its stride is a multiple of 16. */
@@ -80,7 +81,7 @@ static __device__ kac_propose_args args_of(const propose_call *call)
 
 KAC_KERNEL begin(KAC_ARGS propose_call call)
 {
-    KAC_EACH (c, (int64_t)call.x.n * call.a.children) {
+    KAC_EACH (c, (int64_t)kac_live(call.x.live, call.x.n) * call.a.children) {
         call.y.entry[c] = -1;
         call.y.ratio[c] = 0;
     }
@@ -105,7 +106,7 @@ KAC_KERNEL propose(KAC_ARGS propose_call call)
     int32_t length = a.shape.length, from = (int32_t)blockIdx.y * CHILDREN;
     int32_t end = from + CHILDREN < a.children ? from + CHILDREN : a.children;
 
-    KAC_EACH (t, (int64_t)a.x->n * pairs_of(a.shape)) {
+    KAC_EACH (t, (int64_t)kac_live(a.x->live, a.x->n) * pairs_of(a.shape)) {
         int32_t i = (int32_t)(t / pairs_of(a.shape)), p = (int32_t)(t % pairs_of(a.shape));
         int32_t l = 2 * p;
         const float *d = kac_logits_of(a.memo, a.x->entry[i]);
@@ -134,7 +135,7 @@ KAC_KERNEL sum_ratios(KAC_ARGS propose_call call)
 {
     const kac_propose_args a = args_of(&call);
     const kac_gaussian_level *level = &a.levels[a.clock->level + 1].gaussian;
-    KAC_EACH_WARP (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH_WARP (c, (int64_t)kac_live(a.x->live, a.x->n) * a.children) {
         int32_t i = (int32_t)(c / a.children);
         kac_key key = kac_key_of(a.seed, a.clock, &a.groups[a.x->group[i]], i);
         double sum = a.y->ratio[c];
@@ -182,7 +183,7 @@ KAC_KERNEL complete(KAC_ARGS complete_call call, uint8_t *out)
 {
     const kac_complete_args a = args_of(&call);
     int32_t floats = a.shape.stride / (int32_t)sizeof(float);
-    KAC_EACH (t, (int64_t)(a.every_row ? a.n : a.batch) * floats) {
+    KAC_EACH (t, (int64_t)kac_rows_of_result(&a) * floats) {
         int32_t r = (int32_t)(t / floats), l = (int32_t)(t % floats);
         int32_t i = kac_row_of_result(&a, r);
         if (i < 0) continue;

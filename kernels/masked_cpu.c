@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops.h"
+#include "particles.h"
 
 static size_t row_at(int64_t row, int32_t stride)
 {
@@ -79,10 +80,10 @@ kac_status kac_cpu_masked_propose(kac_device *dev, const kac_propose_args *a)
     (void)dev;
     const kac_particles *x = a->x;
     uint64_t threshold = a->levels[a->clock->level + 1].reveal;
-    int32_t worst = INT32_MAX;
+    int32_t worst = INT32_MAX, n = kac_live(x->live, x->n);
 
 #pragma omp parallel for schedule(dynamic, 4) reduction(min : worst)
-    for (int32_t i = 0; i < x->n; i++) {
+    for (int32_t i = 0; i < n; i++) {
         const uint8_t *row = x->x + row_at(i, a->shape.stride);
         for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
             memcpy(a->y->x + row_at(c, a->shape.stride), row, (size_t)a->shape.stride);
@@ -123,9 +124,10 @@ kac_status kac_cpu_masked_complete(kac_device *dev, const kac_complete_args *a, 
     (void)dev;
     int32_t worst = INT32_MAX;
     if (a->every_row) {
+        int32_t n = kac_live(a->live, a->n);
         if (kac_window_is_empty(a)) return KAC_OK;
 #pragma omp parallel for schedule(static) reduction(min : worst)
-        for (int32_t i = 0; i < a->n; i++)
+        for (int32_t i = 0; i < n; i++)
             if (kac_at_hand(a, i) && complete_row(a, i, out + row_at(i, a->shape.stride)) &&
                 i < worst)
                 worst = i;

@@ -5,6 +5,7 @@
  */
 #include "fault.cuh"
 #include "masked_site.h"
+#include "particles.h"
 #include "primitives.cuh"
 
 #define LAUNCH_FOR(dev, states, kernel, blocks, ...)                                           \
@@ -89,7 +90,7 @@ template <int S> static __device__ kac_propose_args args_of(const propose_call *
 KAC_KERNEL begin(KAC_ARGS propose_call call)
 {
     kac_propose_args a = args_of<0>(&call);
-    KAC_EACH (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH (c, (int64_t)kac_live(a.x->live, a.x->n) * a.children) {
         a.y->entry[c] = a.keep_entries ? a.x->entry[c / a.children] : -1;
         a.y->ratio[c] = 0;
     }
@@ -176,7 +177,7 @@ template <int S> KAC_KERNEL reveal(KAC_ARGS propose_call call)
     int32_t words = a.shape.stride / SITES;
     a.twist.tilt = NULL;
     a.twist.allowed = NULL;
-    KAC_EACH (t, (int64_t)a.x->n * words)
+    KAC_EACH (t, (int64_t)kac_live(a.x->live, a.x->n) * words)
         reveal_sites<S>(&a, (int32_t)(t / words), (int32_t)(t % words),
                         (int32_t)blockIdx.y * CHILDREN);
 }
@@ -186,7 +187,7 @@ template <int S> KAC_KERNEL reveal_twisted(KAC_ARGS propose_call call)
 {
     const kac_propose_args a = args_of<S>(&call);
     int32_t words = a.shape.stride / SITES;
-    KAC_EACH (t, (int64_t)a.x->n * words)
+    KAC_EACH (t, (int64_t)kac_live(a.x->live, a.x->n) * words)
         reveal_sites<S>(&a, (int32_t)(t / words), (int32_t)(t % words),
                         (int32_t)blockIdx.y * CHILDREN);
 }
@@ -197,7 +198,7 @@ template <int S> KAC_KERNEL sum_ratios(KAC_ARGS propose_call call)
 {
     const kac_propose_args a = args_of<S>(&call);
     int32_t states = a.shape.states, stride = a.shape.stride;
-    KAC_EACH_WARP (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH_WARP (c, (int64_t)kac_live(a.x->live, a.x->n) * a.children) {
         int32_t i = (int32_t)(c / a.children);
         const uint8_t *row = a.x->x + (int64_t)i * stride, *child = a.y->x + c * stride;
         double sum = 0;
@@ -251,7 +252,7 @@ template <int S> KAC_KERNEL complete(KAC_ARGS complete_call call, uint8_t *out)
 {
     const kac_complete_args a = args_of<S>(&call);
     int32_t states = a.shape.states, stride = a.shape.stride;
-    KAC_EACH (t, (int64_t)(a.every_row ? a.n : a.batch) * stride) {
+    KAC_EACH (t, (int64_t)kac_rows_of_result(&a) * stride) {
         int32_t i = kac_row_of_result(&a, (int32_t)(t / stride)), l = (int32_t)(t % stride);
         if (i < 0) continue;
         uint8_t token = a.x[(int64_t)i * stride + l];

@@ -9,6 +9,8 @@
  * before the work is done; only download waits.  No operation allocates except alloc and pack.
  * Counts, step numbers and decisions inside the loop are values in device memory, so a step can
  * be queued, or replayed, without the host reading anything.  Inputs come first, outputs last.
+ * Parents that are not in use (kac_particles.live), and their children, are left alone by
+ * propose, complete, value and weigh.
  */
 #ifndef KAC_OPS_H
 #define KAC_OPS_H
@@ -355,6 +357,31 @@ typedef kac_status kac_summarise_fn(kac_device *dev, const kac_summary_args *a,
                                     kac_summary *out);
 kac_summarise_fn kac_cpu_summarise, kac_cuda_summarise;
 
+/* A round of tries: the clock goes back to a->level, and every group that has not more than N
+ * tries alive makes N more.  Each begins as a particle of the group, drawn in proportion to its
+ * weight (purpose REVIVE, position = the try), with log-weight 0.  The tries are the first
+ * *live rows, group by group. */
+typedef kac_status kac_recruit_fn(kac_device *dev, const kac_revive_args *a);
+kac_recruit_fn kac_cpu_recruit, kac_cuda_recruit;
+
+/* Between two levels: the tries x become their only children y, with their log-weights. */
+typedef kac_status kac_follow_fn(kac_device *dev, const kac_particles *y, kac_particles *x);
+kac_follow_fn kac_cpu_follow, kac_cuda_follow;
+
+/* After the last move of a round, whose objects are y: the tries of each group are counted in
+ * order until N + 1 of them are alive.  The first N of those are kept; as long as there are
+ * fewer, forbidden ones stand in. */
+typedef kac_status kac_enlist_fn(kac_device *dev, const kac_revive_args *a,
+                                 const kac_particles *y);
+kac_enlist_fn kac_cpu_enlist, kac_cuda_enlist;
+
+/* After the last round: what is kept becomes the particles, each with the log-weight of its try
+ * plus log(N / K), where K is the number of tries before the one that made N + 1 alive, or of
+ * all where none did; log_z takes in the weights that the tries were drawn by.  A group with no
+ * try alive is dead. */
+typedef kac_status kac_settle_fn(kac_device *dev, const kac_revive_args *a);
+kac_settle_fn kac_cpu_settle, kac_cuda_settle;
+
 typedef struct kac_particle_ops {
     kac_tick_fn *tick;
     kac_value_fn *value;
@@ -372,6 +399,10 @@ typedef struct kac_particle_ops {
     kac_retrace_fn *retrace;
     kac_stamp_fn *stamp;
     kac_summarise_fn *summarise;
+    kac_recruit_fn *recruit;
+    kac_follow_fn *follow;
+    kac_enlist_fn *enlist;
+    kac_settle_fn *settle;
 } kac_particle_ops;
 
 /* ---- search: trees of noisy states --------------------------------------------------------

@@ -13,6 +13,12 @@
 #include "hd.h"
 #include "types.h"
 
+/* Rows in use of n, as kac_particles counts them. */
+KAC_HD static inline int32_t kac_live(const int32_t *live, int32_t n)
+{
+    return live != NULL ? *live : n;
+}
+
 /* ---- banks ------------------------------------------------------------------------------ */
 
 /* Log of the product of all potentials on a particle's path, and the running max or sum of its

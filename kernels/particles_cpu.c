@@ -19,9 +19,10 @@ kac_status kac_cpu_value(kac_device *dev, const kac_weigh_args *a)
 {
     (void)dev;
     int64_t worst = INT64_MAX; /* lowest child with a bad term, then which term */
+    int64_t n = kac_children_in_use(a);
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
-    for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
+    for (int64_t c = 0; c < n; c++) {
         int32_t bad = -1;
         a->y->value[c] = kac_child_value(a, &a->objective, c, &bad);
         if (bad >= 0 && c * KAC_MAX_TERMS + bad < worst) worst = c * KAC_MAX_TERMS + bad;
@@ -100,8 +101,9 @@ kac_status kac_cpu_weigh(kac_device *dev, const kac_weigh_args *a)
 {
     (void)dev;
     const kac_particles *y = a->y;
+    int64_t n = kac_children_in_use(a);
 #pragma omp parallel for schedule(static)
-    for (int64_t c = 0; c < (int64_t)a->x->n * a->children; c++) {
+    for (int64_t c = 0; c < n; c++) {
         kac_weighed child =
             kac_child_weighed(a, c, a->groups[a->x->group[c / a->children]].lambda);
         y->bank[c] = child.bank.bank;

@@ -45,7 +45,7 @@ KAC_KERNEL __launch_bounds__(KAC_THREADS, PLAIN ? 6 : 4) value(KAC_ARGS weigh_ca
 {
     kac_weigh_args a = args_of(&call);
     const kac_objective *o = &call.a.objective;
-    KAC_EACH (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH (c, kac_children_in_use(&a)) {
         int32_t bad = -1;
         if (PLAIN)
             a.y->value[c] = kac_plain_value(&a, o, c, &bad);
@@ -69,7 +69,7 @@ kac_status kac_cuda_value(kac_device *dev, const kac_weigh_args *a)
 KAC_KERNEL weigh(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    KAC_EACH (c, (int64_t)a.x->n * a.children) {
+    KAC_EACH (c, kac_children_in_use(&a)) {
         kac_weighed child =
             kac_child_weighed(&a, c, a.groups[a.x->group[kac_parent_of(c, a.children)]].lambda);
         a.y->bank[c] = child.bank.bank;

@@ -45,6 +45,7 @@ typedef enum kac_purpose {
     KAC_DRAW_TREE = 10,    /* choice among the children of a node of a tree */
     KAC_DRAW_SEARCH = 11,  /* whether a block of levels is searched */
     KAC_DRAW_START = 12,   /* a pair of numbers of the first state of a vector */
+    KAC_DRAW_REVIVE = 13,  /* the particle that a try of the last levels begins as */
 } kac_purpose;
 
 /* Who draws.  `move` never repeats in a run. */

@@ -31,6 +31,7 @@ static void sum_groups(const kac_summary_args *a, kac_summary *out)
         lane[g % KAC_SUMMARY_LANES] += a->groups[g].ess;
         if (a->groups[g].ess < out->ess_least) out->ess_least = a->groups[g].ess;
         out->selected += a->groups[g].selected;
+        out->tries += a->groups[g].tries;
     }
     for (int32_t half = KAC_SUMMARY_LANES / 2; half > 0; half /= 2)
         for (int32_t i = 0; i < half; i++)

@@ -117,10 +117,14 @@ KAC_KERNEL finish(KAC_ARGS summary_call call, const selection *s, kac_summary *o
     if (t < 2) total[t] = 0;
     __syncthreads();
     int32_t eves = 0, selected = 0;
+    int64_t tries = 0;
     for (int32_t i = t; i < a->eves_below; i += (int)blockDim.x)
         eves += a->mark[i];
-    for (int32_t g = t; g < a->n_groups; g += (int)blockDim.x)
+    for (int32_t g = t; g < a->n_groups; g += (int)blockDim.x) {
         selected += a->groups[g].selected;
+        tries += a->groups[g].tries;
+    }
+    tries = kac_block_sum(tries);
     atomicAdd(&total[0], eves);
     atomicAdd(&total[1], selected);
     if (t < KAC_SUMMARY_LANES) {
@@ -148,6 +152,7 @@ KAC_KERNEL finish(KAC_ARGS summary_call call, const selection *s, kac_summary *o
     if (t > 0) return;
     out->eves = total[0];
     out->selected = total[1];
+    out->tries = tries;
     out->t = a->levels[a->level].t;
     out->distinct = *a->distinct;
     for (int k = 0; k < 4; k++)

@@ -103,6 +103,8 @@ typedef struct kac_group {
     double ess;       /* of the candidates at the latest group stage / their number */
     int32_t selected; /* the latest group stage drew survivors */
     int32_t dead;     /* every weight is zero */
+    int32_t tries;    /* on_dead revive: tries so far, up to the one that was enough */
+    int32_t alive;    /* those of them with a weight; more than `count` are enough */
 } kac_group;
 
 /* Particles or children: parallel arrays of n rows. */
@@ -115,9 +117,10 @@ typedef struct kac_particles {
     double *stat;   /* [n] running max or sum of values, units of r / alpha */
     double *value;  /* [n] latest value, units of r */
     double *ratio; /* [n] log of the denoiser's kernel over the one drawn from; children only */
-    int32_t *entry; /* [n] entry of the memo of evaluations that holds x, or -1 */
-    int32_t *eve;   /* [n] slot of the first ancestor; unused in children */
-    int32_t *group; /* [n] index in the table of groups; unused in children */
+    int32_t *entry;      /* [n] entry of the memo of evaluations that holds x, or -1 */
+    int32_t *eve;        /* [n] slot of the first ancestor; unused in children */
+    int32_t *group;      /* [n] index in the table of groups; unused in children */
+    const int32_t *live; /* device scalar: parents in use, the first ones; NULL: all n */
 } kac_particles;
 
 /* Particle Gibbs: a path for each group, which the particle in the group's first slot follows. */
@@ -240,6 +243,7 @@ typedef struct kac_complete_args {
     kac_fault *fault; /* complete: a NaN logit at a masked site sets it, term -1 */
     uint64_t seed;
     int32_t n;
+    const int32_t *live; /* every_row: rows in use as in kac_particles, one child each */
     int32_t first;
     int32_t batch;
     int32_t children;        /* row i is child i % children of slot i / children */
@@ -386,8 +390,9 @@ typedef struct kac_summary {
     int32_t selected;      /* groups that selected */
     int32_t eves;          /* distinct first ancestors */
     int32_t distinct;      /* distinct states */
+    int64_t tries;         /* on_dead revive, of all groups so far */
     int64_t made[4];       /* evaluations so far, as the run counts them */
-    int64_t idle[2];       /* as in kac_tree_args, so far */
+    int64_t idle[2];       /* rows asked about while idle, so far: see who counts them */
     int64_t nanoseconds;   /* when, by the device's clock */
 } kac_summary;
 
@@ -404,6 +409,32 @@ typedef struct kac_summary_args {
     double *sorted;          /* [n] scratch */
     int32_t *mark;           /* [eves_below] scratch */
 } kac_summary_args;
+
+/* ---- revival -----------------------------------------------------------------------------
+ */
+
+/* Tries of the last levels.  Between recruit and settle the table of groups describes the
+ * tries, rows offset .. offset + count - 1 of group g; its particles are the slots
+ * g each .. (g + 1) each - 1 throughout. */
+typedef struct kac_revive_args {
+    kac_clock *clock;
+    int32_t level; /* of the particles: where every try begins */
+    int32_t each;  /* N, particles of a group */
+    int32_t n_groups;
+    kac_group *groups;
+    uint64_t seed;
+    kac_particles *x;     /* [n] the particles */
+    kac_particles *tries; /* [n] eve: slot of the particle that the try begins as */
+    kac_particles *kept;  /* [n] what the particles become: x, log_w, value, and eve as above */
+    int32_t *live;        /* tries->live */
+    int64_t *idle;        /* [2] counts what is asked about tries that nobody makes: of the
+                           * denoiser, of the reward */
+    int32_t asked;        /* states of a try that the denoiser is asked about */
+    uint64_t *weight;     /* [n] scratch */
+    int32_t children;     /* M */
+    int32_t *chosen;      /* [n] out: M times the slot that each particle descends from */
+    int32_t *scratch;     /* [n] */
+} kac_revive_args;
 
 /* ---- search ------------------------------------------------------------------------------
  */

@@ -5,6 +5,12 @@
 #include "objective.h"
 #include "particles.h"
 
+/* Children of the parents in use. */
+KAC_HD static inline int64_t kac_children_in_use(const kac_weigh_args *a)
+{
+    return (int64_t)kac_live(a->x->live, a->x->n) * a->children;
+}
+
 /* The parent of child c, by a division of 32 bits where they suffice. */
 KAC_HD static inline int64_t kac_parent_of(int64_t c, int32_t children)
 {

@@ -119,7 +119,7 @@ Test(config, choices_are_in_the_order_of_their_enums)
     cr_assert_eq(s.sampler.trigger, KAC_WHEN_WINDOW);
     cr_assert_eq(s.sampler.final, KAC_FINAL_TOP_K);
     cr_assert(s.sampler.global && s.sampler.final_pool);
-    cr_assert(!s.sampler.dead_is_error && s.sampler.invalid_is_worst);
+    cr_assert(s.sampler.on_dead == KAC_DEAD_FREEZE && s.sampler.invalid_is_worst);
     cr_assert_eq(s.device.isa, (int)KAC_ISA_AVX512);
     set(config, "device.isa", "auto");
     set(config, "sampler.children", "2");

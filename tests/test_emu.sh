@@ -11,7 +11,7 @@ case $build in *asan*) emu=build/emu_asan ;; esac
 # ---- every kernel against its twin and against plain arithmetic ------------------------------
 
 # What runs quickly on the emulator; `laws` and the like need thousands of groups.
-operations='@(backend|masked|gaussian|states|weigh|survive|completions|schemes|parent_stage|group_stage|networks|cnn1d|vjp|filters|twins*)/*'
+operations='@(backend|masked|gaussian|states|weigh|survive|completions|schemes|parent_stage|group_stage|revive|networks|cnn1d|vjp|filters|twins*)/*'
 unit() { # TITLE ORDER FILTER
     begin "$1"
     run env KAC_EMU_ORDER="$2" tests/run-unit "$emu" "$3"
@@ -22,9 +22,9 @@ unit 'operations and twins' 0 "$operations"
 unit 'the host waits only where it reads' 0 'invariance/steps_are_queued*'
 case $emu in
 build/emu) # other orders of the threads find missing barriers
-    unit 'threads in descending order' 1 '@(masked|gaussian|states|weigh|twins_s*|twins_p*|networks)/*'
-    unit 'whoever can runs ahead' 2 '@(masked|states|weigh|twins_s*|twins_p*|networks|cnn1d)/*'
-    unit 'a random order' 5 '@(masked|states|weigh|twins_s*|twins_p*|networks|cnn1d)/*'
+    unit 'threads in descending order' 1 '@(masked|gaussian|states|weigh|twins_s*|twins_p*|twins_r*|networks)/*'
+    unit 'whoever can runs ahead' 2 '@(masked|states|weigh|twins_s*|twins_p*|twins_r*|networks|cnn1d)/*'
+    unit 'a random order' 5 '@(masked|states|weigh|twins_s*|twins_p*|twins_r*|networks|cnn1d)/*'
     ;;
 esac
 
@@ -65,6 +65,7 @@ for config in configs/*.yaml; do
     few=()
     case $name in
     promoter_dts | promoter_mcts) few=(--set search.rollouts=8) ;;
+    promoter_revive) few=(--set sampler.revive.levels=2 --set reward.2.at_most=0.45) ;;
     promoter_infill) few=(--set sampler.particles=6) ;;
     promoter_svdd_r_replace) few=(--set sampler.particles=6 --set sampler.final.keep=6) ;;
     esac

@@ -89,10 +89,11 @@ static void check_law(const vec_files *files, const law_case *c, int seed)
         vec_remove(&files);                                                                    \
     } while (0)
 
-#define SMC   "sampler.algorithm=smc sampler.select.group.trigger.below=0.7 "
-#define EVERY "sampler.algorithm=smc sampler.select.group.trigger.kind=every "
-#define FK    "sampler.algorithm=fk_steering "
-#define TWIST "sampler.twist.kind=posterior_mean "
+#define SMC    "sampler.algorithm=smc sampler.select.group.trigger.below=0.7 "
+#define EVERY  "sampler.algorithm=smc sampler.select.group.trigger.kind=every "
+#define FK     "sampler.algorithm=fk_steering "
+#define REVIVE "sampler.on_dead=revive "
+#define TWIST  "sampler.twist.kind=posterior_mean "
 
 /* ---- the chain itself ------------------------------------------------------------------- */
 
@@ -135,6 +136,13 @@ Test(gaussian_laws, smc)
                {{"edm", 6, 0.6, 1}, 1, 4096, 8, EVERY}, {{"ve", 6, 1, 2}, 1, 4096, 4, SMC},
                {{"edm", 7, 1, 2}, 1, 4096, 4, EVERY "sampler.value.estimate=soft"},
                {{"vp", 6, 1, 1}, 1, 4096, 4, SMC "sampler.potential=terminal"});
+}
+
+/* Tries of the last levels, of a denoiser that reads t. */
+Test(gaussian_laws, revive)
+{
+    CHECK_LAWS({{"vp", 8, 1, 1}, 1, 4096, 4, SMC REVIVE "sampler.revive.levels=2"},
+               {{"edm", 7, 1, 2}, 1, 4096, 2, EVERY REVIVE "sampler.revive.levels=4"});
 }
 
 Test(gaussian_laws, fk_steering)

@@ -590,6 +590,35 @@ Test(laws, no_long_runs_and_a_bounded_network)
     CHECK_REWARD(within_bounds, "reward.0.at_least=-0.3 reward.0.at_most=0.8", EVERY_WAY);
 }
 
+/* Six objects, one draw in thirteen, with rewards that differ. */
+static double rarely_good(const chain *c, int object, double t)
+{
+    (void)c;
+    (void)object;
+    return t >= 0.8 ? t : -HUGE_VAL;
+}
+
+#define REVIVE(levels, rounds)                                                                 \
+    "sampler.on_dead=revive sampler.revive.levels=" levels " sampler.revive.rounds=" rounds " "
+
+/* However many levels tries go down, and whether their rounds end too early (few rounds) or
+ * hardly ever (many): evidence and weighted means are unbiased. */
+Test(laws, tries_of_the_last_levels)
+{
+    CHECK_REWARD(
+        rarely_good, "reward.0.at_least=0.8", SMC REVIVE("1", "16") ALWAYS,
+        SMC REVIVE("2", "1") ALWAYS, SMC REVIVE("2", "6") ESS("0.6") SAMPLE,
+        SMC REVIVE("2", "256") NEVER BLIND, SMC REVIVE("3", "32") "sampler.particles=1",
+        SMC REVIVE("3", "6") "sampler.particles=8",
+        NESTED REVIVE("2", "64") "sampler.children=2",
+        SMC REVIVE("1", "64")
+            ALWAYS SCHEME("multinomial") "sampler.final.kind=categorical sampler.final.keep=2");
+    CHECK_REWARD(without_ab,
+                 "reward.1.kind=motif reward.1.motifs=AB reward.1.weight=0 reward.1.at_most=0",
+                 SMC REVIVE("1", "64") ALWAYS, SMC REVIVE("2", "2") ESS("0.6") SAMPLE,
+                 SMC REVIVE("3", "64") "sampler.particles=2 sampler.reuse=off");
+}
+
 static double product_of_two(const chain *c, int object, double t)
 {
     double d = t <= -1 ? 0 : t >= 0.5 ? 1 : (t + 1) / 1.5;

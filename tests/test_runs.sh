@@ -166,6 +166,21 @@ if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expressio
 
     invariant constrained "${tight[@]}"
 
+    revived=(configs/promoter_revive.yaml --set process.steps=12 --set sampler.groups=24
+        --set reward.2.at_most=0.45 --set sampler.revive.levels=6)
+    begin 'groups that would be lost are tried for again'
+    sample frozen "${revived[@]}" --set sampler.on_dead=freeze
+    sample revived "${revived[@]}"
+    holds 'some would be lost' test "$(value forbidden frozen)" -gt 0
+    holds 'none is' test "$(value forbidden revived)" = 0
+    holds 'run.json says so' test "$(value groups_dead revived)" = 0
+    holds 'and counts six alive of each group' test "$(value alive revived)" = 144
+    holds 'there are seven steps' test "$(lines "$work/revived/trace.jsonl")" = 7
+    holds 'the last has the tries' test "$(grep -o '"tries":[0-9]*' "$work/revived/trace.jsonl")" = \
+        "\"tries\":$(value tries revived)"
+    holds 'the others none' test "$(grep -c tries "$work/revived/trace.jsonl")" = 1
+    invariant revived "${revived[@]}"
+
     begin 'a file is asked once, however many terms read it'
     sample once "${tight[@]}"
     sample twice "${tight[@]}" --set reward.5.file=models/promoter_expression.safetensors \

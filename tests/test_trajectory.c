@@ -21,6 +21,7 @@ static const char *const rows[] = {
     "sampler.algorithm=nested sampler.children=3 sampler.select.group.trigger.below=0.9",
     "sampler.algorithm=smc sampler.children=2 sampler.select.group.trigger.kind=every",
     "sampler.algorithm=svdd_mc sampler.children=4",
+    "sampler.algorithm=nested sampler.children=2 sampler.on_dead=revive", /* of one level */
     "sampler.algorithm=smc sampler.funnel=5,3 sampler.select.group.trigger.kind=every",
 };
 enum { ROWS = sizeof rows / sizeof *rows };

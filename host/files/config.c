@@ -208,6 +208,8 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
     if (out->search.stages > out->process.steps) out->search.stages = out->process.steps;
+    if (out->sampler.revive_levels == 0)
+        out->sampler.revive_levels = (out->process.steps + 7) / 8;
     return KAC_OK;
 }
 

@@ -303,6 +303,52 @@ static kac_status check_driver(const kac_settings *settings)
     return KAC_OK;
 }
 
+static kac_status refuse_revive(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: sampler.on_dead revive needs %s", key, want);
+}
+
+/* What tries of the last levels cannot do: they are drawn by weight within each group, go down
+ * unguided, and count in the evidence. */
+static kac_status check_revive(const kac_settings *settings)
+{
+    int64_t levels = settings->sampler.revive_levels;
+    if (settings->sampler.on_dead != KAC_DEAD_REVIVE) return KAC_OK;
+    if (settings->driver.kind != KAC_DRIVER_NONE) return refuse_revive("driver.kind", "none");
+    if (!kac_properly_weighted(settings))
+        return refuse_revive("sampler.select",
+                             "weights that are proper: no argmax, top_k or replace, "
+                             "normaliser keep, weights proper, and final.kind weighted or "
+                             "categorical");
+    if (settings->sampler.global) return refuse_revive("sampler.select.group.scope", "group");
+    if (settings->sampler.funnel[0] != '\0') return refuse_revive("sampler.funnel", "none");
+    if (settings->sampler.twist != KAC_TWIST_NONE)
+        return refuse_revive("sampler.twist.kind", "none, as tries are not guided");
+    if (settings->process.kind == KAC_PROCESS_GAUSSIAN &&
+        (levels == 1 || settings->process.eta == 0))
+        return refuse_revive("process.eta",
+                             "moves that draw something: with kind gaussian, eta above 0 and "
+                             "sampler.revive.levels 2 or more, as the last move is a function");
+    if (levels > settings->process.steps)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.revive.levels: %" PRId64
+                        " are more than process.steps, %" PRId64,
+                        levels, settings->process.steps);
+    int64_t moves = settings->process.steps + settings->sampler.revive_rounds * levels;
+    if (moves >= 1 << 20) /* < 2^37 */
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.revive.rounds: %" PRId64 " rounds of %" PRId64
+                        " levels make %" PRId64 " moves; want at most %d",
+                        settings->sampler.revive_rounds, levels, moves, (1 << 20) - 1);
+    if (settings->sampler.revive_rounds * settings->sampler.particles > INT32_MAX) /* < 2^41 */
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.revive.rounds: %" PRId64 " rounds of %" PRId64
+                        " particles make more than %d tries of a group",
+                        settings->sampler.revive_rounds, settings->sampler.particles,
+                        INT32_MAX);
+    return KAC_OK;
+}
+
 /* Keys that only some schedules read: bit s stands for schedule s. */
 enum {
     OF_VP = 1 << KAC_SCHEDULE_VP,
@@ -391,6 +437,7 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(check_guidance(&settings));
     KAC_TRY(check_search(&settings));
     KAC_TRY(check_driver(&settings));
+    KAC_TRY(check_revive(&settings));
     if (settings.sampler.alpha == 0) settings.sampler.alpha = 1;
     *out = settings;
     return KAC_OK;

@@ -324,8 +324,22 @@ static const kac_key keys[] = {
      .help = "Kind top_k: the best of each group, or keep x groups from the whole population."},
     {"sampler.reuse", SWITCH(sampler.reuse, "off", "on"), .initial = "on",
      .help = "Evaluate equal states once; off gives the same samples and is slower."},
-    {"sampler.on_dead", SWITCH(sampler.dead_is_error, "freeze", "error"), .initial = "error",
-     .help = "A group whose weights are all zero: stop, or go on unguided with evidence 0."},
+    {"sampler.on_dead", CHOICE(sampler.on_dead, "error", "freeze", "revive"),
+     .initial = "error",
+     .help =
+         "A group whose weights are all zero: stop, or go on with evidence 0 (freeze). revive "
+         "does not let it come to that: the last levels are tried for again and again, until "
+         "as many objects as there are particles have a weight, and one more; the evidence "
+         "stays unbiased."},
+    {"sampler.revive.levels", INTEGER(sampler.revive_levels, 1, STEPS_MOST), .zero = "auto",
+     .initial = "auto",
+     .help =
+         "on_dead revive: levels at the end that a try goes down, unguided; more of them leave "
+         "more sites open, and are guided less. auto is an eighth of process.steps."},
+    {"sampler.revive.rounds", INTEGER(sampler.revive_rounds, 1, 65536), .initial = "16",
+     .help =
+         "on_dead revive: rounds, each of as many tries as a group has particles. A group that "
+         "has too few objects with a weight by then goes on with those; with none it is dead."},
     {"sampler.on_invalid", SWITCH(sampler.invalid_is_worst, "error", "worst"),
      .initial = "error",
      .help = "A reward that is not a number: stop, or take it for minus infinity."},

@@ -57,6 +57,7 @@ typedef enum kac_value {
     KAC_VALUE_LEARNED,
     KAC_VALUE_STATE
 } kac_value;
+typedef enum kac_on_dead { KAC_DEAD_ERROR, KAC_DEAD_FREEZE, KAC_DEAD_REVIVE } kac_on_dead;
 typedef enum kac_estimate {
     KAC_ESTIMATE_ARGMAX,
     KAC_ESTIMATE_SOFT,
@@ -175,9 +176,11 @@ typedef struct kac_settings {
         double below;
         int64_t every, from, to; /* steps counted 1 .. T; to 0 = T */
         kac_final final;
-        int64_t keep;          /* for each group; 0 = all */
-        bool final_pool;       /* final.scope: group | all: keep x groups of all particles */
-        bool dead_is_error;    /* on_dead: error | freeze */
+        int64_t keep;    /* for each group; 0 = all */
+        bool final_pool; /* final.scope: group | all: keep x groups of all particles */
+        kac_on_dead on_dead;
+        int64_t revive_levels; /* that a try goes down; 0 = auto, an eighth of the steps */
+        int64_t revive_rounds;
         bool invalid_is_worst; /* on_invalid: error | worst */
         bool reuse;
     } sampler;
@@ -233,6 +236,7 @@ struct json_t;
  *   estimate            samples is 1 unless it is sample, of value posterior_mean
  *   final argmax        keep is 1 where it is all
  *   search.stages       is no more than process.steps
+ *   revive.levels       is an eighth of process.steps where it is auto, one at least
  *   alpha 0             is 1, because only rules that ignore alpha may have it
  * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);

@@ -25,7 +25,11 @@ static cost cost_of_group(const kac_run *r, const kac_level *levels)
     }
     int64_t first = r->moves - (int64_t)(r->passes - 1) * r->back; /* steps of the first pass */
     if (first == 0) c.reward += particles * networks;              /* of what is given */
-    for (int64_t level = r->steps - 1; level >= 0; level--) {
+    if (r->revive.levels > 0) {
+        kac_revive_cost(r, &c.denoiser, &c.reward);
+        first = r->steps;
+    }
+    for (int64_t level = r->steps - 1; level >= r->revive.levels; level--) {
         int64_t rows = particles * children;
         int64_t times = (level < first) + (level < r->back ? r->passes - 1 : 0);
         bool last = level == 0;

@@ -30,7 +30,7 @@ static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particl
                            take_fn *take, int64_t *made)
 {
     const kac_states_ops *op = &r->dev->ops->states;
-    kac_rows rows = {p->x, NULL, 0, p->n};
+    kac_rows rows = {p->x, parents->live, 0, p->n};
 
     r->calls.denoiser_asked += (int64_t)p->n * kac_run_denoisers(r);
     KAC_TRY(op->find(r->dev, &r->evals, &rows, p->entry, &r->fresh, made));
@@ -75,6 +75,7 @@ static kac_complete_args rows_of(const kac_run *r, const kac_particles *parents,
         .fresh = &r->fresh,
         .seed = r->set.seed,
         .n = p->n,
+        .live = parents->live,
         .first = first,
         .batch = r->batch,
         .allowed = r->allowed,
@@ -136,10 +137,11 @@ static bool keeps_entries(const kac_run *r)
     return r->set.sampler.reuse && !r->reads_time;
 }
 
-/* A child that reveals nothing keeps its parent's entry, so that needs its value too. */
+/* A child that reveals nothing keeps its parent's entry, so that needs its value too, above the
+ * levels that go without. */
 static take_fn *take_of_parents(const kac_run *r)
 {
-    bool last = r->level == 1;
+    bool last = r->level == 1 || r->level <= r->revive.levels;
     if (last || !keeps_entries(r) || r->set.sampler.value != KAC_VALUE_POSTERIOR_MEAN)
         return NULL;
     switch (r->set.sampler.estimate) {
@@ -209,7 +211,7 @@ kac_status kac_evaluate_unfinished(kac_run *r, const kac_particles *y)
 kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particles *y)
 {
     size_t bytes = (size_t)y->n * (size_t)r->shape.stride;
-    kac_rows rows = {y->x, NULL, 0, y->n};
+    kac_rows rows = {y->x, x->live, 0, y->n};
 
     KAC_TRY(leave_level(r));
     if (!r->vectors) {

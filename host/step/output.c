@@ -101,6 +101,8 @@ static void write_trace(const kac_run *r, FILE *out)
             "seconds", line->lap);
         if (r->set.driver.kind != KAC_DRIVER_NONE)
             json_object_set_new(json, "pass", json_integer((json_int_t)line->pass));
+        if (line->tries > 0)
+            json_object_set_new(json, "tries", json_integer((json_int_t)line->tries));
         json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(17));
         json_decref(json);
         fputc('\n', out);
@@ -239,6 +241,21 @@ static json_t *targets(const kac_run *r)
     return json;
 }
 
+/* Tries of the last levels in all, those alive, and the groups with too few of them or none. */
+static json_t *revival(const kac_run *r)
+{
+    int64_t tries = 0, alive = 0, short_of = 0, dead = 0;
+    for (int32_t g = 0; g < r->groups; g++) {
+        const kac_group *group = &r->host_group[g];
+        tries += group->tries;
+        alive += group->alive;
+        short_of += group->alive < group->count;
+        dead += group->dead;
+    }
+    return json_pack("{sIsIsIsI}", "tries", (json_int_t)tries, "alive", (json_int_t)alive,
+                     "groups_short", (json_int_t)short_of, "groups_dead", (json_int_t)dead);
+}
+
 static kac_status run_json(const kac_run *r, json_t **out)
 {
     const kac_settings *s = &r->set;
@@ -261,6 +278,7 @@ static kac_status run_json(const kac_run *r, json_t **out)
     if (r->counted.gradients > 0)
         json_object_set_new(json_object_get(*out, "evaluations"), "gradients",
                             json_integer((json_int_t)r->counted.gradients));
+    if (r->revive.levels > 0) json_object_set_new(*out, "revive", revival(r));
     if (r->targets > 1) json_object_set_new(*out, "targets", targets(r));
     return KAC_OK;
 }

@@ -254,7 +254,7 @@ static void open_selection(kac_run *r)
         .weights = s->sampler.weights,
         .fraction = s->sampler.fraction,
         .below = (int32_t)lround(s->sampler.below * 65536),
-        .dead_is_error = s->sampler.dead_is_error,
+        .dead_is_error = s->sampler.on_dead == KAC_DEAD_ERROR,
         .fault = r->fault,
         .pick = kac_take(r, candidates, sizeof(int32_t)),
         .pick_w = kac_take(r, candidates, sizeof(double)),
@@ -428,7 +428,9 @@ static kac_status plan_passes(kac_run *r)
     KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
                             : kac_masked_levels(&r->set, levels));
     switch (r->set.driver.kind) {
-    case KAC_DRIVER_NONE: break;
+    case KAC_DRIVER_NONE:
+        if (r->revive.levels > 0) first -= r->revive.levels - 1; /* which are one step */
+        break;
     case KAC_DRIVER_SEARCH: goto done; /* has its own plan */
     case KAC_DRIVER_REFINE:
         r->passes += (int32_t)r->set.driver.iterations;
@@ -455,6 +457,8 @@ static kac_status plan_run(kac_run *r, int64_t groups)
     const kac_settings *s = &r->set;
     r->groups = (int32_t)groups;
     r->n = (int32_t)(groups * s->sampler.particles);
+    if (s->sampler.on_dead == KAC_DEAD_REVIVE)
+        r->revive.levels = (int32_t)s->sampler.revive_levels;
     if (s->driver.kind == KAC_DRIVER_SEARCH) {
         r->level = r->moves = r->steps;
         return kac_search_plan(r);
@@ -481,6 +485,7 @@ static kac_status take_population(kac_run *r)
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
     KAC_TRY(open_evaluations(r));
     open_selection(r);
+    kac_revive_open(r);
     return KAC_OK;
 }
 
@@ -660,22 +665,25 @@ static bool ends_a_pass(const kac_run *r, int32_t move)
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_trouble *fault)
 {
-    int32_t step = fault->move;
+    bool in_try = r->revive.levels > 0 && fault->move >= r->moves; /* moves of the last step */
+    int32_t step = in_try ? r->moves : fault->move;
+    const char *row = in_try ? "try" : "slot";
     if (fault->kind == KAC_FAULT_DEAD)
-        return KAC_FAIL(KAC_ERR_NUMERIC,
-                        "step %d: every weight of the group at slot %d is zero%s; "
-                        "sampler.on_dead: freeze carries on without it",
-                        step, fault->slot, dead_reason(r));
+        return KAC_FAIL(
+            KAC_ERR_NUMERIC,
+            "step %d: every weight of the group at slot %d is zero%s; "
+            "sampler.on_dead: freeze carries on without it, revive tries for others",
+            step, fault->slot, dead_reason(r));
     if (fault->term < 0)
-        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the denoiser %s gave NaN", step,
+        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the denoiser %s gave NaN", step, row,
                         fault->slot, r->set.model.file);
     if (r->value != NULL && !ends_a_pass(r, step))
-        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, slot %d: the value %s gave NaN or infinity",
-                        step, fault->slot, r->set.sampler.value_file);
+        return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the value %s gave NaN or infinity",
+                        step, row, fault->slot, r->set.sampler.value_file);
     return KAC_FAIL(KAC_ERR_NUMERIC,
-                    "step %d, slot %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
+                    "step %d, %s %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
-                    step, fault->slot, r->set.reward[fault->term].file);
+                    step, row, fault->slot, r->set.reward[fault->term].file);
 }
 
 kac_status kac_run_sync(kac_run *r, kac_progress *out)

@@ -38,6 +38,7 @@ typedef struct kac_line {
     int32_t eves;                         /* distinct first ancestors of the particles */
     double lap;                           /* seconds of this step */
     int64_t denoiser_asked, reward_asked; /* rows so far, idle ones included */
+    int64_t tries;                        /* on_dead revive, of all groups so far */
 } kac_line;
 
 /* One final sample. */
@@ -111,6 +112,12 @@ struct kac_run {
         int64_t entries; /* of the memo of evaluations */
     } most;              /* at one time */
     kac_search *search;  /* of driver search, or NULL */
+    struct {
+        int32_t levels;      /* that the last step goes down, trying again; 0: as every step */
+        kac_particles tries; /* n */
+        kac_particles kept;  /* n that the particles become */
+        kac_revive_args args;
+    } revive;
 
     /* evaluations */
     kac_memo evals;
@@ -236,6 +243,11 @@ kac_objective kac_learned_objective(void);
 kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samples,
                               kac_particles *y);
 
+/* Values, banks and log-weights of the children y of x, J completions a child; `terms` NULL:
+ * this level has no value. */
+kac_status kac_weigh_children(kac_run *run, const kac_particles *x, const float *terms,
+                              int32_t samples, kac_particles *y);
+
 /* ---- trajectory.c --------------------------------------------------------------------------
  */
 
@@ -326,5 +338,15 @@ kac_status kac_gibbs_step(kac_run *run);
 /* The children just proposed, and the survivors just chosen, as part of their paths. */
 kac_status kac_gibbs_children(kac_run *run);
 kac_status kac_gibbs_survivors(kac_run *run);
+
+/* ---- revive.c ------------------------------------------------------------------------------
+ */
+
+/* Its memory, once selection has its own; nothing where the run does not revive. */
+void kac_revive_open(kac_run *run);
+kac_status kac_revive_step(kac_run *run);
+
+/* Calls that one group takes at most in the last step. */
+void kac_revive_cost(const kac_run *run, int64_t *denoiser, int64_t *reward);
 
 #endif /* KAC_RUN_H */

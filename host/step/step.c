@@ -8,6 +8,8 @@
  *     log w += bank(y) - bank(x) + log q(y) / q'(y) - log M
  *     select(y, log w)            among siblings, then within groups where the trigger fires
  *
+ * With on_dead revive the last step is another, of several levels (revive.c).
+ *
  * Every algorithm is this step with the settings of its row (algorithms.c).  Feynman-Kac models
  * and their particle approximation: Del Moral, "Feynman-Kac Formulae", 2004, chapters 2 and 3.
  * Nothing here is read back by the host: counts, clock and decisions are device memory.
@@ -88,12 +90,14 @@ kac_status kac_value_children(kac_run *r, const kac_particles *x, int32_t sample
     return r->dev->ops->particles.value(r->dev, &a);
 }
 
-static kac_status weigh(kac_run *r, const float *terms, int32_t samples)
+kac_status kac_weigh_children(kac_run *r, const kac_particles *x, const float *terms,
+                              int32_t samples, kac_particles *y)
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
     kac_weigh_args a = weigh_args(r, terms, samples);
-    a.x = &r->x;
-    a.y = &r->y;
+    a.x = x;
+    a.children = y->n / x->n;
+    a.y = y;
     KAC_TRY(op->value(r->dev, &a));
     KAC_TRY(op->temper(r->dev, &a));
     return op->weigh(r->dev, &a);
@@ -118,6 +122,7 @@ kac_status kac_guided_step(kac_run *r)
 {
     bool last = r->level == 1;
     bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
+    const float *terms = valued ? r->terms : NULL;
 
     kac_lap(r, KAC_PHASE_OTHER);
     KAC_TRY(kac_evaluate_parents(r, &r->x));
@@ -132,7 +137,7 @@ kac_status kac_guided_step(kac_run *r)
         KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
     else if (valued)
         KAC_TRY(kac_evaluate_unfinished(r, &r->y));
-    KAC_TRY(weigh(r, valued ? r->terms : NULL, last ? 1 : r->samples));
+    KAC_TRY(kac_weigh_children(r, &r->x, terms, last ? 1 : r->samples, &r->y));
     KAC_TRY(select_survivors(r));
     KAC_TRY(kac_gibbs_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
@@ -140,8 +145,8 @@ kac_status kac_guided_step(kac_run *r)
     return KAC_OK;
 }
 
-/* A step whose operations are those of the step before, on the same memory: all but the first two,
- * in which working memory grows, and the last. */
+/* A guided step whose operations are those of the step before, on the same memory: all but the
+ * first two, in which working memory grows, and the last. */
 static bool is_like_the_last(const kac_run *r)
 {
     return r->dev->records && r->step >= 2 && r->level > 1 && r->set.sampler.funnel[0] == '\0';
@@ -163,9 +168,10 @@ static kac_status record_step(kac_run *r)
     return stopped;
 }
 
-/* One guided step, from the recording where there is one: a GPU gets it by one call. */
+/* One step, from the recording where there is one: a GPU gets it by one call. */
 static kac_status take_step(kac_run *r)
 {
+    if (r->level == r->revive.levels) return kac_revive_step(r);
     if (!is_like_the_last(r)) return kac_guided_step(r);
     if (r->recording.step == NULL) KAC_TRY(record_step(r));
     KAC_TRY(r->dev->ops->memory.play(r->dev, r->recording.step));

@@ -36,6 +36,7 @@ static kac_status count_distinct(kac_run *r)
 
 kac_status kac_trace_record(kac_run *r)
 {
+    const int64_t *idle = kac_searches_trees(r) ? r->search->args.idle : r->revive.args.idle;
     kac_line line = {.progress = {.step = r->step},
                      .pass = r->pass,
                      .denoiser_asked = r->calls.denoiser_asked,
@@ -48,7 +49,7 @@ kac_status kac_trace_record(kac_run *r)
                           .eves_below = r->trace.eves_below,
                           .distinct = r->census_fresh.count,
                           .made = r->made,
-                          .idle = kac_searches_trees(r) ? r->search->args.idle : NULL,
+                          .idle = idle,
                           .sorted = r->trace.sorted,
                           .mark = r->trace.mark};
     if (r->lines > 0 && r->line[r->lines - 1].progress.step == r->step) return KAC_OK;
@@ -64,10 +65,11 @@ static kac_calls calls_until(const kac_run *r, const kac_line *line, const kac_s
 {
     int64_t denoisers = kac_run_denoisers(r);
     int64_t rewards = kac_rewards_networks(r->guide);
+    int64_t samples = r->revive.levels > 0 ? 1 : r->samples; /* of an idle row */
     return (kac_calls){
         .denoiser_asked = line->denoiser_asked - s->idle[0] * denoisers,
         .denoiser_made = r->pilot.denoiser_made + s->made[0] * denoisers,
-        .reward_asked = line->reward_asked - s->idle[1] * r->samples * rewards,
+        .reward_asked = line->reward_asked - s->idle[1] * samples * rewards,
         .reward_made = r->pilot.reward_made + s->made[1] * rewards + s->made[3],
         .gradients = s->made[2],
     };
@@ -91,6 +93,7 @@ static void read_line(kac_run *r, const kac_summary *s, kac_line *line)
     line->t = s->t;
     line->ess_least = s->ess_least;
     line->eves = s->eves;
+    line->tries = s->tries;
     line->lap = p->seconds - before;
 }
 

@@ -111,7 +111,7 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
     if (every < 1)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: every %" PRId64 " steps, want 1 or more", every);
-    int64_t levels = (r->steps + every - 1) / every + 1;
+    int64_t levels = (r->moves + every - 1) / every + 1;
     int64_t row = levels * (r->shape.length + (int64_t)sizeof(int32_t));
     if (row > bytes_most / r->n)
         return KAC_FAIL(KAC_ERR_INVALID,

@@ -16,6 +16,7 @@
 #define POTENTIAL(name) "sampler.potential=" name " "
 #define SOFT            "sampler.value.estimate=soft "
 #define SAMPLE          "sampler.value.estimate=sample sampler.value.samples=2 "
+#define REVIVE          "sampler.on_dead=revive "
 #define TEMPER(kind)    "sampler.temper.kind=" kind " "
 
 #define SAME(name, first, second)                                                              \
@@ -51,6 +52,7 @@ const kac_check kac_checks[] = {
     CONSTANT("nested", NESTED "sampler.children=3 " ESS("0.7")),
     CONSTANT("das", "sampler.algorithm=das " ALWAYS TEMPER("linear")),
     CONSTANT("funnel", SMC ESS("0.7") "sampler.funnel=2"),
+    CONSTANT("tries of the last levels", SMC ALWAYS REVIVE "sampler.revive.levels=2"),
     CONSTANT("max potential", SMC ALWAYS POTENTIAL("max")),
 
     COUNTS(3, "pretrained", KAC_MODEL_TABLE, CHAIN_FIRST, 1, "sampler.algorithm=pretrained"),
@@ -157,6 +159,12 @@ const kac_check kac_checks[] = {
              SMC ESS("0.6") SAMPLE "sampler.on_dead=freeze"),
     WEIGHTED(11, "forbidden objects, no values", KAC_MODEL_BAD, 8192, 3,
              SMC ALWAYS POTENTIAL("terminal") "sampler.value.kind=none sampler.on_dead=freeze"),
+    WEIGHTED(11, "forbidden objects, tried again", KAC_MODEL_BAD, 8192, 3,
+             SMC ALWAYS REVIVE "sampler.revive.levels=2"),
+    WEIGHTED(11, "forbidden objects, few rounds", KAC_MODEL_BAD, 8192, 3,
+             SMC ESS("0.6") REVIVE "sampler.revive.levels=1 sampler.revive.rounds=2"),
+    WEIGHTED(11, "forbidden objects, one particle", KAC_MODEL_BAD, 8192, 1,
+             SMC ALWAYS REVIVE "sampler.revive.levels=2"),
     FAULT("an infinite reward", SMC "sampler.on_dead=freeze", "gave NaN or infinity"),
     FAULT("a dead group", SMC "sampler.on_invalid=worst", "every weight of the group"),
 
