@@ -324,8 +324,8 @@ static void integrate(const product *p, double alpha, double *exact)
 {
     const double h = 1e-3;
     memset(exact, 0, PHI * sizeof *exact);
-    for (int i = -12000; i < 12000; i++) {
-        double x = (i + 0.5) * h;
+    for (int cell = -12000; cell < 12000; cell++) {
+        double x = (cell + 0.5) * h;
         double log_p = alpha > 0 ? reward_of(x) / alpha : 0, phi[PHI];
         for (int i = 0; i < 2 && p->q[i] != NULL; i++)
             log_p += p->beta[i] * log(density(p->q[i], x));
