@@ -13,6 +13,32 @@
  * r = (lambda_{k+1} - lambda_k) / (lambda_k - lambda_s), the same formula is DPM-Solver++(2M) at
  * eta 0 and SDE-DPM-Solver++(2M) at eta 1: second order with one evaluation a level.
  *
+ * Powers and products.  In u = x / a with tau = (b / a)^2, noise is heat: the law q_tau of u has
+ * d log q / d tau = (div s + |s|^2) / 2, s = (D - u) / tau its score.  Of several denoisers with
+ * exponents beta_i, sum B > 0, let P = prod q_i^beta_i at each tau, S = sum beta_i s_i.  Backwards
+ * in tau, for every eta,
+ *
+ *     dP = - (1 + eta^2) / 2 div(S P) + eta^2 / 2 Laplace P + G P,
+ *     G = (|S|^2 - sum beta_i |s_i|^2) / 2,
+ *
+ * so chains that drift by (1 + eta^2) / 2 S with noise of variance eta^2, weighed by exp of the
+ * integral of G, follow P: at level 0 prod q_i^beta_i of the data, and their mean weight is the
+ * integral of P there over that of P at level T.  With d = sum beta_i d_i / B, S is B (d - u) /
+ * tau, and
+ *
+ *     G = (B (B - 1) |u - d|^2 + clash) / (2 tau^2),   clash = B |d|^2 - sum beta_i |d_i|^2,
+ *
+ * which for beta = B (1 + w), - B w is B w (1 + w) |d_1 - d_2|^2.  The move holds d and solves
+ * the rest: with p = (1 + eta^2) B - 1 and rho = tau_s / tau_k, the distance to d shrinks by
+ * rho^((p + 1) / 2), and noise is eta^2 tau_s (1 - rho^p) / p.  So are moves wherever B is not 1
+ * or eta is above 1; else they are those above, which have the same limit and, at eta 1, the same
+ * formula.  The integral is the trapezoid rule in log tau, each level's G in one piece (kac_gain);
+ * below level 1, S counts as constant.  Level T starts from N(0, b^2 / B), the power of its noise.
+ * Where x is all noise what a weight is yet to gain grows like exp((B - 1) / eta^2 |u|^2 / (2
+ * tau)) of N(0, tau / B), whose variance is finite where eta^2 > 2 (B - 1) / B.
+ * Skreta et al., "Feynman-Kac correctors in diffusion: annealing, guidance, and product of
+ * experts", 2025.
+ *
  * Song, Meng and Ermon, "Denoising diffusion implicit models", ICLR 2021; Ho, Jain and Abbeel,
  * "Denoising diffusion probabilistic models", NeurIPS 2020; Lu et al., "DPM-Solver++", 2022.
  */
@@ -54,6 +80,40 @@ KAC_HD static inline float *kac_vector_out(uint8_t *rows, int64_t i, int32_t str
 KAC_HD static inline double kac_shift_ratio(double u, double z)
 {
     return -u * fma(0.5, u, z);
+}
+
+/* Standard deviation of what chains start from at `level`. */
+KAC_HD static inline double kac_start_noise(const kac_gaussian_level *level)
+{
+    return level->noise / sqrt(level->anneal);
+}
+
+/* What two denoisers with estimates d and `other` say of a vector, in d [length + 1]: d_1 + w (d_1
+ * - d_2), then the clash. */
+KAC_HD static inline void kac_blend_vector(double anneal, double w, const float *other,
+                                           int32_t length, float *d)
+{
+    double square = 0;
+    for (int32_t l = 0; l < length; l++) {
+        double apart = (double)d[l] - (double)other[l];
+        square = fma(apart, apart, square);
+        d[l] = (float)fma(w, apart, (double)d[l]);
+    }
+    d[length] = (float)(anneal * w * (1 + w) * square);
+}
+
+/* What the move from `level` adds to the log-weight; d holds the estimate, and the clash where
+ * rows have `floats` of length + 1. */
+KAC_HD static inline double kac_gain(const kac_gaussian_level *level, const float *x,
+                                     const float *d, int32_t length, int32_t floats)
+{
+    double square = 0, clash = floats > length ? (double)d[length] : 0;
+    double bend = level->anneal * (level->anneal - 1);
+    for (int32_t l = 0; l < length && bend != 0; l++) {
+        double e = (double)x[l] / level->scale - (double)d[l];
+        square = fma(e, e, square);
+    }
+    return fma(level->weigh, fma(bend, square, clash), level->offset * length);
 }
 
 #endif /* KAC_GAUSSIAN_H */

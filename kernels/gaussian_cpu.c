@@ -10,7 +10,7 @@
 kac_status kac_cpu_gaussian_start(kac_device *dev, const kac_start_args *a, uint8_t *x)
 {
     (void)dev;
-    double noise = a->levels[a->clock->level].gaussian.noise;
+    double noise = kac_start_noise(&a->levels[a->clock->level].gaussian);
     memset(x, 0, (size_t)a->n * (size_t)a->shape.stride);
 #pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < a->n; i++) {
@@ -73,12 +73,14 @@ kac_status kac_cpu_gaussian_propose(kac_device *dev, const kac_propose_args *a)
 #pragma omp parallel for schedule(static) reduction(min : worst)
     for (int32_t i = 0; i < n; i++) {
         const float *d = kac_logits_of(a->memo, x->entry[i]);
+        double gain = kac_gain(level, kac_vector(x->x, i, a->shape.stride), d, a->shape.length,
+                               a->memo->slot_floats);
         for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
             float *child = kac_vector_out(a->y->x, c, a->shape.stride);
             memset(child, 0, (size_t)a->shape.stride);
             if (remember) memcpy(child + a->shape.length, d, bytes);
             a->y->entry[c] = -1;
-            a->y->ratio[c] = 0;
+            a->y->ratio[c] = gain;
         }
         propose_children(a, level, i);
         if (has_nan(d, a->shape.length) && i < worst) worst = i;
@@ -184,21 +186,23 @@ kac_status kac_cpu_gaussian_tilt(kac_device *dev, const kac_slope_args *a, float
     return KAC_OK;
 }
 
-static kac_status has_no_letters(const char *what)
-{
-    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "gaussian: vectors have no letters for %s", what);
-}
+/* ---- two denoisers ---------------------------------------------------------------------- */
 
 kac_status kac_cpu_gaussian_blend(kac_device *dev, const kac_blend_args *a, float *logits)
 {
-    (void)dev, (void)a, (void)logits;
-    return has_no_letters("classifier-free guidance");
+    (void)dev;
+    int64_t length = a->length;
+#pragma omp parallel for schedule(static)
+    for (int32_t j = 0; j < *a->jobs->count; j++)
+        kac_blend_vector(a->anneal, a->guidance, a->other + j * length, a->length,
+                         logits + a->jobs->dst[j] * (length + 1));
+    return KAC_OK;
 }
 
 kac_status kac_cpu_gaussian_remask(kac_device *dev, const kac_remask_args *a, uint8_t *x)
 {
     (void)dev, (void)a, (void)x;
-    return has_no_letters("masks");
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "gaussian: vectors have no letters for masks");
 }
 
 /* ---- noised copies ---------------------------------------------------------------------- */

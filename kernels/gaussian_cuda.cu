@@ -45,13 +45,18 @@ struct slope_call {
     kac_slope_args a;
     kac_fresh fresh;
 };
+
+struct blend_call {
+    kac_blend_args a;
+    kac_jobs jobs;
+};
 } // namespace
 
 /* ---- start -------------------------------------------------------------------------------- */
 
 KAC_KERNEL start(KAC_ARGS kac_start_args a, uint8_t *x)
 {
-    double noise = a.levels[a.clock->level].gaussian.noise;
+    double noise = kac_start_noise(&a.levels[a.clock->level].gaussian);
     KAC_EACH (t, (int64_t)a.n * pairs_of(a.shape)) {
         int32_t i = (int32_t)(t / pairs_of(a.shape)), p = (int32_t)(t % pairs_of(a.shape));
         kac_key key = kac_key_of(a.seed, a.clock, &a.groups[a.group[i]], i);
@@ -79,11 +84,17 @@ static __device__ kac_propose_args args_of(const propose_call *call)
     return a;
 }
 
+/* A thread a child, each with the gain of its particle: one sum in the order of the numbers. */
 KAC_KERNEL begin(KAC_ARGS propose_call call)
 {
-    KAC_EACH (c, (int64_t)kac_live(call.x.live, call.x.n) * call.a.children) {
-        call.y.entry[c] = -1;
-        call.y.ratio[c] = 0;
+    const kac_propose_args a = args_of(&call);
+    const kac_gaussian_level *level = &a.levels[a.clock->level + 1].gaussian;
+    KAC_EACH (c, (int64_t)kac_live(a.x->live, a.x->n) * a.children) {
+        int32_t i = (int32_t)(c / a.children);
+        a.y->entry[c] = -1;
+        a.y->ratio[c] =
+            kac_gain(level, kac_vector(a.x->x, i, a.shape.stride),
+                     kac_logits_of(a.memo, a.x->entry[i]), a.shape.length, a.memo->slot_floats);
     }
 }
 
@@ -273,21 +284,29 @@ kac_status kac_cuda_gaussian_tilt(kac_device *dev, const kac_slope_args *a, floa
                       KAC_THREADS, 0, call, tilt);
 }
 
-static kac_status has_no_letters(const char *what)
+/* ---- two denoisers ------------------------------------------------------------------------ */
+
+/* A thread a vector, for the sum of the clash is one in the order of the numbers. */
+KAC_KERNEL blend(KAC_ARGS blend_call call, float *logits)
 {
-    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "gaussian: vectors have no letters for %s", what);
+    const kac_blend_args &a = call.a;
+    int64_t length = a.length;
+    int32_t count = *call.jobs.count;
+    KAC_EACH (j, count)
+        kac_blend_vector(a.anneal, a.guidance, a.other + j * length, a.length,
+                         logits + call.jobs.dst[j] * (length + 1));
 }
 
 kac_status kac_cuda_gaussian_blend(kac_device *dev, const kac_blend_args *a, float *logits)
 {
-    (void)dev, (void)a, (void)logits;
-    return has_no_letters("classifier-free guidance");
+    blend_call call = {*a, *a->jobs};
+    return KAC_LAUNCH(dev, blend, kac_blocks(a->jobs->capacity), KAC_THREADS, 0, call, logits);
 }
 
 kac_status kac_cuda_gaussian_remask(kac_device *dev, const kac_remask_args *a, uint8_t *x)
 {
     (void)dev, (void)a, (void)x;
-    return has_no_letters("masks");
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "gaussian: vectors have no letters for masks");
 }
 
 /* ---- noised copies ------------------------------------------------------------------------ */

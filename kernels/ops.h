@@ -228,8 +228,12 @@ kac_blend_fn kac_cpu_masked_blend, kac_cuda_masked_blend;
 typedef kac_status kac_remask_fn(kac_device *dev, const kac_remask_args *a, uint8_t *x);
 kac_remask_fn kac_cpu_masked_remask, kac_cuda_masked_remask;
 
-/* Always UNSUPPORTED: vectors have no letters. */
+/* Of vectors, in row dst[j] of logits [length + 1], for each job j, from d_1 there and d_2 in
+ * a->other [jobs->capacity][length]:
+ *   d = (1 + w) d_1 - w d_2, and behind it the clash B w (1 + w) |d_1 - d_2|^2 (gaussian.h). */
 kac_blend_fn kac_cpu_gaussian_blend, kac_cuda_gaussian_blend;
+
+/* Always UNSUPPORTED: vectors have no letters. */
 kac_remask_fn kac_cpu_gaussian_remask, kac_cuda_gaussian_remask;
 
 typedef struct kac_process_ops {

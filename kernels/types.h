@@ -40,6 +40,9 @@ typedef struct kac_gaussian_level {
     double spread;       /* and standard deviation; 0: the move is a function */
     double extrapolate;  /* d = d_k + extrapolate (d_k - d_{k+1}); 0 in order 1 */
     double guess;        /* standard deviation of drawn completions around d_k */
+    double anneal;       /* B: what is sampled is a power of the denoiser's law (gaussian.h) */
+    double weigh;        /* the move's increment of the log-weight */
+    double offset;       /* is more by this for each number of the vector */
 } kac_gaussian_level;
 
 /* One level of the time grid; level T is noise, level 0 the end. */
@@ -154,7 +157,7 @@ typedef struct kac_memo {
     int32_t stride;      /* bytes of a key */
     int32_t slots;       /* rows of logits that persist; `spare` more follow them */
     int32_t spare;       /* rows that live until the next assign */
-    int32_t slot_floats; /* floats of a row of logits, L S */
+    int32_t slot_floats; /* floats of a row of logits, L S; vectors of two denoisers: L + 1 */
     int32_t n_terms;
     int32_t reuse;         /* 0: every row asked for is a new entry */
     uint8_t *keys;         /* [capacity][stride] */
@@ -258,6 +261,7 @@ typedef struct kac_blend_args {
     const kac_jobs *jobs;
     int32_t length, states;
     double guidance; /* w */
+    double anneal;   /* vectors: B */
     const float
         *other; /* [jobs->capacity][L][S] log-odds of the second network, row j for job j */
 } kac_blend_args;

@@ -72,6 +72,11 @@ for config in configs/*.yaml; do
     twin "$name" "$config" "${few[@]}"
 done
 
+begin 'a product of vectors with children, a twist and evaluations made again, on the emulator'
+twin product configs/gmm_product.yaml --set sampler.children=3 --set sampler.select.parent.rule=categorical \
+    --set sampler.twist.kind=posterior_mean --set reward.0.kind=quadratic \
+    --set reward.0.file=models/gmm_measurement.safetensors --set device.cache=0 --set device.batch=50
+
 # ---- precision ---------------------------------------------------------------------------------
 
 for precision in tf32 bf16; do

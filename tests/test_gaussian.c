@@ -37,6 +37,7 @@ static kac_settings settings_of(kac_schedule schedule, double eta, int order)
                                   .sigma_max = 30,
                                   .rho = 7,
                                   .eta = eta,
+                                  .anneal = 1,
                                   .order = order,
                                   .sigma_data = 0.5}};
     return s;

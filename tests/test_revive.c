@@ -367,6 +367,8 @@ Test(revive, refuses_what_it_cannot_do)
     refused("sampler.revive.levels=16 sampler.revive.rounds=65535", "make 1048576 moves");
     refused("process.kind=gaussian", NULL);
     refused("process.kind=gaussian sampler.revive.levels=1", "moves that draw something");
+    refused("process.kind=gaussian process.anneal=2",
+            "process.anneal: sampler.on_dead revive needs 1");
     refused("process.kind=gaussian process.eta=0", "moves that draw something");
 }
 

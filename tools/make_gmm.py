@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes models/gmm_ring.safetensors and models/gmm_measurement.safetensors: a denoiser and a reward in closed form.
+"""Makes models/gmm_ring.safetensors, gmm_east.safetensors and gmm_measurement.safetensors: denoisers and a reward in closed form.
 
 The ring is a mixture of eight Gaussians in the plane, of radius 4 and deviation 0.3, the one in the east of double
 weight. The measurement says that the first coordinate is 2.8, give or take 0.4: r(x) = -((x0 - 2.8) / 0.4)^2 / 2, so that
-p* at alpha 1 is the posterior. Needs Python alone.
+p* at alpha 1 is the posterior. The east is one Gaussian about (3, 0) of deviation 2, to take products with. Needs
+Python alone.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ def main() -> None:
     save(
         out / "gmm_ring.safetensors",
         {"means": ([8, 2], means), "variances": ([8], [0.09] * 8), "weights": ([8], [2.0] + [1.0] * 7)},
+        {"kac.arch": "gmm", "kac.role": "denoiser"},
+    )
+    save(
+        out / "gmm_east.safetensors",
+        {"means": ([1, 2], [3.0, 0.0]), "variances": ([1], [4.0]), "weights": ([1], [1.0])},
         {"kac.arch": "gmm", "kac.role": "denoiser"},
     )
     save(

@@ -1,5 +1,6 @@
 /* config_check.c -- which settings contradict each other, and which rows have proper weights. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,13 +17,20 @@ static bool groups_select(const kac_settings *settings)
     return settings->sampler.trigger != KAC_WHEN_NEVER || settings->sampler.funnel[0] != '\0';
 }
 
+/* Whether weights also take the chain to a power or product of laws of vectors. */
+static bool is_corrected(const kac_settings *settings)
+{
+    return settings->process.kind == KAC_PROCESS_GAUSSIAN &&
+           (settings->process.anneal != 1 || settings->model.unconditional[0] != '\0');
+}
+
 bool kac_properly_weighted(const kac_settings *settings)
 {
+    bool weighs = is_corrected(settings) || settings->sampler.twist != KAC_TWIST_NONE;
     if (settings->driver.kind == KAC_DRIVER_SEARCH ||
         settings->driver.kind == KAC_DRIVER_REFINE)
         return false;
-    if (settings->sampler.twist != KAC_TWIST_NONE && !settings->sampler.twist_weighs)
-        return false;
+    if (weighs && !settings->sampler.twist_weighs) return false;
     if (ranks_only(settings->sampler.parent_rule)) return false;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
@@ -65,7 +73,7 @@ static bool is_guided(const kac_settings *settings)
 
 static kac_status check_guidance(const kac_settings *settings)
 {
-    bool guides = false;
+    bool guides = is_corrected(settings);
     for (int i = 0; i < settings->rewards; i++)
         guides = guides || kac_reward_guides(&settings->reward[i]);
     if (is_guided(settings) && !guides)
@@ -324,6 +332,9 @@ static kac_status check_revive(const kac_settings *settings)
     if (settings->sampler.funnel[0] != '\0') return refuse_revive("sampler.funnel", "none");
     if (settings->sampler.twist != KAC_TWIST_NONE)
         return refuse_revive("sampler.twist.kind", "none, as tries are not guided");
+    if (is_corrected(settings))
+        return refuse_revive("process.anneal",
+                             "1 and one denoiser, as the weights of tries are those of rewards");
     if (settings->process.kind == KAC_PROCESS_GAUSSIAN &&
         (levels == 1 || settings->process.eta == 0))
         return refuse_revive("process.eta",
@@ -362,13 +373,14 @@ static const struct {
     const char *key;
     unsigned schedules;
 } readers[] = {
-    {"process.temperature", OF_MASKED},  {"process.epsilon", OF_MASKED},
-    {"process.end", OF_MASKED},          {"process.begin", OF_MASKED},
-    {"process.template", OF_MASKED},     {"process.beta_min", OF_VP},
-    {"process.beta_max", OF_VP},         {"process.sigma_min", OF_SIGMA},
-    {"process.sigma_max", OF_SIGMA},     {"process.rho", OF_EDM},
-    {"process.eta", OF_GAUSSIAN},        {"process.order", OF_GAUSSIAN},
-    {"process.sigma_data", OF_GAUSSIAN}, {"sampler.twist.path", OF_MASKED},
+    {"process.temperature", OF_MASKED}, {"process.epsilon", OF_MASKED},
+    {"process.end", OF_MASKED},         {"process.begin", OF_MASKED},
+    {"process.template", OF_MASKED},    {"process.beta_min", OF_VP},
+    {"process.beta_max", OF_VP},        {"process.sigma_min", OF_SIGMA},
+    {"process.sigma_max", OF_SIGMA},    {"process.rho", OF_EDM},
+    {"process.eta", OF_GAUSSIAN},       {"process.order", OF_GAUSSIAN},
+    {"process.anneal", OF_GAUSSIAN},    {"process.sigma_data", OF_GAUSSIAN},
+    {"sampler.twist.path", OF_MASKED},
 };
 
 /* Keys that do nothing must be as they are without being given. */
@@ -403,10 +415,16 @@ static kac_status check_process(const kac_settings *settings)
     if (gaussian && settings->driver.kind != KAC_DRIVER_NONE)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "driver.kind: process.kind gaussian runs with none only");
-    if (gaussian && settings->model.unconditional[0] != '\0')
-        return KAC_FAIL(
-            KAC_ERR_INVALID,
-            "model.unconditional: classifier-free guidance is of process.kind masked");
+    if (is_corrected(settings) && settings->process.eta == 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.eta: process.anneal and a second denoiser of vectors need "
+                        "fresh noise, or copies of what their weights favour never part; want "
+                        "more than 0");
+    if (is_corrected(settings) && isnan(settings->sampler.alpha))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.alpha: auto takes plain samples for draws from q, which they "
+                        "are not with process.anneal or a second denoiser of vectors; give a "
+                        "number");
     if (gaussian && settings->output.likelihood)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "output.likelihood: there is none with process.kind gaussian, whose "

@@ -71,8 +71,11 @@ static const kac_key keys[] = {
              "Required."},
 
     {"model.unconditional", TEXT(model.unconditional), .initial = "",
-     .help = "Classifier-free guidance: the denoiser without the condition that model.file has "
-             "been trained with; log p = (1 + w) log p_file - w log p_unconditional."},
+     .help =
+         "Classifier-free guidance: the denoiser without the condition that model.file has "
+         "been trained with; log p = (1 + w) log p_file - w log p_unconditional. Or any "
+         "second denoiser: of vectors with process.anneal a + b and guidance -b / (a + b) a "
+         "product, p_file^a p_unconditional^b."},
     {"model.guidance", NUMBER(model.guidance, -1, 1e3), .initial = "1",
      .help = "The weight w of classifier-free guidance; -1 leaves the unconditional model, 0 "
              "the conditional one."},
@@ -116,10 +119,17 @@ static const kac_key keys[] = {
      .help = "Schedules ve and edm: deviation of the noise at the first level."},
     {"process.rho", NUMBER(process.rho, 0.1, 1e3), .initial = "7",
      .help = "Schedule edm: larger puts more of the levels at low noise."},
-    {"process.eta", NUMBER(process.eta, 0, 1), .initial = "1",
+    {"process.eta", NUMBER(process.eta, 0, 4), .initial = "1",
      .help =
          "Kind gaussian: 1 draws from the posterior of the level below (ancestral, DDPM), 0 "
-         "draws nothing (DDIM, the probability flow), and copies then stay together."},
+         "draws nothing (DDIM, the probability flow), and copies then stay together; above 1 "
+         "draws more, and takes more of it back."},
+    {"process.anneal", NUMBER(process.anneal, 0.01, 100), .initial = "1",
+     .help =
+         "Kind gaussian: q is the power B of what the denoiser samples; above 1 sharpens, "
+         "below 1 flattens. Weights correct the way there, so it takes particles that are "
+         "weighed, eta above 0 (its square best above 2 (B - 1) / B), and is exact as steps "
+         "grow (order 2 soonest)."},
     {"process.order", INTEGER(process.order, 1, 2), .initial = "1",
      .help = "Kind gaussian: 2 extrapolates the denoiser's estimate from the level above "
              "(DPM-Solver++(2M); with eta 1 its SDE form), at no more calls."},
@@ -252,8 +262,8 @@ static const kac_key keys[] = {
              "best proposal."},
     {"sampler.twist.weights", SWITCH(sampler.twist_weighs, "ignore", "correct"),
      .initial = "correct",
-     .help = "Whether weights take in the exact ratio of the denoiser's law to the tilted one; "
-             "ignore gives up p*."},
+     .help = "Whether weights take in the exact ratio of the denoiser's law to the tilted one, "
+             "and what a power or product of denoisers adds; ignore gives up p*."},
     {"sampler.temper.kind", CHOICE(sampler.temper, "none", "linear", "geometric", "ess"),
      .initial = "none",
      .help = "Values count in part at first and in full at the end: their exponent rises with "

@@ -118,8 +118,8 @@ typedef enum kac_final {
 typedef struct kac_settings {
     struct {
         char file[KAC_PATH];
-        char unconditional[KAC_PATH];
-        double guidance; /* w */
+        char unconditional[KAC_PATH]; /* the second denoiser */
+        double guidance;              /* w */
     } model;
     struct {
         kac_process_kind kind;
@@ -132,9 +132,10 @@ typedef struct kac_settings {
         double begin;                     /* flow: time of level T */
         double beta_min, beta_max;        /* vp */
         double sigma_min, sigma_max, rho; /* ve, edm */
-        double eta;                       /* gaussian: share of fresh noise, 0 .. 1 */
-        int64_t order;                    /* gaussian: 1, or 2 where moves look back */
-        double sigma_data;                /* gaussian: deviation of drawn completions */
+        double eta;        /* gaussian: root of the share of fresh noise, 0 .. 4 */
+        double anneal;     /* gaussian: B, sum of the denoisers' exponents */
+        int64_t order;     /* gaussian: 1, or 2 where moves look back */
+        double sigma_data; /* gaussian: deviation of drawn completions */
         char template
             [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;

@@ -53,20 +53,53 @@ static void place(const kac_settings *s, int64_t k, kac_level *level)
     level->t = g->noise;
 }
 
+/* What is left of noise / scale on the way from a level to the one below, `to`. */
+static double left_of(const kac_gaussian_level *from, const kac_gaussian_level *to)
+{
+    return from->scale * to->noise / (to->scale * from->noise);
+}
+
+/* (1 - rho^p) / p, also where p is near 0. */
+static double share(double rho, double p)
+{
+    double log_rho = kac_log(rho);
+    return fabs(p) < 1e-6 ? -log_rho : (1 - kac_exp(p * log_rho)) / p;
+}
+
 /* The move from `from` to the level below, `to`; `before` the level above, NULL where the move
  * does not look back. */
 static void set_move(const kac_settings *s, const kac_gaussian_level *to,
                      const kac_gaussian_level *before, kac_gaussian_level *from)
 {
-    double left = from->scale * to->noise / (to->scale * from->noise); /* of noise / scale */
-    double fresh = s->process.eta * s->process.eta * (1 - left * left);
-    double kept = to->noise * sqrt(1 - fresh);
-    from->spread = to->noise * sqrt(fresh);
-    from->keep = kept / from->noise;
+    double left = left_of(from, to), rho = left * left, anneal = s->process.anneal;
+    double eta = s->process.eta * s->process.eta;
+    double drawn = eta * (1 - rho), kept = 1 - drawn; /* squares, in units of to->noise */
+    if (rho > 0 && (anneal != 1 || eta > 1)) {
+        double p = (1 + eta) * anneal - 1;
+        drawn = eta * share(rho, p);
+        kept = power(rho, p);
+    } else if (rho == 0) {
+        drawn = kept = 0; /* to->noise is 0 */
+    }
+    from->spread = to->noise * sqrt(drawn);
+    from->keep = to->noise * sqrt(kept) / from->noise;
     from->pull = fma(-from->keep, from->scale, to->scale);
     if (before == NULL) return;
-    double above = before->scale * from->noise / (from->scale * before->noise);
-    from->extrapolate = kac_log(left) / (2 * kac_log(above));
+    from->extrapolate = kac_log(left) / (2 * kac_log(left_of(before, from)));
+}
+
+/* How level k of T weighs: half of its steps of log tau up and down, and at level 1 the integral
+ * down to 0; at level T the log of the integral of a power of its noise. */
+static void set_weight(double anneal, int64_t k, int64_t steps, kac_level *levels)
+{
+    kac_gaussian_level *level = &levels[k].gaussian;
+    double ratio = level->noise / level->scale, tau = ratio * ratio;
+    double integral = k > 1 ? -kac_log(left_of(level, &levels[k - 1].gaussian)) : 1;
+    if (k < steps) integral -= kac_log(left_of(&levels[k + 1].gaussian, level));
+    level->weigh = integral / (2 * tau);
+    if (k < steps || anneal == 1) return;
+    double turn = 6.283185307179586; /* 2 pi */
+    level->offset = ((1 - anneal) * kac_log(turn * tau) - kac_log(anneal)) / 2;
 }
 
 kac_status kac_gaussian_levels(const kac_settings *settings, kac_level *levels)
@@ -88,12 +121,14 @@ kac_status kac_gaussian_levels(const kac_settings *settings, kac_level *levels)
                             (long long)k, (long long)steps, g->noise, g->scale, below->noise,
                             below->scale);
         double noise = g->noise * g->noise;
+        g->anneal = settings->process.anneal;
         g->guess = sqrt(data * noise / fma(data, g->scale * g->scale, noise));
     }
     for (int64_t k = 1; k <= steps; k++) {
         bool looks_back = settings->process.order == 2 && k > 1 && k < steps;
         set_move(settings, &levels[k - 1].gaussian, looks_back ? &levels[k + 1].gaussian : NULL,
                  &levels[k].gaussian);
+        set_weight(settings->process.anneal, k, steps, levels);
     }
     return KAC_OK;
 }

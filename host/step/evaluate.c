@@ -11,16 +11,18 @@
 typedef kac_status take_fn(kac_run *r, const kac_particles *parents, const kac_particles *p,
                            int32_t first);
 
-/* Classifier-free guidance of the rows that `q` has asked. */
+/* What the second denoiser makes of the rows that `q` has asked. */
 static kac_status guide_free(kac_run *r, kac_query q)
 {
     kac_blend_args a = {.jobs = &r->jobs,
                         .length = r->shape.length,
                         .states = r->shape.states,
                         .guidance = r->set.model.guidance,
+                        .anneal = r->set.process.anneal,
                         .other = r->other};
     q.dst = NULL;
     q.out = r->other;
+    q.out_stride = r->slot_floats;
     KAC_TRY(kac_network_ask(r->unconditional, &q));
     return r->process->blend(r->dev, &a, r->evals.logits);
 }
@@ -49,7 +51,7 @@ static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particl
             .levels = r->levels,
             .clock = r->clock,
             .out = r->evals.logits,
-            .out_stride = r->slot_floats,
+            .out_stride = r->memo_floats,
         };
         KAC_TRY(kac_network_ask(r->denoiser, &q));
         if (r->unconditional != NULL) KAC_TRY(guide_free(r, q));

@@ -69,13 +69,17 @@ int kac_run_denoisers(const kac_run *r)
     return r->unconditional != NULL ? 2 : 1;
 }
 
-/* The second denoiser of classifier-free guidance. */
+/* The second denoiser, of classifier-free guidance or a product. */
 static kac_status open_unconditional(kac_run *r)
 {
     const char *file = r->set.model.unconditional;
     if (file[0] == '\0') return KAC_OK;
     KAC_TRY(kac_network_open(r->dev, file, KAC_ROLE_DENOISER, &r->unconditional));
     r->reads_time |= r->unconditional->reads_time;
+    if (r->unconditional->arch->vectors != r->vectors)
+        return KAC_FAIL(KAC_ERR_INVALID, "model.unconditional: %s is a %s, and %s a %s", file,
+                        r->unconditional->arch->name, r->set.model.file,
+                        r->denoiser->arch->name);
     if (strcmp(r->unconditional->alphabet, r->denoiser->alphabet) == 0) return KAC_OK;
     return KAC_FAIL(KAC_ERR_INVALID,
                     "model.unconditional: %s has the letters %s, and %s has %s", file,
@@ -151,6 +155,7 @@ static kac_status open_networks(kac_run *r)
     r->shape =
         (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((bytes + 15) / 16 * 16)};
     r->slot_floats = r->shape.length * r->shape.states;
+    r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
 
     return open_rewards(r);
 }
@@ -194,7 +199,7 @@ static kac_status open_evaluations(kac_run *r)
 {
     int64_t rows = (int64_t)r->most.children * r->samples;
     int64_t slots =
-        (r->set.device.cache << 20) / ((int64_t)r->slot_floats * (int64_t)sizeof(float));
+        (r->set.device.cache << 20) / ((int64_t)r->memo_floats * (int64_t)sizeof(float));
     int64_t most = r->most.entries;
     int32_t columns = kac_rewards_columns(r->guide);
     slots = slots > most ? most : slots;
@@ -204,7 +209,7 @@ static kac_status open_evaluations(kac_run *r)
                            .stride = r->shape.stride,
                            .slots = (int32_t)slots,
                            .spare = r->batch,
-                           .slot_floats = r->slot_floats,
+                           .slot_floats = r->memo_floats,
                            .n_terms = columns,
                            .reuse = r->set.sampler.reuse};
     kac_memo_size census = {.capacity = r->n, .stride = r->shape.stride, .reuse = 1};

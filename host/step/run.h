@@ -57,7 +57,7 @@ struct kac_run {
     kac_device *dev;
     const kac_process_ops *process;
     kac_network *denoiser;
-    kac_network *unconditional; /* classifier-free guidance, or NULL */
+    kac_network *unconditional; /* the second denoiser, or NULL */
     bool reads_time;            /* one of them does: what they say holds at one level only */
     kac_rewards *guide;         /* terms that steer */
     kac_rewards *judge;         /* terms that are recorded at the end */
@@ -69,6 +69,7 @@ struct kac_run {
     bool vectors; /* states are vectors, not tokens */
     int32_t steps, n, groups, children, samples, keep, batch, pools;
     int32_t slot_floats; /* L S */
+    int32_t memo_floats; /* the same, and one more for the clash of two denoisers of vectors */
 
     /* the process */
     kac_level *levels; /* [T + 1] */
