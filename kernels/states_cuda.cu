@@ -338,7 +338,6 @@ static __device__ void add(const find_call *c, int32_t i, int32_t q)
     memo->slot[e] = -1;
     memo->live[e] = 1;
     memo->order[e] = q;
-    if (memo->reuse) insert(memo, e);
     c->entry[i] = e;
     c->fresh.src[q] = i;
     c->fresh.entry[q] = e;
@@ -359,8 +358,8 @@ KAC_KERNEL add_new(KAC_ARGS find_call c)
     if (c.made != NULL) *c.made += upto;
 }
 
-/* New rows become the keys of their entries, by a warp each; others get the entry of the first
- * that equals them. */
+/* New rows become the keys of their entries, which enter the table, by a warp each; others get the
+ * entry of the first that equals them. */
 KAC_KERNEL follow(KAC_ARGS find_call c)
 {
     const int32_t lane = (int32_t)threadIdx.x % KAC_WARP, stride = c.memo.stride;
@@ -371,6 +370,7 @@ KAC_KERNEL follow(KAC_ARGS find_call c)
             if (lane == 0) c.entry[i] = c.entry[c.claim[c.place[i]]];
             continue;
         }
+        if (lane == 0 && c.memo.reuse) insert(&c.memo, c.entry[i]);
         const uint64_t *row = words_of(c.rows.x, i, stride);
         uint64_t *key = const_cast<uint64_t *>(words_of(c.memo.keys, c.entry[i], stride));
         for (int32_t w = lane; w < stride / 8; w += KAC_WARP)

@@ -18,6 +18,7 @@ kac=$build/kac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$root" || exit 1
+export KAC_DEVICE=cpu # what device.name: auto is here
 export OMP_WAIT_POLICY=passive # threads that wait would spin on a busy machine's few cores
 
 passed=0 failed=0 skipped=0 title='' bad='' code=0

@@ -433,7 +433,9 @@ static const kac_key keys[] = {
 
     {"device.name", TEXT(device.name), .accepts = is_device, .expected = "auto, cpu or cuda:N",
      .initial = "auto",
-     .help = "Where to compute; auto is the CPU. `kac devices` lists what is here."},
+     .help =
+         "Where to compute; auto is the first GPU, or else the CPU, unless the environment's "
+         "KAC_DEVICE names one. `kac devices` lists what is here."},
     {"device.precision", CHOICE(device.precision, "exact", "tf32", "bf16"), .initial = "exact",
      .help = "exact gives the same bits on every machine. tf32 and bf16 are for GPUs: the "
              "convolutions of a cnn1d go to the tensor cores, with factors rounded to 10 or 7 "

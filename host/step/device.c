@@ -94,9 +94,20 @@ static kac_status open_on(const kac_ops *ops, int ordinal, kac_isa isa, kac_devi
     return status;
 }
 
+/* What auto stands for: KAC_DEVICE, or else the first GPU where there is one and no instruction
+ * set of the processor is asked for. */
+static const char *default_device(int isa)
+{
+    const kac_ops *cuda = NULL;
+    const char *wanted = getenv("KAC_DEVICE");
+    if (wanted != NULL && *wanted != '\0' && strcmp(wanted, "auto") != 0) return wanted;
+    return isa < 0 && cuda_backend(&cuda) == KAC_OK ? "cuda:0" : "cpu";
+}
+
 kac_status kac_device_open(const char *name, int isa, kac_device **out)
 {
     const kac_ops *cuda = NULL;
+    if (strcmp(name, "auto") == 0) name = default_device(isa);
     int ordinal = cuda_ordinal(name);
     if (isa > (int)best_isa())
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "device.isa %s: this processor goes up to %s",
@@ -107,7 +118,7 @@ kac_status kac_device_open(const char *name, int isa, kac_device **out)
                             strdupa(kac_last_error()));
         return open_on(cuda, ordinal, KAC_ISA_PORTABLE, out);
     }
-    if (strcmp(name, "auto") != 0 && strcmp(name, "cpu") != 0)
+    if (strcmp(name, "cpu") != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "device \"%s\": there are \"auto\", \"cpu\" and \"cuda:N\"", name);
     return open_on(&kac_cpu_ops, 0, isa < 0 ? best_isa() : (kac_isa)isa, out);
