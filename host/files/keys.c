@@ -437,9 +437,10 @@ static const kac_key keys[] = {
          "Where to compute; auto is the first GPU, or else the CPU, unless the environment's "
          "KAC_DEVICE names one. `kac devices` lists what is here."},
     {"device.precision", CHOICE(device.precision, "exact", "tf32", "bf16"), .initial = "exact",
-     .help = "exact gives the same bits on every machine. tf32 and bf16 are for GPUs: the "
-             "convolutions of a cnn1d go to the tensor cores, with factors rounded to 10 or 7 "
-             "bits after the point and sums in float32. All else stays exact."},
+     .help = "exact gives the same bits on every machine. tf32 and bf16 are for GPUs: "
+             "convolutions (with bf16 also the first layer of a cnn1d's head) go to the tensor "
+             "cores, with factors rounded to 10 or 7 bits after the point and sums in float32. "
+             "All else stays exact."},
     {"device.batch", INTEGER(device.batch, 1, 16777216), .zero = "auto", .initial = "auto",
      .help = "States in one call of a network; it changes memory and speed, not results."},
     {"device.cache", INTEGER(device.cache, 0, 1 << 20), .initial = "1024",
