@@ -333,8 +333,9 @@ static kac_status check_revive(const kac_settings *settings)
     if (settings->sampler.twist != KAC_TWIST_NONE)
         return refuse_revive("sampler.twist.kind", "none, as tries are not guided");
     if (is_corrected(settings))
-        return refuse_revive("process.anneal",
-                             "1 and one denoiser, as the weights of tries are those of rewards");
+        return refuse_revive(
+            "process.anneal",
+            "1 and one denoiser, as the weights of tries are those of rewards");
     if (settings->process.kind == KAC_PROCESS_GAUSSIAN &&
         (levels == 1 || settings->process.eta == 0))
         return refuse_revive("process.eta",
