@@ -105,6 +105,21 @@ kac_run "$work/good.yaml" --set device.name=cuda:99
 says 'device "cuda:99"'
 refused 3
 
+begin 'what auto stands for is not there'
+KAC_DEVICE=cuda:99 kac_run "$work/good.yaml"
+says 'device "cuda:99"'
+refused 3
+
+begin 'what auto stands for is no device'
+KAC_DEVICE=gpu kac_run "$work/good.yaml"
+says 'device "gpu"'
+refused 2
+
+begin 'the configuration decides over KAC_DEVICE'
+KAC_DEVICE=cuda:99 kac_run "$work/good.yaml" --set device.name=cpu
+expect 0
+rm -rf "$out"
+
 begin 'a device that is none'
 kac_run "$work/good.yaml" --set device.name=gpu
 says 'auto, cpu or cuda:N'
