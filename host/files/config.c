@@ -252,6 +252,7 @@ static json_t *json_value(const kac_key *key, const char *text)
                      (key->absent == NULL || strcmp(text, key->absent) != 0);
     if (key->type == KAC_KEY_SWITCH && strcmp(key->choices[1], "on") == 0)
         return json_boolean(strcmp(text, "on") == 0);
+    if (key->type == KAC_KEY_LIST) return kac_command_words(text);
     if (key->type == KAC_KEY_INTEGER && is_number) return json_integer(strtoll(text, NULL, 10));
     if (key->type == KAC_KEY_NUMBER && is_number) return json_real(strtod(text, NULL));
     return json_string(text);

@@ -15,6 +15,7 @@ _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
 #define SWITCH(path, off, on) .type = KAC_KEY_SWITCH, FIELD(path), .choices = LIST(off, on)
 #define CHOICE(path, ...)     .type = KAC_KEY_CHOICE, FIELD(path), .choices = LIST(__VA_ARGS__)
 #define TEXT(path)            .type = KAC_KEY_TEXT, FIELD(path)
+#define WORDS(path)           .type = KAC_KEY_LIST, FIELD(path)
 #define INTEGER(path, least, most)                                                             \
     .type = KAC_KEY_INTEGER, FIELD(path), .low = (least), .high = (most)
 #define NUMBER(path, least, most)                                                              \
@@ -149,17 +150,37 @@ static const kac_key keys[] = {
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
      .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
     {"reward.N.kind",
-     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "gc", "homopolymer",
-            "motif"),
+     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
+            "homopolymer", "motif"),
      .initial = "network",
      .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; or without one the "
+             "objects, or a quadratic function of a vector, from a file; a program of any kind "
+             "that reads objects and writes numbers (worker); or without a file the "
              "share of G and C, the length of the "
              "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
      .help = "A safetensors file. Required of network, pwm, table and quadratic."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
-     .help = "Which output of the network, counted from 0."},
+     .help = "Which output of the network, or number of the worker's line, counted from 0."},
+    {"reward.N.command", WORDS(reward[0].command), .accepts = kac_command_reads,
+     .expected = "a program and its arguments, a list of words such as [python3, mine.py], or "
+                 "words separated by blanks",
+     .initial = "",
+     .help =
+         "Kind worker: the program, which is run as it is, without a shell; docs/workers.md "
+         "says what it reads and writes. Terms with one command share its processes. "
+         "Required."},
+    {"reward.N.processes", INTEGER(reward[0].processes, 1, 1024), .initial = "1",
+     .help = "Kind worker: copies of the program that work side by side; samples do not depend "
+             "on it."},
+    {"reward.N.batch", INTEGER(reward[0].batch, 1, 65536), .initial = "64",
+     .help = "Kind worker: objects that a copy is given at a time, at most."},
+    {"reward.N.timeout", NUMBER(reward[0].timeout, 0.01, 1e6), .initial = "300",
+     .help = "Kind worker: seconds that a copy may take to its next line, its start included, "
+             "before it is killed and started again."},
+    {"reward.N.tries", INTEGER(reward[0].tries, 1, 1000), .initial = "3",
+     .help = "Kind worker: an object with which alone the program crashed or hung so often has "
+             "no reward; what that means is sampler.on_invalid."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
      .expected = "sequences with commas between them, such as GAATTC,GGNCC", .initial = "",
      .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
@@ -352,7 +373,9 @@ static const kac_key keys[] = {
          "has too few objects with a weight by then goes on with those; with none it is dead."},
     {"sampler.on_invalid", SWITCH(sampler.invalid_is_worst, "error", "worst"),
      .initial = "error",
-     .help = "A reward that is not a number: stop, or take it for minus infinity."},
+     .help =
+         "A reward that is not a number, or an object on which a worker keeps failing: stop, "
+         "or take it for minus infinity."},
 
     {"driver.kind", CHOICE(driver.kind, "none", "search", "refine", "gibbs"), .initial = "none",
      .help = "What leads the run: one pass of steps from noise to objects (none); a search "
@@ -621,6 +644,7 @@ void kac_key_expected(const kac_key *key, char *text, size_t size)
         snprintf(text, size, "%s%sa number from %g to %g", key->absent ? key->absent : "",
                  key->absent ? " or " : "", key->low, key->high);
         return;
+    case KAC_KEY_LIST:
     case KAC_KEY_TEXT:
         if (key->expected != NULL)
             snprintf(text, size, "%s", key->expected);
@@ -693,6 +717,7 @@ static bool store(const kac_key *key, const char *text, void *field)
     case KAC_KEY_ALGORITHM:
         if (!parse_choice(key, text, &chosen)) return false;
         break;
+    case KAC_KEY_LIST:
     case KAC_KEY_TEXT:
         if (key->accepts != NULL && !key->accepts(text)) return false;
         break;
@@ -793,6 +818,7 @@ void kac_key_text(const kac_settings *settings, const kac_key *key, int index, c
             number_text(*(const double *)field, text, size);
         return;
     case KAC_KEY_ALGORITHM:
+    case KAC_KEY_LIST:
     case KAC_KEY_TEXT: snprintf(text, size, "%s", (const char *)field); return;
     }
 }

@@ -11,7 +11,7 @@
 #include "base.h"
 #include "types.h"
 
-enum { KAC_PATH = 1024, KAC_NAME = 64, KAC_TEMPLATE = 8192 };
+enum { KAC_PATH = 1024, KAC_NAME = 64, KAC_TEMPLATE = 8192, KAC_COMMAND = 4096 };
 
 typedef enum kac_process_kind { KAC_PROCESS_MASKED, KAC_PROCESS_GAUSSIAN } kac_process_kind;
 
@@ -33,6 +33,7 @@ typedef enum kac_reward_kind {
     KAC_REWARD_PWM,
     KAC_REWARD_TABLE,
     KAC_REWARD_QUADRATIC,
+    KAC_REWARD_WORKER,
     KAC_REWARD_GC, /* from here on without a file: filters */
     KAC_REWARD_HOMOPOLYMER,
     KAC_REWARD_MOTIF
@@ -42,7 +43,11 @@ typedef struct kac_reward_settings {
     char name[KAC_NAME]; /* column of samples.csv; "" = made from the file's name */
     kac_reward_kind kind;
     char file[KAC_PATH];
-    int64_t output;           /* head of the network */
+    int64_t output;            /* head of the network, or number of a worker's line */
+    char command[KAC_COMMAND]; /* worker: a program with its arguments (kac_command_words) */
+    int64_t processes, batch;  /* worker: copies of it, and objects that one gets at a time */
+    double timeout;            /* worker: seconds without a line after which it is hung */
+    int64_t tries; /* worker: failures on one object alone, after which it is given up */
     char motifs[KAC_PATH];    /* motif: "GAATTC,GGATCC" */
     bool both_strands;        /* motif */
     double weight;            /* 0 and nothing of what follows: recorded, never guides */
@@ -254,6 +259,20 @@ bool kac_reward_guides(const kac_reward_settings *reward);
 
 /* Whether it counts letters and has no file. */
 bool kac_reward_is_filter(const kac_reward_settings *reward);
+
+/* What it is read from, for messages: the file, or the command of a worker in backquotes. */
+void kac_reward_source(const kac_reward_settings *reward, char *text, size_t size);
+
+/* Whether two terms are numbers of one worker's lines. */
+bool kac_reward_shares_worker(const kac_reward_settings *a, const kac_reward_settings *b);
+
+/* The words of reward.N.command, a JSON array of strings: the text is one itself, or words
+ * separated by blanks.  NULL where it is neither, or memory ran out; the caller owns it. */
+struct json_t *kac_command_words(const char *text);
+bool kac_command_reads(const char *text);
+
+/* The words in backquotes, the last ones left out where there is no room for them. */
+void kac_command_name(const char *command, char *text, size_t size);
 
 /* Its weight in group g of `groups`. */
 double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);

@@ -124,6 +124,10 @@ static kac_status open_rewards(kac_run *r)
                         "sampler.value.estimate soft: %s does not take probabilities; use "
                         "argmax or sample",
                         refuses);
+    if (s->sampler.value == KAC_VALUE_STATE && !r->vectors && kac_rewards_wait(r->guide))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.kind state: a worker reads whole objects, none with "
+                        "masked letters; use posterior_mean");
     return KAC_OK;
 }
 
@@ -685,10 +689,12 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
     if (r->value != NULL && !ends_a_pass(r, step))
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the value %s gave NaN or infinity",
                         step, row, fault->slot, r->set.sampler.value_file);
+    char source[KAC_PATH];
+    kac_reward_source(&r->set.reward[fault->term], source, sizeof source);
     return KAC_FAIL(KAC_ERR_NUMERIC,
                     "step %d, %s %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
-                    step, row, fault->slot, r->set.reward[fault->term].file);
+                    step, row, fault->slot, source);
 }
 
 kac_status kac_run_sync(kac_run *r, kac_progress *out)
