@@ -212,8 +212,10 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     KAC_TRY_DONE(take_text(r, config));
 
     size_t batch = (size_t)config->batch;
-    /* Room for all objects, or a quarter of a million; beyond that the memo starts afresh. */
-    int64_t capacity = config->expected < 1 << 18 ? config->expected : 1 << 18;
+    /* Room for all objects, or a quarter of a million; beyond that the memo starts afresh.  What a
+     * worker says may be dear, so there is that room whatever is expected. */
+    int64_t capacity = 1 << 18;
+    if (config->expected < capacity && r->workers.count == 0) capacity = config->expected;
     if (capacity < config->batch || !config->reuse) capacity = config->batch;
     kac_memo_size size = {.capacity = (int32_t)capacity,
                           .stride = config->shape.stride,
