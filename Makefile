@@ -183,7 +183,7 @@ emu-test:
 
 # ---- checks ---------------------------------------------------------------------------
 src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/emu/* benchmarks/*.[ch])
-scripts := tools/install-deps tools/bundle tools/gpu-check .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
+scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
 
 format:
 	clang-format -i $(src)
@@ -255,6 +255,8 @@ install: all
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
 	cp -R models configs docs '$(DESTDIR)$(PREFIX)/share/kac'
+	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
+	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
 
 # ---- the rest -------------------------------------------------------------------------
 has = $(shell echo '\#include <$1>' | $(CC) -E - >/dev/null 2>&1 && echo yes || echo no)
