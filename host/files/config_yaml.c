@@ -90,7 +90,7 @@ static kac_status read_list(reader *r, const char *name, const yaml_node_t *node
             return KAC_OK;
         }
     }
-    char *text = json_dumps(words, JSON_COMPACT);
+    char *text = json_array_size(words) > 0 ? json_dumps(words, JSON_COMPACT) : strdup("");
     json_decref(words);
     if (text == NULL) return kac_config_no_memory();
     kac_status status = keep_value(r, name, node, text);

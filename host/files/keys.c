@@ -180,7 +180,7 @@ static const kac_key keys[] = {
              "before it is killed and started again."},
     {"reward.N.tries", INTEGER(reward[0].tries, 1, 1000), .initial = "3",
      .help = "Kind worker: an object with which alone the program crashed or hung so often has "
-             "no reward; what that means is sampler.on_invalid."},
+             "no reward; on_invalid says what becomes of it."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
      .expected = "sequences with commas between them, such as GAATTC,GGNCC", .initial = "",
      .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "

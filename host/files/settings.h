@@ -266,7 +266,7 @@ void kac_reward_source(const kac_reward_settings *reward, char *text, size_t siz
 /* Whether two terms are numbers of one worker's lines. */
 bool kac_reward_shares_worker(const kac_reward_settings *a, const kac_reward_settings *b);
 
-/* The words of reward.N.command, a JSON array of strings: the text is one itself, or words
+/* The words of reward.N.command ("" has none), a JSON array of strings: the text is one itself, or words
  * separated by blanks.  NULL where it is neither, or memory ran out; the caller owns it. */
 struct json_t *kac_command_words(const char *text);
 bool kac_command_reads(const char *text);
