@@ -70,7 +70,7 @@ struct rows_call {
     int32_t sequences; /* of a block */
 };
 
-/* Bound by the tensor cores and by memory, about equally. */
+/* A block of rows comes and goes as float32. */
 template <int C>
 KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_ARGS rows_call a)
 {
