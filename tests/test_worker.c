@@ -40,7 +40,7 @@ static kac_worker *open_script(const char *script, const char *file, kac_worker_
 }
 
 static const kac_worker_spec plain = {
-    .processes = 1, .batch = 16, .timeout = 60, .tries = 3, .columns = 1};
+    .processes = 1, .batch = 16, .timeout = 60, .attempts = 3, .columns = 1};
 
 /* Each object's number squared, in its place. */
 static void check_squares(const float *out, int stride)
@@ -95,7 +95,7 @@ Test(worker, what_a_copy_leaves_out_is_asked_again)
     fputs("once", mark);
     fclose(mark);
     spec.timeout = 0.5;
-    spec.tries = 1000;
+    spec.attempts = 1000;
     kac_worker *worker = open_script(skips, file, spec);
     cr_assert_eq(kac_worker_ask(worker, objects(), SIZE, OBJECTS, out, 1), KAC_OK, "%s",
                  kac_last_error());

@@ -82,7 +82,7 @@ for batch in 1 7 65536; do
 done
 
 begin 'each of 20 objects ends a copy, which answers line by line'
-ask crash crash 20 --set reward.0.processes=3 --set reward.0.tries=1000
+ask crash crash 20 --set reward.0.processes=3 --set reward.0.attempts=1000
 expect 0
 same crash
 over crash
@@ -91,7 +91,7 @@ holds 'there were hundreds of crashes' test "$(counted crash failures)" -ge 300
 holds 'nothing is given up' test "$(counted crash given_up)" -eq 0
 
 begin 'each of 20 objects ends a copy, which answers at the end of its batch'
-ask late crash_late 20 --set reward.0.tries=1000
+ask late crash_late 20 --set reward.0.attempts=1000
 expect 0
 same late
 over late
@@ -103,20 +103,20 @@ same leaves
 holds 'that is no failure' test "$(counted leaves failures)" -eq 0
 
 begin 'copies that hang'
-ask hang hang 4000 --set reward.0.processes=2 --set reward.0.timeout=1 --set reward.0.tries=1000
+ask hang hang 4000 --set reward.0.processes=2 --set reward.0.timeout=1 --set reward.0.attempts=1000
 expect 0
 same hang
 holds 'there were some' test "$(counted hang failures)" -ge 1
 over hang
 
 begin 'a copy that leaves out a line'
-ask few few 5000 --set reward.0.timeout=1 --set reward.0.tries=1000
+ask few few 5000 --set reward.0.timeout=1 --set reward.0.attempts=1000
 expect 0
 same few
 holds 'there were some' test "$(counted few failures)" -ge 1
 
 begin 'a copy that closes its output and stays'
-ask close close 6000 --set reward.0.tries=1000
+ask close close 6000 --set reward.0.attempts=1000
 expect 0
 same close
 over close
@@ -220,7 +220,7 @@ says 'ended with exit code 7 before it had answered anything'
 refused 3 dead2
 
 begin 'a program that hangs at once'
-ask stuck hang 1 --set reward.0.timeout=0.2 --set reward.0.tries=2
+ask stuck hang 1 --set reward.0.timeout=0.2 --set reward.0.attempts=2
 says 'wrote 0 of 1 lines and then nothing for 0.2 s'
 says 'flush'
 refused 3 stuck
@@ -252,14 +252,14 @@ expect 0
 holds 'none is among the samples' awk -F, 'NR > 1 && $5 !~ /^-?[0-9]/ { exit 1 }' "$work/worst/samples.csv"
 
 begin 'an object that ends every copy'
-ask poison poison 1 --set reward.0.tries=2
+ask poison poison 1 --set reward.0.attempts=2
 says 'ended with exit code 3, 2 times with nothing but ACBA to answer'
 says 'the last straw'
 says 'on_invalid'
 refused 3 poison
 
 begin 'an object that ends every copy may be given up'
-ask spoilt poison 1 --set reward.0.tries=2 --set sampler.on_invalid=worst --set sampler.reuse=on
+ask spoilt poison 1 --set reward.0.attempts=2 --set sampler.on_invalid=worst --set sampler.reuse=on
 expect 0
 holds 'it is no sample' awk -F, '$4 == "ACBA" { exit 1 }' "$work/spoilt/samples.csv"
 holds 'it is given up' test "$(counted spoilt given_up)" -ge 1

@@ -178,7 +178,7 @@ static const kac_key keys[] = {
     {"reward.N.timeout", NUMBER(reward[0].timeout, 0.01, 1e6), .initial = "300",
      .help = "Kind worker: seconds that a copy may take to its next line, its start included, "
              "before it is killed and started again."},
-    {"reward.N.tries", INTEGER(reward[0].tries, 1, 1000), .initial = "3",
+    {"reward.N.attempts", INTEGER(reward[0].attempts, 1, 1000), .initial = "3",
      .help = "Kind worker: an object with which alone the program crashed or hung so often has "
              "no reward; on_invalid says what becomes of it."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,

@@ -47,7 +47,7 @@ typedef struct kac_reward_settings {
     char command[KAC_COMMAND]; /* worker: a program with its arguments (kac_command_words) */
     int64_t processes, batch;  /* worker: copies of it, and objects that one gets at a time */
     double timeout;            /* worker: seconds without a line after which it is hung */
-    int64_t tries; /* worker: failures on one object alone, after which it is given up */
+    int64_t attempts; /* worker: failures on one object alone, after which it is given up */
     char motifs[KAC_PATH];    /* motif: "GAATTC,GGATCC" */
     bool both_strands;        /* motif */
     double weight;            /* 0 and nothing of what follows: recorded, never guides */

@@ -201,12 +201,12 @@ static kac_status check_shared(const kac_reward_settings *reward, int i,
 {
     if (!kac_reward_shares_worker(reward, other)) return KAC_OK;
     if (reward->processes == other->processes && reward->batch == other->batch &&
-        reward->timeout == other->timeout && reward->tries == other->tries)
+        reward->timeout == other->timeout && reward->attempts == other->attempts)
         return KAC_OK;
     return KAC_FAIL(
         KAC_ERR_INVALID,
         "reward.%d: it is a number of the worker of reward.%d, so processes, batch, "
-        "timeout and tries must be the same",
+        "timeout and attempts must be the same",
         i, k);
 }
 

@@ -132,7 +132,7 @@ static kac_status open_worker(kac_rewards *r, const kac_rewards_config *config, 
                                 .processes = (int32_t)reward->processes,
                                 .batch = (int32_t)reward->batch,
                                 .timeout = reward->timeout,
-                                .tries = (int32_t)reward->tries,
+                                .attempts = (int32_t)reward->attempts,
                                 .columns = (int32_t)last + 1,
                                 .gives_up = s->sampler.invalid_is_worst};
         KAC_TRY(kac_worker_open(&spec, &r->workers.worker[at]));

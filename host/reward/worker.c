@@ -344,12 +344,12 @@ static kac_status fail(kac_worker *w, copy *c, bool hung)
         return KAC_OK;
     }
     w->counts.failures++;
-    int64_t patience = (w->answers ? 16 : 4) * ((int64_t)w->spec.tries + w->spec.processes);
+    int64_t patience = (w->answers ? 16 : 4) * ((int64_t)w->spec.attempts + w->spec.processes);
     if (++w->in_a_row >= patience) return complain(w, c, what, w->in_a_row);
     if (count > 1) {
         push(w, first + count / 2, count - count / 2);
         push(w, first, count / 2);
-    } else if (++w->failed[first] < w->spec.tries) {
+    } else if (++w->failed[first] < w->spec.attempts) {
         push(w, first, 1);
     } else if (w->spec.gives_up) {
         for (int32_t k = 0; k < w->spec.columns; k++)

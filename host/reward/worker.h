@@ -24,7 +24,7 @@ typedef struct kac_worker_spec {
     int32_t processes;   /* copies, at most KAC_KEPT */
     int32_t batch;       /* objects that a copy gets at a time, at most */
     double timeout;      /* seconds without a line after which a copy is hung */
-    int32_t tries;       /* failures on one object alone, after which it is given up */
+    int32_t attempts;    /* failures on one object alone, after which it is given up */
     int32_t columns;     /* numbers of a line that are read; a line may have more */
     bool gives_up;       /* an object that is given up is NaN, not an error */
 } kac_worker_spec;
