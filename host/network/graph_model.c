@@ -1,0 +1,68 @@
+/* graph_model.c -- what the file of a denoiser of graphs says of them, in its metadata. */
+#include "network.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "process.h"
+
+enum { MOST_NODES = 1024, MOST_FEATURES = 1024 };
+
+/* "vp 0.1 1" or "ve 0.2 1". */
+static kac_status read_noise(const kac_tensors *file, const char *key, kac_noise *out)
+{
+    const char *text = kac_tensors_metadata(file, key);
+    char kind[3] = "";
+    int end = 0;
+    if (text == NULL)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: metadata `%s` is missing, which a denoiser of graphs needs",
+                        kac_tensors_path(file), key);
+    bool read = sscanf(text, "%2s %lf %lf%n", kind, &out->low, &out->high, &end) == 3 &&
+                text[end] == '\0' && isfinite(out->high) && out->low <= out->high;
+    if (read && strcmp(kind, "vp") == 0 && out->low >= 0 && out->high > 0)
+        out->kind = KAC_NOISE_VP;
+    else if (read && strcmp(kind, "ve") == 0 && out->low > 0)
+        out->kind = KAC_NOISE_VE;
+    else
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: metadata `%s` is `%s`, want vp with beta_min and beta_max, or ve "
+                        "with sigma_min and sigma_max, such as `vp 0.1 1`",
+                        kac_tensors_path(file), key, text);
+    return KAC_OK;
+}
+
+static kac_status read_counts(const kac_tensors *file, char *out, size_t size)
+{
+    const char *text = kac_tensors_metadata(file, "kac.node_counts");
+    if (text == NULL) return KAC_OK;
+    if (strlen(text) >= size || !kac_graph_reads_counts(text))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: metadata `kac.node_counts` is not nodes:weight, with commas "
+                        "between them, such as `3:10,4:25`",
+                        kac_tensors_path(file));
+    memcpy(out, text, strlen(text) + 1);
+    return KAC_OK;
+}
+
+kac_status kac_graph_model_read(const kac_tensors *file, bool scores, kac_graph_model *out)
+{
+    int64_t nodes = 0, features = 0;
+    *out = (kac_graph_model){.scores = scores};
+    if (!scores && kac_tensors_metadata(file, "kac.nodes") == NULL) return KAC_OK;
+    KAC_TRY(kac_tensors_integer(file, "kac.nodes", 1, MOST_NODES, false, 0, &nodes));
+    KAC_TRY(kac_tensors_integer(file, "kac.features", 1, MOST_FEATURES, false, 0, &features));
+    KAC_TRY(read_noise(file, "kac.noise_nodes", &out->noise[0]));
+    KAC_TRY(read_noise(file, "kac.noise_pairs", &out->noise[1]));
+    KAC_TRY(read_counts(file, out->counts, sizeof out->counts));
+    if (!scores && memcmp(&out->noise[0], &out->noise[1], sizeof out->noise[0]) != 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: metadata `kac.noise_pairs` must be `kac.noise_nodes`, because "
+                        "this denoiser reads one noise",
+                        kac_tensors_path(file));
+    out->nodes = (int32_t)nodes;
+    out->features = (int32_t)features;
+    out->length = (int32_t)(1 + nodes * features + nodes * (nodes - 1) / 2);
+    return KAC_OK;
+}

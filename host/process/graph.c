@@ -1,0 +1,200 @@
+/* graph.c -- the time grid of graph diffusion, and the coefficients of its moves (kernels/graph.h
+ * has the formulas).
+ *
+ * The grid has S points n = S - 1 .. 0 at times t from 1 to 1e-4.  Where there is a corrector,
+ * levels 2 n + 2 and 2 n + 1 lie at point n, T = 2 S: the corrector moves from the first to the
+ * second, the predictor from there to point n - 1.  Else level n + 1 lies at point n.  The last
+ * move is the mean of the predictor's, and level 0 is free of noise.  With the numbers low and
+ * high of the model's file, for each part:
+ *
+ *     vp    beta_n = (low + n / (S - 1) (high - low)) / S, b(t) = low + t (high - low);
+ *           a^2 = exp(- t^2 (high - low) / 2 - t low), b^2 = 1 - a^2
+ *     ve    sigma_n = low (high / low)^(n / (S - 1)), sigma_-1 = 0; a = 1, b = sigma_n
+ *
+ *     reverse, vp   y = (2 - sqrt(1 - beta_n)) x + beta_n s + sqrt(beta_n) z
+ *     reverse, ve   y = x + G^2 s + G z, G^2 = sigma_n^2 - sigma_(n-1)^2
+ *     euler, vp     y = x + (b(t) x / 2 + b(t) s) / S + sqrt(b(t) / S) z
+ *     euler, ve     y = x + g^2 s / S + g z / sqrt(S), g = sigma(t) sqrt(2 log(high / low))
+ *
+ * as published with Jo, Lee and Hwang, ICML 2022, after Song et al., "Score-based generative
+ * modeling through stochastic differential equations", ICLR 2021, appendices E and G.
+ * Exponentials are kac's own, so that every machine has the same grid.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exact.h"
+#include "process.h"
+
+static const double t_last = 1e-4;
+
+/* A point of the grid: its number, as a share of the way to noise, and its time. */
+typedef struct point {
+    int64_t n, count;
+    double share, t;
+} point;
+
+static point point_at(int64_t n, int64_t count)
+{
+    double share = count > 1 ? (double)n / (double)(count - 1) : 1;
+    return (point){n, count, share, fma(share, 1 - t_last, t_last)};
+}
+
+static double sigma_at(const kac_noise *noise, double share)
+{
+    return noise->low * kac_exp(share * kac_log(noise->high / noise->low));
+}
+
+/* beta_n of vp. */
+static double beta_at(const kac_noise *noise, const point *p)
+{
+    return fma(p->share, noise->high - noise->low, noise->low) / (double)p->count;
+}
+
+/* Scale, noise and score of a part, and its corrector. */
+static void place(const kac_noise *noise, const point *p, const kac_settings *s, bool scores,
+                  kac_graph_part *part)
+{
+    double snr = s->process.snr, alpha = 1;
+    part->scale = part->of_answer = 1;
+    part->noise = part->start = 0;
+    if (noise->kind == KAC_NOISE_VP) {
+        double rate = noise->low + p->t * (noise->high - noise->low) / 2;
+        double square = kac_exp(-p->t * rate);
+        part->scale = sqrt(square);
+        part->noise = sqrt(1 - square);
+        part->start = 1;
+        part->of_answer = -1 / part->noise;
+        alpha = 1 - beta_at(noise, p);
+    } else {
+        part->noise = sigma_at(noise, p->share);
+        part->start = noise->high;
+    }
+    part->pace = 2 * alpha * snr * snr;
+    if (scores) return;
+    double square = part->noise * part->noise; /* the answer is the estimate */
+    part->of_answer = part->scale / square;
+    part->of_state = -1 / square;
+}
+
+/* The predictor's move from a point. */
+static void set_predictor(const kac_noise *noise, const point *p, kac_predictor kind,
+                          kac_graph_part *part)
+{
+    double count = (double)p->count;
+    bool vp = noise->kind == KAC_NOISE_VP;
+    part->keep = 1;
+    if (kind == KAC_PREDICTOR_EULER) {
+        double rate = fma(p->t, noise->high - noise->low, noise->low);
+        if (!vp) {
+            double sigma = sigma_at(noise, p->t);
+            rate = 2 * sigma * sigma * kac_log(noise->high / noise->low);
+        }
+        part->push = rate / count;
+        if (vp) part->keep += rate / (2 * count);
+    } else if (vp) {
+        part->push = beta_at(noise, p);
+        part->keep = 2 - sqrt(1 - part->push);
+    } else {
+        point next = point_at(p->n - 1, p->count);
+        double low = p->n > 0 ? sigma_at(noise, next.share) : 0;
+        double high = sigma_at(noise, p->share);
+        part->push = high * high - low * low;
+    }
+    part->spread = p->n > 0 ? sqrt(part->push) : 0; /* the last move is a mean */
+}
+
+/* Whether the noise can be that of `count` points. */
+static kac_status check_noise(const kac_noise *noise, int64_t count)
+{
+    if (noise->kind == KAC_NOISE_VP && noise->high > (double)count)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.steps: %lld points of time are too few for the model's noise, "
+                        "vp %g %g; want %g or more",
+                        (long long)count, noise->low, noise->high, ceil(noise->high));
+    return KAC_OK;
+}
+
+kac_status kac_graph_levels(const kac_settings *settings, const kac_graph_model *model,
+                            kac_level *levels)
+{
+    bool corrects = settings->process.corrector == KAC_CORRECTOR_LANGEVIN;
+    int64_t steps = settings->process.steps;
+    int64_t count = corrects ? steps / 2 : steps;
+    for (int p = 0; p < 2; p++)
+        KAC_TRY(check_noise(&model->noise[p], count));
+
+    levels[0] = (kac_level){.graph.part = {{.scale = 1}, {.scale = 1}}};
+    for (int64_t k = 1; k <= steps; k++) {
+        point at = point_at(corrects ? (k - 1) / 2 : k - 1, count);
+        kac_graph_level *g = &levels[k].graph;
+        levels[k] = (kac_level){.t = at.t};
+        g->corrects = corrects && k % 2 == 0;
+        g->together = settings->process.langevin_together;
+        g->heat = settings->process.scale_eps;
+        for (int p = 0; p < 2; p++) {
+            place(&model->noise[p], &at, settings, model->scores, &g->part[p]);
+            set_predictor(&model->noise[p], &at, settings->process.predictor, &g->part[p]);
+        }
+        levels[k].gaussian.scale = g->part[0].scale; /* for denoisers that read them */
+        levels[k].gaussian.noise = g->part[0].noise;
+        levels[k].sigma = (float)(g->part[0].noise / g->part[0].scale);
+    }
+    return KAC_OK;
+}
+
+/* ---- numbers of nodes ------------------------------------------------------------------- */
+
+/* One "nodes:weight", or "nodes" alone, at *text, which moves on past a comma.  Returns whether
+ * it is one. */
+static bool read_count(const char **text, int64_t *nodes, double *weight)
+{
+    char *end = NULL;
+    if (**text < '0' || **text > '9') return false;
+    *nodes = strtoll(*text, &end, 10);
+    *weight = 1;
+    if (*end == ':') {
+        *text = end + 1;
+        if ((**text < '0' || **text > '9') && **text != '.') return false;
+        *weight = strtod(*text, &end);
+    }
+    if (*end == ',' && end[1] != '\0') end++;
+    *text = end;
+    return *nodes >= 1 && *weight >= 0 && *weight <= 1e30 && (*end == '\0' || end[-1] == ',');
+}
+
+bool kac_graph_reads_counts(const char *text)
+{
+    int64_t nodes = 0;
+    double weight = 0, sum = 0;
+    if (*text == '\0') return true;
+    while (*text != '\0') {
+        if (!read_count(&text, &nodes, &weight)) return false;
+        sum += weight;
+    }
+    return sum > 0;
+}
+
+kac_status kac_graph_counts(const char *text, int32_t most, uint64_t *law)
+{
+    int64_t nodes = 0;
+    double weight = 0, sum = 0, below = 0;
+    double *weights = calloc((size_t)most, sizeof *weights);
+    if (weights == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %d nodes", most);
+    for (const char *c = text; *c != '\0' && read_count(&c, &nodes, &weight); sum += weight) {
+        if (nodes > most) {
+            free(weights);
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "process.nodes: graphs of %lld nodes; the model's have at most %d",
+                            (long long)nodes, (int)most);
+        }
+        weights[nodes - 1] += weight;
+    }
+    for (int32_t n = 1; n <= most; n++) {
+        below += weights[n - 1];
+        law[n - 1] = below >= sum ? (uint64_t)1 << 32 : (uint64_t)(below / sum * 0x1p32);
+    }
+    free(weights);
+    return KAC_OK;
+}
