@@ -6,11 +6,13 @@
  *
  * Both parts, X and A, have noise of their own, x_k = a_k x_0 + b_k e.  The denoiser's answer for
  * a number gives its score s, and the estimate of x_0 is (x_k + b_k^2 s) / a_k (Tweedie's
- * formula), whatever the noise.  A move draws, for each number, keep x + push s + spread z:
+ * formula), whatever the noise.  A move is, for each number, with normal numbers z and z',
  *
- *     predictor   keep, push and spread are of the level (host/process/graph.c)
- *     corrector   keep 1, push h, spread heat sqrt(2 h), with h = 2 alpha (snr |z| / |s|)^2, the
- *                 norms over the part: one step of Langevin dynamics at a noise that stays
+ *     y = keep (x + h s + heat sqrt(2 h) z) + push s + spread z',  h = 2 alpha (snr |z| / |s|)^2
+ *
+ * the norms over the part.  Coefficients are of the level (host/process/graph.c): moves of the
+ * corrector, one step of Langevin dynamics at a noise that stays, have keep 1, push 0 and spread
+ * 0; those of a predictor have h 0.
  *
  * Objects have one feature of a node at 1 and the others at 0, or all at 0 where there is no
  * atom, and 0 .. 3 for a pair.  A corrector move and the predictor move after it are one step of
@@ -98,48 +100,47 @@ KAC_HD static inline void kac_graph_noise_norms(const kac_shape *shape, const fl
     kac_graph_norms(shape, plain, z, z, norm);
 }
 
-/* How a part moves. */
-typedef struct kac_graph_move {
-    double keep, push, spread;
-} kac_graph_move;
-
-/* By the corrector where the level corrects: `noise` and `score` are the norms.  A part without
- * a score stays. */
-KAC_HD static inline kac_graph_move kac_graph_move_of(const kac_graph_level *level, int part,
-                                                      double noise, double score)
+/* The step size h of a part, from the norms of its noise and its score.  Without a score it
+ * stays. */
+KAC_HD static inline double kac_graph_step(const kac_graph_part *part, double noise,
+                                           double score)
 {
-    const kac_graph_part *p = &level->part[part];
-    kac_graph_move move = {p->keep, p->push, p->spread};
-    if (!level->corrects) return move;
     double ratio = score > 0 ? noise / score : 0;
-    move.keep = 1;
-    move.push = p->pace * ratio * ratio;
-    move.spread = level->heat * sqrt(2 * move.push);
-    return move;
+    return part->pace * ratio * ratio;
 }
 
-KAC_HD static inline float kac_graph_number(const kac_graph_move *move, double x, double score,
-                                            double z)
+/* A number without its z'. */
+KAC_HD static inline float kac_graph_drift(const kac_graph_part *part, double x, double score,
+                                           double step, double z)
 {
-    return (float)fma(move->spread, z, fma(move->push, score, move->keep * x));
+    double corrected = fma(step, score, x) + z * sqrt(2 * step);
+    return (float)fma(part->push, score, part->keep * corrected);
 }
 
-/* Moves a whole row from x; the child holds its noise z, and then itself. */
-KAC_HD static inline void kac_graph_move_row(const kac_shape *shape,
-                                             const kac_graph_level *level, const float *x,
-                                             const float *answer, const double noise[2],
-                                             const double score[2], float *child)
+/* And with it. */
+KAC_HD static inline float kac_graph_diffuse(const kac_graph_part *part, float drifted,
+                                             double z)
+{
+    return (float)fma(part->spread, z, (double)drifted);
+}
+
+/* All of a row from x without z'; the child holds its noise z, and then this. */
+KAC_HD static inline void kac_graph_drift_row(const kac_shape *shape,
+                                              const kac_graph_level *level, const float *x,
+                                              const float *answer, const double noise[2],
+                                              const double score[2], float *child)
 {
     int32_t n = kac_graph_nodes(x);
-    kac_graph_move move[2];
+    double step[2];
     for (int p = 0; p < 2; p++)
-        move[p] = kac_graph_move_of(level, p, noise[p], score[p]);
+        step[p] = kac_graph_step(&level->part[p], noise[p], score[p]);
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
+        const kac_graph_part *part = &level->part[run.part];
         for (int32_t l = run.first; l < run.first + run.count; l++)
-            child[l] = kac_graph_number(
-                &move[run.part], (double)x[l],
-                kac_graph_score(&level->part[run.part], x[l], answer[l]), (double)child[l]);
+            child[l] =
+                kac_graph_drift(part, (double)x[l], kac_graph_score(part, x[l], answer[l]),
+                                step[run.part], level->heat * (double)child[l]);
     }
 }
 

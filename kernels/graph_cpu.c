@@ -9,21 +9,41 @@
 #include "particles.h"
 #include "scratch_cpu.h"
 
-/* A row of `n` nodes, pure noise. */
-static void draw_row(const kac_shape *shape, kac_key key, kac_purpose purpose, int32_t n,
-                     float *row)
+/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does. */
+typedef float use_fn(const kac_graph_part *part, float number, double z);
+
+static void draw_numbers(const kac_shape *shape, const kac_graph_level *level, kac_key key,
+                         kac_purpose purpose, use_fn *use, float *row)
 {
-    memset(row, 0, (size_t)shape->stride);
-    row[0] = (float)n;
+    int32_t n = kac_graph_nodes(row);
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         double z[2] = {0, 0};
         for (int32_t l = run.first; l < run.first + run.count; l++) {
             if (l % 2 == 0 || l == run.first)
                 kac_normals(kac_draw(key, purpose, (uint32_t)(l / 2)), z);
-            row[l] = (float)z[l % 2];
+            row[l] = use(&level->part[run.part], row[l], z[l % 2]);
         }
     }
+}
+
+static float take_noise(const kac_graph_part *part, float number, double z)
+{
+    (void)part, (void)number;
+    return (float)z;
+}
+
+static float take_start(const kac_graph_part *part, float number, double z)
+{
+    (void)number;
+    return (float)(part->start * z);
+}
+
+/* A row of n nodes and zeros. */
+static void clear_row(const kac_shape *shape, int32_t n, float *row)
+{
+    memset(row, 0, (size_t)shape->stride);
+    row[0] = (float)n;
 }
 
 /* The number of nodes that this key draws. */
@@ -44,13 +64,8 @@ kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t
     for (int32_t i = 0; i < a->n; i++) {
         float *row = kac_vector_out(x, i, a->shape.stride);
         kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->group[i]], i);
-        int32_t n = draw_nodes(a, key);
-        draw_row(&a->shape, key, KAC_DRAW_START, n, row);
-        for (int32_t r = 0; r < n; r++) {
-            kac_graph_run run = kac_graph_run_at(&a->shape, n, r);
-            for (int32_t l = run.first; l < run.first + run.count; l++)
-                row[l] = (float)(level->part[run.part].start * (double)row[l]);
-        }
+        clear_row(&a->shape, draw_nodes(a, key), row);
+        draw_numbers(&a->shape, level, key, KAC_DRAW_START, take_start, row);
     }
     return KAC_OK;
 }
@@ -62,9 +77,10 @@ typedef struct norms {
     double (*noise)[2], (*score)[2];
 } norms;
 
-/* The noise of the children of particle i.  Returns whether its answer has a NaN. */
-static bool draw_children(const kac_propose_args *a, const kac_graph_level *level,
-                          const norms *norm, int32_t i)
+/* The children of particle i with their corrector's noise, if there is one.  Returns whether its
+ * answer has a NaN. */
+static bool begin_children(const kac_propose_args *a, const kac_graph_level *level,
+                           const norms *norm, int32_t i)
 {
     const float *x = kac_vector(a->x->x, i, a->shape.stride);
     const float *answer = kac_logits_of(a->memo, a->x->entry[i]);
@@ -73,7 +89,9 @@ static bool draw_children(const kac_propose_args *a, const kac_graph_level *leve
         int64_t c = (int64_t)i * a->children + m;
         float *child = kac_vector_out(a->y->x, c, a->shape.stride);
         key.child = (uint32_t)m;
-        draw_row(&a->shape, key, KAC_DRAW_PROPOSE, kac_graph_nodes(x), child);
+        clear_row(&a->shape, kac_graph_nodes(x), child);
+        if (level->corrects)
+            draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, take_noise, child);
         kac_graph_noise_norms(&a->shape, child, norm->noise[c]);
         a->y->entry[c] = -1;
         a->y->ratio[c] = 0;
@@ -99,9 +117,15 @@ static void move_children(const kac_propose_args *a, const kac_graph_level *leve
 {
     const float *x = kac_vector(a->x->x, i, a->shape.stride);
     const float *answer = kac_logits_of(a->memo, a->x->entry[i]);
-    for (int64_t c = (int64_t)i * a->children; c < (int64_t)(i + 1) * a->children; c++) {
+    bool diffuses = level->part[0].spread != 0 || level->part[1].spread != 0;
+    kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->x->group[i]], i);
+    for (int32_t m = 0; m < a->children; m++) {
+        int64_t c = (int64_t)i * a->children + m;
         float *child = kac_vector_out(a->y->x, c, a->shape.stride);
-        kac_graph_move_row(&a->shape, level, x, answer, norm->noise[c], norm->score[i], child);
+        key.child = (uint32_t)m;
+        kac_graph_drift_row(&a->shape, level, x, answer, norm->noise[c], norm->score[i], child);
+        if (diffuses)
+            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_diffuse, child);
         if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
     }
 }
@@ -120,7 +144,7 @@ kac_status kac_cpu_graph_propose(kac_device *dev, const kac_propose_args *a)
 
 #pragma omp parallel for schedule(static) reduction(min : worst)
     for (int32_t i = 0; i < n; i++)
-        if (draw_children(a, level, &norm, i) && i < worst) worst = i;
+        if (begin_children(a, level, &norm, i) && i < worst) worst = i;
     if (level->together) {
         share_mean(norm.noise, children);
         share_mean(norm.score, n);

@@ -159,8 +159,8 @@ kac_propose_fn kac_cpu_masked_propose, kac_cuda_masked_propose;
  * (purpose PROPOSE), u = spread scale tilt; y->entry[c] = -1.  y->ratio[c] is the log of the
  * normal density at y without u over the one with it, - sum of u z + u^2 / 2. */
 kac_propose_fn kac_cpu_gaussian_propose, kac_cuda_gaussian_propose;
-/* The predictor's or the corrector's move from level clock->level + 1 (graph.h), z as floats; at
- * level 0 it ends in the object.  y->entry[c] = -1, y->ratio[c] = 0.  Where the level says
+/* The move from level clock->level + 1 (graph.h): z (purpose CORRECT) as floats, z' (PROPOSE) to
+ * floats without it; at level 0 it ends in the object.  y->entry[c] = -1, y->ratio[c] = 0.  Where the level says
  * `together`, norms are means over all children and all parents in use, summed in their order. */
 kac_propose_fn kac_cpu_graph_propose, kac_cuda_graph_propose;
 

@@ -53,13 +53,13 @@ typedef struct kac_graph_part {
     double scale, noise;
     double start;               /* deviation of what chains start from */
     double of_state, of_answer; /* the score is of_state x + of_answer times the answer */
-    double keep, push, spread;  /* predictor: keep x + push score + spread z */
-    double pace;                /* corrector: 2 alpha snr^2 */
+    double pace;                /* corrector: 2 alpha snr^2; 0: none */
+    double keep, push, spread;  /* and then keep x + push score + spread z */
 } kac_graph_part;
 
 typedef struct kac_graph_level {
-    int32_t corrects;       /* the move is the corrector's, at the same noise */
-    int32_t together;       /* with norms that are means over all particles */
+    int32_t corrects;       /* pace is above 0 */
+    int32_t together;       /* norms are means over all particles */
     double heat;            /* of the corrector's noise */
     kac_graph_part part[2]; /* nodes, pairs */
 } kac_graph_level;

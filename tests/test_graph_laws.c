@@ -144,7 +144,27 @@ static void step_sizes(double (*x)[D], double (*z)[D], int rows, double sigma, i
         h[i] = 2 * 0.3 * 0.3 * pow(noises / scores, 2);
 }
 
-static void simulate(int points, int rows, bool together, double *p)
+/* One row's move by the reverse predictor, or by s4 with its correction: y is the state that the
+ * corrector has made, or would have. */
+static double predict(const double *x, double y, int l, int n, int points, bool s4,
+                      uint64_t *seed)
+{
+    double sigma = sigma_at(n, points), next = sigma_at(n - 1, points);
+    double t = 1e-4 + n / (points - 1.0) * (1 - 1e-4), h = 0.5 / points;
+    double at[3], score = -(x[l] - mean_of[l]) / (variance_of[l] + sigma * sigma);
+    for (int k = 0; k < 3; k++)
+        at[k] = low * pow(high / low, t - k * h);
+    if (s4) {
+        y += sqrt(at[0] * at[0] - at[1] * at[1]) * normal(seed);
+        y += 2 * log(high / low) * at[0] * at[0] * score / points;
+        return n > 0 ? y + sqrt(at[1] * at[1] - at[2] * at[2]) * normal(seed) : y;
+    }
+    double push = sigma * sigma - next * next;
+    y -= push * (y - mean_of[l]) / (variance_of[l] + sigma * sigma);
+    return n > 0 ? y + sqrt(push) * normal(seed) : y;
+}
+
+static void simulate(int points, int rows, bool together, bool s4, double *p)
 {
     uint64_t seed = 77;
     double(*x)[D] = calloc((size_t)rows, sizeof *x), (*z)[D] = calloc((size_t)rows, sizeof *z);
@@ -156,8 +176,7 @@ static void simulate(int points, int rows, bool together, double *p)
             x[i][l] = high * normal(&seed);
     }
     for (int n = points - 1; n >= 0; n--) {
-        double sigma = sigma_at(n, points), next = sigma_at(n - 1, points);
-        double push = sigma * sigma - next * next;
+        double sigma = sigma_at(n, points);
         for (int i = 0; i < rows; i++)
             for (int l = 1; l < D; l++)
                 z[i][l] = normal(&seed);
@@ -168,8 +187,7 @@ static void simulate(int points, int rows, bool together, double *p)
                 double gain = variance_of[l] + sigma * sigma, step = h[l == 3][i];
                 double y = x[i][l] - step * (x[i][l] - mean_of[l]) / gain +
                            0.8 * sqrt(2 * step) * z[i][l];
-                x[i][l] = y - push * (y - mean_of[l]) / gain +
-                          (n > 0 ? sqrt(push) * normal(&seed) : 0);
+                x[i][l] = predict(x[i], y, l, n, points, s4, &seed);
             }
     }
     for (int s = 0; s < STATES; s++)
@@ -278,10 +296,12 @@ Test(graph_laws, with_a_corrector_it_is_the_simulated_law)
 {
     enum { ROWS = 400000 };
     double p[STATES];
-    simulate(STEPS, ROWS, false, p);
+    simulate(STEPS, ROWS, false, false, p);
     check_run(PLAIN PAIRED, 1, false, p, ROWS);
-    simulate(STEPS, ROWS, true, p);
+    simulate(STEPS, ROWS, true, false, p);
     check_run(PLAIN PAIRED "process.langevin=batch", 1, false, p, ROWS);
+    simulate(STEPS, ROWS, false, true, p);
+    check_run(PLAIN PAIRED "process.predictor=s4 process.steps=5", 1, false, p, ROWS);
 }
 
 Test(graph_laws, smc_has_the_tilted_law)
@@ -299,7 +319,7 @@ Test(graph_laws, smc_with_a_corrector_has_the_tilted_law)
 {
     enum { ROWS = 400000 };
     double p[STATES];
-    simulate(STEPS, ROWS, false, p);
+    simulate(STEPS, ROWS, false, false, p);
     check_run(SMC PAIRED "sampler.children=2", 4, true, p, ROWS);
     check_run(SMC PAIRED "sampler.potential=max", 4, true, p, ROWS);
 }

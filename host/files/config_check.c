@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "keys.h"
+#include "process.h"
 
 static bool ranks_only(kac_rule rule)
 {
@@ -431,7 +432,7 @@ static kac_status check_graph(const kac_settings *settings)
     bool draws = settings->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
                  settings->sampler.estimate == KAC_ESTIMATE_SAMPLE;
     if (settings->process.kind != KAC_PROCESS_GRAPH) return KAC_OK;
-    if (settings->process.corrector != KAC_CORRECTOR_NONE && settings->process.steps % 2 != 0)
+    if (kac_graph_alternates(settings) && settings->process.steps % 2 != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "process.steps: moves of the corrector and of the predictor alternate, "
                         "so want an even number, found %" PRId64,

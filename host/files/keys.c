@@ -141,13 +141,16 @@ static const kac_key keys[] = {
      .help = "Kind gaussian, estimate sample: completions are drawn around the estimate with "
              "the variance that x0 would have if the data were normal with this deviation."},
 
-    {"process.predictor", CHOICE(process.predictor, "reverse", "euler"), .initial = "reverse",
-     .help = "Kind graph: how a move goes to less noise, by the discrete chain that the noise "
-             "is (reverse) or by the Euler step of its differential equation."},
+    {"process.predictor", CHOICE(process.predictor, "reverse", "euler", "s4"),
+     .initial = "reverse",
+     .help = "Kind graph: how a move goes to less noise: by the discrete chain that the noise "
+             "is (reverse), by the Euler step of its differential equation, or by the "
+             "symmetric splitting of GDSS with the corrector in the same move (s4: half the "
+             "calls)."},
     {"process.corrector", CHOICE(process.corrector, "none", "langevin"), .initial = "langevin",
      .help = "Kind graph: langevin puts before each of the predictor's moves one of Langevin "
-             "dynamics at the noise where it begins. Every move is a step of its own, with "
-             "children, values and selection."},
+             "dynamics at the noise where it begins; with reverse and euler it is a step of "
+             "its own, with children, values and selection."},
     {"process.langevin", SWITCH(process.langevin_together, "particle", "batch"),
      .initial = "particle",
      .help = "Corrector langevin, what its step size is made of: the norms of each graph's own "

@@ -18,7 +18,11 @@ typedef enum kac_process_kind {
     KAC_PROCESS_GAUSSIAN,
     KAC_PROCESS_GRAPH
 } kac_process_kind;
-typedef enum kac_predictor { KAC_PREDICTOR_REVERSE, KAC_PREDICTOR_EULER } kac_predictor;
+typedef enum kac_predictor {
+    KAC_PREDICTOR_REVERSE,
+    KAC_PREDICTOR_EULER,
+    KAC_PREDICTOR_S4
+} kac_predictor;
 typedef enum kac_corrector { KAC_CORRECTOR_NONE, KAC_CORRECTOR_LANGEVIN } kac_corrector;
 
 typedef enum kac_schedule {

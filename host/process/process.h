@@ -37,6 +37,9 @@ kac_status kac_gaussian_levels(const kac_settings *settings, kac_level *levels);
 kac_status kac_graph_levels(const kac_settings *settings, const kac_graph_model *model,
                             kac_level *levels);
 
+/* Whether moves of the corrector and of the predictor take turns, from an even level on down. */
+bool kac_graph_alternates(const kac_settings *settings);
+
 /* Whether `text` is numbers of nodes, each with a colon and its weight or alone with weight 1,
  * with commas between them; "" is. */
 bool kac_graph_reads_counts(const char *text);
