@@ -338,6 +338,33 @@ Test(graph_laws, given_numbers_of_nodes_come_before_the_files)
     vec_remove(&files);
 }
 
+/* One evaluation of each particle serves all its children: n + (T - 1) n M in all, where every
+ * child is valued and the last move makes objects. */
+Test(graph_laws, a_parent_is_evaluated_once_for_all_its_children)
+{
+    enum { GROUPS = 5, CHILDREN = 3, LEVELS = 6 };
+    vec_files files;
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    kac_progress progress = {0};
+    write_files(&files);
+    cr_assert_eq(vec_config(&files,
+                            "process.kind=graph process.steps=6 sampler.algorithm=svdd_pm "
+                            "sampler.groups=5 sampler.particles=1 sampler.children=3",
+                            &config),
+                 KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    cr_expect_eq(kac_run_steps(run), LEVELS);
+    for (int k = 0; k < LEVELS; k++)
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_sync(run, &progress), KAC_OK);
+    cr_expect_eq(progress.denoiser_calls, GROUPS + (LEVELS - 1) * GROUPS * CHILDREN, "%d",
+                 (int)progress.denoiser_calls);
+    kac_run_destroy(run);
+    kac_config_destroy(config);
+    vec_remove(&files);
+}
+
 /* ---- what is refused ---------------------------------------------------------------------- */
 
 static void expect_refusal(const vec_files *files, const char *settings, kac_status want,
