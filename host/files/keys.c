@@ -157,7 +157,9 @@ static const kac_key keys[] = {
              "noise and score, or their means over all particles, as published, by which "
              "particles depend on each other (no proper weights)."},
     {"process.snr", NUMBER(process.snr, 0, 1e3), .initial = "0.2",
-     .help = "Corrector langevin: its step size is 2 alpha (snr |z| / |score|)^2."},
+     .help =
+         "Corrector langevin: its step size is 2 alpha (snr r)^2, r the norm of the noise over "
+         "that of the score."},
     {"process.scale_eps", NUMBER(process.scale_eps, 0, 1e3), .initial = "0.9",
      .help = "Corrector langevin: multiplies its noise (published: ZINC250k 0.9, its second "
              "model 0.8, QM9 0.7)."},
