@@ -166,7 +166,7 @@ KAC_HD static inline void kac_graph_round_row(const kac_shape *shape, float *row
 {
     int32_t n = kac_graph_nodes(row);
     for (int32_t i = 0; i < n; i++)
-        kac_graph_round_node(row + 1 + i * shape->features, shape->features);
+        kac_graph_round_node(row + 1 + (int64_t)i * shape->features, shape->features);
     for (int32_t r = 1; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         for (int32_t l = run.first; l < run.first + run.count; l++)

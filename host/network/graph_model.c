@@ -2,28 +2,36 @@
 #include "network.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "process.h"
 
 enum { MOST_NODES = 1024, MOST_FEATURES = 1024 };
 
-/* "vp 0.1 1" or "ve 0.2 1". */
+/* Two numbers after a word of two letters, "vp 0.1 1". */
+static bool read_ends(const char *text, kac_noise *out)
+{
+    char *end = NULL;
+    if (strlen(text) < 3 || text[2] != ' ') return false;
+    out->low = strtod(text + 3, &end);
+    if (end == text + 3 || *end != ' ') return false;
+    text = end + 1;
+    out->high = strtod(text, &end);
+    return end != text && *end == '\0' && isfinite(out->high) && out->low <= out->high;
+}
+
 static kac_status read_noise(const kac_tensors *file, const char *key, kac_noise *out)
 {
     const char *text = kac_tensors_metadata(file, key);
-    char kind[3] = "";
-    int end = 0;
     if (text == NULL)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: metadata `%s` is missing, which a denoiser of graphs needs",
                         kac_tensors_path(file), key);
-    bool read = sscanf(text, "%2s %lf %lf%n", kind, &out->low, &out->high, &end) == 3 &&
-                text[end] == '\0' && isfinite(out->high) && out->low <= out->high;
-    if (read && strcmp(kind, "vp") == 0 && out->low >= 0 && out->high > 0)
+    bool read = read_ends(text, out);
+    if (read && strncmp(text, "vp", 2) == 0 && out->low >= 0 && out->high > 0)
         out->kind = KAC_NOISE_VP;
-    else if (read && strcmp(kind, "ve") == 0 && out->low > 0)
+    else if (read && strncmp(text, "ve", 2) == 0 && out->low > 0)
         out->kind = KAC_NOISE_VE;
     else
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -31,6 +39,11 @@ static kac_status read_noise(const kac_tensors *file, const char *key, kac_noise
                         "with sigma_min and sigma_max, such as `vp 0.1 1`",
                         kac_tensors_path(file), key, text);
     return KAC_OK;
+}
+
+static bool is_one_noise(const kac_noise *a, const kac_noise *b)
+{
+    return a->kind == b->kind && a->low == b->low && a->high == b->high;
 }
 
 static kac_status read_counts(const kac_tensors *file, char *out, size_t size)
@@ -56,7 +69,7 @@ kac_status kac_graph_model_read(const kac_tensors *file, bool scores, kac_graph_
     KAC_TRY(read_noise(file, "kac.noise_nodes", &out->noise[0]));
     KAC_TRY(read_noise(file, "kac.noise_pairs", &out->noise[1]));
     KAC_TRY(read_counts(file, out->counts, sizeof out->counts));
-    if (!scores && memcmp(&out->noise[0], &out->noise[1], sizeof out->noise[0]) != 0)
+    if (!scores && !is_one_noise(&out->noise[0], &out->noise[1]))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: metadata `kac.noise_pairs` must be `kac.noise_nodes`, because "
                         "this denoiser reads one noise",

@@ -244,7 +244,7 @@ kac_status kac_graph_counts(const char *text, int32_t most, uint64_t *law)
     double weight = 0, sum = 0, below = 0;
     double *weights = calloc((size_t)most, sizeof *weights);
     if (weights == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %d nodes", most);
-    for (const char *c = text; *c != '\0' && read_count(&c, &nodes, &weight); sum += weight) {
+    while (*text != '\0' && read_count(&text, &nodes, &weight)) {
         if (nodes > most) {
             free(weights);
             return KAC_FAIL(KAC_ERR_INVALID,
@@ -252,6 +252,7 @@ kac_status kac_graph_counts(const char *text, int32_t most, uint64_t *law)
                             (long long)nodes, (int)most);
         }
         weights[nodes - 1] += weight;
+        sum += weight;
     }
     for (int32_t n = 1; n <= most; n++) {
         below += weights[n - 1];

@@ -395,10 +395,16 @@ static kac_status start_nodes(kac_run *r)
     r->nodes = kac_take(r, graph->nodes, sizeof *r->nodes);
     kac_status status = KAC_ERR_NOMEM;
     if (law != NULL && r->nodes != NULL) status = kac_graph_counts(given, graph->nodes, law);
-    if (status == KAC_OK)
-        status = r->dev->ops->memory.upload(r->dev, r->nodes, law, bytes);
+    if (status == KAC_OK) status = r->dev->ops->memory.upload(r->dev, r->nodes, law, bytes);
     free(law);
     return status;
+}
+
+/* What is given of the objects. */
+static kac_status start_given(kac_run *r)
+{
+    KAC_TRY(start_template(r));
+    return start_nodes(r);
 }
 
 /* The table of groups, which of them select together, and how each weighs the reward's terms.
@@ -615,8 +621,7 @@ static kac_status open_run(kac_run *r)
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
-    KAC_TRY(start_template(r));
-    KAC_TRY(start_nodes(r));
+    KAC_TRY(start_given(r));
     KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
     KAC_TRY(plan_run(r, groups));
