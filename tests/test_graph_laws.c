@@ -338,6 +338,45 @@ Test(graph_laws, given_numbers_of_nodes_come_before_the_files)
     vec_remove(&files);
 }
 
+/* Objects and weights of a run, one after the other, in `text`. */
+static void run_text(const vec_files *files, const char *settings, char *text, size_t size)
+{
+    kac_run *run = NULL;
+    size_t used = 0;
+    cr_assert_eq(vec_run(files, settings, &run), KAC_OK, "%s: %s", settings, kac_last_error());
+    for (int64_t i = 0; i < kac_run_samples(run); i++) {
+        kac_sample s;
+        cr_assert_eq(kac_run_sample(run, i, &s), KAC_OK);
+        used += (size_t)snprintf(text + used, size - used, "%s %a\n", s.object, s.log_weight);
+        cr_assert(used < size);
+    }
+    kac_run_destroy(run);
+}
+
+Test(graph_laws, threads_batches_and_reuse_change_nothing)
+{
+    static char want[1 << 16], found[1 << 16];
+    static const char *const ways[] = {"device.threads=3", "device.batch=7",
+                                       "sampler.reuse=off", "device.threads=2 device.batch=64"};
+    vec_files files;
+    write_files(&files);
+    for (int together = 0; together < 2; together++) {
+        char settings[512];
+        const char *base = "process.kind=graph process.steps=8 sampler.groups=9 "
+                           "sampler.particles=5 sampler.children=3 "
+                           "sampler.select.group.trigger.kind=every process.langevin=";
+        const char *norms = together ? "batch" : "particle";
+        snprintf(settings, sizeof settings, "%s%s device.threads=1", base, norms);
+        run_text(&files, settings, want, sizeof want);
+        for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+            snprintf(settings, sizeof settings, "%s%s %s", base, norms, ways[i]);
+            run_text(&files, settings, found, sizeof found);
+            cr_expect_str_eq(found, want, "%s", settings);
+        }
+    }
+    vec_remove(&files);
+}
+
 /* One evaluation of each particle serves all its children: n + (T - 1) n M in all, where every
  * child is valued and the last move makes objects. */
 Test(graph_laws, a_parent_is_evaluated_once_for_all_its_children)
