@@ -59,23 +59,39 @@ static kac_status read_counts(const kac_tensors *file, char *out, size_t size)
     return KAC_OK;
 }
 
-kac_status kac_graph_model_read(const kac_tensors *file, bool scores, kac_graph_model *out)
+/* All but the counts. */
+static kac_status read_sizes(const kac_tensors *file, const kac_network *network,
+                             kac_graph_model *out)
 {
     int64_t nodes = 0, features = 0;
-    *out = (kac_graph_model){.scores = scores};
-    if (!scores && kac_tensors_metadata(file, "kac.nodes") == NULL) return KAC_OK;
     KAC_TRY(kac_tensors_integer(file, "kac.nodes", 1, MOST_NODES, false, 0, &nodes));
     KAC_TRY(kac_tensors_integer(file, "kac.features", 1, MOST_FEATURES, false, 0, &features));
     KAC_TRY(read_noise(file, "kac.noise_nodes", &out->noise[0]));
     KAC_TRY(read_noise(file, "kac.noise_pairs", &out->noise[1]));
-    KAC_TRY(read_counts(file, out->counts, sizeof out->counts));
-    if (!scores && !is_one_noise(&out->noise[0], &out->noise[1]))
+    out->nodes = (int32_t)nodes;
+    out->features = (int32_t)features;
+    out->length = (int32_t)(1 + nodes * features + nodes * (nodes - 1) / 2);
+    if (!is_one_noise(&out->noise[0], &out->noise[1]))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: metadata `kac.noise_pairs` must be `kac.noise_nodes`, because "
                         "this denoiser reads one noise",
                         kac_tensors_path(file));
-    out->nodes = (int32_t)nodes;
-    out->features = (int32_t)features;
-    out->length = (int32_t)(1 + nodes * features + nodes * (nodes - 1) / 2);
+    if (out->length != network->length)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: graphs of %d nodes with %d features are vectors of %d numbers, "
+                        "and its own have %d",
+                        kac_tensors_path(file), (int)nodes, (int)features, (int)out->length,
+                        (int)network->length);
     return KAC_OK;
+}
+
+kac_status kac_graph_model_read(const kac_tensors *file, kac_network *network)
+{
+    kac_graph_model *graph = &network->graph;
+    graph->scores = network->arch->scores;
+    if (graph->nodes == 0) {
+        if (kac_tensors_metadata(file, "kac.nodes") == NULL) return KAC_OK;
+        KAC_TRY(read_sizes(file, network, graph));
+    }
+    return read_counts(file, graph->counts, sizeof graph->counts);
 }

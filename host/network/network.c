@@ -91,18 +91,6 @@ static kac_status read_alphabet(const kac_tensors *file, kac_network *network)
     return KAC_OK;
 }
 
-/* Whether its vectors are the graphs that its metadata says. */
-static kac_status check_graph(const kac_network *network)
-{
-    const kac_graph_model *graph = &network->graph;
-    if (graph->nodes == 0 || network->length == graph->length) return KAC_OK;
-    return KAC_FAIL(KAC_ERR_INVALID,
-                    "%s: graphs of %d nodes with %d features are vectors of %d numbers, and "
-                    "its own have %d",
-                    network->path, (int)graph->nodes, (int)graph->features, (int)graph->length,
-                    (int)network->length);
-}
-
 static kac_status load(const kac_tensors *file, kac_role role, kac_network *network)
 {
     const char *path = kac_tensors_path(file);
@@ -119,10 +107,10 @@ static kac_status load(const kac_tensors *file, kac_role role, kac_network *netw
     KAC_TRY(
         kac_tensors_integer(file, "kac.length", 1, KAC_NETWORK_MAX_LENGTH, true, 0, &length));
     network->length = (int32_t)length;
-    if (network->arch->vectors && role == KAC_ROLE_DENOISER)
-        KAC_TRY(kac_graph_model_read(file, network->arch->scores, &network->graph));
     KAC_TRY(network->arch->load(network->dev, file, network));
-    return check_graph(network);
+    return network->arch->vectors && role == KAC_ROLE_DENOISER
+               ? kac_graph_model_read(file, network)
+               : KAC_OK;
 }
 
 kac_status kac_network_open(kac_device *dev, const char *path, kac_role role, kac_network **out)

@@ -48,11 +48,11 @@ kac_status kac_network_open(kac_device *dev, const char *path, kac_role role,
                             kac_network **out);
 void kac_network_close(kac_network *network);
 
-/* What the metadata of a denoiser of vectors says of graphs: kac.nodes (N), kac.features (F),
- * kac.noise_nodes and kac.noise_pairs ("vp BETA_MIN BETA_MAX" or "ve SIGMA_MIN SIGMA_MAX"), and
- * kac.node_counts ("NODES:WEIGHT,..", if it is there).  One that does not answer scores may be
- * without all of it: nodes is 0 then.  Errors: INVALID. */
-kac_status kac_graph_model_read(const kac_tensors *file, bool scores, kac_graph_model *out);
+/* What the metadata of a denoiser of vectors says of graphs, into network->graph: kac.nodes (N),
+ * kac.features (F), kac.noise_nodes and kac.noise_pairs ("vp BETA_MIN BETA_MAX" or "ve SIGMA_MIN
+ * SIGMA_MAX"), where its architecture has not set them already; and kac.node_counts
+ * ("NODES:WEIGHT,..", if it is there).  Without kac.nodes it is none of graphs.  Errors: INVALID. */
+kac_status kac_graph_model_read(const kac_tensors *file, kac_network *network);
 
 /* A reward that needs no file: it counts letters. */
 typedef struct kac_filter_spec {
