@@ -196,8 +196,9 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
         KAC_TRY(kac_key_assign(out, config->given[i].key, config->given[i].value));
 
     if (out->process.schedule == KAC_SCHEDULE_AUTO)
-        out->process.schedule = out->process.kind == KAC_PROCESS_GAUSSIAN
-                                    ? KAC_SCHEDULE_VP
+        out->process.schedule = out->process.kind == KAC_PROCESS_GAUSSIAN ? KAC_SCHEDULE_VP
+                                : out->process.kind == KAC_PROCESS_GRAPH
+                                    ? KAC_SCHEDULE_MODEL
                                     : KAC_SCHEDULE_LOGLINEAR;
     if (out->sampler.children == 1) out->sampler.parent_rule = KAC_RULE_NONE; /* no choice */
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "process.h"
+
 _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -81,20 +83,22 @@ static const kac_key keys[] = {
      .help = "The weight w of classifier-free guidance; -1 leaves the unconditional model, 0 "
              "the conditional one."},
 
-    {"process.kind", CHOICE(process.kind, "masked", "gaussian"), .initial = "masked",
+    {"process.kind", CHOICE(process.kind, "masked", "gaussian", "graph"), .initial = "masked",
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
-         "is diffusion of vectors."},
+         "is diffusion of vectors, graph that of nodes with features and the pairs between "
+         "them (GDSS), on the CPU."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
-     .help = "Reverse steps, T."},
+     .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
+             "corrector's; 2000 for the 1000 times of the published sampler."},
     {"process.schedule",
      CHOICE(process.schedule, "auto", "loglinear", "cosine", "cosine2", "linear", "geometric",
-            "flow", "vp", "ve", "edm"),
+            "flow", "vp", "ve", "edm", "model"),
      .initial = "auto",
      .help =
          "How the probability of a mask, or the noise (vp, ve, edm), falls on the way; take "
-         "the one that the denoiser was trained with. auto is loglinear, or vp where kind is "
-         "gaussian."},
+         "the one that the denoiser was trained with. auto is loglinear, vp where kind is "
+         "gaussian, or model where it is graph, whose noise the model file names."},
     {"process.length", INTEGER(process.length, 1, 16777216), .zero = "auto", .initial = "auto",
      .help = "Sites of an object, L; auto is the length in the model file."},
     {"process.temperature", NUMBER(process.temperature, 1e-3, 1e3), .initial = "1",
@@ -137,6 +141,35 @@ static const kac_key keys[] = {
     {"process.sigma_data", NUMBER(process.sigma_data, 0, 1e6), .initial = "1",
      .help = "Kind gaussian, estimate sample: completions are drawn around the estimate with "
              "the variance that x0 would have if the data were normal with this deviation."},
+
+    {"process.predictor", CHOICE(process.predictor, "reverse", "euler", "s4"),
+     .initial = "reverse",
+     .help = "Kind graph: how a move goes to less noise: by the discrete chain that the noise "
+             "is (reverse), by the Euler step of its differential equation, or by the "
+             "symmetric splitting of GDSS with the corrector in the same move (s4: half the "
+             "calls)."},
+    {"process.corrector", CHOICE(process.corrector, "none", "langevin"), .initial = "langevin",
+     .help = "Kind graph: langevin puts before each of the predictor's moves one of Langevin "
+             "dynamics at the noise where it begins; with reverse and euler it is a step of "
+             "its own, with children, values and selection."},
+    {"process.langevin", SWITCH(process.langevin_together, "particle", "batch"),
+     .initial = "particle",
+     .help = "Corrector langevin, what its step size is made of: the norms of each graph's own "
+             "noise and score, or their means over all particles, as published, by which "
+             "particles depend on each other (no proper weights)."},
+    {"process.snr", NUMBER(process.snr, 0, 1e3), .initial = "0.2",
+     .help =
+         "Corrector langevin: its step size is 2 alpha (snr r)^2, r the norm of the noise over "
+         "that of the score."},
+    {"process.scale_eps", NUMBER(process.scale_eps, 0, 1e3), .initial = "0.9",
+     .help = "Corrector langevin: multiplies its noise (published: ZINC250k 0.9, its second "
+             "model 0.8, QM9 0.7)."},
+    {"process.nodes", TEXT(process.nodes), .accepts = kac_graph_reads_counts,
+     .expected = "numbers of nodes, such as 23, or with weights and commas between them, such "
+                 "as 20:3,21:5",
+     .initial = "",
+     .help = "Kind graph: how many nodes a graph has, drawn by weight; without it, as often as "
+             "the model file says, or as many as it can have."},
 
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =

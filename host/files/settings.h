@@ -11,12 +11,28 @@
 #include "base.h"
 #include "types.h"
 
-enum { KAC_PATH = 1024, KAC_NAME = 64, KAC_TEMPLATE = 8192, KAC_COMMAND = 4096 };
+enum {
+    KAC_PATH = 1024,
+    KAC_NAME = 64,
+    KAC_TEMPLATE = 8192,
+    KAC_COMMAND = 4096,
+    KAC_COUNTS = 4096
+};
 
-typedef enum kac_process_kind { KAC_PROCESS_MASKED, KAC_PROCESS_GAUSSIAN } kac_process_kind;
+typedef enum kac_process_kind {
+    KAC_PROCESS_MASKED,
+    KAC_PROCESS_GAUSSIAN,
+    KAC_PROCESS_GRAPH
+} kac_process_kind;
+typedef enum kac_predictor {
+    KAC_PREDICTOR_REVERSE,
+    KAC_PREDICTOR_EULER,
+    KAC_PREDICTOR_S4
+} kac_predictor;
+typedef enum kac_corrector { KAC_CORRECTOR_NONE, KAC_CORRECTOR_LANGEVIN } kac_corrector;
 
 typedef enum kac_schedule {
-    KAC_SCHEDULE_AUTO, /* loglinear or vp; never in settings that are resolved */
+    KAC_SCHEDULE_AUTO, /* loglinear, vp or model; never in settings that are resolved */
     KAC_SCHEDULE_LOGLINEAR,
     KAC_SCHEDULE_COSINE,
     KAC_SCHEDULE_COSINE2,
@@ -26,6 +42,7 @@ typedef enum kac_schedule {
     KAC_SCHEDULE_VP, /* from here on gaussian */
     KAC_SCHEDULE_VE,
     KAC_SCHEDULE_EDM,
+    KAC_SCHEDULE_MODEL, /* graph: as the model's file says */
 } kac_schedule;
 
 typedef enum kac_reward_kind {
@@ -137,10 +154,15 @@ typedef struct kac_settings {
         double begin;                     /* flow: time of level T */
         double beta_min, beta_max;        /* vp */
         double sigma_min, sigma_max, rho; /* ve, edm */
-        double eta;        /* gaussian: root of the share of fresh noise, 0 .. 4 */
-        double anneal;     /* gaussian: B, sum of the denoisers' exponents */
-        int64_t order;     /* gaussian: 1, or 2 where moves look back */
-        double sigma_data; /* gaussian: deviation of drawn completions */
+        double eta;              /* gaussian: root of the share of fresh noise, 0 .. 4 */
+        double anneal;           /* gaussian: B, sum of the denoisers' exponents */
+        int64_t order;           /* gaussian: 1, or 2 where moves look back */
+        double sigma_data;       /* gaussian: deviation of drawn completions */
+        kac_predictor predictor; /* graph, and so on */
+        kac_corrector corrector;
+        bool langevin_together; /* langevin: particle | batch */
+        double snr, scale_eps;
+        char nodes[KAC_COUNTS]; /* weights of numbers of nodes; "" = the model's */
         char template
             [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;

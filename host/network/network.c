@@ -107,7 +107,10 @@ static kac_status load(const kac_tensors *file, kac_role role, kac_network *netw
     KAC_TRY(
         kac_tensors_integer(file, "kac.length", 1, KAC_NETWORK_MAX_LENGTH, true, 0, &length));
     network->length = (int32_t)length;
-    return network->arch->load(network->dev, file, network);
+    KAC_TRY(network->arch->load(network->dev, file, network));
+    return network->arch->vectors && role == KAC_ROLE_DENOISER
+               ? kac_graph_model_read(file, network)
+               : KAC_OK;
 }
 
 kac_status kac_network_open(kac_device *dev, const char *path, kac_role role, kac_network **out)
