@@ -19,8 +19,16 @@ typedef struct kac_arch {
     const char *name; /* kac.arch */
     kac_role role;
     int vectors; /* 1: its states are vectors, of the gaussian process */
+    int graphs;  /* 1: its states are vectors that hold a graph (networks.h, gdss) */
     kac_status (*load)(kac_device *dev, const kac_tensors *file, kac_network *network);
 } kac_arch;
+
+/* How the nodes or the adjacency of graphs were noised for training, t in [0, 1]. */
+typedef struct kac_graph_noise {
+    int32_t keeps_variance; /* 1: VP, low and high its beta; 0: VE, of its sigma */
+    double low, high;
+    int32_t scales; /* of the discretised process */
+} kac_graph_noise;
 
 struct kac_network {
     kac_device *dev;
@@ -37,6 +45,9 @@ struct kac_network {
     int32_t outputs;                   /* reward heads; a denoiser has 0 */
     int32_t reads_time;
     int32_t takes_soft; /* rewards: forward and vjp accept probabilities */
+    int32_t nodes;      /* of graphs: N, the most */
+    int32_t features;   /* F, of each node */
+    kac_graph_noise node_noise, pair_noise;
 };
 
 /* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).

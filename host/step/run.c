@@ -138,6 +138,10 @@ static kac_status open_networks(kac_run *r)
         return KAC_FAIL(KAC_ERR_INVALID, "process.kind: %s is a %s, which goes with %s",
                         s->model.file, r->denoiser->arch->name,
                         r->vectors ? "masked" : "gaussian");
+    if (r->denoiser->arch->graphs)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "model.file: %s is a %s, whose graphs no process.kind samples yet",
+                        s->model.file, r->denoiser->arch->name);
 
     r->reads_time = r->denoiser->reads_time;
     KAC_TRY(open_unconditional(r));
