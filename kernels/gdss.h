@@ -25,6 +25,8 @@ struct kac_net {
                            [out][in], and those of a channel's query, key and value follow each
                            other, as do their biases */
     float *memory;
+    uint8_t silent[2][KAC_GDSS_MAX_LAYERS][KAC_GDSS_MAX_CHANNELS]; /* [1: of nodes][layer]: all
+                           queries or all keys of the channel are 0, and so its scores */
     int32_t x_width, adj_width; /* features of all layers of a network together, F included */
     int32_t x_channels, adj_channels; /* and channels of the adjacency */
     int32_t mlp_rows;                 /* the most rows that an mlp keeps: of all layers, and */

@@ -421,6 +421,7 @@ static void convolve_back(const kac_gdss_graph *g, const convolution *c, float *
  * to. */
 typedef struct attention {
     const kac_gdss_attention *layer;
+    const uint8_t *silent; /* [C] */
     int32_t heads;
     int32_t twice;               /* 1: the nodes' features go through tanh once more */
     const float *x, *channels;   /* [in][step], [C][pairs] */
@@ -469,7 +470,7 @@ static void compare(const kac_gdss_graph *g, const attention *a, int32_t h)
 }
 
 /* The mean over heads of tanh, and over both directions of a pair. */
-static void score(const kac_gdss_graph *g, const attention *a, float *out)
+static void run_heads(const kac_gdss_graph *g, const attention *a, float *out)
 {
     const int64_t count = (int64_t)g->n * g->step;
     const float scale = scale_of(a);
@@ -485,7 +486,7 @@ static void score(const kac_gdss_graph *g, const attention *a, float *out)
 }
 
 /* The gradient of the scores becomes that of queries and keys. */
-static void score_back(const kac_gdss_graph *g, const attention *a, const float *g_score)
+static void heads_back(const kac_gdss_graph *g, const attention *a, const float *g_score)
 {
     const int64_t count = (int64_t)g->n * g->step;
     const float scale = scale_of(a);
@@ -531,11 +532,15 @@ static void read_channels(const kac_gdss_graph *g, const attention *a, int nodes
     const int64_t value = 2 * (int64_t)conv[KAC_GDSS_QUERY].out * g->step;
     const int64_t size = (int64_t)conv[KAC_GDSS_VALUE].out * g->step;
     for (int32_t c = 0; c < a->layer->channels; c++) {
-        const convolution wanted = convolution_of(a, c, nodes, pairs);
+        const int scores = pairs && !a->silent[c];
+        float *score = g->score + (int64_t)c * g->pairs;
+        if (pairs && !scores) memset(score, 0, (size_t)g->pairs * sizeof *score);
+        if (!nodes && !scores) continue;
+        const convolution wanted = convolution_of(a, c, nodes, scores);
         normalise(g, a->channels + (int64_t)c * g->pairs);
         convolve(g, &wanted, a->x);
         if (nodes) memcpy(g->value + c * size, g->part + value, (size_t)size * sizeof(float));
-        if (pairs) score(g, a, g->score + (int64_t)c * g->pairs);
+        if (scores) run_heads(g, a, score);
     }
 }
 
@@ -623,10 +628,12 @@ static void attend_back(const kac_gdss_graph *g, const attention *a)
     if (nodes) nodes_back(g, a);
     if (pairs) pairs_back(g, a);
     for (int32_t c = 0; c < a->layer->channels; c++) {
-        const convolution wanted = convolution_of(a, c, nodes, pairs);
+        const int scores = pairs && !a->silent[c];
+        if (!nodes && !scores) continue;
+        const convolution wanted = convolution_of(a, c, nodes, scores);
         normalise(g, a->channels + (int64_t)c * g->pairs);
         convolve(g, &wanted, a->x);
-        if (pairs) score_back(g, a, g->g_score + (int64_t)c * g->pairs);
+        if (scores) heads_back(g, a, g->g_score + (int64_t)c * g->pairs);
         if (nodes)
             memcpy(g->g_part + value, g->g_value + c * size, (size_t)size * sizeof(float));
         convolve_back(g, &wanted, a->g_x, a->g_channels + (int64_t)c * g->pairs);
@@ -677,6 +684,7 @@ static attention attention_of(const kac_gdss_graph *g, const network *m, int32_t
     const int64_t x = features_before(g, m, i), x_out = features_before(g, m, i + 1);
     const int64_t c = channels_before(g, m, i), c_out = channels_before(g, m, i + 1);
     attention a = {.layer = &m->w->attention[i],
+                   .silent = g->net->silent[m->nodes][i],
                    .heads = m->w->heads,
                    .twice = m->nodes,
                    .x = m->x + x,
