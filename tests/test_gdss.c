@@ -372,11 +372,12 @@ static void differences(const kac_tensors *file, bool gmh, const float *row,
 static bool is_live(const float *row, int i)
 {
     if (i == 0) return false;
-    if (i <= N * F) return (i - 1) / F < row[0];
+    const int n = (int)row[0];
+    if (i <= N * F) return (i - 1) / F < n;
     i -= 1 + N * F;
     for (int j = 0; j < N; j++)
         for (int k = j + 1; k < N; k++)
-            if (i-- == 0) return k < row[0];
+            if (i-- == 0) return k < n;
     return false;
 }
 
@@ -391,8 +392,9 @@ Test(gdss, forward_and_gradient_are_those_of_the_definition)
         make_rows(rows);
         kac_device *device = open_device(-1);
         kac_network *net = open_model(device, net_file_write(&f));
-        cr_assert(net->nodes == N && net->features == F && net->length == D);
-        cr_assert(net->node_noise.keeps_variance && !net->pair_noise.keeps_variance);
+        cr_assert(net->graph.nodes == N && net->graph.features == F && net->length == D);
+        cr_assert(net->graph.noise[0].kind == KAC_NOISE_VP &&
+                  net->graph.noise[1].kind == KAC_NOISE_VE);
         cr_assert_eq(kac_tensors_open(f.path, &file), KAC_OK);
         for (int i = 0; i < ROWS * D; i++)
             cotangent[i] = net_file_random(&seed);
@@ -604,7 +606,7 @@ Test(gdss, says_what_is_wrong_with_a_file)
          "a multiple of the 3 heads"},
         {"sde_x",
          "{\"type\": \"subVP\", \"beta_min\": 0.1, \"beta_max\": 1, \"num_scales\": 9}",
-         "`type` is `subVP`, want VE or VP"},
+         "`type` is `subVP`, want VP or VE"},
         {"sde_x", "{\"type\": \"VP\", \"beta_min\": 0, \"beta_max\": 1, \"num_scales\": 9}",
          "`beta_min` is not a number above 0"},
         {"sde_adj", NULL, "metadata `sde_adj` is missing"},
@@ -705,7 +707,7 @@ static void make_recording(net_file *recording, const net_file *model)
         }
         int at_pair = 1 + N * F;
         for (int i = 0; i < N; i++) {
-            flags[r * N + i] = i < row[0];
+            flags[r * N + i] = i < row[0] ? 1 : 0;
             for (int j = i + 1; j < N; j++, at_pair++) {
                 const int here = (r * N + i) * N + j, there = (r * N + j) * N + i;
                 adj[here] = adj[there] = (float)row[at_pair];

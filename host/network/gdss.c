@@ -67,16 +67,17 @@ static kac_status read_number(const kac_tensors *file, const char *key, const js
                     kac_tensors_path(file), key, entry);
 }
 
-static kac_status read_noise(const kac_tensors *file, const char *key, kac_graph_noise *out)
+static kac_status read_noise(const kac_tensors *file, const char *key, kac_noise *out)
 {
-    static const char *const kinds[] = {"VE", "VP", NULL};
+    static const char *const kinds[] = {"VP", "VE", NULL};
     kac_status status = KAC_OK;
     json_t *object = NULL;
+    int32_t kind = 0;
     KAC_TRY(read_object(file, key, &object));
-    KAC_TRY_DONE(read_choice(file, key, object, "type", kinds, &out->keeps_variance));
+    KAC_TRY_DONE(read_choice(file, key, object, "type", kinds, &kind));
     KAC_TRY_DONE(read_number(file, key, object, "beta_min", &out->low));
     KAC_TRY_DONE(read_number(file, key, object, "beta_max", &out->high));
-    KAC_TRY_DONE(read_integer(file, key, object, "num_scales", 1, 1 << 20, &out->scales));
+    out->kind = kind == 0 ? KAC_NOISE_VP : KAC_NOISE_VE;
 done:
     json_decref(object);
     return status;
@@ -262,11 +263,12 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     kac_gdss_weights *w = calloc(1, sizeof *w);
     if (w == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "%s: out of memory", kac_tensors_path(file));
     KAC_TRY_DONE(find_weights(file, w));
-    KAC_TRY_DONE(read_noise(file, "sde_x", &network->node_noise));
-    KAC_TRY_DONE(read_noise(file, "sde_adj", &network->pair_noise));
-    network->nodes = w->nodes;
-    network->features = w->features;
-    network->length = 1 + w->nodes * w->features + w->nodes * (w->nodes - 1) / 2;
+    KAC_TRY_DONE(read_noise(file, "sde_x", &network->graph.noise[0]));
+    KAC_TRY_DONE(read_noise(file, "sde_adj", &network->graph.noise[1]));
+    network->graph.nodes = w->nodes;
+    network->graph.features = w->features;
+    network->graph.length = 1 + w->nodes * w->features + w->nodes * (w->nodes - 1) / 2;
+    network->length = network->graph.length;
     network->fixed_length = 1;
     network->forward = ops->forward;
     network->vjp = ops->vjp;
@@ -278,4 +280,4 @@ done:
 }
 
 const kac_arch kac_arch_gdss = {
-    .name = "gdss", .role = KAC_ROLE_DENOISER, .vectors = 1, .graphs = 1, .load = load};
+    .name = "gdss", .role = KAC_ROLE_DENOISER, .vectors = 1, .scores = 1, .load = load};

@@ -19,16 +19,24 @@ typedef struct kac_arch {
     const char *name; /* kac.arch */
     kac_role role;
     int vectors; /* 1: its states are vectors, of the gaussian process */
-    int graphs;  /* 1: its states are vectors that hold a graph (networks.h, gdss) */
+    int scores;  /* 1: of graphs only, and answers scores (networks.h, gdss) */
     kac_status (*load)(kac_device *dev, const kac_tensors *file, kac_network *network);
 } kac_arch;
 
-/* How the nodes or the adjacency of graphs were noised for training, t in [0, 1]. */
-typedef struct kac_graph_noise {
-    int32_t keeps_variance; /* 1: VP, low and high its beta; 0: VE, of its sigma */
+typedef enum kac_noise_kind { KAC_NOISE_VP, KAC_NOISE_VE } kac_noise_kind;
+
+/* The noise of one part of a graph: beta (vp) or sigma (ve) at its two ends. */
+typedef struct kac_noise {
+    kac_noise_kind kind;
     double low, high;
-    int32_t scales; /* of the discretised process */
-} kac_graph_noise;
+} kac_noise;
+
+/* The graphs of a denoiser, as its file says. */
+typedef struct kac_graph_model {
+    int32_t nodes, features; /* N at most, and F */
+    int32_t length;          /* numbers of a graph (networks.h, gdss) */
+    kac_noise noise[2];      /* of nodes, of pairs */
+} kac_graph_model;
 
 struct kac_network {
     kac_device *dev;
@@ -44,10 +52,8 @@ struct kac_network {
     int32_t fixed_length;              /* 1: no other length works */
     int32_t outputs;                   /* reward heads; a denoiser has 0 */
     int32_t reads_time;
-    int32_t takes_soft; /* rewards: forward and vjp accept probabilities */
-    int32_t nodes;      /* of graphs: N, the most */
-    int32_t features;   /* F, of each node */
-    kac_graph_noise node_noise, pair_noise;
+    int32_t takes_soft;    /* rewards: forward and vjp accept probabilities */
+    kac_graph_model graph; /* nodes 0: not of graphs */
 };
 
 /* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).

@@ -212,7 +212,7 @@ static kac_status find_of(const replay *r, const graphs *g, const char *part, in
                           int64_t width, const kac_tensor **out)
 {
     char name[256];
-    const int64_t shape[3] = {g->rows > 0 ? g->rows : -1, r->net->nodes, width};
+    const int64_t shape[3] = {g->rows > 0 ? g->rows : -1, r->net->graph.nodes, width};
     (void)snprintf(name, sizeof name, "%.*s.%s", g->prefix_length, g->prefix, part);
     return find(r, name, KAC_F32, rank, shape, out);
 }
@@ -220,7 +220,7 @@ static kac_status find_of(const replay *r, const graphs *g, const char *part, in
 /* One graph as a row: its live nodes must come first, and its adjacency be symmetric. */
 static kac_status fill_row(const replay *r, const graphs *g, int64_t i, float *row)
 {
-    const int32_t nodes = r->net->nodes, features = r->net->features;
+    const int32_t nodes = r->net->graph.nodes, features = r->net->graph.features;
     const float *x = (const float *)g->x->data + i * nodes * features;
     const float *adj = (const float *)g->adj->data + i * nodes * nodes;
     const float *flags = (const float *)g->flags->data + i * nodes;
@@ -247,7 +247,7 @@ static kac_status fill_row(const replay *r, const graphs *g, int64_t i, float *r
 }
 
 /* The deviation of the noise at t, in the arithmetic of the original, which is coarse near 0. */
-static float deviation(const kac_graph_noise *noise, float t)
+static float deviation(const kac_noise *noise, float t)
 {
     const float low = (float)noise->low, range = (float)(noise->high - noise->low);
     return sqrtf(1.0f - expf(2.0f * (-0.25f * (t * t) * range - 0.5f * t * low)));
@@ -257,8 +257,8 @@ static float deviation(const kac_graph_noise *noise, float t)
  * for VP are divided by minus the deviation, where there is a `t`. */
 static void compose(const replay *r, const graphs *g, bool pairs, const kac_tensor *t)
 {
-    const int64_t nodes = r->net->nodes, wide = nodes * r->net->features;
-    const kac_graph_noise *noise = pairs ? &r->net->pair_noise : &r->net->node_noise;
+    const int64_t nodes = r->net->graph.nodes, wide = nodes * r->net->graph.features;
+    const kac_noise *noise = &r->net->graph.noise[pairs ? 1 : 0];
     const int64_t size = pairs ? nodes * nodes : wide;
     memset(g->compared, 0, (size_t)(g->rows * size) * sizeof *g->compared);
     for (int64_t i = 0; i < g->rows; i++) {
@@ -272,7 +272,7 @@ static void compose(const replay *r, const graphs *g, bool pairs, const kac_tens
         } else {
             memcpy(to, from, (size_t)size * sizeof *to);
         }
-        if (t == NULL || !noise->keeps_variance) continue;
+        if (t == NULL || noise->kind == KAC_NOISE_VE) continue;
         const float scale = deviation(noise, ((const float *)t->data)[i]);
         for (int64_t j = 0; j < size; j++)
             to[j] = -to[j] / scale;
@@ -284,8 +284,8 @@ static kac_status compare_both(replay *r, const graphs *g, const kac_tensor *t)
 {
     for (int pairs = 0; pairs <= 1; pairs++) {
         const char *const names[2][2] = {{"net_x", "net_adj"}, {"score_x", "score_adj"}};
-        const int64_t width = pairs ? r->net->nodes : r->net->features;
-        const int64_t size = r->net->nodes * width;
+        const int64_t width = pairs ? r->net->graph.nodes : r->net->graph.features;
+        const int64_t size = r->net->graph.nodes * width;
         const kac_tensor *recorded = NULL;
         KAC_TRY(find_of(r, g, names[t != NULL][pairs], 3, width, &recorded));
         compose(r, g, pairs != 0, t);
@@ -298,20 +298,22 @@ static kac_status compare_both(replay *r, const graphs *g, const kac_tensor *t)
 static kac_status replay_graphs(replay *r, graphs *g)
 {
     const kac_tensor *t = NULL;
-    KAC_TRY(find_of(r, g, "X", 3, r->net->features, &g->x));
+    KAC_TRY(find_of(r, g, "X", 3, r->net->graph.features, &g->x));
     if (g->x->shape[0] > INT32_MAX)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` is too large",
                         kac_tensors_path(r->recording), g->x->name);
     g->rows = (int32_t)g->x->shape[0];
-    KAC_TRY(find_of(r, g, "A", 3, r->net->nodes, &g->adj));
+    KAC_TRY(find_of(r, g, "A", 3, r->net->graph.nodes, &g->adj));
     KAC_TRY(find_of(r, g, "flags", 2, 0, &g->flags));
     KAC_TRY(find_of(r, g, "t", 1, 0, &t));
 
     const int64_t rows = g->rows, length = r->net->length;
-    const int64_t widest = r->net->nodes > r->net->features ? r->net->nodes : r->net->features;
+    const int64_t widest = r->net->graph.nodes > r->net->graph.features
+                               ? r->net->graph.nodes
+                               : r->net->graph.features;
     kac_status status = KAC_OK;
     float *memory =
-        malloc((size_t)(rows * (2 * length + r->net->nodes * widest)) * sizeof *memory);
+        malloc((size_t)(rows * (2 * length + r->net->graph.nodes * widest)) * sizeof *memory);
     if (memory == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "%s: out of memory", r->net->path);
     g->row = memory;
     g->answer = g->row + rows * length;
@@ -376,11 +378,11 @@ static kac_status run(replay *r, const char *model)
                         kac_tensors_path(r->recording));
     KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
                              &r->net));
-    if (graph && r->net->arch->graphs) return replay_all_graphs(r);
+    if (graph && r->net->arch->scores) return replay_all_graphs(r);
     if (graph || r->net->arch->vectors)
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: the recording holds %s, and a %s reads %s",
                         model, graph ? "graphs" : "sequences", r->net->arch->name,
-                        r->net->arch->graphs    ? "graphs"
+                        r->net->arch->scores    ? "graphs"
                         : r->net->arch->vectors ? "vectors"
                                                 : "sequences");
     return denoiser ? replay_denoiser(r) : replay_reward(r);
