@@ -211,5 +211,7 @@ const kac_ops kac_cpu_ops = {
             .gmm = {kac_cpu_gmm_pack, kac_cpu_gmm_forward, kac_cpu_gmm_vjp, kac_cpu_gmm_drop},
             .quadratic = {kac_cpu_quadratic_pack, kac_cpu_quadratic_forward,
                           kac_cpu_quadratic_vjp, kac_cpu_quadratic_drop},
+            .gdss = {kac_cpu_gdss_pack, kac_cpu_gdss_forward, kac_cpu_gdss_vjp,
+                     kac_cpu_gdss_drop},
         },
 };

@@ -305,6 +305,8 @@ static const kac_ops cuda_ops = {
                     kac_cuda_gmm_drop},
             .quadratic = {kac_cuda_quadratic_pack, kac_cuda_quadratic_forward,
                           kac_cuda_quadratic_vjp, kac_cuda_quadratic_drop},
+            .gdss = {kac_cuda_gdss_pack, kac_cuda_gdss_forward, kac_cuda_gdss_vjp,
+                     kac_cuda_gdss_drop},
         },
 };
 

@@ -19,6 +19,7 @@ unit() { # TITLE ORDER FILTER
     holds 'tests ran' grep -qE '^unit: [1-9][0-9]* passed, 0 failed' "$work/out"
 }
 unit 'operations and twins' 0 "$operations"
+unit 'what has no code for a GPU is refused' 0 'gdss/is_refused_by_a_gpu'
 unit 'the host waits only where it reads' 0 'invariance/steps_are_queued*'
 case $emu in
 build/emu) # other orders of the threads find missing barriers

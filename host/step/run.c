@@ -76,7 +76,7 @@ static kac_status open_unconditional(kac_run *r)
     if (file[0] == '\0') return KAC_OK;
     KAC_TRY(kac_network_open(r->dev, file, KAC_ROLE_DENOISER, &r->unconditional));
     r->reads_time |= r->unconditional->reads_time;
-    if (r->unconditional->arch->vectors != r->vectors)
+    if (r->unconditional->arch->vectors != r->vectors || r->unconditional->arch->scores)
         return KAC_FAIL(KAC_ERR_INVALID, "model.unconditional: %s is a %s, and %s a %s", file,
                         r->unconditional->arch->name, r->set.model.file,
                         r->denoiser->arch->name);
