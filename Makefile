@@ -87,7 +87,7 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(M
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
@@ -142,7 +142,7 @@ $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
 endif
 $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
-$(race) $(bench) $(BUILD)/tests/make_models: %: %.o $(lib)
+$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
 $(fuzz): %: %.o $(lib)
 	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)
@@ -183,7 +183,7 @@ emu-test:
 
 # ---- checks ---------------------------------------------------------------------------
 src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/emu/* benchmarks/*.[ch])
-scripts := tools/install-deps tools/bundle tools/gpu-check .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
+scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
 
 format:
 	clang-format -i $(src)
@@ -255,6 +255,8 @@ install: all
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
 	cp -R models configs docs '$(DESTDIR)$(PREFIX)/share/kac'
+	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
+	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
 
 # ---- the rest -------------------------------------------------------------------------
 has = $(shell echo '\#include <$1>' | $(CC) -E - >/dev/null 2>&1 && echo yes || echo no)

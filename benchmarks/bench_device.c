@@ -302,7 +302,7 @@ static void bench_propose(int32_t n)
                      .slot_floats = LENGTH * STATES,
                      .slot = own(&p, put(entry, n, sizeof *entry)),
                      .logits = own(&p, take((int64_t)n * LENGTH * STATES, sizeof(float)))};
-    kac_propose_args a = {.shape = {LENGTH, STATES, STRIDE},
+    kac_propose_args a = {.shape = {LENGTH, STATES, STRIDE, 0, 0},
                           .levels = own(&p, put(level, 3, sizeof level[0])),
                           .clock = p.weigh.clock,
                           .groups = p.weigh.groups,

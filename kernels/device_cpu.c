@@ -143,6 +143,20 @@ const kac_ops kac_cpu_ops = {
             .score = kac_cpu_gaussian_score,
             .remask = kac_cpu_gaussian_remask,
         },
+    .graph =
+        {
+            .start = kac_cpu_graph_start,
+            .blend = kac_cpu_graph_blend,
+            .propose = kac_cpu_graph_propose,
+            .complete = kac_cpu_graph_complete,
+            .soften = kac_cpu_graph_soften,
+            .imagine = kac_cpu_graph_imagine,
+            .slope = kac_cpu_graph_slope,
+            .tilt = kac_cpu_graph_tilt,
+            .renoise = kac_cpu_graph_renoise,
+            .score = kac_cpu_graph_score,
+            .remask = kac_cpu_graph_remask,
+        },
     .particles =
         {
             .tick = kac_cpu_tick,
@@ -197,5 +211,7 @@ const kac_ops kac_cpu_ops = {
             .gmm = {kac_cpu_gmm_pack, kac_cpu_gmm_forward, kac_cpu_gmm_vjp, kac_cpu_gmm_drop},
             .quadratic = {kac_cpu_quadratic_pack, kac_cpu_quadratic_forward,
                           kac_cpu_quadratic_vjp, kac_cpu_quadratic_drop},
+            .gdss = {kac_cpu_gdss_pack, kac_cpu_gdss_forward, kac_cpu_gdss_vjp,
+                     kac_cpu_gdss_drop},
         },
 };

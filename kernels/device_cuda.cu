@@ -235,6 +235,20 @@ static const kac_ops cuda_ops = {
             .score = kac_cuda_gaussian_score,
             .remask = kac_cuda_gaussian_remask,
         },
+    .graph =
+        {
+            .start = kac_cuda_graph_start,
+            .blend = kac_cuda_graph_blend,
+            .propose = kac_cuda_graph_propose,
+            .complete = kac_cuda_graph_complete,
+            .soften = kac_cuda_graph_soften,
+            .imagine = kac_cuda_graph_imagine,
+            .slope = kac_cuda_graph_slope,
+            .tilt = kac_cuda_graph_tilt,
+            .renoise = kac_cuda_graph_renoise,
+            .score = kac_cuda_graph_score,
+            .remask = kac_cuda_graph_remask,
+        },
     .particles =
         {
             .tick = kac_cuda_tick,
@@ -291,6 +305,8 @@ static const kac_ops cuda_ops = {
                     kac_cuda_gmm_drop},
             .quadratic = {kac_cuda_quadratic_pack, kac_cuda_quadratic_forward,
                           kac_cuda_quadratic_vjp, kac_cuda_quadratic_drop},
+            .gdss = {kac_cuda_gdss_pack, kac_cuda_gdss_forward, kac_cuda_gdss_vjp,
+                     kac_cuda_gdss_drop},
         },
 };
 

@@ -76,6 +76,15 @@ KAC_HD static inline float *kac_vector_out(uint8_t *rows, int64_t i, int32_t str
     return (float *)(void *)(rows + i * stride);
 }
 
+/* Whether one of n numbers is not one. */
+KAC_HD static inline bool kac_has_nan(const float *x, int32_t n)
+{
+    bool is_nan = false;
+    for (int32_t l = 0; l < n; l++)
+        is_nan |= x[l] != x[l];
+    return is_nan;
+}
+
 /* log of the density of a standard normal at z + u over that of one with mean u. */
 KAC_HD static inline double kac_shift_ratio(double u, double z)
 {

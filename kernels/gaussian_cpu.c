@@ -53,14 +53,6 @@ static void propose_children(const kac_propose_args *a, const kac_gaussian_level
     }
 }
 
-static bool has_nan(const float *x, int32_t n)
-{
-    bool is_nan = false;
-    for (int32_t l = 0; l < n; l++)
-        is_nan |= x[l] != x[l];
-    return is_nan;
-}
-
 kac_status kac_cpu_gaussian_propose(kac_device *dev, const kac_propose_args *a)
 {
     (void)dev;
@@ -83,7 +75,7 @@ kac_status kac_cpu_gaussian_propose(kac_device *dev, const kac_propose_args *a)
             a->y->ratio[c] = gain;
         }
         propose_children(a, level, i);
-        if (has_nan(d, a->shape.length) && i < worst) worst = i;
+        if (kac_has_nan(d, a->shape.length) && i < worst) worst = i;
     }
     if (worst < INT32_MAX)
         kac_fault_note(a->fault, (kac_trouble){KAC_FAULT_NAN, worst, a->clock->move, -1});
@@ -98,7 +90,7 @@ static bool complete_row(const kac_complete_args *a, int32_t i, uint8_t *out)
     const float *d = kac_logits_of(a->memo, a->entry[i]);
     memset(out, 0, (size_t)a->shape.stride);
     memcpy(out, d, (size_t)a->shape.length * sizeof *d);
-    return has_nan(d, a->shape.length);
+    return kac_has_nan(d, a->shape.length);
 }
 
 kac_status kac_cpu_gaussian_complete(kac_device *dev, const kac_complete_args *a, uint8_t *out)

@@ -413,6 +413,79 @@ typedef struct kac_quadratic_ops {
     kac_net_drop_fn *drop;
 } kac_quadratic_ops;
 
+/* ---- gdss: scores of the nodes and pairs of a graph (denoiser of graphs) -------------------
+ */
+
+enum {
+    KAC_GDSS_MAX_NODES = 512,
+    KAC_GDSS_MAX_LAYERS = 16,
+    KAC_GDSS_MAX_CHANNELS = 16,
+    KAC_GDSS_MAX_LINEARS = 4,
+    KAC_GDSS_MAX_WIDTH = 1024,
+    KAC_GDSS_POWERS = 2, /* the first channels of the adjacency: A and A^2 */
+};
+
+typedef struct kac_gdss_linear {
+    int32_t in, out;
+    const float *weight; /* [out][in]; of a graph convolution [in][out] */
+    const float *bias;   /* [out] */
+} kac_gdss_linear;
+
+/* ELU between its layers, none after the last. */
+typedef struct kac_gdss_mlp {
+    int32_t layers;
+    kac_gdss_linear layer[KAC_GDSS_MAX_LINEARS];
+} kac_gdss_mlp;
+
+enum { KAC_GDSS_QUERY, KAC_GDSS_KEY, KAC_GDSS_VALUE, KAC_GDSS_PARTS };
+
+typedef struct kac_gdss_attention {
+    int32_t channels; /* C, of the adjacency it reads */
+    kac_gdss_linear conv[KAC_GDSS_MAX_CHANNELS][KAC_GDSS_PARTS];
+    kac_gdss_mlp nodes; /* the values of all channels to the nodes' features */
+    kac_gdss_mlp pairs; /* [2 C] to the next adjacency's channels */
+} kac_gdss_attention;
+
+/* One of the two networks.  That of the nodes has graph convolutions (ScoreNetworkX) or
+ * attention layers (ScoreNetworkX_GMH), that of the adjacency attention layers. */
+typedef struct kac_gdss_network {
+    int32_t layers;
+    int32_t attends; /* 1: attention; 0: conv */
+    int32_t heads;
+    kac_gdss_linear conv[KAC_GDSS_MAX_LAYERS];
+    kac_gdss_attention attention[KAC_GDSS_MAX_LAYERS];
+    kac_gdss_mlp final;
+} kac_gdss_network;
+
+typedef struct kac_gdss_weights {
+    int32_t nodes;    /* N, the most */
+    int32_t features; /* F */
+    kac_gdss_network x, adj;
+} kac_gdss_weights;
+
+typedef kac_status kac_gdss_pack_fn(kac_device *dev, const kac_gdss_weights *host_weights,
+                                    kac_net **out);
+
+/* A row has D = 1 + N F + N (N - 1) / 2 floats: n, the live nodes; the features of each node, of
+ * dead ones zeros; the adjacency of the pairs (0, 1), (0, 2), .., (0, N - 1), (1, 2), .., of dead
+ * ones zeros.  The answer has the same form: 0, then what the networks give for nodes and pairs,
+ * not divided by the deviation of the noise; 0 for dead ones, which are not read.  vjp: with
+ * respect to the features and to a pair's number, which is two entries of the adjacency; 0 for n
+ * and dead ones.  An n outside of 0 .. N counts as the nearest, NaN as 0.
+ * J. Jo, S. Lee and S. J. Hwang, "Score-based generative modeling of graphs via the system of
+ * stochastic differential equations", ICML 2022. */
+kac_gdss_pack_fn kac_cpu_gdss_pack, kac_cuda_gdss_pack;
+kac_net_forward_fn kac_cpu_gdss_forward, kac_cuda_gdss_forward;
+kac_net_vjp_fn kac_cpu_gdss_vjp, kac_cuda_gdss_vjp;
+kac_net_drop_fn kac_cpu_gdss_drop, kac_cuda_gdss_drop;
+
+typedef struct kac_gdss_ops {
+    kac_gdss_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
+    kac_net_drop_fn *drop;
+} kac_gdss_ops;
+
 /* ---- all of them --------------------------------------------------------------------------
  */
 
@@ -427,6 +500,7 @@ typedef struct kac_network_ops {
     kac_filter_ops filter;
     kac_gmm_ops gmm;
     kac_quadratic_ops quadratic;
+    kac_gdss_ops gdss;
 } kac_network_ops;
 
 #ifdef __cplusplus

@@ -129,7 +129,7 @@ typedef struct kac_states_ops {
  * One table for each process, all of the same types; the comments say what the masked process
  * (absorbing diffusion) does, and then the Gaussian one where it is not the same in other
  * words.  Its numbers z are standard normal, number l of a vector from the draw at position
- * l / 2 (gaussian.h); it reads neither fixed, allowed nor temperature. */
+ * l / 2 (gaussian.h); it reads neither fixed, allowed nor temperature.  So with the graph process. */
 
 /* Pure noise, level clock->level: everything masked, x[i][l] = mask for l < length, 0 in the
  * padding; with a->fixed, copies of that row.  x: [n][stride]. */
@@ -137,6 +137,10 @@ typedef kac_status kac_start_fn(kac_device *dev, const kac_start_args *a, uint8_
 kac_start_fn kac_cpu_masked_start, kac_cuda_masked_start;
 /* x[i][l] = noise z (purpose START), noise that of level clock->level. */
 kac_start_fn kac_cpu_gaussian_start, kac_cuda_gaussian_start;
+/* A number n of nodes, the first with a->nodes[n - 1] above word 0 of the draw at position L, and
+ * noise of the level's `start` for the numbers of those nodes, number l from the draw at position
+ * l / 2 (both purpose START). */
+kac_start_fn kac_cpu_graph_start, kac_cuda_graph_start;
 
 /* Draws `children` children of each particle for the move from level clock->level + 1 to
  * clock->level (tick comes first).  Child m of particle i is row i * children + m of y.  A
@@ -155,6 +159,10 @@ kac_propose_fn kac_cpu_masked_propose, kac_cuda_masked_propose;
  * (purpose PROPOSE), u = spread scale tilt; y->entry[c] = -1.  y->ratio[c] is the log of the
  * normal density at y without u over the one with it, - sum of u z + u^2 / 2. */
 kac_propose_fn kac_cpu_gaussian_propose, kac_cuda_gaussian_propose;
+/* The move from level clock->level + 1 (graph.h): z (purpose CORRECT) as floats, z' (PROPOSE) to
+ * floats without it; at level 0 it ends in the object.  y->entry[c] = -1, y->ratio[c] = 0.  Where the level says
+ * `together`, norms are means over all children and all parents in use, summed in their order. */
+kac_propose_fn kac_cpu_graph_propose, kac_cuda_graph_propose;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
  * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
@@ -164,6 +172,9 @@ typedef kac_status kac_complete_fn(kac_device *dev, const kac_complete_args *a, 
 kac_complete_fn kac_cpu_masked_complete, kac_cuda_masked_complete;
 /* The estimate of x_0 that the entry's slot holds, zeros after it. */
 kac_complete_fn kac_cpu_gaussian_complete, kac_cuda_gaussian_complete;
+/* The estimate of x_0 (graph.h), as an object.  With a->entry NULL and a->every_row the objects
+ * that rows 0 .. n-1 of x in use are nearest to, whatever has been evaluated. */
+kac_complete_fn kac_cpu_graph_complete, kac_cuda_graph_complete;
 
 /* The same with probabilities: out[q - first][l][k], shape [batch][length][S]: the denoiser's
  * tempered softmax at masked sites, one-hot at revealed ones. */
@@ -171,6 +182,8 @@ typedef kac_status kac_soften_fn(kac_device *dev, const kac_complete_args *a, fl
 kac_soften_fn kac_cpu_masked_soften, kac_cuda_masked_soften;
 /* The estimate again, [batch][length]. */
 kac_soften_fn kac_cpu_gaussian_soften, kac_cuda_gaussian_soften;
+/* The estimate itself, [batch][length]. */
+kac_soften_fn kac_cpu_graph_soften, kac_cuda_graph_soften;
 
 /* a->samples random completions of each row i of 0 .. a->n-1 whose logits are at hand in this
  * batch: out[i * samples + j], masked sites drawn independently (purpose COMPLETE, child
@@ -235,6 +248,15 @@ kac_blend_fn kac_cpu_gaussian_blend, kac_cuda_gaussian_blend;
 
 /* Always UNSUPPORTED: vectors have no letters. */
 kac_remask_fn kac_cpu_gaussian_remask, kac_cuda_gaussian_remask;
+
+/* Always UNSUPPORTED: configurations that would come here with graphs are refused. */
+kac_imagine_fn kac_cpu_graph_imagine, kac_cuda_graph_imagine;
+kac_slope_fn kac_cpu_graph_slope, kac_cuda_graph_slope;
+kac_tilt_fn kac_cpu_graph_tilt, kac_cuda_graph_tilt;
+kac_blend_fn kac_cpu_graph_blend, kac_cuda_graph_blend;
+kac_renoise_fn kac_cpu_graph_renoise, kac_cuda_graph_renoise;
+kac_score_fn kac_cpu_graph_score, kac_cuda_graph_score;
+kac_remask_fn kac_cpu_graph_remask, kac_cuda_graph_remask;
 
 typedef struct kac_process_ops {
     kac_start_fn *start;
@@ -487,6 +509,7 @@ typedef struct kac_ops {
     kac_states_ops states;
     kac_process_ops masked;
     kac_process_ops gaussian;
+    kac_process_ops graph;
     kac_particle_ops particles;
     kac_search_ops search;
     kac_network_ops networks; /* networks.h */

@@ -46,6 +46,7 @@ typedef enum kac_purpose {
     KAC_DRAW_SEARCH = 11,  /* whether a block of levels is searched */
     KAC_DRAW_START = 12,   /* a pair of numbers of the first state of a vector */
     KAC_DRAW_REVIVE = 13,  /* the particle that a try of the last levels begins as */
+    KAC_DRAW_CORRECT = 14, /* a pair of numbers of a corrector's noise */
 } kac_purpose;
 
 /* Who draws.  `move` never repeats in a run. */

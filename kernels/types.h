@@ -25,11 +25,13 @@ enum { KAC_MAX_STATES = 32, KAC_MAX_CHILDREN = 4096, KAC_MAX_TERMS = 16 };
 
 /* What the rows of states look like.  Masked process: a byte, the token, for each site.
  * Gaussian process: L floats, the vector x; where moves look back (order 2), L more, the
- * denoiser's estimate one level up.  Objects have the same rows, with zeros there. */
+ * denoiser's estimate one level up.  Objects have the same rows, with zeros there.  Graph
+ * process: L floats as graph.h says. */
 typedef struct kac_shape {
-    int32_t length; /* L, sites; numbers of a vector */
-    int32_t states; /* S, letters; token S is the mask.  Vectors: 1 */
-    int32_t stride; /* bytes of a row, rounded up to 16; padding is 0 */
+    int32_t length;          /* L, sites; numbers of a vector */
+    int32_t states;          /* S, letters; token S is the mask.  Vectors: 1 */
+    int32_t stride;          /* bytes of a row, rounded up to 16; padding is 0 */
+    int32_t nodes, features; /* graphs: N and F; else 0 */
 } kac_shape;
 
 /* A level k of the Gaussian process, x_k = scale x_0 + noise e with e standard normal, and the
@@ -45,6 +47,23 @@ typedef struct kac_gaussian_level {
     double offset;       /* is more by this for each number of the vector */
 } kac_gaussian_level;
 
+/* One part of a graph, its nodes or its pairs, at a level, x_k = scale x_0 + noise e, and its
+ * move from there to the level below (graph.h). */
+typedef struct kac_graph_part {
+    double scale, noise;
+    double start;               /* deviation of what chains start from */
+    double of_state, of_answer; /* the score is of_state x + of_answer times the answer */
+    double pace;                /* corrector: 2 alpha snr^2; 0: none */
+    double keep, push, spread;  /* and then keep x + push score + spread z */
+} kac_graph_part;
+
+typedef struct kac_graph_level {
+    int32_t corrects;       /* pace is above 0 */
+    int32_t together;       /* norms are means over all particles */
+    double heat;            /* of the corrector's noise */
+    kac_graph_part part[2]; /* nodes, pairs */
+} kac_graph_level;
+
 /* One level of the time grid; level T is noise, level 0 the end. */
 typedef struct kac_level {
     double t;          /* time, as the schedule counts it */
@@ -57,6 +76,7 @@ typedef struct kac_level {
     uint64_t reveal; /* the move from here to the next lower level reveals a masked site when
                         its 32-bit word is below this; 0 .. 2^32 */
     kac_gaussian_level gaussian;
+    kac_graph_level graph;
 } kac_level;
 
 typedef enum kac_trigger { KAC_TRIGGER_NEVER, KAC_TRIGGER_ALWAYS, KAC_TRIGGER_ESS } kac_trigger;
@@ -198,8 +218,9 @@ typedef struct kac_start_args {
     const kac_level *levels; /* [T + 1] */
     const kac_clock *clock;
     const kac_group *groups;
-    const int32_t *group; /* [n] index of the particle's group */
-    const uint8_t *fixed; /* [stride] a row to start from, masks where free; or NULL */
+    const int32_t *group;  /* [n] index of the particle's group */
+    const uint8_t *fixed;  /* [stride] a row to start from, masks where free; or NULL */
+    const uint64_t *nodes; /* graphs: [N] 2^32 P(at most k + 1 nodes); else NULL */
     uint64_t seed;
     int32_t n;
 } kac_start_args;
@@ -239,7 +260,7 @@ typedef struct kac_complete_args {
     const kac_group *groups;
     const kac_level *levels; /* [T + 1] */
     const uint8_t *x;        /* [n][stride] */
-    const int32_t *entry;    /* [n] */
+    const int32_t *entry;    /* [n]; NULL, graphs with every_row: what x itself is nearest to */
     const int32_t *group;    /* imagine: [n / children] index of the parent's group */
     const kac_memo *memo;
     const kac_fresh *fresh;

@@ -11,7 +11,7 @@
 #include "safetensors.h"
 #include "scratch.h"
 
-enum { NET_FILE_TENSORS = 64, NET_FILE_PAIRS = 16 };
+enum { NET_FILE_TENSORS = 128, NET_FILE_PAIRS = 16 };
 
 /* A file before it is written; zero-initialise it. */
 typedef struct net_file {

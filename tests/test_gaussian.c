@@ -259,7 +259,7 @@ static void make_world(world *w, double eta, int order)
                          .order = w->order,
                          .logits = w->estimate[0]};
     w->fresh = (kac_fresh){w->src, w->x_entry, &w->count, N};
-    w->propose = (kac_propose_args){.shape = {D, 1, STRIDE},
+    w->propose = (kac_propose_args){.shape = {D, 1, STRIDE, 0, 0},
                                     .levels = w->levels,
                                     .clock = &w->clock,
                                     .groups = w->groups,
@@ -270,7 +270,7 @@ static void make_world(world *w, double eta, int order)
                                     .look_back = order == 2,
                                     .fault = &w->fault,
                                     .y = &w->children};
-    w->complete = (kac_complete_args){.shape = {D, 1, STRIDE},
+    w->complete = (kac_complete_args){.shape = {D, 1, STRIDE, 0, 0},
                                       .levels = w->levels,
                                       .clock = &w->clock,
                                       .groups = w->groups,
@@ -486,7 +486,7 @@ Test(gaussian, the_start_is_noise_of_the_first_level)
     w.groups[0].count = w.groups[1].offset = MANY / 2;
     for (int i = 0; i < MANY; i++)
         group[i] = i / (MANY / 2);
-    kac_start_args a = {.shape = {D, 1, STRIDE},
+    kac_start_args a = {.shape = {D, 1, STRIDE, 0, 0},
                         .levels = w.levels,
                         .clock = &w.clock,
                         .groups = w.groups,
@@ -552,7 +552,7 @@ Test(gaussian, noised_copies_have_the_law_of_their_level)
     }
     for (int l = 0; l < D; l++)
         mean[l] = scale * truth[l];
-    kac_renoise_args a = {.shape = {D, 1, STRIDE},
+    kac_renoise_args a = {.shape = {D, 1, STRIDE, 0, 0},
                           .levels = levels,
                           .x0 = x0[0],
                           .id = id,

@@ -15,7 +15,7 @@
 #include "ops.h"
 
 enum { L = 3, S = 3, STRIDE = 16 };
-static const kac_shape shape = {L, S, STRIDE};
+static const kac_shape shape = {L, S, STRIDE, 0, 0};
 
 /* Logits of the one evaluation that most tests have; the last letter of site 1 is impossible.
  */

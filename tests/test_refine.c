@@ -82,7 +82,7 @@ Test(refine, masking_is_uniform_over_subsets)
     }
     for (int set = 0; set < 1 << L; set++)
         law[set] = __builtin_popcount((unsigned)set) == SITES && (set & 2) == 0 ? 0.1 : 0;
-    kac_remask_args a = {.shape = {L, S, STRIDE},
+    kac_remask_args a = {.shape = {L, S, STRIDE, 0, 0},
                          .clock = &clock,
                          .groups = group,
                          .group = of,

@@ -26,6 +26,12 @@ for config in configs/*.yaml; do
     case $name in # what is the user's to convert, and where it comes from
     utr5_svdd) needs=(reward.0.file optimus5p optimus_5utr) ;;
     tis_smc) needs=(reward.0.file tis_efficiency tis_efficiency model.file tis_denoiser tis_efficiency) ;;
+    promoter_worker)
+        if ! command -v python3 >/dev/null; then
+            skip 'there is no python3'
+            continue
+        fi
+        ;;
     gb1_smc) needs=(reward.0.file gb1_fitness gb1_landscape model.file gb1_denoiser gb1_landscape) ;;
     esac
     for ((i = 0; i < ${#needs[@]}; i += 3)); do
@@ -309,7 +315,8 @@ elif [ "$(basename "$build")" = asan ]; then
 else
     run make install BUILD="$build" PREFIX="$work/prefix"
     expect 0
-    for file in bin/kac include/kac.h lib/libkac.a share/kac/configs share/kac/models share/kac/docs; do
+    for file in bin/kac include/kac.h lib/libkac.a share/kac/configs share/kac/models share/kac/docs \
+        share/kac/tools/workers/template.py; do
         holds "$file is installed" test -e "$work/prefix/$file"
     done
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig

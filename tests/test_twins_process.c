@@ -257,7 +257,7 @@ static void make_side(side *s, kac_device *device, extent size, world where)
     int32_t sites = size.length * size.states;
     *s = (side){.dev = device, .random = 5, .vectors = vectors, .size = size};
     s->process = vectors ? &device->ops->gaussian : &device->ops->masked;
-    s->shape = (kac_shape){size.length, size.states, (bytes + 15) / 16 * 16};
+    s->shape = (kac_shape){size.length, size.states, (bytes + 15) / 16 * 16, 0, 0};
     s->n = size.groups * size.each;
     s->rows = s->n * size.children;
     s->floats = sites + (where == PAIRS); /* and the clash of two denoisers */

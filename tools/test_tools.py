@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
+import sys
 import tempfile
 import unittest
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
 
+import convert_gdss
 import convert_mdlm_cnn
 import landscape
 import train_value
@@ -113,6 +117,67 @@ class Converter(Files):
             self.run_main(str(self.folder / "a.ckpt"), str(self.folder / "out.safetensors"))
         self.assertEqual(caught.exception.code, 2)
         self.assertIn("neither", error.getvalue())
+
+
+class Graphs(Files):
+    """A checkpoint of GDSS is pickled with the class EasyDict, which need not be installed to read it."""
+
+    def checkpoint(self) -> dict:
+        easydict = ModuleType("easydict")
+        exec("class EasyDict(dict):\n    pass", easydict.__dict__)
+        easydict.EasyDict.__module__ = "easydict"
+        with mock.patch.dict(sys.modules, {"easydict": easydict}):
+            sde = {part: easydict.EasyDict(type="VE", beta_min=0.1, beta_max=1.0, num_scales=1000) for part in "xa"}
+            config = easydict.EasyDict(data={"max_node_num": 9, "max_feat_num": 4})
+            config["sde"] = {"x": sde["x"], "adj": sde["a"]}
+            config.attribute = "as EasyDict has them"
+            torch.manual_seed(2)
+            checkpoint = {
+                "model_config": config,
+                "params_x": {"model_type": "ScoreNetworkX", "depth": 1},
+                "params_adj": {"model_type": "ScoreNetworkA", "num_heads": 4, "conv": "GCN", "c_init": 2},
+                "x_state_dict": {"layers.0.weight": torch.randn(4, 16), "layers.0.bias": torch.randn(16)},
+                "adj_state_dict": {"module.final.linears.0.bias": torch.randn(3).double()},
+            }
+            torch.save(checkpoint, self.folder / "a.pth")
+        return checkpoint
+
+    def run_main(self) -> tuple[int, str]:
+        error = io.StringIO()
+        arguments = ["convert_gdss.py", str(self.folder / "a.pth"), str(self.folder / "a.safetensors")]
+        with (
+            mock.patch("sys.argv", arguments),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(error),
+        ):
+            try:
+                return convert_gdss.main(), error.getvalue()
+            except SystemExit as exit_:
+                return int(exit_.code or 0), error.getvalue()
+
+    def test_tensors_and_what_is_said_of_them(self) -> None:
+        checkpoint = self.checkpoint()
+        self.assertEqual(self.run_main(), (0, ""))
+        tensors, meta = load(self.folder / "a.safetensors")
+        self.assertEqual(set(tensors), {"x.layers.0.weight", "x.layers.0.bias", "adj.final.linears.0.bias"})
+        torch.testing.assert_close(
+            tensors["x.layers.0.weight"], checkpoint["x_state_dict"]["layers.0.weight"], rtol=0, atol=0
+        )
+        self.assertEqual(tensors["adj.final.linears.0.bias"].dtype, torch.float32)
+        self.assertEqual((meta["kac.arch"], meta["max_node_num"], meta["max_feat_num"]), ("gdss", "9", "4"))
+        self.assertEqual(json.loads(meta["sde_adj"])["beta_max"], 1.0)
+        self.assertEqual(json.loads(meta["params_adj"])["num_heads"], 4)
+
+    def test_another_checkpoint_is_refused(self) -> None:
+        torch.save({"x_state_dict": {}}, self.folder / "a.pth")
+        code, error = self.run_main()
+        self.assertEqual(code, 2)
+        self.assertIn("model_config, params_x, params_adj, adj_state_dict is missing", error)
+        checkpoint = self.checkpoint() | {"model_config": {}, "params_x": {"model_type": "ScoreNetworkX"}}
+        torch.save(checkpoint, self.folder / "a.pth")
+        self.assertIn("'sde' is missing", self.run_main()[1])
+        torch.save(checkpoint | {"params_x": {"model_type": "Other"}}, self.folder / "a.pth")
+        self.assertIn("the network is Other", self.run_main()[1])
 
 
 class Values(Files):

@@ -32,7 +32,8 @@ static cli_exit code_of(kac_status status)
     case KAC_ERR_NOMEM:
     case KAC_ERR_IO:
     case KAC_ERR_UNSUPPORTED:
-    case KAC_ERR_DEVICE: return CLI_MACHINE;
+    case KAC_ERR_DEVICE:
+    case KAC_ERR_WORKER: return CLI_MACHINE;
     case KAC_ERR_INTERNAL: return CLI_BUG;
     }
     return CLI_BUG;

@@ -196,8 +196,9 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
         KAC_TRY(kac_key_assign(out, config->given[i].key, config->given[i].value));
 
     if (out->process.schedule == KAC_SCHEDULE_AUTO)
-        out->process.schedule = out->process.kind == KAC_PROCESS_GAUSSIAN
-                                    ? KAC_SCHEDULE_VP
+        out->process.schedule = out->process.kind == KAC_PROCESS_GAUSSIAN ? KAC_SCHEDULE_VP
+                                : out->process.kind == KAC_PROCESS_GRAPH
+                                    ? KAC_SCHEDULE_MODEL
                                     : KAC_SCHEDULE_LOGLINEAR;
     if (out->sampler.children == 1) out->sampler.parent_rule = KAC_RULE_NONE; /* no choice */
     if (out->sampler.group_rule == KAC_RULE_NONE) out->sampler.trigger = KAC_WHEN_NEVER;
@@ -252,6 +253,7 @@ static json_t *json_value(const kac_key *key, const char *text)
                      (key->absent == NULL || strcmp(text, key->absent) != 0);
     if (key->type == KAC_KEY_SWITCH && strcmp(key->choices[1], "on") == 0)
         return json_boolean(strcmp(text, "on") == 0);
+    if (key->type == KAC_KEY_LIST) return kac_command_words(text);
     if (key->type == KAC_KEY_INTEGER && is_number) return json_integer(strtoll(text, NULL, 10));
     if (key->type == KAC_KEY_NUMBER && is_number) return json_real(strtod(text, NULL));
     return json_string(text);

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "keys.h"
+#include "process.h"
 
 static bool ranks_only(kac_rule rule)
 {
@@ -24,6 +25,12 @@ static bool is_corrected(const kac_settings *settings)
            (settings->process.anneal != 1 || settings->model.unconditional[0] != '\0');
 }
 
+/* Whether the moves of one particle depend on the others. */
+static bool is_coupled(const kac_settings *settings)
+{
+    return settings->process.kind == KAC_PROCESS_GRAPH && settings->process.langevin_together;
+}
+
 bool kac_properly_weighted(const kac_settings *settings)
 {
     bool weighs = is_corrected(settings) || settings->sampler.twist != KAC_TWIST_NONE;
@@ -31,6 +38,7 @@ bool kac_properly_weighted(const kac_settings *settings)
         settings->driver.kind == KAC_DRIVER_REFINE)
         return false;
     if (weighs && !settings->sampler.twist_weighs) return false;
+    if (is_coupled(settings)) return false;
     if (ranks_only(settings->sampler.parent_rule)) return false;
     if (settings->sampler.parent_rule == KAC_RULE_CATEGORICAL &&
         !settings->sampler.keep_normaliser)
@@ -341,6 +349,9 @@ static kac_status check_revive(const kac_settings *settings)
         return refuse_revive("process.eta",
                              "moves that draw something: with kind gaussian, eta above 0 and "
                              "sampler.revive.levels 2 or more, as the last move is a function");
+    if (settings->process.kind == KAC_PROCESS_GRAPH && levels == 1)
+        return refuse_revive("sampler.revive.levels",
+                             "2 or more with kind graph, as the last move is a function");
     if (levels > settings->process.steps)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.revive.levels: %" PRId64
@@ -367,6 +378,7 @@ enum {
     OF_EDM = 1 << KAC_SCHEDULE_EDM,
     OF_SIGMA = 1 << KAC_SCHEDULE_VE | OF_EDM,
     OF_GAUSSIAN = OF_VP | OF_SIGMA,
+    OF_GRAPH = 1 << KAC_SCHEDULE_MODEL,
     OF_MASKED = OF_VP - 1,
 };
 
@@ -381,7 +393,10 @@ static const struct {
     {"process.sigma_max", OF_SIGMA},    {"process.rho", OF_EDM},
     {"process.eta", OF_GAUSSIAN},       {"process.order", OF_GAUSSIAN},
     {"process.anneal", OF_GAUSSIAN},    {"process.sigma_data", OF_GAUSSIAN},
-    {"sampler.twist.path", OF_MASKED},
+    {"sampler.twist.path", OF_MASKED},  {"process.predictor", OF_GRAPH},
+    {"process.corrector", OF_GRAPH},    {"process.langevin", OF_GRAPH},
+    {"process.snr", OF_GRAPH},          {"process.scale_eps", OF_GRAPH},
+    {"process.nodes", OF_GRAPH},
 };
 
 /* Keys that do nothing must be as they are without being given. */
@@ -406,13 +421,54 @@ static kac_status check_readers(const kac_settings *settings)
     return KAC_OK;
 }
 
+static kac_status refuse_graph(const char *key, const char *want)
+{
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: process.kind graph needs %s", key, want);
+}
+
+/* What graphs are not drawn by. */
+static kac_status check_graph(const kac_settings *settings)
+{
+    bool draws = settings->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
+                 settings->sampler.estimate == KAC_ESTIMATE_SAMPLE;
+    if (settings->process.kind != KAC_PROCESS_GRAPH) return KAC_OK;
+    if (kac_graph_alternates(settings) && settings->process.steps % 2 != 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.steps: moves of the corrector and of the predictor alternate, "
+                        "so want an even number, found %" PRId64,
+                        settings->process.steps);
+    if (settings->process.corrector == KAC_CORRECTOR_NONE &&
+        settings->process.langevin_together)
+        return refuse_graph("process.langevin", "a corrector for batch");
+    if (settings->model.unconditional[0] != '\0')
+        return refuse_graph("model.unconditional", "one denoiser");
+    if (settings->driver.kind != KAC_DRIVER_NONE) return refuse_graph("driver.kind", "none");
+    if (settings->sampler.twist != KAC_TWIST_NONE)
+        return refuse_graph("sampler.twist.kind", "none");
+    if (draws) return refuse_graph("sampler.value.estimate", "argmax or soft");
+    if (settings->output.likelihood)
+        return refuse_graph("output.likelihood", "off, as the last move is a function");
+    return KAC_OK;
+}
+
+/* Whether the schedule is one of the kind. */
+static bool has_schedule(const kac_settings *settings)
+{
+    static const unsigned of_kind[] = {[KAC_PROCESS_MASKED] = OF_MASKED,
+                                       [KAC_PROCESS_GAUSSIAN] = OF_GAUSSIAN,
+                                       [KAC_PROCESS_GRAPH] = OF_GRAPH};
+    return of_kind[settings->process.kind] >> settings->process.schedule & 1;
+}
+
 static kac_status check_process(const kac_settings *settings)
 {
     bool gaussian = settings->process.kind == KAC_PROCESS_GAUSSIAN;
-    if ((settings->process.schedule >= KAC_SCHEDULE_VP) != gaussian)
+    if (!has_schedule(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "process.schedule: kind masked goes with loglinear, cosine, cosine2, "
-                        "linear, geometric and flow, gaussian with vp, ve and edm");
+                        "linear, geometric and flow, gaussian with vp, ve and edm, graph with "
+                        "model");
+    KAC_TRY(check_graph(settings));
     if (gaussian && settings->driver.kind != KAC_DRIVER_NONE)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "driver.kind: process.kind gaussian runs with none only");

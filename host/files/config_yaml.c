@@ -1,5 +1,6 @@
 /* config_yaml.c -- a configuration from YAML; all mistakes of a file are told at once. */
 #include <errno.h>
+#include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,10 +63,48 @@ static const char *scalar(const yaml_node_t *node)
     return strlen(text) == node->data.scalar.length ? text : NULL;
 }
 
+static kac_status keep_value(reader *r, const char *name, const yaml_node_t *node,
+                             const char *text)
+{
+    if (kac_key_assign(&r->settings, name, text) != KAC_OK) {
+        mistake(r, node->start_mark, "%s", kac_last_error());
+        return KAC_OK;
+    }
+    return kac_config_keep(r->config, name, text);
+}
+
+/* A list of words, as the JSON that kac_command_words reads. */
+static kac_status read_list(reader *r, const char *name, const yaml_node_t *node)
+{
+    json_t *words = json_array();
+    const yaml_node_item_t *item = node->data.sequence.items.start;
+    for (; item < node->data.sequence.items.top; item++) {
+        const yaml_node_t *word = yaml_document_get_node(r->document, *item);
+        const char *text = scalar(word);
+        if (text == NULL || json_array_append_new(words, json_string(text)) != 0) {
+            mistake(r, word->start_mark, "%s: expected words, found %s", name,
+                    text == NULL && word->type == YAML_SCALAR_NODE ? "a zero byte"
+                    : text == NULL                                 ? kind_of(word)
+                                                                   : "text that is not UTF-8");
+            json_decref(words);
+            return KAC_OK;
+        }
+    }
+    char *text = json_array_size(words) > 0 ? json_dumps(words, JSON_COMPACT) : strdup("");
+    json_decref(words);
+    if (text == NULL) return kac_config_no_memory();
+    kac_status status = keep_value(r, name, node, text);
+    free(text);
+    return status;
+}
+
 /* One key with its value. */
 static kac_status read_value(reader *r, const char *name, const yaml_node_t *node)
 {
     const char *text = scalar(node);
+    int number = -1;
+    if (node->type == YAML_SEQUENCE_NODE && kac_keys_find(name, &number)->type == KAC_KEY_LIST)
+        return read_list(r, name, node);
     if (text == NULL) {
         char expected[512];
         int index = -1;
@@ -74,11 +113,7 @@ static kac_status read_value(reader *r, const char *name, const yaml_node_t *nod
                 node->type == YAML_SCALAR_NODE ? "a zero byte" : kind_of(node));
         return KAC_OK;
     }
-    if (kac_key_assign(&r->settings, name, text) != KAC_OK) {
-        mistake(r, node->start_mark, "%s", kac_last_error());
-        return KAC_OK;
-    }
-    return kac_config_keep(r->config, name, text);
+    return keep_value(r, name, node, text);
 }
 
 static kac_status read_mapping(reader *r, const char *section, const yaml_node_t *node);

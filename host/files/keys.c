@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "process.h"
+
 _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -15,6 +17,7 @@ _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
 #define SWITCH(path, off, on) .type = KAC_KEY_SWITCH, FIELD(path), .choices = LIST(off, on)
 #define CHOICE(path, ...)     .type = KAC_KEY_CHOICE, FIELD(path), .choices = LIST(__VA_ARGS__)
 #define TEXT(path)            .type = KAC_KEY_TEXT, FIELD(path)
+#define WORDS(path)           .type = KAC_KEY_LIST, FIELD(path)
 #define INTEGER(path, least, most)                                                             \
     .type = KAC_KEY_INTEGER, FIELD(path), .low = (least), .high = (most)
 #define NUMBER(path, least, most)                                                              \
@@ -80,20 +83,22 @@ static const kac_key keys[] = {
      .help = "The weight w of classifier-free guidance; -1 leaves the unconditional model, 0 "
              "the conditional one."},
 
-    {"process.kind", CHOICE(process.kind, "masked", "gaussian"), .initial = "masked",
+    {"process.kind", CHOICE(process.kind, "masked", "gaussian", "graph"), .initial = "masked",
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
-         "is diffusion of vectors."},
+         "is diffusion of vectors, graph that of nodes with features and the pairs between "
+         "them (GDSS), on the CPU."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
-     .help = "Reverse steps, T."},
+     .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
+             "corrector's; 2000 for the 1000 times of the published sampler."},
     {"process.schedule",
      CHOICE(process.schedule, "auto", "loglinear", "cosine", "cosine2", "linear", "geometric",
-            "flow", "vp", "ve", "edm"),
+            "flow", "vp", "ve", "edm", "model"),
      .initial = "auto",
      .help =
          "How the probability of a mask, or the noise (vp, ve, edm), falls on the way; take "
-         "the one that the denoiser was trained with. auto is loglinear, or vp where kind is "
-         "gaussian."},
+         "the one that the denoiser was trained with. auto is loglinear, vp where kind is "
+         "gaussian, or model where it is graph, whose noise the model file names."},
     {"process.length", INTEGER(process.length, 1, 16777216), .zero = "auto", .initial = "auto",
      .help = "Sites of an object, L; auto is the length in the model file."},
     {"process.temperature", NUMBER(process.temperature, 1e-3, 1e3), .initial = "1",
@@ -137,6 +142,35 @@ static const kac_key keys[] = {
      .help = "Kind gaussian, estimate sample: completions are drawn around the estimate with "
              "the variance that x0 would have if the data were normal with this deviation."},
 
+    {"process.predictor", CHOICE(process.predictor, "reverse", "euler", "s4"),
+     .initial = "reverse",
+     .help = "Kind graph: how a move goes to less noise: by the discrete chain that the noise "
+             "is (reverse), by the Euler step of its differential equation, or by the "
+             "symmetric splitting of GDSS with the corrector in the same move (s4: half the "
+             "calls)."},
+    {"process.corrector", CHOICE(process.corrector, "none", "langevin"), .initial = "langevin",
+     .help = "Kind graph: langevin puts before each of the predictor's moves one of Langevin "
+             "dynamics at the noise where it begins; with reverse and euler it is a step of "
+             "its own, with children, values and selection."},
+    {"process.langevin", SWITCH(process.langevin_together, "particle", "batch"),
+     .initial = "particle",
+     .help = "Corrector langevin, what its step size is made of: the norms of each graph's own "
+             "noise and score, or their means over all particles, as published, by which "
+             "particles depend on each other (no proper weights)."},
+    {"process.snr", NUMBER(process.snr, 0, 1e3), .initial = "0.2",
+     .help =
+         "Corrector langevin: its step size is 2 alpha (snr r)^2, r the norm of the noise over "
+         "that of the score."},
+    {"process.scale_eps", NUMBER(process.scale_eps, 0, 1e3), .initial = "0.9",
+     .help = "Corrector langevin: multiplies its noise (published: ZINC250k 0.9, its second "
+             "model 0.8, QM9 0.7)."},
+    {"process.nodes", TEXT(process.nodes), .accepts = kac_graph_reads_counts,
+     .expected = "numbers of nodes, such as 23, or with weights and commas between them, such "
+                 "as 20:3,21:5",
+     .initial = "",
+     .help = "Kind graph: how many nodes a graph has, drawn by weight; without it, as often as "
+             "the model file says, or as many as it can have."},
+
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =
          "letters of the model's alphabet, ? for a free site, or for DNA and RNA a code "
@@ -149,17 +183,37 @@ static const kac_key keys[] = {
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
      .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
     {"reward.N.kind",
-     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "gc", "homopolymer",
-            "motif"),
+     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
+            "homopolymer", "motif"),
      .initial = "network",
      .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; or without one the "
+             "objects, or a quadratic function of a vector, from a file; a program of any kind "
+             "that reads objects and writes numbers (worker); or without a file the "
              "share of G and C, the length of the "
              "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
      .help = "A safetensors file. Required of network, pwm, table and quadratic."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
-     .help = "Which output of the network, counted from 0."},
+     .help = "Which output of the network, or number of the worker's line, counted from 0."},
+    {"reward.N.command", WORDS(reward[0].command), .accepts = kac_command_reads,
+     .expected = "a program and its arguments, a list of words such as [python3, mine.py], or "
+                 "words separated by blanks",
+     .initial = "",
+     .help =
+         "Kind worker: the program, which is run as it is, without a shell; docs/workers.md "
+         "says what it reads and writes. Terms with one command share its processes. "
+         "Required."},
+    {"reward.N.processes", INTEGER(reward[0].processes, 1, 1024), .initial = "1",
+     .help = "Kind worker: copies of the program that work side by side; samples do not depend "
+             "on it."},
+    {"reward.N.batch", INTEGER(reward[0].batch, 1, 65536), .initial = "64",
+     .help = "Kind worker: objects that a copy is given at a time, at most."},
+    {"reward.N.timeout", NUMBER(reward[0].timeout, 0.01, 1e6), .initial = "300",
+     .help = "Kind worker: seconds that a copy may take to its next line, its start included, "
+             "before it is killed and started again."},
+    {"reward.N.attempts", INTEGER(reward[0].attempts, 1, 1000), .initial = "3",
+     .help = "Kind worker: an object with which alone the program crashed or hung so often has "
+             "no reward; on_invalid says what becomes of it."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
      .expected = "sequences with commas between them, such as GAATTC,GGNCC", .initial = "",
      .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
@@ -352,7 +406,9 @@ static const kac_key keys[] = {
          "has too few objects with a weight by then goes on with those; with none it is dead."},
     {"sampler.on_invalid", SWITCH(sampler.invalid_is_worst, "error", "worst"),
      .initial = "error",
-     .help = "A reward that is not a number: stop, or take it for minus infinity."},
+     .help =
+         "A reward that is not a number, or an object on which a worker keeps failing: stop, "
+         "or take it for minus infinity."},
 
     {"driver.kind", CHOICE(driver.kind, "none", "search", "refine", "gibbs"), .initial = "none",
      .help = "What leads the run: one pass of steps from noise to objects (none); a search "
@@ -621,6 +677,7 @@ void kac_key_expected(const kac_key *key, char *text, size_t size)
         snprintf(text, size, "%s%sa number from %g to %g", key->absent ? key->absent : "",
                  key->absent ? " or " : "", key->low, key->high);
         return;
+    case KAC_KEY_LIST:
     case KAC_KEY_TEXT:
         if (key->expected != NULL)
             snprintf(text, size, "%s", key->expected);
@@ -693,6 +750,7 @@ static bool store(const kac_key *key, const char *text, void *field)
     case KAC_KEY_ALGORITHM:
         if (!parse_choice(key, text, &chosen)) return false;
         break;
+    case KAC_KEY_LIST:
     case KAC_KEY_TEXT:
         if (key->accepts != NULL && !key->accepts(text)) return false;
         break;
@@ -793,6 +851,7 @@ void kac_key_text(const kac_settings *settings, const kac_key *key, int index, c
             number_text(*(const double *)field, text, size);
         return;
     case KAC_KEY_ALGORITHM:
+    case KAC_KEY_LIST:
     case KAC_KEY_TEXT: snprintf(text, size, "%s", (const char *)field); return;
     }
 }

@@ -11,6 +11,7 @@ typedef enum kac_key_type {
     KAC_KEY_CHOICE,    /* an enum or int: `first` and up, in the order of choices */
     KAC_KEY_ALGORITHM, /* text, the name of a row of kac_algorithms */
     KAC_KEY_TEXT,      /* char [size] */
+    KAC_KEY_LIST,      /* text that kac_command_words reads; in YAML a list of words */
 } kac_key_type;
 
 typedef struct kac_key {

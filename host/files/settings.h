@@ -11,12 +11,28 @@
 #include "base.h"
 #include "types.h"
 
-enum { KAC_PATH = 1024, KAC_NAME = 64, KAC_TEMPLATE = 8192 };
+enum {
+    KAC_PATH = 1024,
+    KAC_NAME = 64,
+    KAC_TEMPLATE = 8192,
+    KAC_COMMAND = 4096,
+    KAC_COUNTS = 4096
+};
 
-typedef enum kac_process_kind { KAC_PROCESS_MASKED, KAC_PROCESS_GAUSSIAN } kac_process_kind;
+typedef enum kac_process_kind {
+    KAC_PROCESS_MASKED,
+    KAC_PROCESS_GAUSSIAN,
+    KAC_PROCESS_GRAPH
+} kac_process_kind;
+typedef enum kac_predictor {
+    KAC_PREDICTOR_REVERSE,
+    KAC_PREDICTOR_EULER,
+    KAC_PREDICTOR_S4
+} kac_predictor;
+typedef enum kac_corrector { KAC_CORRECTOR_NONE, KAC_CORRECTOR_LANGEVIN } kac_corrector;
 
 typedef enum kac_schedule {
-    KAC_SCHEDULE_AUTO, /* loglinear or vp; never in settings that are resolved */
+    KAC_SCHEDULE_AUTO, /* loglinear, vp or model; never in settings that are resolved */
     KAC_SCHEDULE_LOGLINEAR,
     KAC_SCHEDULE_COSINE,
     KAC_SCHEDULE_COSINE2,
@@ -26,6 +42,7 @@ typedef enum kac_schedule {
     KAC_SCHEDULE_VP, /* from here on gaussian */
     KAC_SCHEDULE_VE,
     KAC_SCHEDULE_EDM,
+    KAC_SCHEDULE_MODEL, /* graph: as the model's file says */
 } kac_schedule;
 
 typedef enum kac_reward_kind {
@@ -33,6 +50,7 @@ typedef enum kac_reward_kind {
     KAC_REWARD_PWM,
     KAC_REWARD_TABLE,
     KAC_REWARD_QUADRATIC,
+    KAC_REWARD_WORKER,
     KAC_REWARD_GC, /* from here on without a file: filters */
     KAC_REWARD_HOMOPOLYMER,
     KAC_REWARD_MOTIF
@@ -42,7 +60,11 @@ typedef struct kac_reward_settings {
     char name[KAC_NAME]; /* column of samples.csv; "" = made from the file's name */
     kac_reward_kind kind;
     char file[KAC_PATH];
-    int64_t output;           /* head of the network */
+    int64_t output;            /* head of the network, or number of a worker's line */
+    char command[KAC_COMMAND]; /* worker: a program with its arguments (kac_command_words) */
+    int64_t processes, batch;  /* worker: copies of it, and objects that one gets at a time */
+    double timeout;            /* worker: seconds without a line after which it is hung */
+    int64_t attempts; /* worker: failures on one object alone, after which it is given up */
     char motifs[KAC_PATH];    /* motif: "GAATTC,GGATCC" */
     bool both_strands;        /* motif */
     double weight;            /* 0 and nothing of what follows: recorded, never guides */
@@ -132,10 +154,15 @@ typedef struct kac_settings {
         double begin;                     /* flow: time of level T */
         double beta_min, beta_max;        /* vp */
         double sigma_min, sigma_max, rho; /* ve, edm */
-        double eta;        /* gaussian: root of the share of fresh noise, 0 .. 4 */
-        double anneal;     /* gaussian: B, sum of the denoisers' exponents */
-        int64_t order;     /* gaussian: 1, or 2 where moves look back */
-        double sigma_data; /* gaussian: deviation of drawn completions */
+        double eta;              /* gaussian: root of the share of fresh noise, 0 .. 4 */
+        double anneal;           /* gaussian: B, sum of the denoisers' exponents */
+        int64_t order;           /* gaussian: 1, or 2 where moves look back */
+        double sigma_data;       /* gaussian: deviation of drawn completions */
+        kac_predictor predictor; /* graph, and so on */
+        kac_corrector corrector;
+        bool langevin_together; /* langevin: particle | batch */
+        double snr, scale_eps;
+        char nodes[KAC_COUNTS]; /* weights of numbers of nodes; "" = the model's */
         char template
             [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;
@@ -254,6 +281,20 @@ bool kac_reward_guides(const kac_reward_settings *reward);
 
 /* Whether it counts letters and has no file. */
 bool kac_reward_is_filter(const kac_reward_settings *reward);
+
+/* What it is read from, for messages: the file, or the command of a worker in backquotes. */
+void kac_reward_source(const kac_reward_settings *reward, char *text, size_t size);
+
+/* Whether two terms are numbers of one worker's lines. */
+bool kac_reward_shares_worker(const kac_reward_settings *a, const kac_reward_settings *b);
+
+/* The words of reward.N.command ("" has none), a JSON array of strings: the text is one itself, or words
+ * separated by blanks.  NULL where it is neither, or memory ran out; the caller owns it. */
+struct json_t *kac_command_words(const char *text);
+bool kac_command_reads(const char *text);
+
+/* The words in backquotes, the last ones left out where there is no room for them. */
+void kac_command_name(const char *command, char *text, size_t size);
 
 /* Its weight in group g of `groups`. */
 double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);

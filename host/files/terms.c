@@ -1,5 +1,6 @@
 /* terms.c -- what the settings say of reward terms: weights of groups, bounds, the objective. */
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +93,20 @@ bool kac_reward_is_filter(const kac_reward_settings *reward)
     return reward->kind >= KAC_REWARD_GC;
 }
 
+void kac_reward_source(const kac_reward_settings *reward, char *text, size_t size)
+{
+    if (reward->kind == KAC_REWARD_WORKER)
+        kac_command_name(reward->command, text, size);
+    else
+        snprintf(text, size, "%s", reward->file);
+}
+
+bool kac_reward_shares_worker(const kac_reward_settings *a, const kac_reward_settings *b)
+{
+    return a->kind == KAC_REWARD_WORKER && b->kind == KAC_REWARD_WORKER &&
+           strcmp(a->command, b->command) == 0;
+}
+
 kac_objective kac_objective_of(const kac_settings *settings)
 {
     kac_objective o = {.combine = settings->objective.combine,
@@ -104,12 +119,103 @@ kac_objective kac_objective_of(const kac_settings *settings)
     return o;
 }
 
+/* ---- commands of workers ------------------------------------------------------------------
+ */
+
+/* Words separated by blanks; no quotes mean anything. */
+static json_t *split_words(const char *text)
+{
+    static const char blanks[] = " \t\n";
+    json_t *words = json_array();
+    for (text += strspn(text, blanks); *text != '\0'; text += strspn(text, blanks)) {
+        size_t length = strcspn(text, blanks);
+        if (json_array_append_new(words, json_stringn(text, length)) != 0) {
+            json_decref(words);
+            return NULL;
+        }
+        text += length;
+    }
+    return words;
+}
+
+json_t *kac_command_words(const char *text)
+{
+    if (text[strspn(text, " \t\n")] != '[') return split_words(text);
+    json_t *words = json_loads(text, 0, NULL);
+    for (size_t i = 0; i < json_array_size(words); i++)
+        if (!json_is_string(json_array_get(words, i))) {
+            json_decref(words);
+            return NULL;
+        }
+    return words;
+}
+
+void kac_command_name(const char *command, char *text, size_t size)
+{
+    json_t *words = kac_command_words(command);
+    size_t used = (size_t)snprintf(text, size, "`"), count = json_array_size(words);
+    for (size_t i = 0; i < count; i++) {
+        const char *word = json_string_value(json_array_get(words, i));
+        bool fits = used + strlen(word) + sizeof " ...`" < size;
+        used += (size_t)snprintf(text + used, size - used, "%s%s", i > 0 ? " " : "",
+                                 fits ? word : "...");
+        if (!fits) break;
+    }
+    snprintf(text + used, size - used, "`");
+    json_decref(words);
+}
+
+bool kac_command_reads(const char *text)
+{
+    json_t *words = kac_command_words(text);
+    bool reads = json_is_array(words);
+    json_decref(words);
+    return reads;
+}
+
 /* ---- what contradicts itself -------------------------------------------------------------- */
+
+static kac_status check_worker(const kac_reward_settings *reward, int i)
+{
+    json_t *words = kac_command_words(reward->command);
+    size_t count = json_array_size(words);
+    json_decref(words);
+    if (reward->kind != KAC_REWARD_WORKER && count > 0)
+        return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.command: goes with kind worker only", i);
+    if (reward->kind == KAC_REWARD_WORKER && count == 0)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d.command: required of kind worker, a program and its "
+                        "arguments, such as [python3, tools/workers/template.py]",
+                        i);
+    if (reward->kind == KAC_REWARD_WORKER && reward->file[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "reward.%d.file: kind worker has none; what it reads is an argument in "
+                        "command",
+                        i);
+    return KAC_OK;
+}
+
+/* Terms of one worker must start it in one way. */
+static kac_status check_shared(const kac_reward_settings *reward, int i,
+                               const kac_reward_settings *other, int k)
+{
+    if (!kac_reward_shares_worker(reward, other)) return KAC_OK;
+    if (reward->processes == other->processes && reward->batch == other->batch &&
+        reward->timeout == other->timeout && reward->attempts == other->attempts)
+        return KAC_OK;
+    return KAC_FAIL(
+        KAC_ERR_INVALID,
+        "reward.%d: it is a number of the worker of reward.%d, so processes, batch, "
+        "timeout and attempts must be the same",
+        i, k);
+}
 
 /* What a kind of reward is read from. */
 static kac_status check_source(const kac_reward_settings *reward, int i)
 {
-    if (!kac_reward_is_filter(reward) && reward->file[0] == '\0')
+    KAC_TRY(check_worker(reward, i));
+    if (!kac_reward_is_filter(reward) && reward->kind != KAC_REWARD_WORKER &&
+        reward->file[0] == '\0')
         return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.file: required, a safetensors file", i);
     if (kac_reward_is_filter(reward) && (reward->file[0] != '\0' || reward->output != 0))
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -190,11 +296,13 @@ kac_status kac_rewards_check(const kac_settings *settings)
         KAC_TRY(check_numbers(reward, i));
         KAC_TRY(check_combined(settings, i));
         KAC_TRY(check_weights(settings, i));
-        for (int k = 0; k < i; k++)
+        for (int k = 0; k < i; k++) {
+            KAC_TRY(check_shared(reward, i, &settings->reward[k], k));
             if (reward->name[0] != '\0' && strcmp(reward->name, settings->reward[k].name) == 0)
                 return KAC_FAIL(KAC_ERR_INVALID,
                                 "reward.%d.name: reward.%d is also called `%s`", i, k,
                                 reward->name);
+        }
     }
     return KAC_OK;
 }

@@ -6,12 +6,12 @@
 
 extern const kac_arch kac_arch_cnn1d, kac_arch_table_denoiser, kac_arch_markov, kac_arch_gmm;
 extern const kac_arch kac_arch_convgru, kac_arch_conv_regressor, kac_arch_pwm,
-    kac_arch_table_reward, kac_arch_quadratic;
+    kac_arch_table_reward, kac_arch_quadratic, kac_arch_gdss;
 
 static const kac_arch *const archs[] = {
-    &kac_arch_cnn1d, &kac_arch_table_denoiser, &kac_arch_markov,
-    &kac_arch_gmm,   &kac_arch_convgru,        &kac_arch_conv_regressor,
-    &kac_arch_pwm,   &kac_arch_table_reward,   &kac_arch_quadratic,
+    &kac_arch_cnn1d,     &kac_arch_table_denoiser, &kac_arch_markov, &kac_arch_gmm,
+    &kac_arch_convgru,   &kac_arch_conv_regressor, &kac_arch_pwm,    &kac_arch_table_reward,
+    &kac_arch_quadratic, &kac_arch_gdss,
 };
 enum { ARCHS = sizeof archs / sizeof archs[0] };
 
@@ -37,6 +37,8 @@ static kac_status find_arch(const kac_tensors *file, kac_role role, const kac_ar
     const char *name = kac_tensors_metadata(file, "kac.arch");
     char known[256];
     list_archs(role, known, sizeof known);
+    if (name == NULL && kac_tensors_metadata(file, "params_adj") != NULL)
+        name = kac_arch_gdss.name; /* a published checkpoint as it is */
     if (name == NULL)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: metadata `kac.arch` is missing, so this is not a kac model "
@@ -107,7 +109,10 @@ static kac_status load(const kac_tensors *file, kac_role role, kac_network *netw
     KAC_TRY(
         kac_tensors_integer(file, "kac.length", 1, KAC_NETWORK_MAX_LENGTH, true, 0, &length));
     network->length = (int32_t)length;
-    return network->arch->load(network->dev, file, network);
+    KAC_TRY(network->arch->load(network->dev, file, network));
+    return network->arch->vectors && role == KAC_ROLE_DENOISER
+               ? kac_graph_model_read(file, network)
+               : KAC_OK;
 }
 
 kac_status kac_network_open(kac_device *dev, const char *path, kac_role role, kac_network **out)

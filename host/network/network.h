@@ -3,6 +3,7 @@
 #define KAC_NETWORK_H
 
 #include "ops.h"
+#include "process.h"
 #include "safetensors.h"
 
 typedef enum kac_role { KAC_ROLE_DENOISER, KAC_ROLE_REWARD } kac_role;
@@ -18,7 +19,8 @@ typedef struct kac_network kac_network;
 typedef struct kac_arch {
     const char *name; /* kac.arch */
     kac_role role;
-    int vectors; /* 1: its states are vectors, of the gaussian process */
+    int vectors; /* 1: its states are vectors, of the gaussian process or graphs */
+    int scores;  /* 1: of graphs only, and answers scores (process.h) */
     kac_status (*load)(kac_device *dev, const kac_tensors *file, kac_network *network);
 } kac_arch;
 
@@ -36,7 +38,8 @@ struct kac_network {
     int32_t fixed_length;              /* 1: no other length works */
     int32_t outputs;                   /* reward heads; a denoiser has 0 */
     int32_t reads_time;
-    int32_t takes_soft; /* rewards: forward and vjp accept probabilities */
+    int32_t takes_soft;    /* rewards: forward and vjp accept probabilities */
+    kac_graph_model graph; /* nodes 0: not of graphs */
 };
 
 /* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).
@@ -44,6 +47,12 @@ struct kac_network {
 kac_status kac_network_open(kac_device *dev, const char *path, kac_role role,
                             kac_network **out);
 void kac_network_close(kac_network *network);
+
+/* What the metadata of a denoiser of vectors says of graphs, into network->graph: kac.nodes (N),
+ * kac.features (F), kac.noise_nodes and kac.noise_pairs ("vp BETA_MIN BETA_MAX" or "ve SIGMA_MIN
+ * SIGMA_MAX"), where its architecture has not set them already; and kac.node_counts
+ * ("NODES:WEIGHT,..", if it is there).  Without kac.nodes it is none of graphs.  Errors: INVALID. */
+kac_status kac_graph_model_read(const kac_tensors *file, kac_network *network);
 
 /* A reward that needs no file: it counts letters. */
 typedef struct kac_filter_spec {

@@ -194,22 +194,197 @@ static kac_status replay_reward(replay *r)
     return KAC_OK;
 }
 
+/* ---- graphs ----------------------------------------------------------------------------- */
+
+/* A set of graphs in a recording: tensors whose names begin with PREFIX. */
+typedef struct graphs {
+    const char *prefix;
+    int prefix_length;
+    int32_t rows;
+    const kac_tensor *x, *adj, *flags; /* [rows][N][F], [rows][N][N], [rows][N] */
+    float *row;                        /* [rows][D]: asked, then the answers (networks.h) */
+    float *answer;
+    float *compared; /* [rows][N][N] or [rows][N][F] */
+} graphs;
+
+/* The tensor PREFIX.part, [rows][N][width], or [rows] where the rank is 1. */
+static kac_status find_of(const replay *r, const graphs *g, const char *part, int rank,
+                          int64_t width, const kac_tensor **out)
+{
+    char name[256];
+    const int64_t shape[3] = {g->rows > 0 ? g->rows : -1, r->net->graph.nodes, width};
+    (void)snprintf(name, sizeof name, "%.*s.%s", g->prefix_length, g->prefix, part);
+    return find(r, name, KAC_F32, rank, shape, out);
+}
+
+/* One graph as a row: its live nodes must come first, and its adjacency be symmetric. */
+static kac_status fill_row(const replay *r, const graphs *g, int64_t i, float *row)
+{
+    const int32_t nodes = r->net->graph.nodes, features = r->net->graph.features;
+    const float *x = (const float *)g->x->data + i * nodes * features;
+    const float *adj = (const float *)g->adj->data + i * nodes * nodes;
+    const float *flags = (const float *)g->flags->data + i * nodes;
+    int32_t n = 0;
+    while (n < nodes && flags[n] == 1)
+        n++;
+    for (int32_t j = n; j < nodes; j++)
+        if (flags[j] != 0)
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "%s: tensor `%s`: row %lld is not ones and then zeros",
+                            kac_tensors_path(r->recording), g->flags->name, (long long)i);
+    *row++ = (float)n;
+    memcpy(row, x, (size_t)(nodes * features) * sizeof *row);
+    row += (int64_t)nodes * features;
+    for (int32_t j = 0; j < nodes; j++)
+        for (int32_t k = j + 1; k < nodes; k++) {
+            *row = adj[j * nodes + k];
+            if (*row++ != adj[k * nodes + j])
+                return KAC_FAIL(
+                    KAC_ERR_INVALID, "%s: tensor `%s`: graph %lld is not symmetric at %d, %d",
+                    kac_tensors_path(r->recording), g->adj->name, (long long)i, (int)j, (int)k);
+        }
+    return KAC_OK;
+}
+
+/* The deviation of the noise at t, in the arithmetic of the original, which is coarse near 0. */
+static float deviation(const kac_noise *noise, float t)
+{
+    const float low = (float)noise->low, range = (float)(noise->high - noise->low);
+    return sqrtf(1.0f - expf(2.0f * (-0.25f * (t * t) * range - 0.5f * t * low)));
+}
+
+/* g->compared = the answers for nodes [rows][N][F], or for pairs [rows][N][N]; as scores, which
+ * for VP are divided by minus the deviation, where there is a `t`. */
+static void compose(const replay *r, const graphs *g, bool pairs, const kac_tensor *t)
+{
+    const int64_t nodes = r->net->graph.nodes, wide = nodes * r->net->graph.features;
+    const kac_noise *noise = &r->net->graph.noise[pairs ? 1 : 0];
+    const int64_t size = pairs ? nodes * nodes : wide;
+    memset(g->compared, 0, (size_t)(g->rows * size) * sizeof *g->compared);
+    for (int64_t i = 0; i < g->rows; i++) {
+        float *to = g->compared + i * size;
+        const float *from = g->answer + i * r->net->length + 1;
+        if (pairs) {
+            from += wide;
+            for (int64_t j = 0; j < nodes; j++)
+                for (int64_t k = j + 1; k < nodes; k++)
+                    to[j * nodes + k] = to[k * nodes + j] = *from++;
+        } else {
+            memcpy(to, from, (size_t)size * sizeof *to);
+        }
+        if (t == NULL || noise->kind == KAC_NOISE_VE) continue;
+        const float scale = deviation(noise, ((const float *)t->data)[i]);
+        for (int64_t j = 0; j < size; j++)
+            to[j] = -to[j] / scale;
+    }
+}
+
+/* Compares PREFIX.net_* or, with `t`, PREFIX.score_*. */
+static kac_status compare_both(replay *r, const graphs *g, const kac_tensor *t)
+{
+    for (int pairs = 0; pairs <= 1; pairs++) {
+        const char *const names[2][2] = {{"net_x", "net_adj"}, {"score_x", "score_adj"}};
+        const int64_t width = pairs ? r->net->graph.nodes : r->net->graph.features;
+        const int64_t size = r->net->graph.nodes * width;
+        const kac_tensor *recorded = NULL;
+        KAC_TRY(find_of(r, g, names[t != NULL][pairs], 3, width, &recorded));
+        compose(r, g, pairs != 0, t);
+        KAC_TRY(
+            report(r, recorded, difference(g->compared, recorded->data, g->rows, size, size)));
+    }
+    return KAC_OK;
+}
+
+static kac_status replay_graphs(replay *r, graphs *g)
+{
+    const kac_tensor *t = NULL;
+    KAC_TRY(find_of(r, g, "X", 3, r->net->graph.features, &g->x));
+    if (g->x->shape[0] > INT32_MAX)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: tensor `%s` is too large",
+                        kac_tensors_path(r->recording), g->x->name);
+    g->rows = (int32_t)g->x->shape[0];
+    KAC_TRY(find_of(r, g, "A", 3, r->net->graph.nodes, &g->adj));
+    KAC_TRY(find_of(r, g, "flags", 2, 0, &g->flags));
+    KAC_TRY(find_of(r, g, "t", 1, 0, &t));
+
+    const int64_t rows = g->rows, length = r->net->length;
+    const int64_t widest = r->net->graph.nodes > r->net->graph.features
+                               ? r->net->graph.nodes
+                               : r->net->graph.features;
+    kac_status status = KAC_OK;
+    float *memory =
+        malloc((size_t)(rows * (2 * length + r->net->graph.nodes * widest)) * sizeof *memory);
+    if (memory == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "%s: out of memory", r->net->path);
+    g->row = memory;
+    g->answer = g->row + rows * length;
+    g->compared = g->answer + rows * length;
+    for (int64_t i = 0; i < rows; i++)
+        KAC_TRY_DONE(fill_row(r, g, i, g->row + i * length));
+    kac_query q = {.tokens = (const uint8_t *)g->row,
+                   .stride = (int32_t)(length * (int64_t)sizeof *g->row),
+                   .length = (int32_t)length,
+                   .capacity = g->rows,
+                   .out = g->answer,
+                   .out_stride = (int32_t)length};
+    KAC_TRY_DONE(kac_network_ask(r->net, &q));
+    KAC_TRY_DONE(compare_both(r, g, NULL));
+    KAC_TRY_DONE(compare_both(r, g, t));
+done:
+    free(memory);
+    return status;
+}
+
+/* The set of graphs that tensor i is the first recorded output of, PREFIX.net_x. */
+static bool is_graphs(const replay *r, int i, graphs *out)
+{
+    static const char suffix[] = ".net_x";
+    const char *name = kac_tensors_at(r->recording, i)->name;
+    const size_t length = strlen(name), end = sizeof suffix - 1;
+    if (length <= end || length > 128 || strcmp(name + length - end, suffix) != 0) return false;
+    *out = (graphs){.prefix = name, .prefix_length = (int)(length - end)};
+    return true;
+}
+
+static bool has_graphs(const replay *r)
+{
+    graphs g;
+    for (int i = 0; i < kac_tensors_count(r->recording); i++)
+        if (is_graphs(r, i, &g)) return true;
+    return false;
+}
+
+static kac_status replay_all_graphs(replay *r)
+{
+    for (int i = 0; i < kac_tensors_count(r->recording); i++) {
+        graphs g;
+        if (is_graphs(r, i, &g)) KAC_TRY(replay_graphs(r, &g));
+    }
+    return KAC_OK;
+}
+
+/* ---- any network ------------------------------------------------------------------------ */
+
 static kac_status run(replay *r, const char *model)
 {
-    bool denoiser = kac_tensors_find(r->recording, "logits") != NULL;
+    bool graph = has_graphs(r);
+    bool denoiser = graph || kac_tensors_find(r->recording, "logits") != NULL;
     bool reward = kac_tensors_find(r->recording, "output") != NULL ||
                   kac_tensors_find(r->recording, "output_probabilities") != NULL;
     if (!denoiser && !reward)
         return KAC_FAIL(KAC_ERR_INVALID,
-                        "%s: nothing to compare: want the tensor `logits` of a denoiser, or "
+                        "%s: nothing to compare: want the tensor `logits` of a denoiser, "
+                        "`NAME.net_x` of a denoiser of graphs, or "
                         "`output` or `output_probabilities` of a reward",
                         kac_tensors_path(r->recording));
     KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
                              &r->net));
-    if (r->net->arch->vectors)
-        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
-                        "%s: recordings hold sequences, and a %s reads vectors", model,
-                        r->net->arch->name);
+    if (graph && r->net->arch->scores) return replay_all_graphs(r);
+    if (graph || r->net->arch->vectors)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: the recording holds %s, and a %s reads %s",
+                        model, graph ? "graphs" : "sequences", r->net->arch->name,
+                        r->net->arch->scores    ? "graphs"
+                        : r->net->arch->vectors ? "vectors"
+                                                : "sequences");
     return denoiser ? replay_denoiser(r) : replay_reward(r);
 }
 

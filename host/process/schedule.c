@@ -25,7 +25,8 @@ static double mask_probability(kac_schedule schedule, double t, double e)
     case KAC_SCHEDULE_AUTO:
     case KAC_SCHEDULE_VP:
     case KAC_SCHEDULE_VE:
-    case KAC_SCHEDULE_EDM: break; /* not masked */
+    case KAC_SCHEDULE_EDM:
+    case KAC_SCHEDULE_MODEL: break; /* not masked */
     }
     return (double)NAN;
 }

@@ -1,17 +1,19 @@
-/* reward.c -- reward terms over networks, with a memo of objects already scored. */
+/* reward.c -- reward terms over networks and workers, with a memo of objects already scored. */
 #include "reward.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "memo.h"
+#include "object.h"
 
 struct kac_rewards {
     kac_device *dev;
     kac_shape shape;
     int32_t batch;
     int networks; /* filters too */
-    int files;    /* networks that are not filters */
+    int files;    /* networks that are not filters, and workers */
     kac_network *network[KAC_MAX_TERMS];
     int32_t first_column[KAC_MAX_TERMS]; /* of each network */
     int32_t columns;
@@ -22,6 +24,20 @@ struct kac_rewards {
     float *found;     /* [batch][columns] terms of fresh objects */
     float *cotangent; /* [batch][outputs of a network], where gradients are asked for */
     float *part;      /* [batch][L][S] gradient of one network */
+
+    struct {
+        int count;
+        kac_worker *worker[KAC_MAX_TERMS];
+        int term[KAC_MAX_TERMS]; /* the first of each */
+        int32_t first_column[KAC_MAX_TERMS];
+        kac_object_form form;
+        char alphabet[KAC_MAX_STATES + 1]; /* of `form` */
+        size_t size;                       /* of an object as text */
+        char *text;                        /* host [batch][size] */
+        uint8_t *rows;                     /* host [batch][stride] */
+        int32_t *src;                      /* host [batch] */
+        float *numbers;                    /* host [batch][columns] */
+    } workers;
 };
 
 /* Whether the network reads the model's objects. */
@@ -84,12 +100,76 @@ static kac_status open_filter(kac_rewards *r, const kac_rewards_config *config, 
     return KAC_OK;
 }
 
+/* Whether a term is scored here: the guiding ones where `judge` is 0, and what is only recorded but
+ * a worker of theirs says anyway; else the rest. */
+static bool belongs(const kac_rewards_config *config, int term)
+{
+    const kac_settings *s = config->settings;
+    bool guides = kac_reward_guides(&s->reward[term]);
+    for (int i = 0; i < s->rewards && !guides; i++)
+        guides = kac_reward_guides(&s->reward[i]) &&
+                 kac_reward_shares_worker(&s->reward[i], &s->reward[term]);
+    return guides != config->judge;
+}
+
+/* Starts the worker of `term`, or finds it among those started.  It gets a column for each number
+ * of a line up to the last that a term reads. */
+static kac_status open_worker(kac_rewards *r, const kac_rewards_config *config, int term)
+{
+    const kac_settings *s = config->settings;
+    const kac_reward_settings *reward = &s->reward[term];
+    int at = 0;
+    while (at < r->workers.count &&
+           !kac_reward_shares_worker(&s->reward[r->workers.term[at]], reward))
+        at++;
+    if (at == r->workers.count) {
+        int64_t last = 0;
+        for (int i = 0; i < s->rewards; i++)
+            if (kac_reward_shares_worker(&s->reward[i], reward) && s->reward[i].output > last)
+                last = s->reward[i].output;
+        kac_worker_spec spec = {.term = term,
+                                .command = reward->command,
+                                .processes = (int32_t)reward->processes,
+                                .batch = (int32_t)reward->batch,
+                                .timeout = reward->timeout,
+                                .attempts = (int32_t)reward->attempts,
+                                .columns = (int32_t)last + 1,
+                                .gives_up = s->sampler.invalid_is_worst};
+        KAC_TRY(kac_worker_open(&spec, &r->workers.worker[at]));
+        r->workers.term[at] = term;
+        r->workers.first_column[at] = r->columns;
+        r->workers.count++;
+        r->columns += spec.columns;
+        r->files++;
+    }
+    r->column[term] = r->workers.first_column[at] + (int32_t)reward->output;
+    return KAC_OK;
+}
+
+/* Host memory for what goes to workers and comes back. */
+static kac_status take_text(kac_rewards *r, const kac_rewards_config *config)
+{
+    size_t batch = (size_t)config->batch;
+    if (r->workers.count == 0) return KAC_OK;
+    snprintf(r->workers.alphabet, sizeof r->workers.alphabet, "%s", config->alphabet);
+    r->workers.form = (kac_object_form){r->shape, r->workers.alphabet};
+    r->workers.size = kac_object_size(&r->workers.form);
+    r->workers.text = calloc(batch, r->workers.size);
+    r->workers.rows = calloc(batch, (size_t)r->shape.stride);
+    r->workers.src = calloc(batch, sizeof *r->workers.src);
+    r->workers.numbers = calloc(batch * (size_t)r->columns, sizeof *r->workers.numbers);
+    if (r->workers.text && r->workers.rows && r->workers.src && r->workers.numbers)
+        return KAC_OK;
+    return KAC_FAIL(KAC_ERR_NOMEM, "rewards: no memory for the text of %zu objects", batch);
+}
+
 /* Opens the file of `term`, or finds it among those open. */
 static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, int term)
 {
     const kac_reward_settings *s = &config->settings->reward[term];
     int at = 0;
     if (kac_reward_is_filter(s)) return open_filter(r, config, term);
+    if (s->kind == KAC_REWARD_WORKER) return open_worker(r, config, term);
     while (at < r->networks && strcmp(r->network[at]->path, s->file) != 0)
         at++;
     if (at == r->networks) {
@@ -124,16 +204,18 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
 
     for (int term = 0; term < config->settings->rewards; term++) {
         r->column[term] = -1;
-        bool judges = !kac_reward_guides(&config->settings->reward[term]);
-        if (config->value == NULL && judges == config->judge)
+        if (config->value == NULL && belongs(config, term))
             KAC_TRY_DONE(open_term(r, config, term));
     }
     if (config->value != NULL) KAC_TRY_DONE(open_value(r, config));
     if (r->columns == 0) goto done;
+    KAC_TRY_DONE(take_text(r, config));
 
     size_t batch = (size_t)config->batch;
-    /* Room for all objects, or a quarter of a million; beyond that the memo starts afresh. */
-    int64_t capacity = config->expected < 1 << 18 ? config->expected : 1 << 18;
+    /* Room for all objects, or a quarter of a million; beyond that the memo starts afresh.  What a
+     * worker says may be dear, so there is that room whatever is expected. */
+    int64_t capacity = 1 << 18;
+    if (config->expected < capacity && r->workers.count == 0) capacity = config->expected;
     if (capacity < config->batch || !config->reuse) capacity = config->batch;
     kac_memo_size size = {.capacity = (int32_t)capacity,
                           .stride = config->shape.stride,
@@ -165,6 +247,12 @@ void kac_rewards_close(kac_rewards *r)
     if (r == NULL) return;
     for (int i = 0; i < r->networks; i++)
         kac_network_close(r->network[i]);
+    for (int i = 0; i < r->workers.count; i++)
+        kac_worker_close(r->workers.worker[i]);
+    free(r->workers.text);
+    free(r->workers.rows);
+    free(r->workers.src);
+    free(r->workers.numbers);
     kac_memo_close(r->dev, &r->memo);
     kac_fresh_close(r->dev, &r->fresh);
     r->dev->ops->memory.release(r->dev, r->entry);
@@ -191,7 +279,24 @@ bool kac_rewards_soft(const kac_rewards *r, const char **refuses)
             *refuses = r->network[i]->path;
             return false;
         }
-    return true;
+    if (r->workers.count > 0) *refuses = kac_worker_name(r->workers.worker[0]);
+    return r->workers.count == 0;
+}
+
+bool kac_rewards_wait(const kac_rewards *r)
+{
+    return r->workers.count > 0;
+}
+
+int kac_rewards_workers(const kac_rewards *r)
+{
+    return r->workers.count;
+}
+
+kac_worker_counts kac_rewards_worker(const kac_rewards *r, int i, int *term)
+{
+    *term = r->workers.term[i];
+    return kac_worker_counted(r->workers.worker[i]);
 }
 
 int32_t kac_rewards_column(const kac_rewards *r, int term)
@@ -212,6 +317,29 @@ static kac_status ask_all(kac_rewards *r, kac_query q, float *terms)
     return KAC_OK;
 }
 
+/* Every worker on the fresh rows among the n of x, beside what networks said in r->found.  Here
+ * the host waits for the device, as nowhere else in the loop, and then for the workers. */
+static kac_status ask_workers(kac_rewards *r, const uint8_t *x, int32_t n)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    size_t stride = (size_t)r->shape.stride;
+    int32_t count = 0;
+    if (r->workers.count == 0) return KAC_OK;
+    KAC_TRY(op->download(r->dev, &count, r->fresh.count, sizeof count));
+    if (count == 0) return KAC_OK;
+    size_t bytes = (size_t)count * (size_t)r->columns * sizeof *r->workers.numbers;
+    KAC_TRY(op->download(r->dev, r->workers.src, r->fresh.src, (size_t)count * sizeof count));
+    KAC_TRY(op->download(r->dev, r->workers.rows, x, (size_t)n * stride));
+    if (r->networks > 0) KAC_TRY(op->download(r->dev, r->workers.numbers, r->found, bytes));
+    for (int32_t q = 0; q < count; q++)
+        kac_object_write(&r->workers.form, r->workers.rows + (size_t)r->workers.src[q] * stride,
+                         r->workers.text + (size_t)q * r->workers.size);
+    for (int i = 0; i < r->workers.count; i++)
+        KAC_TRY(kac_worker_ask(r->workers.worker[i], r->workers.text, r->workers.size, count,
+                               r->workers.numbers + r->workers.first_column[i], r->columns));
+    return op->upload(r->dev, r->found, r->workers.numbers, bytes);
+}
+
 kac_status kac_rewards_score(kac_rewards *r, const kac_rows *rows, float *terms, int64_t *made)
 {
     const kac_states_ops *op = &r->dev->ops->states;
@@ -226,6 +354,7 @@ kac_status kac_rewards_score(kac_rewards *r, const kac_rows *rows, float *terms,
         KAC_TRY(op->forget(r->dev, r->entry, n));
         KAC_TRY(op->find(r->dev, &r->memo, &part, r->entry, &r->fresh, made));
         KAC_TRY(ask_all(r, q, r->found));
+        KAC_TRY(ask_workers(r, part.x, n));
         KAC_TRY(op->learn(r->dev, &r->memo, &r->fresh, 0, n, r->found));
         KAC_TRY(
             op->recall(r->dev, &r->memo, r->entry, n, terms + (size_t)b * (size_t)r->columns));

@@ -5,19 +5,21 @@
 
 #include "network.h"
 #include "settings.h"
+#include "worker.h"
 
 typedef struct kac_rewards kac_rewards;
 
 /* The terms of `settings` that guide (`judge` 0: they have a weight or bounds) or that are only
  * recorded (`judge` 1); or, with `value`, one column that is no term of the settings: what the
  * network of that file says.  A file is opened once, however many terms read it; its heads lie side by side in
- * a row of `columns` floats.
+ * a row of `columns` floats, and so do the numbers of a worker, which belong to the guiding terms
+ * where one of them guides.
  * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
 typedef struct kac_rewards_config {
     const kac_settings *settings;
     const char *value;    /* a file, or NULL */
-    const char *alphabet; /* of the model; the rewards' must be the same */
+    const char *alphabet; /* of the model, "" for vectors; the rewards' must be the same */
     bool vectors;         /* objects are vectors */
     kac_shape shape;
     int32_t batch;
@@ -30,6 +32,13 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out);
 void kac_rewards_close(kac_rewards *rewards);
 
+/* Whether the host waits for workers when objects are scored. */
+bool kac_rewards_wait(const kac_rewards *rewards);
+
+/* What the workers, each of a term, have done: worker i of kac_rewards_workers. */
+int kac_rewards_workers(const kac_rewards *rewards);
+kac_worker_counts kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+
 int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
 int32_t
 kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs: files */
@@ -39,7 +48,8 @@ bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
 int32_t kac_rewards_column(const kac_rewards *rewards, int term);
 
 /* terms[i] = the row of columns of each live row of `rows`, shape [rows->n][columns], device
- * memory.  *made (device) grows by the number of objects evaluated.  Errors: DEVICE. */
+ * memory.  *made (device) grows by the number of objects evaluated.  Waits where there are workers.
+ * Errors: DEVICE, WORKER. */
 kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *terms,
                              int64_t *made);
 

@@ -140,11 +140,12 @@ static bool keeps_entries(const kac_run *r)
 }
 
 /* A child that reveals nothing keeps its parent's entry, so that needs its value too, above the
- * levels that go without. */
+ * levels that go without.  Vectors always move. */
 static take_fn *take_of_parents(const kac_run *r)
 {
     bool last = r->level == 1 || r->level <= r->revive.levels;
-    if (last || !keeps_entries(r) || r->set.sampler.value != KAC_VALUE_POSTERIOR_MEAN)
+    if (last || r->vectors || !keeps_entries(r) ||
+        r->set.sampler.value != KAC_VALUE_POSTERIOR_MEAN)
         return NULL;
     switch (r->set.sampler.estimate) {
     case KAC_ESTIMATE_ARGMAX: return take_argmax;
@@ -198,12 +199,25 @@ kac_status kac_evaluate_children(kac_run *r, const kac_particles *x, kac_particl
     return r->dev->ops->states.recall(r->dev, &r->evals, y->entry, y->n, r->terms);
 }
 
+/* The objects that noisy graphs are nearest to. */
+static kac_status take_nearest(kac_run *r, const kac_particles *y)
+{
+    kac_complete_args a = rows_of(r, y, y, 0);
+    a.entry = NULL;
+    a.every_row = 1;
+    return r->process->complete(r->dev, &a, r->completion);
+}
+
 kac_status kac_evaluate_unfinished(kac_run *r, const kac_particles *y)
 {
     bool learned = r->value != NULL;
     kac_rewards *value = learned ? r->value : r->guide;
     kac_rows rows = {y->x, NULL, 0, y->n};
 
+    if (r->set.process.kind == KAC_PROCESS_GRAPH && !learned) {
+        KAC_TRY(take_nearest(r, y));
+        rows.x = r->completion;
+    }
     r->calls.reward_asked += (int64_t)y->n * kac_rewards_networks(value);
     KAC_TRY(kac_rewards_score(value, &rows, r->terms, &r->made[learned ? 3 : 1]));
     kac_lap(r, KAC_PHASE_REWARD);

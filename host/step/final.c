@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "exact.h"
+#include "object.h"
 #include "objective.h"
 #include "particles.h"
 #include "rng.h"
@@ -298,44 +299,14 @@ static void select_final(kac_run *r, population *p)
 /* ---- results -------------------------------------------------------------------------------
  */
 
-/* Bytes of an object as text with its final zero: letters, or numbers with a blank after each. */
-static size_t text_size(const kac_run *r)
-{
-    size_t number = sizeof "-1.23456789e-38";
-    return (size_t)r->shape.length * (r->vectors ? number : 1) + 1;
-}
-
-/* Numbers separated by blanks, all the digits of a float. */
-static void write_vector(const kac_run *r, const uint8_t *x, char *text)
-{
-    size_t used = 0;
-    for (int32_t l = 0; l < r->shape.length; l++) {
-        float value = 0;
-        memcpy(&value, x + (size_t)l * sizeof value, sizeof value);
-        used += (size_t)snprintf(text + used, r->text_size - used, "%s%.9g", l > 0 ? " " : "",
-                                 (double)value);
-    }
-}
-
-static void write_letters(const kac_run *r, const uint8_t *x, char *text)
-{
-    for (int32_t l = 0; l < r->shape.length; l++)
-        text[l] = r->denoiser->alphabet[x[l]];
-    text[r->shape.length] = '\0';
-}
-
 /* Objects as text, and their terms. */
-static void write_results(kac_run *r, const population *p)
+static void write_results(kac_run *r, const population *p, const kac_object_form *form)
 {
     size_t rewards = (size_t)r->set.rewards;
     for (int64_t k = 0; k < r->samples_out; k++) {
         size_t row = (size_t)r->result[k].row;
-        char *text = r->text + (size_t)k * r->text_size;
-        const uint8_t *x = p->x + row * (size_t)r->shape.stride;
-        if (r->vectors)
-            write_vector(r, x, text);
-        else
-            write_letters(r, x, text);
+        kac_object_write(form, p->x + row * (size_t)r->shape.stride,
+                         r->text + (size_t)k * r->text_size);
         memcpy(r->result_terms + (size_t)k * rewards, p->terms + row * rewards,
                rewards * sizeof *p->terms);
     }
@@ -404,7 +375,8 @@ kac_status kac_run_finish(kac_run *r)
     size_t n = (size_t)p.n;
     r->result = calloc(n, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
-    r->text_size = text_size(r);
+    kac_object_form form = {r->shape, r->denoiser->alphabet};
+    r->text_size = kac_object_size(&form);
     r->text = calloc(n, r->text_size);
     if (!r->result || !r->result_terms || !r->text) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu samples", n);
@@ -413,7 +385,7 @@ kac_status kac_run_finish(kac_run *r)
     estimate_evidence(r, &p);
     if (r->trajectories != NULL) KAC_TRY_DONE(finish_trajectories(r, &p));
     select_final(r, &p);
-    write_results(r, &p);
+    write_results(r, &p, &form);
     if (r->set.output.likelihood) KAC_TRY_DONE(add_likelihoods(r, &p));
     r->finished = true;
     kac_lap(r, KAC_PHASE_OTHER);

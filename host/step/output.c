@@ -17,7 +17,8 @@ static const char *const phase_name[KAC_PHASES] = {"denoiser", "reward", "propos
 /* Of a reward that has no file. */
 static const char *kind_name(kac_reward_kind kind)
 {
-    return kind == KAC_REWARD_GC            ? "gc"
+    return kind == KAC_REWARD_WORKER        ? "worker"
+           : kind == KAC_REWARD_GC          ? "gc"
            : kind == KAC_REWARD_HOMOPOLYMER ? "homopolymer"
                                             : "motif";
 }
@@ -30,7 +31,7 @@ void kac_term_name(const kac_reward_settings *reward, char *text, size_t size)
     int length = dot != NULL && dot != base ? (int)(dot - base) : (int)strlen(base);
     if (reward->name[0] != '\0')
         snprintf(text, size, "%s", reward->name);
-    else if (kac_reward_is_filter(reward))
+    else if (reward->file[0] == '\0')
         snprintf(text, size, "%s", kind_name(reward->kind));
     else
         snprintf(text, size, "%.*s", length, base);
@@ -256,6 +257,27 @@ static json_t *revival(const kac_run *r)
                      "groups_short", (json_int_t)short_of, "groups_dead", (json_int_t)dead);
 }
 
+/* A worker each: its first term, and how it fared. */
+static void add_workers(const kac_rewards *rewards, json_t *list)
+{
+    for (int i = 0; i < kac_rewards_workers(rewards); i++) {
+        int term = 0;
+        kac_worker_counts c = kac_rewards_worker(rewards, i, &term);
+        json_array_append_new(list, json_pack("{sisIsIsI}", "reward", term, "answered",
+                                              (json_int_t)c.answered, "failures",
+                                              (json_int_t)c.failures, "given_up",
+                                              (json_int_t)c.given_up));
+    }
+}
+
+static json_t *workers(const kac_run *r)
+{
+    json_t *list = json_array();
+    add_workers(r->guide, list);
+    add_workers(r->judge, list);
+    return list;
+}
+
 static kac_status run_json(const kac_run *r, json_t **out)
 {
     const kac_settings *s = &r->set;
@@ -280,6 +302,8 @@ static kac_status run_json(const kac_run *r, json_t **out)
                             json_integer((json_int_t)r->counted.gradients));
     if (r->revive.levels > 0) json_object_set_new(*out, "revive", revival(r));
     if (r->targets > 1) json_object_set_new(*out, "targets", targets(r));
+    if (kac_rewards_workers(r->guide) + kac_rewards_workers(r->judge) > 0)
+        json_object_set_new(*out, "workers", workers(r));
     return KAC_OK;
 }
 

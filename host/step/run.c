@@ -76,7 +76,7 @@ static kac_status open_unconditional(kac_run *r)
     if (file[0] == '\0') return KAC_OK;
     KAC_TRY(kac_network_open(r->dev, file, KAC_ROLE_DENOISER, &r->unconditional));
     r->reads_time |= r->unconditional->reads_time;
-    if (r->unconditional->arch->vectors != r->vectors)
+    if (r->unconditional->arch->vectors != r->vectors || r->unconditional->arch->scores)
         return KAC_FAIL(KAC_ERR_INVALID, "model.unconditional: %s is a %s, and %s a %s", file,
                         r->unconditional->arch->name, r->set.model.file,
                         r->denoiser->arch->name);
@@ -124,20 +124,65 @@ static kac_status open_rewards(kac_run *r)
                         "sampler.value.estimate soft: %s does not take probabilities; use "
                         "argmax or sample",
                         refuses);
+    if (s->sampler.value == KAC_VALUE_STATE && !r->vectors && kac_rewards_wait(r->guide))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.value.kind state: a worker reads whole objects, none with "
+                        "masked letters; use posterior_mean");
+    return KAC_OK;
+}
+
+/* Graphs are moved on the CPU, where they go unless another device is asked for. */
+static const char *device_name(const kac_settings *s)
+{
+    bool is_auto = strcmp(s->device.name, "auto") == 0;
+    return s->process.kind == KAC_PROCESS_GRAPH && is_auto ? "cpu" : s->device.name;
+}
+
+/* The operations of the process, and whether the denoiser is one of it. */
+static kac_status choose_process(kac_run *r)
+{
+    const kac_arch *arch = r->denoiser->arch;
+    bool graphs = r->denoiser->graph.nodes > 0, fits = false;
+    switch (r->set.process.kind) {
+    case KAC_PROCESS_MASKED:
+        r->process = &r->dev->ops->masked;
+        fits = !arch->vectors;
+        break;
+    case KAC_PROCESS_GAUSSIAN:
+        r->process = &r->dev->ops->gaussian;
+        fits = arch->vectors && !arch->scores;
+        break;
+    case KAC_PROCESS_GRAPH:
+        r->process = &r->dev->ops->graph;
+        fits = graphs;
+        break;
+    }
+    if (fits) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_INVALID, "process.kind: %s is a %s, which goes with %s",
+                    r->set.model.file, arch->name,
+                    !arch->vectors  ? "masked"
+                    : !arch->scores ? "gaussian, or graph where its metadata names kac.nodes"
+                                    : "graph");
+}
+
+/* The levels of the process. */
+static kac_status fill_levels(const kac_run *r, kac_level *levels)
+{
+    switch (r->set.process.kind) {
+    case KAC_PROCESS_MASKED: return kac_masked_levels(&r->set, levels);
+    case KAC_PROCESS_GAUSSIAN: return kac_gaussian_levels(&r->set, levels);
+    case KAC_PROCESS_GRAPH: return kac_graph_levels(&r->set, &r->denoiser->graph, levels);
+    }
     return KAC_OK;
 }
 
 static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
+    KAC_TRY(kac_device_open(device_name(s), s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
-    r->process = r->vectors ? &r->dev->ops->gaussian : &r->dev->ops->masked;
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
-    if (r->denoiser->arch->vectors != r->vectors)
-        return KAC_FAIL(KAC_ERR_INVALID, "process.kind: %s is a %s, which goes with %s",
-                        s->model.file, r->denoiser->arch->name,
-                        r->vectors ? "masked" : "gaussian");
+    KAC_TRY(choose_process(r));
 
     r->reads_time = r->denoiser->reads_time;
     KAC_TRY(open_unconditional(r));
@@ -152,8 +197,11 @@ static kac_status open_networks(kac_run *r)
     if (r->unconditional != NULL)
         KAC_TRY(kac_network_check_length(r->unconditional, (int32_t)length));
     int64_t bytes = r->vectors ? length * s->process.order * (int64_t)sizeof(float) : length;
-    r->shape =
-        (kac_shape){(int32_t)length, r->denoiser->states, (int32_t)((bytes + 15) / 16 * 16)};
+    r->shape = (kac_shape){.length = (int32_t)length,
+                           .states = r->denoiser->states,
+                           .stride = (int32_t)((bytes + 15) / 16 * 16),
+                           .nodes = r->denoiser->graph.nodes,
+                           .features = r->denoiser->graph.features};
     r->slot_floats = r->shape.length * r->shape.states;
     r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
 
@@ -281,8 +329,7 @@ static kac_status start_levels(kac_run *r)
     kac_level *levels = calloc(count, sizeof *levels);
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
-    KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
-                            : kac_masked_levels(&r->set, levels));
+    KAC_TRY_DONE(fill_levels(r, levels));
     if (r->reads_time && !isfinite(levels[r->steps].sigma)) {
         status =
             KAC_FAIL(KAC_ERR_INVALID,
@@ -335,6 +382,33 @@ done:
     free(fixed);
     free(allowed);
     return status;
+}
+
+/* How many nodes graphs have, on the device. */
+static kac_status start_nodes(kac_run *r)
+{
+    const kac_graph_model *graph = &r->denoiser->graph;
+    const char *given = r->set.process.nodes;
+    size_t bytes = (size_t)graph->nodes * sizeof *r->nodes;
+    char all[16];
+    if (r->set.process.kind != KAC_PROCESS_GRAPH) return KAC_OK;
+    (void)snprintf(all, sizeof all, "%d", (int)graph->nodes);
+    if (given[0] == '\0') given = graph->counts[0] != '\0' ? graph->counts : all;
+
+    uint64_t *law = malloc(bytes);
+    r->nodes = kac_take(r, graph->nodes, sizeof *r->nodes);
+    kac_status status = KAC_ERR_NOMEM;
+    if (law != NULL && r->nodes != NULL) status = kac_graph_counts(given, graph->nodes, law);
+    if (status == KAC_OK) status = r->dev->ops->memory.upload(r->dev, r->nodes, law, bytes);
+    free(law);
+    return status;
+}
+
+/* What is given of the objects. */
+static kac_status start_given(kac_run *r)
+{
+    KAC_TRY(start_template(r));
+    return start_nodes(r);
 }
 
 /* The table of groups, which of them select together, and how each weighs the reward's terms.
@@ -399,6 +473,7 @@ kac_status kac_restart(kac_run *r)
                             .groups = r->group,
                             .group = r->x.group,
                             .fixed = r->fixed,
+                            .nodes = r->nodes,
                             .seed = r->set.seed,
                             .n = r->n};
     KAC_TRY(kac_reset(r, r->steps, true));
@@ -430,8 +505,7 @@ static kac_status plan_passes(kac_run *r)
     kac_level *levels = calloc((size_t)r->steps + 1, sizeof *levels);
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
-    KAC_TRY_DONE(r->vectors ? kac_gaussian_levels(&r->set, levels)
-                            : kac_masked_levels(&r->set, levels));
+    KAC_TRY_DONE(fill_levels(r, levels));
     switch (r->set.driver.kind) {
     case KAC_DRIVER_NONE:
         if (r->revive.levels > 0) first -= r->revive.levels - 1; /* which are one step */
@@ -530,7 +604,7 @@ static void read_step(kac_run *r)
     const kac_settings *s = &r->set;
     bool samples = s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
                    s->sampler.estimate == KAC_ESTIMATE_SAMPLE;
-    r->vectors = s->process.kind == KAC_PROCESS_GAUSSIAN;
+    r->vectors = s->process.kind != KAC_PROCESS_MASKED;
     r->steps = (int32_t)s->process.steps;
     r->children = (int32_t)s->sampler.children;
     r->samples = samples ? (int32_t)s->sampler.samples : 1;
@@ -551,7 +625,7 @@ static kac_status open_run(kac_run *r)
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
-    KAC_TRY(start_template(r));
+    KAC_TRY(start_given(r));
     KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
     KAC_TRY(plan_run(r, groups));
@@ -685,10 +759,12 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
     if (r->value != NULL && !ends_a_pass(r, step))
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the value %s gave NaN or infinity",
                         step, row, fault->slot, r->set.sampler.value_file);
+    char source[KAC_PATH];
+    kac_reward_source(&r->set.reward[fault->term], source, sizeof source);
     return KAC_FAIL(KAC_ERR_NUMERIC,
                     "step %d, %s %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
-                    step, row, fault->slot, r->set.reward[fault->term].file);
+                    step, row, fault->slot, source);
 }
 
 kac_status kac_run_sync(kac_run *r, kac_progress *out)

@@ -66,7 +66,7 @@ struct kac_run {
     kac_rewards *value;         /* a learned value's network, or NULL */
 
     kac_shape shape;
-    bool vectors; /* states are vectors, not tokens */
+    bool vectors; /* states are vectors, or graphs as vectors, not tokens */
     int32_t steps, n, groups, children, samples, keep, batch, pools;
     int32_t slot_floats; /* L S */
     int32_t memo_floats; /* the same, and one more for the clash of two denoisers of vectors */
@@ -78,6 +78,7 @@ struct kac_run {
     uint8_t *fixed; /* [stride] letters that the template gives, or NULL */
     int32_t free_sites;
     uint32_t *allowed; /* [L] letters that it leaves to each site, or NULL: all */
+    uint64_t *nodes;   /* [N] law of the number of nodes of a graph, or NULL */
 
     /* the population */
     kac_group *group;     /* [G] */

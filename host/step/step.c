@@ -12,7 +12,8 @@
  *
  * Every algorithm is this step with the settings of its row (algorithms.c).  Feynman-Kac models
  * and their particle approximation: Del Moral, "Feynman-Kac Formulae", 2004, chapters 2 and 3.
- * Nothing here is read back by the host: counts, clock and decisions are device memory.
+ * Nothing here is read back by the host: counts, clock and decisions are device memory.  Only a
+ * reward of workers is asked by the host, which waits for them in the middle of the step.
  */
 #include <math.h>
 
@@ -146,10 +147,11 @@ kac_status kac_guided_step(kac_run *r)
 }
 
 /* A guided step whose operations are those of the step before, on the same memory: all but the
- * first two, in which working memory grows, and the last. */
+ * first two, in which working memory grows, and the last.  None where the host asks workers. */
 static bool is_like_the_last(const kac_run *r)
 {
-    return r->dev->records && r->step >= 2 && r->level > 1 && r->set.sampler.funnel[0] == '\0';
+    return r->dev->records && r->step >= 2 && r->level > 1 &&
+           r->set.sampler.funnel[0] == '\0' && !kac_rewards_wait(r->guide);
 }
 
 /* Records a guided step instead of making it. */

@@ -1,0 +1,177 @@
+/* graph.h -- graph diffusion: where the numbers of a graph lie, and the scalar maths of a move.
+ *
+ * A graph of at most N nodes with F features is a vector of D = 1 + N F + N (N - 1) / 2 numbers:
+ * n, the nodes that it has; X[i][f] of the nodes; A of the pairs i < j in the order (0, 1),
+ * (0, 2), .., (1, 2), ..  What belongs to nodes from n on is 0, and n never moves.
+ *
+ * Both parts, X and A, have noise of their own, x_k = a_k x_0 + b_k e.  The denoiser's answer for
+ * a number gives its score s, and the estimate of x_0 is (x_k + b_k^2 s) / a_k (Tweedie's
+ * formula), whatever the noise.  A move is, for each number, with normal numbers z and z',
+ *
+ *     y = keep (x + h s + heat sqrt(2 h) z) + push s + spread z',  h = 2 alpha (snr |z| / |s|)^2
+ *
+ * the norms over the part.  Coefficients are of the level (host/process/graph.c): moves of the
+ * corrector, one step of Langevin dynamics at a noise that stays, have keep 1, push 0 and spread
+ * 0; those of a predictor have h 0.
+ *
+ * Objects have one feature of a node at 1 and the others at 0, or all at 0 where there is no
+ * atom, and 0 .. 3 for a pair.  A corrector move and the predictor move after it are one step of
+ * the sampler of Jo, Lee and Hwang, "Score-based generative modeling of graphs via the system of
+ * stochastic differential equations", ICML 2022.
+ */
+#ifndef KAC_GRAPH_H
+#define KAC_GRAPH_H
+
+#include <math.h>
+
+#include "gaussian.h"
+
+/* Numbers first .. first + count - 1 of a row, all of one part: 0, of nodes, or 1, of pairs. */
+typedef struct kac_graph_run {
+    int32_t first, count, part;
+} kac_graph_run;
+
+/* Nodes of a graph; it has as many runs of numbers. */
+KAC_HD static inline int32_t kac_graph_nodes(const float *row)
+{
+    return (int32_t)row[0];
+}
+
+/* Run r of a graph of n nodes: all nodes, then the pairs of node r - 1 with those after it. */
+KAC_HD static inline kac_graph_run kac_graph_run_at(const kac_shape *shape, int32_t n,
+                                                    int32_t r)
+{
+    kac_graph_run run = {1, n * shape->features, 0};
+    if (r == 0) return run;
+    run.first += shape->nodes * shape->features + (r - 1) * shape->nodes - r * (r - 1) / 2;
+    run.count = n - r;
+    run.part = 1;
+    return run;
+}
+
+/* ---- scores and moves ------------------------------------------------------------------- */
+
+KAC_HD static inline double kac_graph_score(const kac_graph_part *part, float x, float answer)
+{
+    return fma(part->of_answer, (double)answer, part->of_state * (double)x);
+}
+
+KAC_HD static inline float kac_graph_estimate(const kac_graph_part *part, float x, float answer)
+{
+    double score = kac_graph_score(part, x, answer);
+    return (float)(fma(part->noise * part->noise, score, (double)x) / part->scale);
+}
+
+/* Norm over each part of a row of the scores that these parts give it.  Sixteen lanes, a number
+ * in the lane of its place in the row. */
+KAC_HD static inline void kac_graph_norms(const kac_shape *shape, const kac_graph_part part[2],
+                                          const float *x, const float *answer, double norm[2])
+{
+    double lane[2][KAC_SUM_LANES];
+    int32_t n = kac_graph_nodes(x);
+    for (int p = 0; p < 2; p++)
+        for (int j = 0; j < KAC_SUM_LANES; j++)
+            lane[p][j] = 0;
+    for (int32_t r = 0; r < n; r++) {
+        kac_graph_run run = kac_graph_run_at(shape, n, r);
+        for (int32_t l = run.first; l < run.first + run.count; l++) {
+            double s = kac_graph_score(&part[run.part], x[l], answer[l]);
+            double *sum = &lane[run.part][l % KAC_SUM_LANES];
+            *sum = fma(s, s, *sum);
+        }
+    }
+    for (int p = 0; p < 2; p++) {
+        for (int half = KAC_SUM_LANES / 2; half > 0; half /= 2)
+            for (int j = 0; j < half; j++)
+                lane[p][j] += lane[p][j + half];
+        norm[p] = sqrt(lane[p][0]);
+    }
+}
+
+/* Norms of the numbers z of a row. */
+KAC_HD static inline void kac_graph_noise_norms(const kac_shape *shape, const float *z,
+                                                double norm[2])
+{
+    kac_graph_part plain[2];
+    for (int p = 0; p < 2; p++) {
+        plain[p].of_state = 1;
+        plain[p].of_answer = 0;
+    }
+    kac_graph_norms(shape, plain, z, z, norm);
+}
+
+/* The step size h of a part, from the norms of its noise and its score.  Without a score it
+ * stays. */
+KAC_HD static inline double kac_graph_step(const kac_graph_part *part, double noise,
+                                           double score)
+{
+    double ratio = score > 0 ? noise / score : 0;
+    return part->pace * ratio * ratio;
+}
+
+/* A number without its z'. */
+KAC_HD static inline float kac_graph_drift(const kac_graph_part *part, double x, double score,
+                                           double step, double z)
+{
+    double corrected = fma(step, score, x) + z * sqrt(2 * step);
+    return (float)fma(part->push, score, part->keep * corrected);
+}
+
+/* And with it. */
+KAC_HD static inline float kac_graph_diffuse(const kac_graph_part *part, float drifted,
+                                             double z)
+{
+    return (float)fma(part->spread, z, (double)drifted);
+}
+
+/* All of a row from x without z'; the child holds its noise z, and then this. */
+KAC_HD static inline void kac_graph_drift_row(const kac_shape *shape,
+                                              const kac_graph_level *level, const float *x,
+                                              const float *answer, const double noise[2],
+                                              const double score[2], float *child)
+{
+    int32_t n = kac_graph_nodes(x);
+    double step[2];
+    for (int p = 0; p < 2; p++)
+        step[p] = kac_graph_step(&level->part[p], noise[p], score[p]);
+    for (int32_t r = 0; r < n; r++) {
+        kac_graph_run run = kac_graph_run_at(shape, n, r);
+        const kac_graph_part *part = &level->part[run.part];
+        for (int32_t l = run.first; l < run.first + run.count; l++)
+            child[l] =
+                kac_graph_drift(part, (double)x[l], kac_graph_score(part, x[l], answer[l]),
+                                step[run.part], level->heat * (double)child[l]);
+    }
+}
+
+/* ---- objects ---------------------------------------------------------------------------- */
+
+/* The features of a node become those of an atom: the first one above 1/2, or none. */
+KAC_HD static inline void kac_graph_round_node(float *x, int32_t features)
+{
+    int32_t atom = 0;
+    while (atom < features && !(x[atom] > 0.5F))
+        atom++;
+    for (int32_t f = 0; f < features; f++)
+        x[f] = f == atom ? 1.0F : 0.0F;
+}
+
+/* The order of a bond. */
+KAC_HD static inline float kac_graph_round_pair(float a)
+{
+    return a < 0.5F ? 0.0F : a < 1.5F ? 1.0F : a < 2.5F ? 2.0F : 3.0F;
+}
+
+KAC_HD static inline void kac_graph_round_row(const kac_shape *shape, float *row)
+{
+    int32_t n = kac_graph_nodes(row);
+    for (int32_t i = 0; i < n; i++)
+        kac_graph_round_node(row + 1 + (int64_t)i * shape->features, shape->features);
+    for (int32_t r = 1; r < n; r++) {
+        kac_graph_run run = kac_graph_run_at(shape, n, r);
+        for (int32_t l = run.first; l < run.first + run.count; l++)
+            row[l] = kac_graph_round_pair(row[l]);
+    }
+}
+
+#endif /* KAC_GRAPH_H */

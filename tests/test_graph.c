@@ -1,0 +1,805 @@
+/* test_graph.c -- the graph process: rows, levels, moves, objects; and single steps of the
+ * published sampler, recorded (shared/data/gdss_golden). */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "exact.h"
+#include "fault.h"
+#include "graph.h"
+#include "net_file.h"
+#include "network.h"
+#include "on_device.h"
+#include "ops.h"
+#include "process.h"
+#include "safetensors.h"
+
+#define GOLDEN "../shared/data/gdss_golden/zinc250k_"
+
+static const double z_bound = 5.5;
+
+/* Only the CPU has this process. */
+static kac_device *cpu(void)
+{
+    static kac_device *opened;
+    if (opened == NULL)
+        cr_assert_eq(kac_device_open("cpu", -1, &opened), KAC_OK, "%s", kac_last_error());
+    return opened;
+}
+
+/* ---- settings and levels ----------------------------------------------------------------- */
+
+static kac_settings settings_of(int64_t steps, kac_predictor predictor, kac_corrector corrector)
+{
+    kac_settings s = {.process = {.kind = KAC_PROCESS_GRAPH,
+                                  .steps = steps,
+                                  .schedule = KAC_SCHEDULE_MODEL,
+                                  .predictor = predictor,
+                                  .corrector = corrector,
+                                  .snr = 0.2,
+                                  .scale_eps = 0.9}};
+    return s;
+}
+
+/* The published noise of ZINC250k. */
+static const kac_graph_model zinc = {
+    .nodes = 38,
+    .features = 9,
+    .length = 1 + 38 * 9 + 38 * 37 / 2,
+    .scores = true,
+    .noise = {{KAC_NOISE_VP, 0.1, 1}, {KAC_NOISE_VE, 0.2, 1}},
+};
+
+static const kac_tensor *tensor(const kac_tensors *file, const char *name)
+{
+    const kac_tensor *t = kac_tensors_find(file, name);
+    cr_assert_not_null(t, "%s", name);
+    return t;
+}
+
+static kac_tensors *open_golden(const char *path)
+{
+    kac_tensors *file = NULL;
+    if (access(path, R_OK) != 0) cr_skip_test("%s is absent", path);
+    cr_assert_eq(kac_tensors_open(path, &file), KAC_OK, "%s", kac_last_error());
+    return file;
+}
+
+static bool same(const float *a, const float *b, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (a[i] != b[i]) return false;
+    return true;
+}
+
+static bool near(double a, double b, double relative)
+{
+    return fabs(a - b) <= relative * fabs(b) + 1e-12;
+}
+
+Test(graph, levels_are_the_published_grid)
+{
+    enum { POINTS = 1000 };
+    static kac_level levels[2 * POINTS + 1];
+    kac_tensors *file = open_golden(GOLDEN "schedule.safetensors");
+    kac_settings s = settings_of(2 * POINTS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN);
+    cr_assert_eq(kac_graph_levels(&s, &zinc, levels), KAC_OK, "%s", kac_last_error());
+    const float *t = tensor(file, "t")->data, *g[2], *f[2], *std[2];
+    const float *alpha = tensor(file, "x.alpha")->data,
+                *sigma = tensor(file, "adj.sigma")->data;
+    static const char *const parts[] = {"x", "adj"};
+    for (int p = 0; p < 2; p++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s.G", parts[p]);
+        g[p] = tensor(file, name)->data;
+        snprintf(name, sizeof name, "%s.f_factor", parts[p]);
+        f[p] = tensor(file, name)->data;
+        snprintf(name, sizeof name, "%s.std", parts[p]);
+        std[p] = tensor(file, name)->data;
+    }
+    for (int i = 0; i < POINTS; i++) {
+        int k = 2 * (POINTS - 1 - i) + 2;
+        const kac_graph_level *corrector = &levels[k].graph, *predictor = &levels[k - 1].graph;
+        cr_assert(corrector->corrects && !predictor->corrects);
+        cr_expect(near(levels[k].t, (double)t[i], 1e-5) && levels[k - 1].t == levels[k].t);
+        cr_expect(near(corrector->part[0].pace, 2 * (double)alpha[i] * 0.04, 1e-6));
+        cr_expect(near(corrector->part[1].pace, 2 * 0.04, 1e-6));
+        cr_expect(near(predictor->part[1].noise, (double)sigma[i], 1e-5), "step %d", i);
+        for (int p = 0; p < 2; p++) {
+            const kac_graph_part *part = &predictor->part[p];
+            double square = (double)g[p][i] * (double)g[p][i];
+            cr_expect(near(part->push, square, 2e-4), "step %d part %d: %g %g", i, p,
+                      part->push, square);
+            cr_expect(near(part->keep, 1 - (double)f[p][i], 1e-6), "step %d part %d", i, p);
+            cr_expect(near(part->spread, i + 1 < POINTS ? (double)g[p][i] : 0, 1e-4));
+            cr_expect(near(part->noise, (double)std[p][i], 2e-3), "step %d part %d: %g %g", i,
+                      p, part->noise, (double)std[p][i]);
+        }
+    }
+    kac_tensors_close(file);
+}
+
+/* Half the grid without a corrector is the same grid. */
+Test(graph, without_a_corrector_every_level_is_a_point)
+{
+    enum { POINTS = 6 };
+    kac_level both[2 * POINTS + 1], alone[POINTS + 1];
+    kac_settings s = settings_of(2 * POINTS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN);
+    cr_assert_eq(kac_graph_levels(&s, &zinc, both), KAC_OK);
+    s = settings_of(POINTS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_NONE);
+    cr_assert_eq(kac_graph_levels(&s, &zinc, alone), KAC_OK);
+    for (int n = 0; n < POINTS; n++) {
+        cr_expect(!alone[n + 1].graph.corrects);
+        cr_expect_eq(alone[n + 1].t, both[2 * n + 1].t);
+        for (int p = 0; p < 2; p++) {
+            const kac_graph_part *a = &alone[n + 1].graph.part[p],
+                                 *b = &both[2 * n + 1].graph.part[p];
+            cr_expect(a->noise == b->noise && a->keep == b->keep && a->push == b->push &&
+                          a->spread == b->spread && a->of_answer == b->of_answer,
+                      "point %d", n);
+        }
+    }
+}
+
+/* The Euler step of the reverse equation, Song et al. 2021: -f + g^2 s over a time 1 / S. */
+Test(graph, euler_steps_the_reverse_equation)
+{
+    enum { POINTS = 10 };
+    kac_level levels[POINTS + 1];
+    kac_settings s = settings_of(POINTS, KAC_PREDICTOR_EULER, KAC_CORRECTOR_NONE);
+    cr_assert_eq(kac_graph_levels(&s, &zinc, levels), KAC_OK);
+    for (int n = 0; n < POINTS; n++) {
+        double t = 1e-4 + n / (POINTS - 1.0) * (1 - 1e-4), beta = 0.1 + t * 0.9;
+        double sigma = 0.2 * pow(5, t), g = sigma * sqrt(2 * log(5));
+        const kac_graph_part *x = &levels[n + 1].graph.part[0],
+                             *a = &levels[n + 1].graph.part[1];
+        cr_expect(near(x->keep, 1 + beta / 2 / POINTS, 1e-12));
+        cr_expect(near(x->push, beta / POINTS, 1e-12));
+        cr_expect(near(x->spread, n > 0 ? sqrt(beta / POINTS) : 0, 1e-12));
+        cr_expect(a->keep == 1 && near(a->push, g * g / POINTS, 1e-12));
+        cr_expect(near(a->spread, n > 0 ? g / sqrt(POINTS) : 0, 1e-12));
+    }
+}
+
+/* b(t), and the integral of b from t - h to t, of vp 0.1 1. */
+static double integral(double t, double h)
+{
+    return 0.1 * h + 0.9 * (t * t - (t - h) * (t - h)) / 2;
+}
+
+/* Half of the forward kernel, the score's part, the other half (Jo et al. 2022, algorithm 1). */
+Test(graph, s4_splits_symmetrically)
+{
+    enum { POINTS = 10 };
+    kac_level levels[POINTS + 1];
+    kac_settings s = settings_of(POINTS, KAC_PREDICTOR_S4, KAC_CORRECTOR_LANGEVIN);
+    cr_assert_eq(kac_graph_levels(&s, &zinc, levels), KAC_OK);
+    for (int n = 0; n < POINTS; n++) {
+        double t = 1e-4 + n / (POINTS - 1.0) * (1 - 1e-4), h = 0.5 / POINTS;
+        double first = exp(integral(t, h) / 2), second = exp(integral(t - h, h) / 2);
+        double v1 = 1 - exp(-integral(t, h)), v2 = n > 0 ? 1 - exp(-integral(t - h, h)) : 0;
+        double sigma[3], beta = 0.1 + 0.9 * t;
+        for (int k = 0; k < 3; k++)
+            sigma[k] = 0.2 * pow(5, t - k * h);
+        const kac_graph_part *x = &levels[n + 1].graph.part[0],
+                             *a = &levels[n + 1].graph.part[1];
+        cr_expect(levels[n + 1].graph.corrects);
+        cr_expect(near(x->pace, 0.08 * (1 - (0.1 + n / 9.0 * 0.9) / POINTS), 1e-12));
+        cr_expect(near(x->keep, first * second, 1e-12));
+        cr_expect(near(x->push, second * beta / POINTS, 1e-12));
+        cr_expect(near(x->spread, sqrt(second * second * v1 + v2), 1e-9), "point %d", n);
+        cr_expect(a->keep == 1 && near(a->pace, 0.08, 1e-12));
+        cr_expect(near(a->push, 2 * log(5) * sigma[0] * sigma[0] / POINTS, 1e-12));
+        double left = n > 0 ? sigma[2] : sigma[1];
+        cr_expect(near(a->spread, sqrt(sigma[0] * sigma[0] - left * left), 1e-9));
+    }
+}
+
+Test(graph, too_few_points_for_the_noise_are_refused)
+{
+    kac_level levels[3];
+    kac_graph_model steep = zinc;
+    steep.noise[0] = (kac_noise){KAC_NOISE_VP, 0.1, 20};
+    kac_settings s = settings_of(2, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_NONE);
+    cr_expect_eq(kac_graph_levels(&s, &steep, levels), KAC_ERR_INVALID);
+    cr_expect_neq(strstr(kac_last_error(), "want 20 or more"), NULL, "%s", kac_last_error());
+}
+
+/* ---- rows -------------------------------------------------------------------------------- */
+
+Test(graph, runs_are_the_live_numbers_of_a_row)
+{
+    enum { NODES = 7, FEATURES = 3, LENGTH = 1 + NODES * FEATURES + NODES * (NODES - 1) / 2 };
+    kac_shape shape = {.length = LENGTH, .nodes = NODES, .features = FEATURES};
+    for (int n = 1; n <= NODES; n++) {
+        int want[LENGTH], found[LENGTH]; /* 0: dead, 1: of nodes, 2: of pairs */
+        int at = 1;
+        want[0] = 0;
+        memset(found, 0, sizeof found);
+        for (int i = 0; i < NODES; i++)
+            for (int f = 0; f < FEATURES; f++)
+                want[at++] = i < n;
+        for (int i = 0; i < NODES; i++)
+            for (int j = i + 1; j < NODES; j++)
+                want[at++] = i < n && j < n ? 2 : 0;
+        cr_assert_eq(at, LENGTH);
+        for (int r = 0; r < n; r++) {
+            kac_graph_run run = kac_graph_run_at(&shape, n, r);
+            for (int l = run.first; l < run.first + run.count; l++)
+                found[l] += 1 + run.part;
+        }
+        cr_expect_eq(memcmp(want, found, sizeof want), 0, "%d nodes", n);
+    }
+}
+
+Test(graph, objects_are_rounded_as_published)
+{
+    float node[][3] = {{0.4F, 0.7F, 0.9F}, {0.5F, 0.2F, 0.5F}, {-3, 0.51F, -1}, {2, 3, 4}};
+    const float want[][3] = {{0, 1, 0}, {0, 0, 0}, {0, 1, 0}, {1, 0, 0}};
+    for (int i = 0; i < 4; i++) {
+        kac_graph_round_node(node[i], 3);
+        for (int f = 0; f < 3; f++)
+            cr_expect_eq(node[i][f], want[i][f], "node %d", i);
+    }
+    const float pair[][2] = {{-2, 0},   {0.49F, 0}, {0.5F, 1}, {1.49F, 1},
+                             {1.5F, 2}, {2.49F, 2}, {2.5F, 3}, {9, 3}};
+    for (int i = 0; i < 8; i++)
+        cr_expect_eq(kac_graph_round_pair(pair[i][0]), pair[i][1], "%g", (double)pair[i][0]);
+}
+
+/* Graph b of a recording, nodes x [B][N][F] and pairs a [B][N][N], with n nodes. */
+static void read_row(const float *x, const float *a, int b, int n, float *row)
+{
+    int at = 1;
+    const int nodes = zinc.nodes, features = zinc.features;
+    memset(row, 0, (size_t)zinc.length * sizeof *row);
+    row[0] = (float)n;
+    for (int i = 0; i < nodes; i++)
+        for (int f = 0; f < features; f++, at++)
+            if (i < n) row[at] = x[(b * nodes + i) * features + f];
+    for (int i = 0; i < nodes; i++)
+        for (int j = i + 1; j < nodes; j++, at++)
+            if (j < n) row[at] = a[(b * nodes + i) * nodes + j];
+}
+
+static int count_nodes(const kac_tensors *file, int b)
+{
+    const float *flags = tensor(file, "flags")->data;
+    int n = 0;
+    for (int i = 0; i < zinc.nodes; i++)
+        n += flags[b * zinc.nodes + i] > 0.5F;
+    return n;
+}
+
+static const kac_shape zinc_shape = {.length = 1 + 38 * 9 + 38 * 37 / 2,
+                                     .states = 1,
+                                     .stride = 4192,
+                                     .nodes = 38,
+                                     .features = 9};
+enum { LENGTH = 1 + 38 * 9 + 38 * 37 / 2, BATCH = 8 };
+
+Test(graph, recorded_objects_are_rounded_alike)
+{
+    kac_tensors *file = open_golden(GOLDEN "traj.safetensors");
+    const float *x = tensor(file, "final.x_mean")->data;
+    const float *a = tensor(file, "final.adj_mean")->data;
+    const int8_t *atom = tensor(file, "quant.x_onehot")->data;
+    const int8_t *bond = tensor(file, "quant.adj")->data;
+    for (int b = 0; b < BATCH; b++) {
+        float row[LENGTH];
+        int n = count_nodes(file, b), at = 1;
+        read_row(x, a, b, n, row);
+        kac_graph_round_row(&zinc_shape, row);
+        for (int i = 0; i < 38; i++)
+            for (int f = 0; f < 9; f++)
+                cr_expect_eq((int)row[at++], atom[(b * 38 + i) * 10 + f], "graph %d node %d", b,
+                             i);
+        for (int i = 0; i < 38; i++)
+            for (int j = i + 1; j < 38; j++)
+                cr_expect_eq((int)row[at++], bond[(b * 38 + i) * 38 + j], "graph %d", b);
+    }
+    kac_tensors_close(file);
+}
+
+/* ---- recorded steps ----------------------------------------------------------------------- */
+
+/* The batch of steps' tensors sNNNN.<prefix>x<suffix> and sNNNN.<prefix>adj<suffix>. */
+static void read_batch(const kac_tensors *file, int step, const char *prefix,
+                       const char *suffix, float rows[BATCH][LENGTH])
+{
+    char name[80];
+    const float *data[2];
+    for (int p = 0; p < 2; p++) {
+        snprintf(name, sizeof name, "s%04d.%s%s%s", step, prefix, p == 0 ? "x" : "adj", suffix);
+        data[p] = tensor(file, name)->data;
+    }
+    for (int b = 0; b < BATCH; b++)
+        read_row(data[0], data[1], b, count_nodes(file, b), rows[b]);
+}
+
+/* Answers that give these scores; `level` says how. */
+static void answers_of(const kac_graph_level *level, float rows[BATCH][LENGTH])
+{
+    for (int b = 0; b < BATCH; b++) {
+        int n = (int)rows[b][0];
+        for (int r = 0; r < n; r++) {
+            kac_graph_run run = kac_graph_run_at(&zinc_shape, n, r);
+            for (int l = run.first; l < run.first + run.count; l++)
+                rows[b][l] = (float)((double)rows[b][l] / level->part[run.part].of_answer);
+        }
+        rows[b][0] = 0;
+    }
+}
+
+/* max |a - b| / max |b| of both parts. */
+static double worst_of(float a[BATCH][LENGTH], float b[BATCH][LENGTH])
+{
+    double worst = 0;
+    for (int p = 0; p < 2; p++) {
+        double off = 0, most = 0;
+        for (int i = 0; i < BATCH; i++)
+            for (int l = p == 0 ? 1 : 1 + 38 * 9; l < (p == 0 ? 1 + 38 * 9 : LENGTH); l++) {
+                off = fmax(off, fabs((double)a[i][l] - (double)b[i][l]));
+                most = fmax(most, fabs((double)b[i][l]));
+            }
+        worst = fmax(worst, off / most);
+    }
+    return worst;
+}
+
+/* Moves the batch by the kernel's own row functions, the noise given. */
+static void move_batch(const kac_graph_level *level, float x[BATCH][LENGTH],
+                       float answer[BATCH][LENGTH], float z[BATCH][LENGTH])
+{
+    double noise[2] = {0, 0}, score[2] = {0, 0};
+    for (int b = 0; b < BATCH; b++) {
+        double own[2];
+        kac_graph_noise_norms(&zinc_shape, z[b], own);
+        for (int p = 0; p < 2; p++)
+            noise[p] += own[p] / BATCH;
+        kac_graph_norms(&zinc_shape, level->part, x[b], answer[b], own);
+        for (int p = 0; p < 2; p++)
+            score[p] += own[p] / BATCH;
+    }
+    for (int b = 0; b < BATCH; b++)
+        if (level->corrects) {
+            kac_graph_drift_row(&zinc_shape, level, x[b], answer[b], noise, score, z[b]);
+        } else {
+            float child[LENGTH] = {x[b][0]};
+            kac_graph_drift_row(&zinc_shape, level, x[b], answer[b], noise, score, child);
+            for (int l = 1; l < LENGTH; l++)
+                z[b][l] =
+                    kac_graph_diffuse(&level->part[l > 38 * 9], child[l], (double)z[b][l]);
+        }
+}
+
+Test(graph, recorded_steps_of_the_published_sampler)
+{
+    enum { POINTS = 1000 };
+    static kac_level levels[2 * POINTS + 1];
+    static float x[BATCH][LENGTH], score[BATCH][LENGTH], z[BATCH][LENGTH], want[BATCH][LENGTH];
+    static const int steps[] = {0, 500, 990, 999};
+    kac_tensors *file = open_golden(GOLDEN "steps.safetensors");
+    kac_settings s = settings_of(2 * POINTS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN);
+    cr_assert_eq(kac_graph_levels(&s, &zinc, levels), KAC_OK);
+    for (int i = 0; i < 4; i++) {
+        const kac_graph_level *corrector = &levels[2 * (POINTS - 1 - steps[i]) + 2].graph;
+        const kac_graph_level *predictor = &levels[2 * (POINTS - 1 - steps[i]) + 1].graph;
+        read_batch(file, steps[i], "in.", "", x);
+        read_batch(file, steps[i], "corr.score_", "", score);
+        read_batch(file, steps[i], "z_raw.corr_", "", z);
+        read_batch(file, steps[i], "corr.", "", want);
+        answers_of(corrector, score);
+        move_batch(corrector, x, score, z);
+        double off = worst_of(z, want);
+        cr_expect_lt(off, 1e-5, "step %d: the corrector is %.3g off", steps[i], off);
+
+        read_batch(file, steps[i], "corr.", "", x);
+        read_batch(file, steps[i], "pred.score_", "", score);
+        read_batch(file, steps[i], "z_raw.pred_", "", z);
+        read_batch(file, steps[i], "pred.", steps[i] < POINTS - 1 ? "" : "_mean", want);
+        answers_of(predictor, score);
+        move_batch(predictor, x, score, z);
+        off = worst_of(z, want);
+        cr_expect_lt(off, 1e-5, "step %d: the predictor is %.3g off", steps[i], off);
+    }
+    kac_tensors_close(file);
+}
+
+/* ---- operations --------------------------------------------------------------------------- */
+
+enum { NODES = 4, FEATURES = 2, D = 1 + NODES * FEATURES + NODES * (NODES - 1) / 2 };
+enum { STRIDE = 64, N = 3, M = 3000, STEPS = 8 };
+static const kac_shape shape = {
+    .length = D, .states = 1, .stride = STRIDE, .nodes = NODES, .features = FEATURES};
+static const kac_graph_model small = {
+    .nodes = NODES,
+    .features = FEATURES,
+    .length = D,
+    .scores = true,
+    .noise = {{KAC_NOISE_VP, 0.1, 2}, {KAC_NOISE_VE, 0.2, 1.5}},
+};
+
+typedef struct world {
+    kac_clock clock;
+    kac_level levels[STEPS + 1];
+    kac_group group;
+    _Alignas(64) uint8_t x[N][STRIDE];
+    int32_t x_entry[N], x_group[N], slot[N], order[N], src[N], count;
+    float answer[N][D];
+    uint8_t *y;
+    double *ratio;
+    int32_t *entry;
+    kac_particles parents, children;
+    kac_memo memo;
+    kac_fresh fresh;
+    kac_fault fault;
+    kac_propose_args propose;
+    kac_complete_args complete;
+} world;
+
+/* Particle i, of 4, 2 and 1 nodes, at level `level`. */
+static void make_world(world *w, int32_t level, bool together)
+{
+    uint64_t seed = 3;
+    kac_settings s = settings_of(STEPS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN);
+    s.process.langevin_together = together;
+    *w = (world){.clock = {.level = level - 1, .move = 6}};
+    cr_assert_eq(kac_graph_levels(&s, &small, w->levels), KAC_OK, "%s", kac_last_error());
+    w->group = (kac_group){.offset = 0, .count = N, .alpha = 1, .lambda = 1};
+    for (int i = 0; i < N; i++) {
+        float *row = kac_vector_out(w->x[0], i, STRIDE);
+        int n = i == 0 ? 4 : i == 1 ? 2 : 1;
+        w->x_entry[i] = w->slot[i] = w->order[i] = w->src[i] = i;
+        row[0] = (float)n;
+        for (int r = 0; r < n; r++) {
+            kac_graph_run run = kac_graph_run_at(&shape, n, r);
+            for (int l = run.first; l < run.first + run.count; l++) {
+                row[l] = 2 * net_file_random(&seed);
+                w->answer[i][l] = 2 * net_file_random(&seed);
+            }
+        }
+    }
+    w->count = N;
+    w->y = kac_cpu_ops.memory.alloc(cpu(), (size_t)N * M * STRIDE);
+    w->ratio = kac_cpu_ops.memory.alloc(cpu(), (size_t)N * M * sizeof(double));
+    w->entry = kac_cpu_ops.memory.alloc(cpu(), (size_t)N * M * sizeof(int32_t));
+    cr_assert(w->y != NULL && w->ratio != NULL && w->entry != NULL);
+    w->parents = (kac_particles){
+        .n = N, .stride = STRIDE, .x = w->x[0], .entry = w->x_entry, .group = w->x_group};
+    w->children = (kac_particles){
+        .n = N * M, .stride = STRIDE, .x = w->y, .ratio = w->ratio, .entry = w->entry};
+    w->memo = (kac_memo){.capacity = N,
+                         .slots = N,
+                         .slot_floats = D,
+                         .slot = w->slot,
+                         .order = w->order,
+                         .logits = w->answer[0]};
+    w->fresh = (kac_fresh){w->src, w->x_entry, &w->count, N};
+    w->propose = (kac_propose_args){.shape = shape,
+                                    .levels = w->levels,
+                                    .clock = &w->clock,
+                                    .groups = &w->group,
+                                    .x = &w->parents,
+                                    .memo = &w->memo,
+                                    .seed = 7,
+                                    .children = M,
+                                    .fault = &w->fault,
+                                    .y = &w->children};
+    w->complete = (kac_complete_args){.shape = shape,
+                                      .levels = w->levels,
+                                      .clock = &w->clock,
+                                      .groups = &w->group,
+                                      .x = w->x[0],
+                                      .entry = w->x_entry,
+                                      .memo = &w->memo,
+                                      .fresh = &w->fresh,
+                                      .fault = &w->fault,
+                                      .n = N,
+                                      .batch = N,
+                                      .children = 1,
+                                      .samples = 1};
+}
+
+static void drop_world(world *w)
+{
+    kac_cpu_ops.memory.release(cpu(), w->y);
+    kac_cpu_ops.memory.release(cpu(), w->ratio);
+    kac_cpu_ops.memory.release(cpu(), w->entry);
+}
+
+static bool is_live(int n, int l)
+{
+    for (int r = 0; r < n; r++) {
+        kac_graph_run run = kac_graph_run_at(&shape, n, r);
+        if (l >= run.first && l < run.first + run.count) return true;
+    }
+    return false;
+}
+
+static int part_of(int l)
+{
+    return l > NODES * FEATURES;
+}
+
+/* The score that the answer stands for: - answer / b (vp), or the answer (ve). */
+static double plain_score(const world *w, int level, int i, int l)
+{
+    double answer = (double)w->answer[i][l];
+    return part_of(l) == 0 ? -answer / w->levels[level].graph.part[0].noise : answer;
+}
+
+Test(graph, children_have_the_law_of_the_predictor)
+{
+    world w;
+    make_world(&w, 5, false); /* point 2 of 4 */
+    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    double beta = (0.1 + 2 / 3.0 * 1.9) / 4;
+    double high = 0.2 * pow(7.5, 2 / 3.0), low = 0.2 * pow(7.5, 1 / 3.0);
+    double square = high * high - low * low;
+    for (int i = 0; i < N; i++) {
+        const float *x = kac_vector(w.x[0], i, STRIDE);
+        for (int l = 1; l < D; l++) {
+            bool pair = part_of(l) == 1;
+            double s = plain_score(&w, 5, i, l);
+            double mean = pair ? (double)x[l] + square * s
+                               : (2 - sqrt(1 - beta)) * (double)x[l] + beta * s;
+            double spread = sqrt(pair ? square : beta), first = 0, second = 0;
+            for (int m = 0; m < M; m++) {
+                const float *child = kac_vector(w.y, (int64_t)i * M + m, STRIDE);
+                double u = ((double)child[l] - mean) / spread;
+                first += u;
+                second += u * u - 1;
+                if (!is_live((int)x[0], l)) cr_assert_eq(child[l], 0.0F);
+                cr_assert_eq(child[0], x[0]);
+            }
+            if (!is_live((int)x[0], l)) continue;
+            cr_expect_lt(fabs(first) / sqrt(M), z_bound, "particle %d number %d", i, l);
+            cr_expect_lt(fabs(second) / sqrt(2 * M), z_bound, "particle %d number %d", i, l);
+        }
+    }
+    for (int c = 0; c < N * M; c++)
+        cr_assert(w.ratio[c] == 0 && w.entry[c] == -1);
+    drop_world(&w);
+}
+
+/* Norms of the noise and of the score of part p; z [D]. */
+static void plain_norms(const world *w, int level, int i, int p, const double *z, double *noise,
+                        double *score)
+{
+    int n = (int)kac_vector(w->x[0], i, STRIDE)[0];
+    *noise = *score = 0;
+    for (int l = 1; l < D; l++) {
+        if (part_of(l) != p || !is_live(n, l)) continue;
+        *noise += z[l] * z[l];
+        *score += pow(plain_score(w, level, i, l), 2);
+    }
+    *noise = sqrt(*noise);
+    *score = sqrt(*score);
+}
+
+/* The corrector's noise of the children, as ops.h says. */
+static void draw_noise(double *z)
+{
+    for (int c = 0; c < N * M; c++)
+        for (int l = 0; l < D; l++) {
+            double pair[2];
+            kac_key key = {.seed = 7,
+                           .move = 6,
+                           .particle = (uint32_t)(c / M),
+                           .child = (uint32_t)(c % M)};
+            kac_normals(kac_draw(key, KAC_DRAW_CORRECT, (uint32_t)(l / 2)), pair);
+            z[c * D + l] = pair[l % 2];
+        }
+}
+
+static void check_corrector(bool together)
+{
+    world w;
+    double *z = malloc((size_t)N * M * D * sizeof *z);
+    double all[2][2] = {{0, 0}, {0, 0}}; /* [part][noise, score] */
+    cr_assert_not_null(z);
+    draw_noise(z);
+    make_world(&w, 6, together);
+    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    for (int c = 0; c < N * M; c++)
+        for (int p = 0; p < 2; p++) {
+            double noise = 0, score = 0;
+            plain_norms(&w, 6, c / M, p, z + c * D, &noise, &score);
+            all[p][0] += noise / (N * M);
+            all[p][1] += score / (N * M);
+        }
+    for (int c = 0; c < N * M; c++)
+        for (int l = 1; l < D; l++) {
+            int i = c / M, p = part_of(l);
+            double noise = all[p][0], score = all[p][1];
+            double x = (double)kac_vector(w.x[0], i, STRIDE)[l];
+            if (!is_live((int)kac_vector(w.x[0], i, STRIDE)[0], l)) continue;
+            double alpha = p == 0 ? 1 - (0.1 + 2 / 3.0 * 1.9) / 4 : 1;
+            if (!together) plain_norms(&w, 6, i, p, z + c * D, &noise, &score);
+            double h = score > 0 ? 2 * alpha * pow(0.2 * noise / score, 2) : 0;
+            double want = x + h * plain_score(&w, 6, i, l) + sqrt(2 * h) * z[c * D + l] * 0.9;
+            double found = (double)kac_vector(w.y, c, STRIDE)[l];
+            cr_assert(fabs(found - want) < 2e-6 * (1 + fabs(want)),
+                      "child %d number %d: %.9g, want %.9g", c, l, found, want);
+        }
+    free(z);
+    drop_world(&w);
+}
+
+Test(graph, corrector_of_each_particle)
+{
+    check_corrector(false);
+}
+
+Test(graph, corrector_of_the_batch)
+{
+    check_corrector(true);
+}
+
+/* x = a x_0 + b e, answered with e (vp) or - e / b (ve): the estimate is x_0, of either noise. */
+Test(graph, estimates_undo_the_noise)
+{
+    for (int level = 1; level <= STEPS; level++) {
+        world w;
+        float x0[N][D] = {{0}}, soft[N][D];
+        _Alignas(64) uint8_t object[N][STRIDE];
+        uint64_t seed = 5;
+        int point = (level - 1) / 2;
+        make_world(&w, level + 1 <= STEPS ? level + 1 : STEPS, false);
+        w.clock.level = level;
+        for (int i = 0; i < N; i++) {
+            float *row = kac_vector_out(w.x[0], i, STRIDE);
+            for (int l = 1; l < D; l++) {
+                double t = 1e-4 + point / 3.0 * (1 - 1e-4);
+                double a = part_of(l) ? 1 : exp(-(0.1 * t + 1.9 * t * t / 2) / 2);
+                double b = part_of(l) ? 0.2 * pow(7.5, point / 3.0) : sqrt(1 - a * a);
+                float e = net_file_random(&seed);
+                if (!is_live((int)row[0], l)) continue;
+                x0[i][l] = 3 * net_file_random(&seed);
+                row[l] = (float)(a * (double)x0[i][l] + b * (double)e);
+                w.answer[i][l] = (float)(part_of(l) ? -(double)e / b : (double)e);
+            }
+            x0[i][0] = row[0];
+        }
+        cr_assert_eq(kac_cpu_ops.graph.soften(cpu(), &w.complete, soft[0]), KAC_OK);
+        cr_assert_eq(kac_cpu_ops.graph.complete(cpu(), &w.complete, object[0]), KAC_OK);
+        for (int i = 0; i < N; i++) {
+            for (int l = 0; l < D; l++)
+                cr_expect_float_eq((double)soft[i][l], (double)x0[i][l], 2e-5,
+                                   "level %d row %d number %d", level, i, l);
+            kac_graph_round_row(&shape, soft[i]);
+            cr_expect(same(soft[i], kac_vector(object[0], i, STRIDE), D), "level %d", level);
+        }
+        drop_world(&w);
+    }
+}
+
+Test(graph, the_last_move_is_an_object_and_states_have_one)
+{
+    world w;
+    make_world(&w, 1, false);
+    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    for (int i = 0; i < N; i++) {
+        const float *x = kac_vector(w.x[0], i, STRIDE), *first = kac_vector(w.y, i * M, STRIDE);
+        float want[D] = {x[0]};
+        for (int l = 1; l < D; l++)
+            if (is_live((int)x[0], l))
+                want[l] = (float)(part_of(l) ? (double)x[l] + 0.04 * plain_score(&w, 1, i, l)
+                                             : (2 - sqrt(1 - 0.025)) * (double)x[l] +
+                                                   0.025 * plain_score(&w, 1, i, l));
+        kac_graph_round_row(&shape, want);
+        cr_expect(same(first, want, D), "particle %d", i);
+        for (int m = 1; m < M; m++)
+            cr_assert(same(first, kac_vector(w.y, i * M + m, STRIDE), D));
+    }
+    _Alignas(64) uint8_t object[N][STRIDE];
+    w.complete.entry = NULL;
+    w.complete.every_row = 1;
+    cr_assert_eq(kac_cpu_ops.graph.complete(cpu(), &w.complete, object[0]), KAC_OK);
+    for (int i = 0; i < N; i++) {
+        kac_graph_round_row(&shape, kac_vector_out(w.x[0], i, STRIDE));
+        cr_expect_eq(memcmp(object[i], w.x[i], STRIDE), 0, "particle %d", i);
+    }
+    drop_world(&w);
+}
+
+Test(graph, an_answer_that_is_no_number_is_a_fault)
+{
+    world w;
+    make_world(&w, 4, false);
+    w.answer[1][2] = NAN;
+    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    kac_trouble t = kac_fault_read(w.fault);
+    cr_expect(t.kind == KAC_FAULT_NAN && t.slot == 1 && t.term == -1 && t.move == 6);
+    w.fault.number = 0;
+    _Alignas(64) uint8_t object[N][STRIDE];
+    cr_assert_eq(kac_cpu_ops.graph.complete(cpu(), &w.complete, object[0]), KAC_OK);
+    t = kac_fault_read(w.fault);
+    cr_expect(t.kind == KAC_FAULT_NAN && t.slot == 1);
+    drop_world(&w);
+}
+
+Test(graph, another_device_refuses)
+{
+    kac_device *other = NULL;
+    world w;
+    if (kac_device_open("cuda:0", -1, &other) != KAC_OK)
+        cr_skip_test("there is no device but the CPU");
+    make_world(&w, 4, false);
+    kac_status status = other->ops->graph.propose(other, &w.propose);
+    cr_expect_eq(status, KAC_ERR_UNSUPPORTED);
+    cr_expect_neq(strstr(kac_last_error(), "process.kind graph: it runs on the CPU only"), NULL,
+                  "%s", kac_last_error());
+    kac_device_close(other);
+    drop_world(&w);
+}
+
+/* ---- the start ---------------------------------------------------------------------------- */
+
+Test(graph, chains_start_from_noise_of_drawn_sizes)
+{
+    enum { ROWS = 20000 };
+    world w;
+    make_world(&w, STEPS, false);
+    uint64_t law[NODES];
+    int32_t *group = calloc(ROWS, sizeof *group);
+    uint8_t *x = kac_cpu_ops.memory.alloc(cpu(), (size_t)ROWS * STRIDE);
+    double sizes[NODES + 1] = {0}, sum[2] = {0, 0}, square[2] = {0, 0}, n[2] = {0, 0};
+    cr_assert(group != NULL && x != NULL);
+    cr_assert_eq(kac_graph_counts("4:1,2:2,1:1", NODES, law), KAC_OK);
+    w.clock.level = STEPS;
+    w.group.count = ROWS;
+    kac_start_args a = {.shape = shape,
+                        .levels = w.levels,
+                        .clock = &w.clock,
+                        .groups = &w.group,
+                        .group = group,
+                        .nodes = law,
+                        .seed = 9,
+                        .n = ROWS};
+    cr_assert_eq(kac_cpu_ops.graph.start(cpu(), &a, x), KAC_OK);
+    for (int i = 0; i < ROWS; i++) {
+        const float *row = kac_vector(x, i, STRIDE);
+        sizes[(int)row[0]]++;
+        for (int l = 1; l < D; l++) {
+            double z = (double)row[l] / (part_of(l) ? 1.5 : 1); /* sigma_max */
+            if (!is_live((int)row[0], l)) cr_assert_eq(row[l], 0.0F);
+            if (!is_live((int)row[0], l)) continue;
+            n[part_of(l)]++;
+            sum[part_of(l)] += z;
+            square[part_of(l)] += z * z - 1;
+        }
+    }
+    static const double share[NODES + 1] = {0, 0.25, 0.5, 0, 0.25};
+    for (int k = 0; k <= NODES; k++)
+        cr_expect(fabs(sizes[k] - share[k] * ROWS) <=
+                      z_bound * sqrt(ROWS * share[k] * (1 - share[k])),
+                  "%g of %d nodes", sizes[k], k);
+    for (int p = 0; p < 2; p++) {
+        cr_expect_lt(fabs(sum[p]) / sqrt(n[p]), z_bound);
+        cr_expect_lt(fabs(square[p]) / sqrt(2 * n[p]), z_bound);
+    }
+    free(group);
+    kac_cpu_ops.memory.release(cpu(), x);
+    drop_world(&w);
+}
+
+Test(graph, numbers_of_nodes_are_read)
+{
+    static const char *const good[] = {"", "7", "7:2", "3:1,4:0.5", "3,4:0", "1:.5,2:1e3"};
+    static const char *const bad[] = {"x",  "0",   "3:",  "3:-1",  "3,",  "3:1,,4",
+                                      ",3", "3:0", "3;4", "3:inf", "3 4", "3.5"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        cr_expect(kac_graph_reads_counts(good[i]), "%s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        cr_expect(!kac_graph_reads_counts(bad[i]), "%s", bad[i]);
+    uint64_t law[4];
+    cr_assert_eq(kac_graph_counts("3:1,1:3", 4, law), KAC_OK);
+    cr_expect(law[0] == UINT64_C(3) << 30 && law[1] == law[0]);
+    cr_expect(law[2] == UINT64_C(1) << 32 && law[3] == law[2]);
+    cr_expect_eq(kac_graph_counts("3:1,5:3", 4, law), KAC_ERR_INVALID);
+    cr_expect_neq(strstr(kac_last_error(), "graphs of 5 nodes; the model's have at most 4"),
+                  NULL, "%s", kac_last_error());
+}
