@@ -9,22 +9,31 @@
 #include "particles.h"
 #include "scratch_cpu.h"
 
-/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does. */
+/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does; z is drawn, or
+ * given [L]. */
 typedef float use_fn(const kac_graph_part *part, float number, double z);
 
 static void draw_numbers(const kac_shape *shape, const kac_graph_level *level, kac_key key,
-                         kac_purpose purpose, use_fn *use, float *row)
+                         kac_purpose purpose, const float *given, use_fn *use, float *row)
 {
     int32_t n = kac_graph_nodes(row);
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         double z[2] = {0, 0};
         for (int32_t l = run.first; l < run.first + run.count; l++) {
-            if (l % 2 == 0 || l == run.first)
+            if (given != NULL)
+                z[l % 2] = (double)given[l];
+            else if (l % 2 == 0 || l == run.first)
                 kac_normals(kac_draw(key, purpose, (uint32_t)(l / 2)), z);
             row[l] = use(&level->part[run.part], row[l], z[l % 2]);
         }
     }
+}
+
+/* Numbers that are given to child c instead of draws, or NULL. */
+static const float *given_to(const kac_propose_args *a, int which, int64_t c)
+{
+    return a->noise[which] != NULL ? a->noise[which] + c * a->shape.length : NULL;
 }
 
 static float take_noise(const kac_graph_part *part, float number, double z)
@@ -65,7 +74,7 @@ kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t
         float *row = kac_vector_out(x, i, a->shape.stride);
         kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->group[i]], i);
         clear_row(&a->shape, draw_nodes(a, key), row);
-        draw_numbers(&a->shape, level, key, KAC_DRAW_START, take_start, row);
+        draw_numbers(&a->shape, level, key, KAC_DRAW_START, NULL, take_start, row);
     }
     return KAC_OK;
 }
@@ -91,7 +100,8 @@ static bool begin_children(const kac_propose_args *a, const kac_graph_level *lev
         key.child = (uint32_t)m;
         clear_row(&a->shape, kac_graph_nodes(x), child);
         if (level->corrects)
-            draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, take_noise, child);
+            draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, given_to(a, 0, c), take_noise,
+                         child);
         kac_graph_noise_norms(&a->shape, child, norm->noise[c]);
         a->y->entry[c] = -1;
         a->y->ratio[c] = 0;
@@ -125,7 +135,8 @@ static void move_children(const kac_propose_args *a, const kac_graph_level *leve
         key.child = (uint32_t)m;
         kac_graph_drift_row(&a->shape, level, x, answer, norm->noise[c], norm->score[i], child);
         if (diffuses)
-            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_diffuse, child);
+            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, given_to(a, 1, c),
+                         kac_graph_diffuse, child);
         if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
     }
 }
