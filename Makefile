@@ -207,7 +207,7 @@ checks: format-check scripts-check tidy
 	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
-	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|twins_conv|twins_states|twins_passes|twins_search)/*'
+	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|twins_conv|twins_graph|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 

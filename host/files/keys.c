@@ -87,7 +87,7 @@ static const kac_key keys[] = {
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
          "is diffusion of vectors, graph that of nodes with features and the pairs between "
-         "them (GDSS), on the CPU."},
+         "them (GDSS)."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
      .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
              "corrector's; 2000 for the 1000 times of the published sampler."},

@@ -131,13 +131,6 @@ static kac_status open_rewards(kac_run *r)
     return KAC_OK;
 }
 
-/* Graphs are moved on the CPU, where they go unless another device is asked for. */
-static const char *device_name(const kac_settings *s)
-{
-    bool is_auto = strcmp(s->device.name, "auto") == 0;
-    return s->process.kind == KAC_PROCESS_GRAPH && is_auto ? "cpu" : s->device.name;
-}
-
 /* The operations of the process, and whether the denoiser is one of it. */
 static kac_status choose_process(kac_run *r)
 {
@@ -179,7 +172,7 @@ static kac_status fill_levels(const kac_run *r, kac_level *levels)
 static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    KAC_TRY(kac_device_open(device_name(s), s->device.isa, &r->dev));
+    KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
     KAC_TRY(choose_process(r));
