@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "molecule.h"
 #include "process.h"
 
 _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
@@ -170,6 +171,17 @@ static const kac_key keys[] = {
      .initial = "",
      .help = "Kind graph: how many nodes a graph has, drawn by weight; without it, as often as "
              "the model file says, or as many as it can have."},
+    {"process.atoms", TEXT(process.atoms), .accepts = kac_chemistry_reads,
+     .expected = "symbols of C N O F P S Cl Br I B with commas between them, such as C,N,O,F, "
+                 "or none",
+     .initial = "",
+     .help = "Kind graph: the elements that the features of a node stand for, in their order; "
+             "objects are molecules then, and SMILES as text (docs/molecules.md). Without it, "
+             "what the model file says; none leaves objects the numbers that they are."},
+    {"process.correction", SWITCH(process.corrects, "none", "valence"), .initial = "valence",
+     .help = "Molecules: valence takes bonds away where an atom has too many and keeps the "
+             "largest fragment, as published; none leaves what the denoiser gave, valid or "
+             "not."},
 
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =
