@@ -529,6 +529,15 @@ static const kac_key keys[] = {
     {"output.likelihood", SWITCH(output.likelihood, "off", "on"), .initial = "off",
      .help = "Estimate the samples' log-likelihood under the denoiser; it takes T more calls "
              "for each."},
+
+    {"checkpoint.seconds", NUMBER(checkpoint.seconds, 0.001, 1e9), .absent = "off",
+     .initial = "600",
+     .help =
+         "Seconds from one checkpoint to the next; a signal that stops the run leaves one "
+         "too. `kac resume DIR` goes on from it, and ends as the run would have. off: none."},
+    {"checkpoint.keep", INTEGER(checkpoint.keep, 1, 1000), .initial = "2",
+     .help = "Checkpoints that stay, the latest ones. An older one serves where a later is "
+             "damaged; all are removed when the run is complete."},
 };
 
 enum { KEYS = sizeof keys / sizeof *keys };
