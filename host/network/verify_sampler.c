@@ -36,12 +36,12 @@ typedef struct sampler {
     uint64_t seed;
     double snr;
     kac_shape shape;
-    kac_level *levels;         /* [2 S + 2] in a row, of each the level below */
-    const kac_tensor *flags;   /* [B][N] */
-    float *state, *answer;     /* [B][stride], [B][D] */
-    float *noise;              /* [B][D] */
-    float *whole;              /* [B][widest] */
-    void *device[ARRAYS];      /* memory of the device, to give back */
+    kac_level *levels;       /* [2 S + 2] in a row, of each the level below */
+    const kac_tensor *flags; /* [B][N] */
+    float *state, *answer;   /* [B][stride], [B][D] */
+    float *noise;            /* [B][D] */
+    float *whole;            /* [B][widest] */
+    void *device[ARRAYS];    /* memory of the device, to give back */
     int arrays;
     kac_level *device_levels;
     kac_clock *clock;
@@ -74,13 +74,14 @@ static kac_status read_settings(const kac_replay *r, kac_settings *out)
                  json_integer_value(json_object_get(json, "n_steps")) == 1 &&
                  json_number_value(json_object_get(json, "eps")) == 1e-4 && snr > 0 && heat > 0;
     if (known)
-        out->process.predictor = strcmp(predictor, "Reverse") == 0 ? KAC_PREDICTOR_REVERSE
-                                                                   : KAC_PREDICTOR_EULER;
+        out->process.predictor =
+            strcmp(predictor, "Reverse") == 0 ? KAC_PREDICTOR_REVERSE : KAC_PREDICTOR_EULER;
     json_decref(json);
     if (!known)
-        return refuse(r, "sampler",
-                      "JSON with predictor Reverse or Euler, corrector Langevin, n_steps 1, eps "
-                      "1e-4, snr and scale_eps above 0");
+        return refuse(
+            r, "sampler",
+            "JSON with predictor Reverse or Euler, corrector Langevin, n_steps 1, eps "
+            "1e-4, snr and scale_eps above 0");
     out->process.corrector = KAC_CORRECTOR_LANGEVIN;
     out->process.langevin_together = true;
     out->process.snr = snr;
@@ -315,9 +316,9 @@ static kac_status replay_move(sampler *s, int64_t step, int move, const float *t
         kac_replay_pack(&s->r->net->graph, z[0]->data, z[1]->data, b,
                         s->noise + b * s->shape.length);
     KAC_TRY(make_move(s, step, move));
-    KAC_TRY(memory_of(s)->download(
-        s->r->dev, s->answer, s->memo.logits,
-        sizeof *s->answer * (size_t)s->rows * (size_t)s->shape.length));
+    KAC_TRY(
+        memory_of(s)->download(s->r->dev, s->answer, s->memo.logits,
+                               sizeof *s->answer * (size_t)s->rows * (size_t)s->shape.length));
     KAC_TRY(compare_parts(s, s->answer, s->shape.length, t, score));
     KAC_TRY(get_state(s));
     return compare_parts(s, s->state, floats_of_row(s), NULL, state);
@@ -361,8 +362,8 @@ static kac_status compare_object(sampler *s, int part)
     kac_tensor recorded = *found;
     recorded.data = data;
     kac_replay_spread(s->r, s->state, floats_of_row(s), s->rows, part == 1, NULL, s->whole);
-    kac_status status = kac_replay_compare(s->r, s->whole, &recorded, s->rows * nodes, width,
-                                           shape[2]);
+    kac_status status =
+        kac_replay_compare(s->r, s->whole, &recorded, s->rows * nodes, width, shape[2]);
     free(data);
     return status;
 }
@@ -479,8 +480,7 @@ static kac_status replay_column(sampler *s, int part, const char *name, column_f
     if (own == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for `%s`", full);
     for (int64_t i = 0; i < s->points; i++) {
         const kac_level *level = s->levels + 2 * (s->points - 1 - i) + 2; /* of the predictor */
-        own[i] =
-            (float)column(s, &level[1].graph.part[part], &level[0].graph.part[part]);
+        own[i] = (float)column(s, &level[1].graph.part[part], &level[0].graph.part[part]);
     }
     kac_status status = kac_replay_compare(s->r, own, recorded, 1, s->points, s->points);
     free(own);
@@ -508,7 +508,8 @@ static void *take(sampler *s, const void *host, size_t bytes)
     void *got = memory_of(s)->alloc(s->r->dev, bytes);
     if (got == NULL) return NULL;
     s->device[s->arrays++] = got;
-    if (host != NULL && memory_of(s)->upload(s->r->dev, got, host, bytes) != KAC_OK) return NULL;
+    if (host != NULL && memory_of(s)->upload(s->r->dev, got, host, bytes) != KAC_OK)
+        return NULL;
     return got;
 }
 
@@ -522,8 +523,7 @@ static kac_status open_device(sampler *s)
     if (order == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %d graphs", (int)s->rows);
     for (int32_t i = 0; i < s->rows; i++)
         order[i] = i;
-    s->device_levels =
-        take(s, s->levels, sizeof *s->levels * (size_t)(2 * s->points + 2));
+    s->device_levels = take(s, s->levels, sizeof *s->levels * (size_t)(2 * s->points + 2));
     s->clock = take(s, NULL, sizeof *s->clock);
     s->group = take(s, &group, sizeof group);
     s->fault = take(s, NULL, sizeof *s->fault);
