@@ -28,8 +28,20 @@ static const command commands[] = {
      "  --record-every K keep the states after every K-th step only\n"
      "  --force          replace these folders where they hold an earlier run\n"
      "  --quiet          no progress and no summary\n"
-     "The folder appears when the run is complete, or not at all.  The environment variable\n"
+     "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"
+     "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "
+     "variable\n"
      "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},
+    {"resume", cli_resume, "DIR [--set KEY=VALUE]... [--record DIR] [--force] [--quiet]",
+     "go on with a run that was stopped",
+     "  DIR              the folder of the run, with its checkpoints\n"
+     "  --set KEY=VALUE  of device (but precision and cache) and checkpoint only; repeatable\n"
+     "  --record DIR     where the run was started with it: the folder for the trajectories\n"
+     "  --force          replace that folder where it holds an earlier run\n"
+     "  --quiet          no progress and no summary\n"
+     "The results are those of a run that was never stopped.  Exit code 0 also where the run "
+     "was\n"
+     "complete already; 2 where no checkpoint can be used.\n"},
     {"sweep", cli_sweep,
      "CONFIG.yaml --vary KEY=VALUE,... [--vary ...] --out DIR [--set KEY=VALUE]... "
      "[--no-baseline] [--quiet]",

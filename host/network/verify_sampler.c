@@ -265,6 +265,7 @@ static kac_status make_move(sampler *s, int64_t step, int move)
                                 .memo = &s->memo,
                                 .children = 1,
                                 .temperature = 1,
+                                .together = 1,
                                 .noise = {s->given, s->given},
                                 .fault = s->fault,
                                 .y = &s->y};
