@@ -214,7 +214,7 @@ Test(checkpoint, another_device)
                                 "sampler.children=3";
     kac_config *config = configure(settings);
     kac_config *later = configure(settings);
-    cr_assert_eq(table_configure(later, "device.name=cpu device.threads=2 device.batch=5 "
+    cr_assert_eq(table_configure(later, "device.name=cpu device.threads=2 "
                                         "device.isa=portable checkpoint.seconds=off "
                                         "output.dir=elsewhere"),
                  KAC_OK);
@@ -393,8 +393,9 @@ Test(checkpoint, of_another_run)
 /* What is written of a configuration is read as the same. */
 Test(checkpoint, configuration)
 {
-    kac_config *config = configure(BASE "sampler.algorithm=nested sampler.alpha=0.1 "
-                                        "sampler.select.group.below=0.3 output.dir=a,b");
+    kac_config *config =
+        configure(BASE "sampler.algorithm=nested sampler.alpha=0.1 "
+                       "sampler.select.group.trigger.below=0.3 output.dir=a,b");
     kac_config *again = NULL;
     cr_assert_eq(kac_config_write(config, in_out("other")), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_config_create(&again), KAC_OK);
