@@ -21,6 +21,7 @@ unit() { # TITLE ORDER FILTER
 unit 'operations and twins' 0 "$operations"
 unit 'what has no code for a GPU is refused' 0 'gdss/is_refused_by_a_gpu'
 unit 'the host waits only where it reads' 0 'invariance/steps_are_queued*'
+unit 'a run goes on with another device' 0 'checkpoint/another_device'
 case $emu in
 build/emu) # other orders of the threads find missing barriers
     unit 'threads in descending order' 1 '@(masked|gaussian|states|weigh|twins_s*|twins_p*|twins_r*|networks)/*'
