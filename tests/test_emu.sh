@@ -21,6 +21,7 @@ unit() { # TITLE ORDER FILTER
 unit 'operations and twins' 0 "$operations"
 unit 'runs of graphs' 0 'graph_laws/devices*'
 unit 'the host waits only where it reads' 0 'invariance/steps_are_queued*'
+unit 'a run goes on with another device' 0 'checkpoint/another_device'
 case $emu in
 build/emu) # other orders of the threads find missing barriers
     unit 'threads in descending order' 1 '@(masked|gaussian|states|weigh|twins_g*|twins_s*|twins_p*|twins_r*|networks)/*'
