@@ -32,6 +32,8 @@ struct gdss_way {
     float *degree, *sum;         /* [c_most][step] */
     float *y, *part, *g_part;    /* [n][rows + GDSS_PAD] */
     float *g_y;                  /* [rows][step] */
+    float *y_rows, *g_rows;      /* y and g_part, [rows][step] */
+    float *g_norm;               /* as norm */
     float *dot;                  /* [heads][n][step] */
     float *g_value, *g_score;    /* [values][step], [c_most][edges] */
     float *mlp, *g_mlp[2];       /* [mlp_rows][columns], [mlp_widest][columns] */
@@ -80,6 +82,9 @@ static KAC_HD inline void divide(const gdss_graph *g, float *memory, bool apart,
     m->part = take(m, g->n, rows);
     m->g_part = take(m, g->n, rows);
     m->g_y = take(m, model->rows, step);
+    m->y_rows = take(m, model->rows, step);
+    m->g_rows = take(m, model->rows, step);
+    m->g_norm = take(m, (int64_t)model->c_most * g->n, step);
     m->dot = take(m, (int64_t)model->heads * g->n, step);
     m->g_value = take(m, model->values, step);
     m->g_score = take(m, model->c_most, edges);
@@ -199,22 +204,28 @@ static __device__ gdss_group convolve(const gdss_graph *g, const gdss_way *m,
 static __device__ void turn(const gdss_graph *g, const gdss_way *m, const gdss_group &w)
 {
     const gdss_layer *l = w.layer;
-    const int32_t each_has = g->pairs + g->n;
-    each(w.count * each_has, [=](int32_t t) {
-        const int32_t c = t / each_has, p = t % each_has;
-        const uint32_t ends = p < g->pairs ? g->ends[p] : (uint32_t)(p - g->pairs) * 0x10001u;
-        const int32_t i = (int32_t)(ends >> 16), j = (int32_t)(ends & 0xffff);
-        const int32_t first = l->first[c], count = gdss_wanted(l, c);
-        const float *y_i = w.y + i * w.step + first, *y_j = w.y + j * w.step + first;
-        const float *g_i = m->g_part + i * w.step + first,
-                    *g_j = m->g_part + j * w.step + first;
-        float there = 0, back = 0;
-        for (int32_t r = 0; r < count; r++) {
-            there = fmaf(y_i[r], g_j[r], there);
-            back = fmaf(y_j[r], g_i[r], back);
-        }
-        float *turned = m->turned + c * g->n * g->step;
-        turned[i * g->step + j] = turned[j * g->step + i] = there + back;
+    const int32_t step = g->step, size = g->n * step;
+    each(w.rows * g->n, [=](int32_t t) {
+        const int32_t row = t % w.rows, i = t / w.rows;
+        m->y_rows[row * step + i] = w.y[i * w.step + row];
+        m->g_rows[row * step + i] = m->g_part[i * w.step + row];
+    });
+    for (int32_t c = 0; c < w.count; c++) {
+        gdss_product<false, false> p = {};
+        p.a = {m->y_rows + l->first[c] * step};
+        p.b = {m->g_rows + l->first[c] * step};
+        p.a_step = p.b_step = p.out_step = step;
+        p.rows = p.columns = g->n;
+        p.inner = gdss_wanted(l, c);
+        p.side = 2;
+        p.out = m->g_norm + c * size;
+        gdss_multiply(p);
+    }
+    __syncthreads();
+    each(w.count * g->n * g->n, [=](int32_t t) {
+        const int32_t c = t / (g->n * g->n), i = t / g->n % g->n, j = t % g->n;
+        const float *own = m->g_norm + c * size;
+        m->turned[c * size + i * step + j] = own[i * step + j] + own[j * step + i];
     });
 }
 

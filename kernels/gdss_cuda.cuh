@@ -560,11 +560,15 @@ static __device__ inline void gdss_values(const gdss_graph *g, const gdss_group 
 {
     const gdss_layer *l = w.layer;
     const int32_t first = gdss_first(w);
-    GDSS_EACH(t, w.count * l->value * g->n)
+    const int32_t some = l->value % 4 == 0 ? 4 : 1, parts = l->value / some; /* of a thread */
+    GDSS_EACH(t, w.count * parts * g->n)
     {
-        const int32_t row = t / g->n, i = t % g->n, c = w.channel + row / l->value;
+        const int32_t i = t % g->n, part = t / g->n % parts, c = w.channel + t / g->n / parts;
+        const int32_t row = (c - w.channel) * l->value + part * some;
         const int32_t at = l->first[c] - first + (l->scored >> c & 1 ? 2 * l->query : 0);
-        value[row * g->step + i] = w.part[i * w.step + at + row % l->value];
+        const float *from = w.part + i * w.step + at + part * some;
+        for (int32_t k = 0; k < some; k++)
+            value[(row + k) * g->step + i] = from[k];
     }
 }
 
