@@ -46,7 +46,8 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_UNSUPPORTED, /* this build or machine lacks the feature */
     KAC_ERR_DEVICE,      /* the accelerator runtime failed */
     KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
-    KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer */
+    KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
+                            plug-in failed */
     KAC_ERR_INTERNAL,    /* a bug in kac */
 } kac_status;
 
