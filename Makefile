@@ -88,11 +88,11 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(M
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(plugins) $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(plugins) $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,chemistry process network reward step files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
@@ -143,7 +143,7 @@ $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
 endif
 $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
-$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker: %: %.o $(lib)
+$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
 # plug-ins, an example in C and one for tests in C++
 $(BUILD)/share.so: tools/plugins/share.c include/kac_plugin.h $(BUILD)/flags

@@ -75,6 +75,13 @@ KAC_HD static inline int32_t kac_graph_draw_nodes(const kac_start_args *a, kac_k
     return n;
 }
 
+/* Numbers z (0) or z' (1) that are given to child c instead of draws, or NULL. */
+KAC_HD static inline const float *kac_graph_given(const kac_propose_args *a, int which,
+                                                  int64_t c)
+{
+    return a->noise[which] != NULL ? a->noise[which] + c * a->shape.length : NULL;
+}
+
 /* ---- scores and moves ------------------------------------------------------------------- */
 
 KAC_HD static inline double kac_graph_score(const kac_graph_part *part, float x, float answer)

@@ -9,18 +9,21 @@
 #include "particles.h"
 #include "scratch_cpu.h"
 
-/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does. */
+/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does; z is drawn, or
+ * given [L]. */
 typedef float use_fn(const kac_graph_part *part, float number, double z);
 
 static void draw_numbers(const kac_shape *shape, const kac_graph_level *level, kac_key key,
-                         kac_purpose purpose, use_fn *use, float *row)
+                         kac_purpose purpose, const float *given, use_fn *use, float *row)
 {
     int32_t n = kac_graph_nodes(row);
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         double z[2] = {0, 0};
         for (int32_t l = run.first; l < run.first + run.count; l++) {
-            if (l % 2 == 0 || l == run.first)
+            if (given != NULL)
+                z[l % 2] = (double)given[l];
+            else if (l % 2 == 0 || l == run.first)
                 kac_normals(kac_draw(key, purpose, (uint32_t)(l / 2)), z);
             row[l] = use(&level->part[run.part], row[l], z[l % 2]);
         }
@@ -55,7 +58,7 @@ kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t
         float *row = kac_vector_out(x, i, a->shape.stride);
         kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->group[i]], i);
         clear_row(&a->shape, kac_graph_draw_nodes(a, key), row);
-        draw_numbers(&a->shape, level, key, KAC_DRAW_START, take_start, row);
+        draw_numbers(&a->shape, level, key, KAC_DRAW_START, NULL, take_start, row);
     }
     return KAC_OK;
 }
@@ -81,7 +84,8 @@ static float *begin_child(const kac_propose_args *a, const kac_graph_level *leve
     key.child = (uint32_t)m;
     clear_row(&a->shape, kac_graph_nodes(kac_vector(a->x->x, i, a->shape.stride)), child);
     if (level->corrects)
-        draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, take_noise, child);
+        draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, kac_graph_given(a, 0, c),
+                     take_noise, child);
     return child;
 }
 
@@ -155,7 +159,8 @@ static bool move_children(const kac_propose_args *a, const kac_graph_level *leve
             step[p] = kac_graph_step(&level->part[p], norm.noise[p], norm.score[p]);
         kac_graph_drift_row(&a->shape, level, x, answer_of(a, i), step, child);
         if (diffuses)
-            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_diffuse, child);
+            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_given(a, 1, c),
+                         kac_graph_diffuse, child);
         if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
         a->y->entry[c] = -1;
         a->y->ratio[c] = 0;

@@ -136,6 +136,7 @@ struct birth {
     const kac_graph_level *level;
     const float *x, *answer;
     float *child;
+    const float *given[2]; /* noise instead of draws, or NULL */
     kac_key key;
     int32_t i, n; /* slot of the parent; nodes */
 };
@@ -154,7 +155,22 @@ static __device__ birth birth_of(const propose_call *call, int64_t c)
     b.key = kac_key_of(a.seed, a.clock, &a.groups[call->x.group[b.i]], b.i);
     b.key.child = (uint32_t)at.rest;
     b.n = kac_graph_nodes(b.x);
+    for (int which = 0; which < 2; which++)
+        b.given[which] = kac_graph_given(&a, which, c);
     return b;
+}
+
+/* Noise of numbers l and l + 1, the corrector's or the predictor's. */
+static __device__ void noise_at(const kac_shape &shape, const birth &b, kac_purpose purpose,
+                                int32_t l, double z[2])
+{
+    const float *given = b.given[purpose == KAC_DRAW_PROPOSE];
+    if (given == NULL) {
+        kac_normals(kac_draw(b.key, purpose, (uint32_t)(l / 2)), z);
+        return;
+    }
+    z[0] = (double)given[l];
+    z[1] = l + 1 < shape.length ? (double)given[l + 1] : 0;
 }
 
 /* The corrector's noise of a child, left in its row, and the norms of that and of the score. */
@@ -167,7 +183,7 @@ static __device__ void begin_child(const kac_shape &shape, const birth &b, norms
         float2 z = {0, 0};
         if (p.first < 0 && p.second < 0) continue;
         double draw[2];
-        kac_normals(kac_draw(b.key, KAC_DRAW_CORRECT, (uint32_t)(l / 2)), draw);
+        noise_at(shape, b, KAC_DRAW_CORRECT, l, draw);
         if (p.first >= 0) {
             z.x = (float)draw[0];
             add_square(p.first, (double)z.x, sum);
@@ -267,8 +283,7 @@ static __device__ void move_row(const kac_shape &shape, const birth &b, const do
         float2 z = {0, 0}, pair = {l == 0 ? b.x[0] : 0.0f, 0.0f};
         double draw[2] = {0, 0};
         if (live && b.level->corrects) z = pair_of(b.child, l);
-        if (live && diffuses)
-            kac_normals(kac_draw(b.key, KAC_DRAW_PROPOSE, (uint32_t)(l / 2)), draw);
+        if (live && diffuses) noise_at(shape, b, KAC_DRAW_PROPOSE, l, draw);
         if (p.first >= 0) pair.x = move_number(b, p.first, l, step, z.x, draw[0]);
         if (p.second >= 0) pair.y = move_number(b, p.second, l + 1, step, z.y, draw[1]);
         if (rounds && p.first == 1) pair.x = kac_graph_round_pair(pair.x);

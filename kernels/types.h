@@ -250,6 +250,8 @@ typedef struct kac_propose_args {
     int32_t together;     /* graphs: the corrector's norms are means over all particles */
     kac_twist twist;
     const kac_retained *retained; /* host struct, or NULL: nobody follows a path */
+    const float *noise[2];        /* graphs: [n children][L] numbers z and z' instead of draws;
+                                   * NULL: they are drawn */
     kac_fault *fault;             /* a NaN logit that is used sets it, term -1 */
     kac_particles *y;             /* out: tokens, entries and ratios */
 } kac_propose_args;

@@ -26,6 +26,7 @@ static const model models[] = {
     {"denoiser", "table", "ABC", "4", "logits", {ROWS, LENGTH, STATES}, 3, 0},
     {"reward", "table", "ABC", "4", "reward", {OBJECTS}, 1, 0},
     {"judge", "pwm", "ABC", "4", "weight", {LENGTH, STATES}, 2, 0},
+    {"chain", "table", "CNO", "4", "logits", {ROWS, LENGTH, STATES}, 3, 0}, /* SMILES */
     /* what is wrong with the rest is their name */
     {"nan", "table", "ABC", "4", "logits", {ROWS, LENGTH, STATES}, 3, NAN},
     {"infinite", "pwm", "ABC", "4", "weight", {LENGTH, STATES}, 2, 3e38F},

@@ -152,7 +152,7 @@ kac_status kac_guided_step(kac_run *r)
  * or plug-ins by copies. */
 static bool is_like_the_last(const kac_run *r)
 {
-    return r->dev->records && r->step >= 2 && r->level > 1 &&
+    return r->dev->records && r->step - r->resumed >= 2 && r->level > 1 &&
            r->set.sampler.funnel[0] == '\0' && !r->denoiser->waits &&
            !kac_rewards_wait(r->guide);
 }
