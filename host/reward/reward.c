@@ -1,4 +1,5 @@
-/* reward.c -- reward terms over networks, plug-ins and workers, with a memo of objects already scored. */
+/* reward.c -- reward terms over networks, plug-ins and workers, with a memo of objects already
+ * scored. */
 #include "reward.h"
 
 #include <stdio.h>
@@ -170,8 +171,8 @@ static kac_status open_file(kac_rewards *r, const kac_rewards_config *config,
     kac_plugin_spec spec = {.role = KAC_ROLE_REWARD,
                             .path = s->file,
                             .options = s->options,
-                            .alphabet = config->alphabet,
-                            .length = config->shape.length};
+                            .alphabet = config->form->alphabet,
+                            .length = config->form->shape.length};
     if (s->kind == KAC_REWARD_PLUGIN) return kac_plugin_open(r->dev, &spec, out);
     return kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, out);
 }
