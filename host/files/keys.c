@@ -88,7 +88,7 @@ static const kac_key keys[] = {
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
          "is diffusion of vectors, graph that of nodes with features and the pairs between "
-         "them (GDSS), on the CPU."},
+         "them (GDSS)."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
      .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
              "corrector's; 2000 for the 1000 times of the published sampler."},
@@ -198,11 +198,12 @@ static const kac_key keys[] = {
      CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
             "homopolymer", "motif"),
      .initial = "network",
-     .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; a program of any kind "
-             "that reads objects and writes numbers (worker); or without a file the "
-             "share of G and C, the length of the "
-             "longest run of one letter, or the number of places where a motif begins."},
+     .help =
+         "A network (convgru, conv_regressor, gin), a position weight matrix, a table of all "
+         "objects, or a quadratic function of a vector, from a file; a program of any kind "
+         "that reads objects and writes numbers (worker); or without a file the "
+         "share of G and C, the length of the "
+         "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
      .help = "A safetensors file. Required of network, pwm, table and quadratic."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
@@ -529,6 +530,15 @@ static const kac_key keys[] = {
     {"output.likelihood", SWITCH(output.likelihood, "off", "on"), .initial = "off",
      .help = "Estimate the samples' log-likelihood under the denoiser; it takes T more calls "
              "for each."},
+
+    {"checkpoint.seconds", NUMBER(checkpoint.seconds, 0.001, 1e9), .absent = "off",
+     .initial = "600",
+     .help =
+         "Seconds from one checkpoint to the next; a signal that stops the run leaves one "
+         "too. `kac resume DIR` goes on from it, and ends as the run would have. off: none."},
+    {"checkpoint.keep", INTEGER(checkpoint.keep, 1, 1000), .initial = "2",
+     .help = "Checkpoints that stay, the latest ones. An older one serves where a later is "
+             "damaged; all are removed when the run is complete."},
 };
 
 enum { KEYS = sizeof keys / sizeof *keys };

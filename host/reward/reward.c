@@ -291,10 +291,15 @@ int kac_rewards_workers(const kac_rewards *r)
     return r->workers.count;
 }
 
-kac_worker_counts kac_rewards_worker(const kac_rewards *r, int i, int *term)
+kac_worker_counts *kac_rewards_worker(const kac_rewards *r, int i, int *term)
 {
     *term = r->workers.term[i];
     return kac_worker_counted(r->workers.worker[i]);
+}
+
+const kac_memo *kac_rewards_memo(const kac_rewards *r)
+{
+    return &r->memo;
 }
 
 int32_t kac_rewards_column(const kac_rewards *r, int term)

@@ -38,7 +38,10 @@ bool kac_rewards_wait(const kac_rewards *rewards);
 
 /* What the workers, each of a term, have done: worker i of kac_rewards_workers. */
 int kac_rewards_workers(const kac_rewards *rewards);
-kac_worker_counts kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+kac_worker_counts *kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+
+/* What is known of objects: their terms, in device memory. */
+const kac_memo *kac_rewards_memo(const kac_rewards *rewards);
 
 int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
 int32_t

@@ -298,11 +298,11 @@ static void add_workers(const kac_rewards *rewards, json_t *list)
 {
     for (int i = 0; i < kac_rewards_workers(rewards); i++) {
         int term = 0;
-        kac_worker_counts c = kac_rewards_worker(rewards, i, &term);
+        const kac_worker_counts *c = kac_rewards_worker(rewards, i, &term);
         json_array_append_new(list, json_pack("{sisIsIsI}", "reward", term, "answered",
-                                              (json_int_t)c.answered, "failures",
-                                              (json_int_t)c.failures, "given_up",
-                                              (json_int_t)c.given_up));
+                                              (json_int_t)c->answered, "failures",
+                                              (json_int_t)c->failures, "given_up",
+                                              (json_int_t)c->given_up));
     }
 }
 
