@@ -207,7 +207,7 @@ checks: format-check scripts-check tidy
 	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
-	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|twins_conv|twins_graph|twins_states|twins_passes|twins_search)/*'
+	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|gdss|twins_conv|twins_graph|twins_gdss|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 
@@ -237,7 +237,7 @@ nightly: check mutations
 race-programs: $(race)
 fuzz-programs: $(fuzz)
 # a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
-bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(if $(cuda),$(BUILD)/tests/curand)
+bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(BUILD)/benchmarks/bench_gdss $(if $(cuda),$(BUILD)/tests/curand)
 	@tools/bundle $(BUILD) build/bundle
 gpu-check: bundle
 	@build/bundle/gpu-check

@@ -139,8 +139,8 @@ KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
 KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
 
 /* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
- * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and all of
- * device but precision and cache may differ.  Trajectories are kept where they were.
+ * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and
+ * device.name, threads and isa may differ.  Trajectories are kept where they were.
  * Errors: those of kac_run_create, and INVALID (damaged, of another version, configuration or model).
  */
 KAC_API kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out);

@@ -198,11 +198,12 @@ static const kac_key keys[] = {
      CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
             "homopolymer", "motif"),
      .initial = "network",
-     .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; a program of any kind "
-             "that reads objects and writes numbers (worker); or without a file the "
-             "share of G and C, the length of the "
-             "longest run of one letter, or the number of places where a motif begins."},
+     .help =
+         "A network (convgru, conv_regressor, gin), a position weight matrix, a table of all "
+         "objects, or a quadratic function of a vector, from a file; a program of any kind "
+         "that reads objects and writes numbers (worker); or without a file the "
+         "share of G and C, the length of the "
+         "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
      .help = "A safetensors file. Required of network, pwm, table and quadratic."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",

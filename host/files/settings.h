@@ -331,8 +331,8 @@ kac_status kac_config_parse(struct kac_config *config, const char *path, const v
  * Errors: NOMEM. */
 kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
 
-/* The same without what does not decide about results: output.dir, checkpoint, and of device all
- * but precision and cache.  Errors: NOMEM. */
+/* The same without what may be another where a run goes on: output.dir, checkpoint, and device.name,
+ * threads and isa.  Errors: NOMEM. */
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
 /* Whether two of these are equal; else the first key that differs, as text. */
