@@ -1,8 +1,8 @@
 """Time kac's sampling of molecules beside PyTorch's; started by benchmarks/molecules, explained in molecules.md.
 
 kac and peers/peer_gdss.py run in turn, each a process of its own, and each measurement is printed as a line of JSON; at
-the end comes a table of the medians, in milliseconds for a step of a molecule. Both ask both networks twice a step and draw the numbers of nodes by the same
-weights. Needs no module but Python's own.
+the end comes a table of the medians, in milliseconds for a step of a molecule. Both ask both networks twice a step and
+draw the numbers of nodes by the same weights. Needs no module but Python's own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ ZINC = (
     "23:2535,24:2703,25:2679,26:2251,27:1875,28:1184,29:931,30:755,31:539,32:414,33:302,34:192,35:123,36:54,37:19,38:1"
 )
 MODELS = {"qm9": (QM9, 0.7), "zinc250k": (ZINC, 0.9)}  # numbers of nodes, scale_eps
+# options of peer_gdss.py
+CPU_PEERS = {"PyTorch": [], "PyTorch, flushed": ["--flush"]}
+GPU_PEERS = {"eager": [], "CUDA graph": ["--graph"], "compile, CUDA graph": ["--compile=default", "--graph"]}
 Result = dict[str, Any]
 
 
@@ -65,9 +68,12 @@ class Bench:
     def __init__(self, args: argparse.Namespace, folder: Path):
         self.args, self.folder = args, folder
         self.results: list[Result] = []
+        self.peers = CPU_PEERS if args.device == "cpu" else GPU_PEERS
 
     def spawn(self, command: Sequence[str], threads: int) -> str:
         environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        if self.args.libraries and command[0] == str(self.args.kac):
+            environment["LD_LIBRARY_PATH"] = self.args.libraries
         words = [*shlex.split(self.args.prefix), *command]
         done = subprocess.run(words, capture_output=True, text=True, env=environment)
         if done.returncode != 0:
@@ -95,40 +101,41 @@ class Bench:
         share = {part: spent[part] / spent["total"] for part in ("denoiser", "propose")}
         return {"rate": batch * len(laps) / 2 / seconds, "steps": len(laps) / 2, "seconds": seconds} | share
 
-    def torch(self, name: str, batch: int, threads: int, *options: str) -> Result:
+    def peer(self, name: str, batch: int, threads: int, *options: str) -> Result:
         command = [self.args.python, str(HERE / "peers" / "peer_gdss.py"), f"--model={self.model(name)}"]
         command += [f"--batch={batch}", f"--sizes={MODELS[name][0]}", f"--threads={threads}"]
-        steps = max(2, self.args.molecule_steps // batch)
-        command += [f"--device={self.args.device}", f"--steps={steps}", *options]
+        command += [f"--device={self.args.device}", f"--steps={max(2, self.args.molecule_steps // batch)}", *options]
         return json.loads(self.spawn(command, threads))
-
-    def flushed(self, name: str, batch: int, threads: int) -> Result:
-        return self.torch(name, batch, threads, "--flush")
 
     def run(self) -> None:
         for name in self.args.only.split(","):
             for threads in map(int, self.args.threads.split(",")):
                 for batch in map(int, self.args.batches.split(",")):
                     for _ in range(self.args.repeats):
-                        for program in (self.kac, self.torch, self.flushed):
-                            head = {"model": name, "threads": threads, "batch": batch, "program": program.__name__}
-                            self.results.append(head | program(name, batch, threads))
-                            print(json.dumps(self.results[-1]), file=sys.stderr, flush=True)
+                        self.note(name, batch, threads, "kac", self.kac(name, batch, threads))
+                        for peer, options in self.peers.items():
+                            self.note(name, batch, threads, peer, self.peer(name, batch, threads, *options))
+
+    def note(self, name: str, batch: int, threads: int, program: str, found: Result) -> None:
+        self.results.append({"model": name, "threads": threads, "batch": batch, "program": program} | found)
+        print(json.dumps(self.results[-1]), file=sys.stderr, flush=True)
 
     def median(self, key: str, **wanted: object) -> float:
         return statistics.median(r[key] for r in self.results if key in r and all(r[k] == v for k, v in wanted.items()))
 
     def table(self) -> str:
-        columns = ["model", "threads", "molecules", "kac", "PyTorch", "ratio", "PyTorch, flushed", "ratio"]
-        columns += ["GFLOP/s", "networks", "moves"]
+        columns = ["model", "threads", "molecules", "kac"]
+        columns += [column for peer in self.peers for column in (peer, "ratio")]
+        columns += ["molecules/s of 1000 steps", "GFLOP/s", "networks", "moves"]
         lines = ["| " + " | ".join(columns) + " |", "| --- | " + "---: | " * (len(columns) - 1)]
         for name, threads, batch in dict.fromkeys((r["model"], r["threads"], r["batch"]) for r in self.results):
             case = {"model": name, "threads": threads, "batch": batch}
             own = self.median("rate", **case, program="kac")
-            cells = [name, str(threads), str(batch), f"{1e3 / own:.3f}"]
-            for program in ("torch", "flushed"):
-                other = self.median("rate", **case, program=program)
-                cells += [f"{1e3 / other:.2f}", f"**{own / other:.1f}**"]
+            cells = [name, str(threads), str(batch), f"{1e3 / own:.4g}"]
+            for peer in self.peers:
+                other = self.median("rate", **case, program=peer)
+                cells += [f"{1e3 / other:.3g}", f"**{own / other:.1f}**"]
+            cells.append(f"{own / 1000:.3g}")
             cells.append(f"{2 * own * mean_flops(self.model(name), MODELS[name][0]) * 1e-9:.0f}")
             cells += [f"{100 * self.median(part, **case, program='kac'):.0f} %" for part in ("denoiser", "propose")]
             lines.append("| " + " | ".join(cells) + " |")
@@ -148,6 +155,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=30, help="of kac's chain")
     parser.add_argument("--molecule-steps", type=int, default=128, help="of PyTorch, two steps at least")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--libraries", default="", help="folder of those of kac")
     parser.add_argument("--prefix", default="", help="what programs are started with, such as `chrt -r 1`")
     args = parser.parse_args()
     for name in args.only.split(","):
