@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,9 @@ class Bench:
         if self.args.libraries and command[0] == str(self.args.kac):
             environment["LD_LIBRARY_PATH"] = self.args.libraries
         words = [*shlex.split(self.args.prefix), *command]
-        done = subprocess.run(words, capture_output=True, text=True, env=environment)
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=self.args.limit)
         if done.returncode != 0:
-            raise SystemExit(f"{shlex.join(words)}: {done.stderr.strip()}")
+            raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
         return done.stdout
 
     def model(self, name: str) -> Path:
@@ -112,16 +113,25 @@ class Bench:
             for threads in map(int, self.args.threads.split(",")):
                 for batch in map(int, self.args.batches.split(",")):
                     for _ in range(self.args.repeats):
-                        self.note(name, batch, threads, "kac", self.kac(name, batch, threads))
+                        self.note("kac", self.kac, name, batch, threads)
                         for peer, options in self.peers.items():
-                            self.note(name, batch, threads, peer, self.peer(name, batch, threads, *options))
+                            self.note(peer, self.peer, name, batch, threads, *options)
 
-    def note(self, name: str, batch: int, threads: int, program: str, found: Result) -> None:
+    def note(
+        self, program: str, run: Callable[..., Result], name: str, batch: int, threads: int, *options: str
+    ) -> None:
+        """What fails or takes too long costs no more than itself."""
+        try:
+            found = run(name, batch, threads, *options)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            found = {"error": str(error)}
         self.results.append({"model": name, "threads": threads, "batch": batch, "program": program} | found)
         print(json.dumps(self.results[-1]), file=sys.stderr, flush=True)
 
     def median(self, key: str, **wanted: object) -> float:
-        return statistics.median(r[key] for r in self.results if key in r and all(r[k] == v for k, v in wanted.items()))
+        """Not a number where there is none."""
+        found = [r[key] for r in self.results if key in r and all(r[k] == v for k, v in wanted.items())]
+        return statistics.median(found) if found else math.nan
 
     def table(self) -> str:
         columns = ["model", "threads", "molecules", "kac"]
@@ -155,6 +165,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=30, help="of kac's chain")
     parser.add_argument("--molecule-steps", type=int, default=128, help="of PyTorch, two steps at least")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=300, help="seconds of a program")
     parser.add_argument("--libraries", default="", help="folder of those of kac")
     parser.add_argument("--prefix", default="", help="what programs are started with, such as `chrt -r 1`")
     args = parser.parse_args()
