@@ -202,11 +202,13 @@ KAC_API kac_status kac_run_write_trajectories(const kac_run *run, const char *di
 KAC_API kac_status kac_inspect(const char *path, FILE *out);
 
 /* Runs the network of `model` on the recorded inputs of `recording` and writes a line for each
- * recorded output: its name, shape and max|a - b| / max|b|.  *worst is the largest of them.
- * `isa` as device.isa.  docs/files.md lists the tensors of a recording.
- * Errors: INVALID (a file, or nothing to compare), IO, NOMEM. */
-KAC_API kac_status kac_verify(const char *model, const char *recording, const char *isa,
-                              FILE *out, double *worst);
+ * recorded output: its name, shape and max|a - b| / max|b|.  *worst is the largest of them,
+ * *tolerance what rounding makes of it at most: 1e-4, or 2e-3 for states of a trajectory, between
+ * which it grows.  `device` as device.name, `isa` as device.isa.  docs/files.md lists the tensors of a recording.
+ * Errors: INVALID (a file, or nothing to compare), IO, NOMEM, UNSUPPORTED, DEVICE. */
+KAC_API kac_status kac_verify(const char *model, const char *recording, const char *device,
+                              const char *isa, FILE *out, double *worst,
+                              double *tolerance);
 
 /* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
  * Errors: INVALID (not a run), IO. */

@@ -15,7 +15,7 @@
 
 TestSuite(worker, .timeout = 120);
 
-enum { OBJECTS = 100, SIZE = 8 };
+enum { OBJECTS = 100, SIZE = 12 };
 
 /* Objects "0", "1", ... */
 static const char *objects(void)

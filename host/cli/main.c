@@ -61,9 +61,11 @@ static const command commands[] = {
      "keys\n"
      "are written as Markdown.\n"},
     {"devices", cli_devices, "", "list the devices that a run can use here", ""},
-    {"verify", cli_verify, "MODEL RECORDING [--tolerance X]",
+    {"verify", cli_verify, "MODEL RECORDING [--tolerance X] [--device NAME]",
      "compare a network with recorded outputs",
-     "  --tolerance X  largest allowed max|a - b| / max|b|, 1e-4 unless given\n"
+     "  --tolerance X  largest allowed max|a - b| / max|b|; unless given 1e-4, and 2e-3\n"
+     "                 for states of a trajectory\n"
+     "  --device NAME  as device.name, auto unless given\n"
      "Exit code 0 where every tensor is within it, 2 where not.\n"},
     {"validate", cli_validate,
      "[--level quick|full] [--device NAME] [--seed N] [--only TEXT] [--json FILE]",

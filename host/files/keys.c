@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "molecule.h"
 #include "process.h"
 
 _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
@@ -87,7 +88,7 @@ static const kac_key keys[] = {
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
          "is diffusion of vectors, graph that of nodes with features and the pairs between "
-         "them (GDSS), on the CPU."},
+         "them (GDSS)."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
      .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
              "corrector's; 2000 for the 1000 times of the published sampler."},
@@ -170,6 +171,17 @@ static const kac_key keys[] = {
      .initial = "",
      .help = "Kind graph: how many nodes a graph has, drawn by weight; without it, as often as "
              "the model file says, or as many as it can have."},
+    {"process.atoms", TEXT(process.atoms), .accepts = kac_chemistry_reads,
+     .expected = "symbols of C N O F P S Cl Br I B with commas between them, such as C,N,O,F, "
+                 "or none",
+     .initial = "",
+     .help = "Kind graph: the elements that the features of a node stand for, in their order; "
+             "objects are molecules then, and SMILES as text (docs/molecules.md). Without it, "
+             "what the model file says; none leaves objects the numbers that they are."},
+    {"process.correction", SWITCH(process.corrects, "none", "valence"), .initial = "valence",
+     .help = "Molecules: valence takes bonds away where an atom has too many and keeps the "
+             "largest fragment, as published; none leaves what the denoiser gave, valid or "
+             "not."},
 
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =
@@ -186,11 +198,12 @@ static const kac_key keys[] = {
      CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
             "homopolymer", "motif"),
      .initial = "network",
-     .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; a program of any kind "
-             "that reads objects and writes numbers (worker); or without a file the "
-             "share of G and C, the length of the "
-             "longest run of one letter, or the number of places where a motif begins."},
+     .help =
+         "A network (convgru, conv_regressor, gin), a position weight matrix, a table of all "
+         "objects, or a quadratic function of a vector, from a file; a program of any kind "
+         "that reads objects and writes numbers (worker); or without a file the "
+         "share of G and C, the length of the "
+         "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
      .help = "A safetensors file. Required of network, pwm, table and quadratic."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",

@@ -163,6 +163,8 @@ typedef struct kac_settings {
         bool langevin_together; /* langevin: particle | batch */
         double snr, scale_eps;
         char nodes[KAC_COUNTS]; /* weights of numbers of nodes; "" = the model's */
+        char atoms[KAC_NAME];   /* elements that features are; "" = the model's */
+        bool corrects;          /* correction: none | valence */
         char template
             [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;

@@ -125,9 +125,8 @@ static kac_status open_rewards(kac_run *r)
     const kac_settings *s = &r->set;
     kac_rewards_config rewards = {
         .settings = s,
-        .alphabet = r->denoiser->alphabet,
+        .form = &r->form,
         .vectors = r->vectors,
-        .shape = r->shape,
         .batch = r->batch,
         .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
@@ -161,13 +160,6 @@ static kac_status open_rewards(kac_run *r)
                         "sampler.value.kind state: a worker reads whole objects, none with "
                         "masked letters; use posterior_mean");
     return KAC_OK;
-}
-
-/* Graphs are moved on the CPU, where they go unless another device is asked for. */
-static const char *device_name(const kac_settings *s)
-{
-    bool is_auto = strcmp(s->device.name, "auto") == 0;
-    return s->process.kind == KAC_PROCESS_GRAPH && is_auto ? "cpu" : s->device.name;
 }
 
 /* The operations of the process, and whether the denoiser is one of it. */
@@ -208,10 +200,26 @@ static kac_status fill_levels(const kac_run *r, kac_level *levels)
     return KAC_OK;
 }
 
+/* Whether graphs are molecules, and of what. */
+static kac_status open_chemistry(kac_run *r)
+{
+    const char *given = r->set.process.atoms, *file = r->set.model.file;
+    kac_chemistry chemistry = {.corrects = r->set.process.corrects};
+    r->form = (kac_object_form){.shape = r->shape, .alphabet = r->denoiser->alphabet};
+    if (r->set.process.kind != KAC_PROCESS_GRAPH) return KAC_OK;
+    kac_chemistry_read(given[0] != '\0' ? given : r->denoiser->graph.atoms, &chemistry);
+    if (chemistry.atoms == 0) return KAC_OK;
+    if (chemistry.atoms != r->shape.features)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.atoms: %d elements, and the nodes of %s have %d features",
+                        (int)chemistry.atoms, file, (int)r->shape.features);
+    return kac_molecule_create(&chemistry, r->shape.nodes, &r->form.molecule);
+}
+
 static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    KAC_TRY(kac_device_open(device_name(s), s->device.isa, &r->dev));
+    KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
     KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
     KAC_TRY(choose_process(r));
@@ -236,7 +244,7 @@ static kac_status open_networks(kac_run *r)
                            .features = r->denoiser->graph.features};
     r->slot_floats = r->shape.length * r->shape.states;
     r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
-
+    KAC_TRY(open_chemistry(r));
     return open_rewards(r);
 }
 
@@ -741,6 +749,8 @@ void kac_run_destroy(kac_run *r)
     free(r->result);
     free(r->result_terms);
     free(r->text);
+    free(r->objects);
+    kac_molecule_destroy(r->form.molecule);
     kac_trajectories_close(r->trajectories);
     free(r);
 }

@@ -74,7 +74,8 @@ struct kac_run {
     kac_rewards *value;         /* a learned value's network, or NULL */
 
     kac_shape shape;
-    bool vectors; /* states are vectors, or graphs as vectors, not tokens */
+    kac_object_form form; /* of objects as text */
+    bool vectors;         /* states are vectors, or graphs as vectors, not tokens */
     int32_t steps, n, groups, children, samples, keep, batch, pools;
     int32_t slot_floats; /* L S */
     int32_t memo_floats; /* the same, and one more for the clash of two denoisers of vectors */
@@ -191,6 +192,7 @@ struct kac_run {
     double *result_terms;    /* [samples_out][rewards] */
     char *text;              /* [samples_out][text_size] */
     size_t text_size;        /* of an object with its final zero */
+    uint8_t *objects;        /* molecules: [samples_out][stride], else NULL */
     int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
     double *log_evidence;    /* [targets] */
     double *log_evidence_se; /* [targets] */

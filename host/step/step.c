@@ -37,6 +37,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
         .look_back = r->set.process.order == 2,
+        .together = r->set.process.langevin_together,
         .retained = r->gibbs.children != NULL ? &r->gibbs.retained : NULL,
         .fault = r->fault,
         .y = y,
