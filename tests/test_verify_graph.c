@@ -8,6 +8,7 @@
 #include "device.h"
 #include "net_file.h"
 #include "network.h"
+#include "on_device.h"
 
 TestSuite(verify_graph, .timeout = 300);
 
@@ -20,7 +21,8 @@ static kac_status verify(const char *model, const char *recording, char *text, s
 {
     FILE *out = fmemopen(text, size, "w");
     cr_assert_not_null(out);
-    kac_status status = kac_verify(model, recording, "cpu", "auto", out, worst, &tolerance);
+    kac_status status =
+        kac_verify(model, recording, device_name(), "auto", out, worst, &tolerance);
     cr_assert(fclose(out) == 0);
     return status;
 }
