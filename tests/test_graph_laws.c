@@ -12,6 +12,7 @@
 
 #include "gaussian_run.h"
 #include "net_file.h"
+#include "on_device.h"
 
 TestSuite(graph_laws, .timeout = 120);
 
@@ -315,6 +316,65 @@ Test(graph_laws, smc_has_the_tilted_law)
     check_run(SMC ALONE "sampler.on_dead=revive sampler.revive.levels=2", 4, true, p, 0);
 }
 
+/* A value that sums the atoms of a graph, times `weight`. */
+static void write_value(net_file *f, double weight)
+{
+    static const char *const ones[] = {"convs.0.nn.0.weight", "convs.0.nn.3.weight"};
+    static const char *const biases[] = {"convs.0.nn.0.bias", "convs.0.nn.3.bias"};
+    *f = (net_file){0};
+    net_file_meta(f, "kac.arch", "gin");
+    net_file_meta(f, "kac.nodes", "2");
+    net_file_meta(f, "kac.features", "1");
+    net_file_meta(f, "kac.edges", "complete");
+    for (int i = 0; i < 2; i++) {
+        vec_fill(f, ones[i], (double[]){1}, 1, 1);
+        vec_fill(f, biases[i], (double[]){i == 0 ? 3 : 0}, 0, 1);
+    }
+    vec_fill(f, "lin.weight", &weight, 1, 1);
+    vec_fill(f, "lin.bias", (double[]){0.5}, 0, 1);
+    net_file_write(f);
+}
+
+Test(graph_laws, smc_with_a_learned_value_has_the_tilted_law)
+{
+    net_file value;
+    char settings[1024];
+    double p[STATES];
+    exact_law(STEPS, false, p);
+    write_value(&value, 0.4);
+    snprintf(settings, sizeof settings,
+             SMC ALONE "sampler.value.kind=learned sampler.value.file=%s", value.path);
+    check_run(settings, 4, true, p, 0);
+    net_file_remove(&value);
+}
+
+/* Children with more of what the value likes are kept. */
+Test(graph_laws, svdd_mc_follows_a_learned_value)
+{
+    double atoms[2] = {0, 0};
+    for (int side = 0; side < 2; side++) {
+        vec_files files;
+        net_file value;
+        char settings[1024];
+        double mean[STATES], error[STATES], n = 0;
+        write_value(&value, side == 0 ? -1 : 1);
+        write_files(&files);
+        snprintf(settings, sizeof settings,
+                 "sampler.algorithm=svdd_mc sampler.children=4 sampler.groups=2000 "
+                 "sampler.particles=1 " ALONE "sampler.value.file=%s",
+                 value.path);
+        run_law(&files, settings, 1, false, mean, error, &n);
+        for (int k = 0; k < STATES; k++) {
+            double x[D];
+            numbers_of(k, x);
+            atoms[side] += mean[k] * (x[1] + x[2]) / x[0];
+        }
+        vec_remove(&files);
+        net_file_remove(&value);
+    }
+    cr_expect_gt(atoms[1], atoms[0] + 0.2, "%g and %g", atoms[1], atoms[0]);
+}
+
 Test(graph_laws, smc_with_a_corrector_has_the_tilted_law)
 {
     enum { ROWS = 400000 };
@@ -353,10 +413,12 @@ static void run_text(const vec_files *files, const char *settings, char *text, s
     kac_run_destroy(run);
 }
 
-Test(graph_laws, threads_batches_and_reuse_change_nothing)
+/* On this build's device, the bytes of one thread of the CPU: so laws hold there that the rest of
+ * the suite looks for on the CPU. */
+Test(graph_laws, devices_threads_batches_and_reuse_change_nothing)
 {
     static char want[1 << 16], found[1 << 16];
-    static const char *const ways[] = {"device.threads=3", "device.batch=7",
+    static const char *const ways[] = {"", "device.threads=3", "device.batch=7",
                                        "sampler.reuse=off", "device.threads=2 device.batch=64"};
     vec_files files;
     write_files(&files);
@@ -366,10 +428,12 @@ Test(graph_laws, threads_batches_and_reuse_change_nothing)
                            "sampler.particles=5 sampler.children=3 "
                            "sampler.select.group.trigger.kind=every process.langevin=";
         const char *norms = together ? "batch" : "particle";
-        snprintf(settings, sizeof settings, "%s%s device.threads=1", base, norms);
+        snprintf(settings, sizeof settings, "%s%s device.name=cpu device.threads=1", base,
+                 norms);
         run_text(&files, settings, want, sizeof want);
         for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-            snprintf(settings, sizeof settings, "%s%s %s", base, norms, ways[i]);
+            snprintf(settings, sizeof settings, "%s%s device.name=%s %s", base, norms,
+                     device_name(), ways[i]);
             run_text(&files, settings, found, sizeof found);
             cr_expect_str_eq(found, want, "%s", settings);
         }
@@ -392,6 +456,7 @@ Test(graph_laws, a_parent_is_evaluated_once_for_all_its_children)
                             "sampler.groups=5 sampler.particles=1 sampler.children=3",
                             &config),
                  KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_config_set(config, "device.name", device_name()), KAC_OK);
     cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
     cr_expect_eq(kac_run_steps(run), LEVELS);
     for (int k = 0; k < LEVELS; k++)
@@ -469,6 +534,8 @@ Test(graph_laws, files_that_do_not_say_what_graphs_they_have_are_refused)
         {"kac.noise_pairs", "ve 0.2 1", "must be `kac.noise_nodes`"},
         {"kac.node_counts", "2:", "is not nodes:weight"},
         {"kac.node_counts", "9:1", "graphs of 9 nodes"},
+        {"kac.atoms", "C;N", "`kac.atoms` is `C;N`"},
+        {"kac.atoms", "C,N", "2 elements, and the nodes of"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         vec_files files;

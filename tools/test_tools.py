@@ -25,6 +25,11 @@ from kac_io import Cnn1d, ConvGru, ConvRegressor, encode, load, load_module, one
 from promoter_data import single_linkage
 from train_promoter_denoiser import discrete_bound, markov_nll
 
+try:
+    import molecule_report
+except SystemExit:  # without RDKit
+    molecule_report = None
+
 
 class Files(unittest.TestCase):
     def setUp(self) -> None:
@@ -128,7 +133,7 @@ class Graphs(Files):
         easydict.EasyDict.__module__ = "easydict"
         with mock.patch.dict(sys.modules, {"easydict": easydict}):
             sde = {part: easydict.EasyDict(type="VE", beta_min=0.1, beta_max=1.0, num_scales=1000) for part in "xa"}
-            config = easydict.EasyDict(data={"max_node_num": 9, "max_feat_num": 4})
+            config = easydict.EasyDict(data={"max_node_num": 9, "max_feat_num": 4, "data": "QM9"})
             config["sde"] = {"x": sde["x"], "adj": sde["a"]}
             config.attribute = "as EasyDict has them"
             torch.manual_seed(2)
@@ -142,9 +147,9 @@ class Graphs(Files):
             torch.save(checkpoint, self.folder / "a.pth")
         return checkpoint
 
-    def run_main(self) -> tuple[int, str]:
+    def run_main(self, *options: str) -> tuple[int, str]:
         error = io.StringIO()
-        arguments = ["convert_gdss.py", str(self.folder / "a.pth"), str(self.folder / "a.safetensors")]
+        arguments = ["convert_gdss.py", str(self.folder / "a.pth"), str(self.folder / "a.safetensors"), *options]
         with (
             mock.patch("sys.argv", arguments),
             contextlib.redirect_stdout(io.StringIO()),
@@ -167,6 +172,23 @@ class Graphs(Files):
         self.assertEqual((meta["kac.arch"], meta["max_node_num"], meta["max_feat_num"]), ("gdss", "9", "4"))
         self.assertEqual(json.loads(meta["sde_adj"])["beta_max"], 1.0)
         self.assertEqual(json.loads(meta["params_adj"])["num_heads"], 4)
+        self.assertEqual(meta["kac.atoms"], "C,N,O,F")
+        self.assertNotIn("kac.node_counts", meta)
+
+    def test_counts_and_atoms(self) -> None:
+        self.checkpoint()
+        counts = self.folder / "counts.json"
+        counts.write_text('{"9": 83366, "10": 1, "2": 0.5}')
+        code, error = self.run_main("--node-counts", str(counts))
+        self.assertEqual(code, 2)
+        self.assertIn("numbers of nodes are 1 to 9", error)
+        counts.write_text('{"9": 83366, "2": 0.5}')
+        self.assertEqual(self.run_main("--node-counts", str(counts), "--atoms", "C,N,O,Cl"), (0, ""))
+        meta = load(self.folder / "a.safetensors")[1]
+        self.assertEqual((meta["kac.node_counts"], meta["kac.atoms"]), ("2:0.5,9:83366", "C,N,O,Cl"))
+        code, error = self.run_main("--atoms", "C,N")
+        self.assertEqual(code, 2)
+        self.assertIn("is not 4 elements", error)
 
     def test_another_checkpoint_is_refused(self) -> None:
         torch.save({"x_state_dict": {}}, self.folder / "a.pth")
@@ -313,6 +335,47 @@ class Landscapes(Files):
             landscape.read(landscape.LANDSCAPES["gb1"], path)
         with self.assertRaisesRegex(ValueError, "line 2 is not of this table"):
             landscape.read(landscape.LANDSCAPES["tis"], path)
+
+
+@unittest.skipIf(molecule_report is None, "RDKit is not here")
+class Molecules(unittest.TestCase):
+    def graph(self, atoms: str, *bonds: tuple[int, int, int]) -> list[float]:
+        """A row of numbers of a graph of at most 7 nodes, of the elements C, N and O."""
+        features = [float(atom == element) for atom in atoms.ljust(7) for element in "CNO"]
+        orders = {(i, j): order for i, j, order in bonds}
+        pairs = [float(orders.get((i, j), 0)) for i in range(7) for j in range(i + 1, 7)]
+        return [float(len(atoms)), *features, *pairs]
+
+    def describe(self, atoms: str, *bonds: tuple[int, int, int]) -> dict[str, object]:
+        return molecule_report.describe(self.graph(atoms, *bonds), 7, "CNO", molecule_report.load_sascorer())
+
+    def test_a_molecule_as_it_is(self) -> None:
+        found = self.describe("CCO", (0, 1, 1), (1, 2, 1))
+        self.assertEqual((found["valid"], found["pieces"], found["smiles"]), (True, 1, "CCO"))
+        self.assertAlmostEqual(found["qed"], 0.4068, places=3)
+
+    def test_a_charge_makes_it_valid(self) -> None:
+        found = self.describe("NCCCC", (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1))
+        self.assertEqual((found["valid"], found["smiles"]), (True, "C[N+](C)(C)C"))
+
+    def test_the_highest_bond_loses_an_order(self) -> None:
+        found = self.describe("CCCC", (0, 1, 2), (0, 2, 2), (0, 3, 1))  # 5 bonds of the first carbon
+        self.assertEqual((found["valid"], found["smiles"]), (False, "C=C(C)C"))
+
+    def test_the_longest_piece_is_kept(self) -> None:
+        found = self.describe("CCNO", (0, 1, 1), (1, 2, 1))
+        self.assertEqual((found["valid"], found["pieces"], found["smiles"]), (True, 2, "CCN"))
+
+    def test_probabilities(self) -> None:
+        self.assertAlmostEqual(molecule_report.fisher(1, 10, 9, 10), 0.0010934, places=6)
+        self.assertAlmostEqual(molecule_report.fisher(5, 10, 10, 20), 1.0, places=6)
+        same, p = molecule_report.smirnov(range(100), range(100))
+        self.assertEqual((same, p), (0.0, 1.0))
+        distance, p = molecule_report.smirnov(range(100), range(50, 150))
+        self.assertAlmostEqual(distance, 0.5)
+        self.assertLess(p, 1e-9)
+        distance, p = molecule_report.smirnov(range(100), [x + 15 for x in range(100)])
+        self.assertTrue(0.15 < p < 0.25, p)  # 0.21 exactly
 
 
 class Numbers(unittest.TestCase):

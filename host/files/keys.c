@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "molecule.h"
 #include "process.h"
 
 _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
@@ -69,9 +70,14 @@ static bool is_template(const char *text)
 #define LARGEST    1e30
 
 static const kac_key keys[] = {
+    {"model.kind", SWITCH(model.plugin, "network", "plugin"), .initial = "network",
+     .help = "What model.file is: a network, or a shared object with a denoiser of your own "
+             "(docs/plugins.md)."},
     {"model.file", TEXT(model.file), .initial = "",
-     .help = "The denoiser: a safetensors file that names its architecture and alphabet. "
-             "Required."},
+     .help = "The denoiser: a safetensors file that names its architecture and alphabet, or a "
+             "shared object. Required."},
+    {"model.options", TEXT(model.options), .initial = "",
+     .help = "Kind plugin: what it is told, text of its own kind."},
 
     {"model.unconditional", TEXT(model.unconditional), .initial = "",
      .help =
@@ -87,7 +93,7 @@ static const kac_key keys[] = {
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
          "is diffusion of vectors, graph that of nodes with features and the pairs between "
-         "them (GDSS), on the CPU."},
+         "them (GDSS)."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
      .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
              "corrector's; 2000 for the 1000 times of the published sampler."},
@@ -170,6 +176,17 @@ static const kac_key keys[] = {
      .initial = "",
      .help = "Kind graph: how many nodes a graph has, drawn by weight; without it, as often as "
              "the model file says, or as many as it can have."},
+    {"process.atoms", TEXT(process.atoms), .accepts = kac_chemistry_reads,
+     .expected = "symbols of C N O F P S Cl Br I B with commas between them, such as C,N,O,F, "
+                 "or none",
+     .initial = "",
+     .help = "Kind graph: the elements that the features of a node stand for, in their order; "
+             "objects are molecules then, and SMILES as text (docs/molecules.md). Without it, "
+             "what the model file says; none leaves objects the numbers that they are."},
+    {"process.correction", SWITCH(process.corrects, "none", "valence"), .initial = "valence",
+     .help = "Molecules: valence takes bonds away where an atom has too many and keeps the "
+             "largest fragment, as published; none leaves what the denoiser gave, valid or "
+             "not."},
 
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =
@@ -183,18 +200,25 @@ static const kac_key keys[] = {
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
      .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
     {"reward.N.kind",
-     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
+     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "plugin", "gc",
             "homopolymer", "motif"),
      .initial = "network",
-     .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; a program of any kind "
-             "that reads objects and writes numbers (worker); or without a file the "
-             "share of G and C, the length of the "
-             "longest run of one letter, or the number of places where a motif begins."},
+     .help =
+         "A network (convgru, conv_regressor, gin), a position weight matrix, a table of all "
+         "objects, or a quadratic function of a vector, from a file; a program of any kind "
+         "that reads objects and writes numbers (worker); a shared object (plugin); or "
+         "without a file the "
+         "share of G and C, the length of the "
+         "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
-     .help = "A safetensors file. Required of network, pwm, table and quadratic."},
+     .help = "A safetensors file; kind plugin: a shared object (docs/plugins.md). Required of "
+             "network, pwm, table, quadratic and plugin."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
-     .help = "Which output of the network, or number of the worker's line, counted from 0."},
+     .help = "Which output of the network or plug-in, or number of the worker's line, counted "
+             "from 0."},
+    {"reward.N.options", TEXT(reward[0].options), .initial = "",
+     .help = "Kind plugin: what it is told, text of its own kind. Terms with one file and the "
+             "same options share it."},
     {"reward.N.command", WORDS(reward[0].command), .accepts = kac_command_reads,
      .expected = "a program and its arguments, a list of words such as [python3, mine.py], or "
                  "words separated by blanks",
@@ -517,6 +541,15 @@ static const kac_key keys[] = {
     {"output.likelihood", SWITCH(output.likelihood, "off", "on"), .initial = "off",
      .help = "Estimate the samples' log-likelihood under the denoiser; it takes T more calls "
              "for each."},
+
+    {"checkpoint.seconds", NUMBER(checkpoint.seconds, 0.001, 1e9), .absent = "off",
+     .initial = "600",
+     .help =
+         "Seconds from one checkpoint to the next; a signal that stops the run leaves one "
+         "too. `kac resume DIR` goes on from it, and ends as the run would have. off: none."},
+    {"checkpoint.keep", INTEGER(checkpoint.keep, 1, 1000), .initial = "2",
+     .help = "Checkpoints that stay, the latest ones. An older one serves where a later is "
+             "damaged; all are removed when the run is complete."},
 };
 
 enum { KEYS = sizeof keys / sizeof *keys };

@@ -4,6 +4,7 @@
 #define KAC_REWARD_H
 
 #include "network.h"
+#include "object.h"
 #include "settings.h"
 #include "worker.h"
 
@@ -18,10 +19,10 @@ typedef struct kac_rewards kac_rewards;
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
 typedef struct kac_rewards_config {
     const kac_settings *settings;
-    const char *value;    /* a file, or NULL */
-    const char *alphabet; /* of the model, "" for vectors; the rewards' must be the same */
-    bool vectors;         /* objects are vectors */
-    kac_shape shape;
+    const char *value; /* a file, or NULL */
+    const kac_object_form
+        *form;    /* of the model; must outlive the rewards, which have its letters */
+    bool vectors; /* objects are vectors */
     int32_t batch;
     int64_t expected; /* objects that the run will ask for, at most */
     bool judge;
@@ -32,12 +33,15 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out);
 void kac_rewards_close(kac_rewards *rewards);
 
-/* Whether the host waits for workers when objects are scored. */
+/* Whether the host waits when objects are scored, for workers or for the device. */
 bool kac_rewards_wait(const kac_rewards *rewards);
 
 /* What the workers, each of a term, have done: worker i of kac_rewards_workers. */
 int kac_rewards_workers(const kac_rewards *rewards);
-kac_worker_counts kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+kac_worker_counts *kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+
+/* What is known of objects: their terms, in device memory. */
+const kac_memo *kac_rewards_memo(const kac_rewards *rewards);
 
 int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
 int32_t
@@ -48,7 +52,7 @@ bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
 int32_t kac_rewards_column(const kac_rewards *rewards, int term);
 
 /* terms[i] = the row of columns of each live row of `rows`, shape [rows->n][columns], device
- * memory.  *made (device) grows by the number of objects evaluated.  Waits where there are workers.
+ * memory.  *made (device) grows by the number of objects evaluated.  Waits where kac_rewards_wait.
  * Errors: DEVICE, WORKER. */
 kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *terms,
                              int64_t *made);
