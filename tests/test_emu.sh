@@ -11,7 +11,7 @@ case $build in *asan*) emu=build/emu_asan ;; esac
 # ---- every kernel against its twin and against plain arithmetic ------------------------------
 
 # What runs quickly on the emulator; `laws` and the like need thousands of groups.
-operations='@(backend|masked|gaussian|graph|gdss|states|weigh|survive|completions|schemes|parent_stage|group_stage|revive|networks|cnn1d|vjp|filters|twins*)/*'
+operations='@(backend|masked|gaussian|graph|gdss|states|weigh|survive|completions|schemes|parent_stage|group_stage|revive|networks|cnn1d|vjp|filters|verify_graph|twins*)/*'
 unit() { # TITLE ORDER FILTER
     begin "$1"
     run env KAC_EMU_ORDER="$2" tests/run-unit "$emu" "$3"

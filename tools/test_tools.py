@@ -338,7 +338,7 @@ class Landscapes(Files):
 
 
 @unittest.skipIf(molecule_report is None, "RDKit is not here")
-class Molecules(unittest.TestCase):
+class Molecules(Files):
     def graph(self, atoms: str, *bonds: tuple[int, int, int]) -> list[float]:
         """A row of numbers of a graph of at most 7 nodes, of the elements C, N and O."""
         features = [float(atom == element) for atom in atoms.ljust(7) for element in "CNO"]
@@ -347,7 +347,8 @@ class Molecules(unittest.TestCase):
         return [float(len(atoms)), *features, *pairs]
 
     def describe(self, atoms: str, *bonds: tuple[int, int, int]) -> dict[str, object]:
-        return molecule_report.describe(self.graph(atoms, *bonds), 7, "CNO", molecule_report.load_sascorer())
+        molecule = molecule_report.build(self.graph(atoms, *bonds), 7, "CNO")
+        return molecule_report.describe(molecule, molecule_report.load_sascorer())
 
     def test_a_molecule_as_it_is(self) -> None:
         found = self.describe("CCO", (0, 1, 1), (1, 2, 1))
@@ -365,6 +366,18 @@ class Molecules(unittest.TestCase):
     def test_the_longest_piece_is_kept(self) -> None:
         found = self.describe("CCNO", (0, 1, 1), (1, 2, 1))
         self.assertEqual((found["valid"], found["pieces"], found["smiles"]), (True, 2, "CCN"))
+
+    def test_runs_of_both_forms(self) -> None:
+        (self.folder / "samples.csv").write_text("id,object\n0,C=C(=C)C.O\n1,CCO\n")
+        smiles = molecule_report.read_run(self.folder, None)
+        self.assertEqual([x["smiles"] for x in smiles], ["C=C(C)C", "CCO"])
+        self.assertEqual([x["valid"] for x in smiles], [False, True])
+        rows = [self.graph("CCCCO", (0, 1, 2), (0, 2, 2), (0, 3, 1)), self.graph("CCO", (0, 1, 1), (1, 2, 1))]
+        lines = ["id,object", *(f"{i},{' '.join(map(str, row))}" for i, row in enumerate(rows))]
+        (self.folder / "samples.csv").write_text("\n".join(lines) + "\n")
+        self.assertEqual(molecule_report.read_run(self.folder, ["C", "N", "O"]), smiles)
+        with self.assertRaisesRegex(ValueError, "no graphs of 2 features"):
+            molecule_report.read_run(self.folder, ["C", "N"])
 
     def test_probabilities(self) -> None:
         self.assertAlmostEqual(molecule_report.fisher(1, 10, 9, 10), 0.0010934, places=6)
