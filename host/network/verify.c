@@ -194,6 +194,21 @@ static kac_status replay_reward(replay *r)
     return KAC_OK;
 }
 
+/* A reward of vectors: `vectors` [B][L] and `output`. */
+static kac_status replay_vectors(replay *r)
+{
+    const kac_tensor *vectors = NULL, *output = NULL;
+    const int64_t any[2] = {-1, -1};
+    KAC_TRY(find(r, "vectors", KAC_F32, 2, any, &vectors));
+    KAC_TRY(check_sizes(r, vectors));
+    const int64_t shape[2] = {vectors->shape[0], r->net->outputs};
+    KAC_TRY(find(r, "output", KAC_F32, 2, shape, &output));
+    kac_query q = {.tokens = vectors->data,
+                   .stride = (int32_t)(vectors->shape[1] * (int64_t)sizeof(float)),
+                   .length = (int32_t)vectors->shape[1]};
+    return replay_outputs(r, &q, output);
+}
+
 /* ---- graphs ----------------------------------------------------------------------------- */
 
 /* A set of graphs in a recording: tensors whose names begin with PREFIX. */
@@ -379,6 +394,8 @@ static kac_status run(replay *r, const char *model)
     KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
                              &r->net));
     if (graph && r->net->arch->scores) return replay_all_graphs(r);
+    if (!denoiser && r->net->arch->vectors && kac_tensors_find(r->recording, "vectors") != NULL)
+        return replay_vectors(r);
     if (graph || r->net->arch->vectors)
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: the recording holds %s, and a %s reads %s",
                         model, graph ? "graphs" : "sequences", r->net->arch->name,
