@@ -87,11 +87,11 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(M
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,chemistry process network reward step files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
@@ -142,7 +142,7 @@ $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
 endif
 $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
-$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker: %: %.o $(lib)
+$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
 $(fuzz): %: %.o $(lib)
 	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)
@@ -207,7 +207,7 @@ checks: format-check scripts-check tidy
 	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
-	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|twins_conv|twins_states|twins_passes|twins_search)/*'
+	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|gdss|twins_conv|twins_graph|twins_gdss|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 
@@ -237,7 +237,7 @@ nightly: check mutations
 race-programs: $(race)
 fuzz-programs: $(fuzz)
 # a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
-bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(if $(cuda),$(BUILD)/tests/curand)
+bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(BUILD)/benchmarks/bench_gdss $(if $(cuda),$(BUILD)/tests/curand)
 	@tools/bundle $(BUILD) build/bundle
 gpu-check: bundle
 	@build/bundle/gpu-check

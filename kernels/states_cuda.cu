@@ -12,6 +12,10 @@
  * those before it. */
 enum { TILE = 4 * KAC_THREADS };
 
+/* A block that does alone what tiles do elsewhere: sweeps of tables of SMALL places, and scans of
+ * FEW rows a thread. */
+enum { ALONE = 1024, SMALL = 1 << 15, FEW = 4 };
+
 static inline __host__ __device__ int32_t tiles_of(int32_t n)
 {
     return n > 0 ? (n + TILE - 1) / TILE : 1;
@@ -51,18 +55,30 @@ static __device__ const uint64_t *words_of(const uint8_t *rows, int32_t i, int32
     return reinterpret_cast<const uint64_t *>(rows + (size_t)i * (size_t)stride);
 }
 
+/* The hash of a row (states.h), by a warp: its lanes read words ahead of the first one, which
+ * takes them in order. */
 static __device__ uint64_t hash_of(const uint64_t *row, int32_t stride)
 {
-    uint64_t h = KAC_HASH_START;
-    for (int32_t w = 0; w < stride / 8; w++)
-        h = kac_hash_add(h, row[w]);
-    return kac_hash_end(h);
+    KAC_SHARED(uint64_t, ahead, KAC_THREADS);
+    const int32_t words = stride / 8, lane = (int32_t)threadIdx.x % KAC_WARP;
+    uint64_t *own = ahead + (threadIdx.x - lane), h = KAC_HASH_START;
+    for (int32_t w = 0; w < words; w += KAC_WARP) {
+        if (w + lane < words) own[lane] = row[w + lane];
+        __syncwarp();
+        for (int32_t k = 0; lane == 0 && k < KAC_WARP && w + k < words; k++)
+            h = kac_hash_add(h, own[k]);
+        __syncwarp();
+    }
+    return __shfl_sync(KAC_WHOLE_WARP, kac_hash_end(h), 0);
 }
 
+/* By a warp. */
 static __device__ bool are_equal(const uint64_t *one, const uint64_t *two, int32_t stride)
 {
-    for (int32_t w = 0; w < stride / 8; w++)
-        if (one[w] != two[w]) return false;
+    for (int32_t w = 0; w < stride / 8; w += KAC_WARP) {
+        const int32_t k = w + (int32_t)threadIdx.x % KAC_WARP;
+        if (!__all_sync(KAC_WHOLE_WARP, k >= stride / 8 || one[k] == two[k])) return false;
+    }
     return true;
 }
 
@@ -80,7 +96,7 @@ static __device__ bool has_byte(const uint64_t *row, int32_t stride, uint8_t byt
 /* ---- the memo's table ---------------------------------------------------------------------
  */
 
-/* The entry with this key, or -1. */
+/* The entry with this key, or -1; by a warp. */
 static __device__ int32_t look_up(const kac_memo *memo, const uint64_t *key, uint64_t hash)
 {
     uint32_t last = (uint32_t)memo->buckets - 1, b = (uint32_t)hash & last;
@@ -144,42 +160,58 @@ static kac_status get_memory(kac_device *dev, find_call *c)
 
 /* ---- forgetting ------------------------------------------------------------------------- */
 
-KAC_KERNEL begin(KAC_ARGS find_call c)
+/* The threads that do a phase of a sweep together: those of a block, or of the whole grid. */
+struct crew {
+    int64_t me, size;
+};
+
+static __device__ crew the_grid()
 {
-    int32_t most = c.memo.capacity > c.claims ? c.memo.capacity : c.claims;
-    KAC_EACH (i, most) {
-        if (i < c.memo.capacity) c.memo.order[i] = -1;
-        if (i < c.claims) c.claim[i] = -1;
-    }
-    if (blockIdx.x == 0 && threadIdx.x == 0) c.state[0] = c.memo.counts[0] < c.need;
+    return {(int64_t)blockIdx.x * blockDim.x + threadIdx.x, (int64_t)gridDim.x * blockDim.x};
+}
+
+static __device__ crew the_block()
+{
+    return {threadIdx.x, blockDim.x};
+}
+
+#define CREW_EACH(i, by, n) for (int64_t i = (by).me; i < (n); i += (by).size)
+
+/* Nothing is new yet, and nothing claimed. */
+static __device__ void begin_by(const find_call *c, crew by)
+{
+    CREW_EACH(i, by, c->memo.capacity)
+    c->memo.order[i] = -1;
+    CREW_EACH(i, by, c->claims)
+    c->claim[i] = -1;
 }
 
 /* Marks in `order` the entries that stay. */
-KAC_KERNEL mark(KAC_ARGS find_call c)
+static __device__ void mark_by(const find_call *c, crew by)
 {
-    const kac_memo *memo = &c.memo;
-    if (!c.state[0]) return;
-    KAC_EACH (i, memo->buckets) /* more than there are entries, and so slots */
-        memo->table[i] = -1;
-    KAC_EACH (i, memo->spare)
-        memo->spare_owner[i] = -1;
-    KAC_EACH (i, memo->slots)
-        c.taken[i] = 0;
-    KAC_EACH (i, kac_rows_live(&c.rows)) {
-        int32_t e = c.entry[i];
+    const kac_memo *memo = &c->memo;
+    CREW_EACH(i, by, memo->buckets)
+    memo->table[i] = -1;
+    CREW_EACH(i, by, memo->spare)
+    memo->spare_owner[i] = -1;
+    CREW_EACH(i, by, memo->slots)
+    c->taken[i] = 0;
+    CREW_EACH(i, by, kac_rows_live(&c->rows))
+    {
+        int32_t e = c->entry[i];
         if (e < 0) continue;
         if (memo->slot[e] >= 0 && memo->slot[e] < memo->slots)
             memo->order[e] = 0;
         else
-            c.entry[i] = -1;
+            c->entry[i] = -1;
     }
 }
 
-KAC_KERNEL keep(KAC_ARGS find_call c)
+static __device__ void keep_by(const find_call *c, crew by)
 {
-    const kac_memo *memo = &c.memo;
-    if (!c.state[0]) return;
-    KAC_EACH (i, memo->capacity) {
+    const kac_memo *memo = &c->memo;
+    CREW_EACH(i, by, memo->capacity)
+    {
         int32_t e = (int32_t)i;
         if (memo->order[e] < 0) {
             memo->live[e] = 0;
@@ -187,7 +219,7 @@ KAC_KERNEL keep(KAC_ARGS find_call c)
             continue;
         }
         memo->order[e] = -1;
-        c.taken[memo->slot[e]] = 1;
+        c->taken[memo->slot[e]] = 1;
         if (memo->reuse) insert(memo, e);
     }
 }
@@ -200,16 +232,45 @@ struct stack {
     int32_t *free; /* the lowest on top */
 };
 
-static __device__ stack stack_of(const find_call *c)
+static __device__ stack stack_of(const find_call *c, int number)
 {
     const kac_memo *memo = &c->memo;
-    if (blockIdx.y == 0) return {memo->live, memo->capacity, c->tiles, memo->free_entries};
+    if (number == 0) return {memo->live, memo->capacity, c->tiles, memo->free_entries};
     return {c->taken, memo->slots, c->tiles + tiles_of(memo->capacity), memo->free_slots};
+}
+
+/* Pushes those of first .. end - 1, counted from the highest, on a stack of `below`; by a block.
+ * Returns how many it then has. */
+static __device__ int32_t push(const stack *s, int32_t first, int32_t end, int32_t below)
+{
+    const int32_t *taken = s->taken, n = s->n;
+    int32_t *free = s->free;
+    return kac_block_run(
+        first, end, below, [=](int32_t i) { return (int32_t)(taken[n - 1 - i] == 0); },
+        [=](int32_t i, int32_t sum, int32_t is_free) {
+            if (is_free) free[sum - 1] = n - 1 - i;
+        });
+}
+
+KAC_KERNEL begin(KAC_ARGS find_call c)
+{
+    begin_by(&c, the_grid());
+    if (blockIdx.x == 0 && threadIdx.x == 0) c.state[0] = c.memo.counts[0] < c.need;
+}
+
+KAC_KERNEL mark(KAC_ARGS find_call c)
+{
+    if (c.state[0]) mark_by(&c, the_grid());
+}
+
+KAC_KERNEL keep(KAC_ARGS find_call c)
+{
+    if (c.state[0]) keep_by(&c, the_grid());
 }
 
 KAC_KERNEL count_free(KAC_ARGS find_call c)
 {
-    stack s = stack_of(&c);
+    stack s = stack_of(&c, (int)blockIdx.y);
     const int32_t tile = (int32_t)blockIdx.x;
     if (!c.state[0] || tile >= tiles_of(s.n)) return;
     sum_tile(s.tiles, tile, s.n, [&](int32_t i) { return s.taken[s.n - 1 - i] == 0; });
@@ -217,16 +278,30 @@ KAC_KERNEL count_free(KAC_ARGS find_call c)
 
 KAC_KERNEL push_free(KAC_ARGS find_call c)
 {
-    stack s = stack_of(&c);
+    stack s = stack_of(&c, (int)blockIdx.y);
     const int32_t tile = (int32_t)blockIdx.x;
     if (!c.state[0] || tile >= tiles_of(s.n)) return;
-    int32_t upto = kac_block_run(
-        tile * TILE, tile_end(tile, s.n), kac_block_total(s.tiles, tile),
-        [&](int32_t i) { return (int32_t)(s.taken[s.n - 1 - i] == 0); },
-        [&](int32_t i, int32_t sum, int32_t is_free) {
-            if (is_free) s.free[sum - 1] = s.n - 1 - i;
-        });
+    int32_t upto = push(&s, tile * TILE, tile_end(tile, s.n), kac_block_total(s.tiles, tile));
     if (threadIdx.x == 0 && s.n - tile * TILE <= TILE) c.memo.counts[blockIdx.y] = upto;
+}
+
+/* All of a sweep by one block: where the memo is small its barriers take less than launches. */
+KAC_KERNEL __launch_bounds__(ALONE) sweep_alone(KAC_ARGS find_call c)
+{
+    const bool needed = c.memo.counts[0] < c.need;
+    begin_by(&c, the_block());
+    if (!needed) return;
+    __syncthreads();
+    mark_by(&c, the_block());
+    __syncthreads();
+    keep_by(&c, the_block());
+    __syncthreads();
+    KAC_UNROLL
+    for (int k = 0; k < 2; k++) {
+        stack s = stack_of(&c, k);
+        int32_t upto = push(&s, 0, s.n, 0);
+        if (threadIdx.x == 0) c.memo.counts[k] = upto;
+    }
 }
 
 /* Bound by launches; nothing happens in most of them. */
@@ -237,6 +312,7 @@ static kac_status sweep(kac_device *dev, const find_call *c)
     int32_t marked = m->buckets > c->rows.n ? m->buckets : c->rows.n;
     int32_t entries = tiles_of(m->capacity), slots = tiles_of(m->slots);
     dim3 stacks((unsigned)(entries > slots ? entries : slots), 2);
+    if (marked <= SMALL) return KAC_LAUNCH(dev, sweep_alone, 1, ALONE, 0, *c);
     KAC_TRY(KAC_LAUNCH(dev, begin, kac_blocks(most), KAC_THREADS, 0, *c));
     KAC_TRY(KAC_LAUNCH(dev, mark, kac_blocks(marked), KAC_THREADS, 0, *c));
     KAC_TRY(KAC_LAUNCH(dev, keep, kac_blocks(m->capacity), KAC_THREADS, 0, *c));
@@ -278,41 +354,50 @@ static __device__ int32_t peek(const int32_t *x)
     return *const_cast<const volatile int32_t *>(x);
 }
 
-/* The place of row i among the new ones.  A place belongs to the rows that equal the one that
- * took it, and each of them lowers its number to the first; what is read may be old and so too
- * high, never too low. */
+/* The place of row i among the new ones, by a warp.  A place belongs to the rows that equal the
+ * one that took it, and each of them lowers its number to the first; what is read may be old and
+ * so too high, never too low. */
 static __device__ int32_t claim_place(const find_call *c, int32_t i, uint64_t hash)
 {
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
     const uint64_t *row = words_of(c->rows.x, i, c->memo.stride);
     uint32_t last = (uint32_t)c->claims - 1, b = (uint32_t)hash & last;
     for (;; b = (b + 1) & last) {
-        int32_t there = peek(&c->claim[b]);
-        if (there < 0) there = atomicCAS(&c->claim[b], -1, i);
+        int32_t there = 0;
+        if (lane == 0) there = peek(&c->claim[b]);
+        if (lane == 0 && there < 0) there = atomicCAS(&c->claim[b], -1, i);
+        there = __shfl_sync(KAC_WHOLE_WARP, there, 0);
         if (there < 0) return (int32_t)b;
         if (!are_equal(words_of(c->rows.x, there, c->memo.stride), row, c->memo.stride))
             continue;
-        if (there > i) atomicMin(&c->claim[b], i);
+        if (lane == 0 && there > i) atomicMin(&c->claim[b], i);
         return (int32_t)b;
     }
 }
 
-/* A thread for each row; bound by reading rows and keys. */
+/* A warp for each row; bound by reading rows and keys. */
 KAC_KERNEL look(KAC_ARGS find_call c)
 {
-    int32_t live = kac_rows_live(&c.rows);
-    KAC_EACH (at, c.rows.n) {
-        int32_t i = (int32_t)at;
-        c.place[i] = -1;
-        if (i >= live || c.entry[i] >= 0) continue;
-        c.hash[i] = 0;
-        if (!c.memo.reuse) {
-            c.claim[i] = c.place[i] = i;
-            continue;
+    const int32_t live = kac_rows_live(&c.rows), lane = (int32_t)threadIdx.x % KAC_WARP;
+    KAC_EACH_WARP (at, c.rows.n) {
+        const int32_t i = (int32_t)at;
+        int32_t entry = i < live ? c.entry[i] : 0, place = -1;
+        uint64_t hash = 0;
+        if (entry < 0 && c.memo.reuse) {
+            const uint64_t *row = words_of(c.rows.x, i, c.memo.stride);
+            hash = hash_of(row, c.memo.stride);
+            entry = look_up(&c.memo, row, hash);
+            if (entry < 0) place = claim_place(&c, i, hash);
+        } else if (entry < 0) {
+            place = i;
         }
-        const uint64_t *row = words_of(c.rows.x, i, c.memo.stride);
-        c.hash[i] = hash_of(row, c.memo.stride);
-        c.entry[i] = look_up(&c.memo, row, c.hash[i]);
-        if (c.entry[i] < 0) c.place[i] = claim_place(&c, i, c.hash[i]);
+        __syncwarp(); /* all lanes have read the entry */
+        if (lane > 0) continue;
+        c.place[i] = place;
+        if (i >= live) continue;
+        c.hash[i] = hash;
+        c.entry[i] = entry;
+        if (place >= 0 && !c.memo.reuse) c.claim[i] = i;
     }
 }
 
@@ -343,19 +428,40 @@ static __device__ void add(const find_call *c, int32_t i, int32_t q)
     c->fresh.entry[q] = e;
 }
 
+/* Adds the new ones of rows first .. end - 1, of which `before` came before; by a block. */
+static __device__ int32_t add_range(const find_call *c, int32_t first, int32_t end,
+                                    int32_t before)
+{
+    return kac_block_run(
+        first, end, before, [=](int32_t i) { return is_first(c, i); },
+        [=](int32_t i, int32_t sum, int32_t is_new) {
+            if (is_new) add(c, i, sum - 1);
+        });
+}
+
+/* What is known when all `fresh` new ones are there. */
+static __device__ void count_fresh(const find_call *c, int32_t fresh)
+{
+    *c->fresh.count = fresh;
+    c->memo.counts[0] = c->state[1] - fresh;
+    if (c->made != NULL) *c->made += fresh;
+}
+
 KAC_KERNEL add_new(KAC_ARGS find_call c)
 {
     const int32_t tile = (int32_t)blockIdx.x;
-    int32_t upto = kac_block_run(
-        tile * TILE, tile_end(tile, c.rows.n), kac_block_total(c.tiles, tile),
-        [&](int32_t i) { return is_first(&c, i); },
-        [&](int32_t i, int32_t sum, int32_t first) {
-            if (first) add(&c, i, sum - 1);
-        });
-    if (threadIdx.x > 0 || c.rows.n - tile * TILE > TILE) return;
-    *c.fresh.count = upto;
-    c.memo.counts[0] = c.state[1] - upto;
-    if (c.made != NULL) *c.made += upto;
+    int32_t upto =
+        add_range(&c, tile * TILE, tile_end(tile, c.rows.n), kac_block_total(c.tiles, tile));
+    if (threadIdx.x == 0 && c.rows.n - tile * TILE <= TILE) count_fresh(&c, upto);
+}
+
+/* count_new and add_new where there are few rows, by one block. */
+KAC_KERNEL __launch_bounds__(ALONE) add_alone(KAC_ARGS find_call c)
+{
+    if (threadIdx.x == 0) c.state[1] = c.memo.counts[0];
+    __syncthreads();
+    int32_t upto = add_range(&c, 0, c.rows.n, 0);
+    if (threadIdx.x == 0) count_fresh(&c, upto);
 }
 
 /* New rows become the keys of their entries, which enter the table, by a warp each; others get the
@@ -383,7 +489,8 @@ kac_status kac_cuda_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, 
 {
     KAC_REQUIRE(fresh->capacity >= rows->n && memo->capacity >= rows->n);
     find_call c = {};
-    unsigned blocks = kac_blocks(rows->n), tiles = (unsigned)tiles_of(rows->n);
+    unsigned warps = kac_blocks((int64_t)rows->n * KAC_WARP);
+    unsigned tiles = (unsigned)tiles_of(rows->n);
     c.memo = *memo;
     c.rows = *rows;
     c.entry = entry;
@@ -394,10 +501,14 @@ kac_status kac_cuda_find(kac_device *dev, kac_memo *memo, const kac_rows *rows, 
         c.claims *= 2;
     KAC_TRY(get_memory(dev, &c));
     KAC_TRY(sweep(dev, &c));
-    KAC_TRY(KAC_LAUNCH(dev, look, blocks, KAC_THREADS, 0, c));
-    KAC_TRY(KAC_LAUNCH(dev, count_new, tiles, KAC_THREADS, 0, c));
-    KAC_TRY(KAC_LAUNCH(dev, add_new, tiles, KAC_THREADS, 0, c));
-    return KAC_LAUNCH(dev, follow, kac_blocks((int64_t)rows->n * KAC_WARP), KAC_THREADS, 0, c);
+    KAC_TRY(KAC_LAUNCH(dev, look, warps, KAC_THREADS, 0, c));
+    if (rows->n <= ALONE * FEW) {
+        KAC_TRY(KAC_LAUNCH(dev, add_alone, 1, ALONE, 0, c));
+    } else {
+        KAC_TRY(KAC_LAUNCH(dev, count_new, tiles, KAC_THREADS, 0, c));
+        KAC_TRY(KAC_LAUNCH(dev, add_new, tiles, KAC_THREADS, 0, c));
+    }
+    return KAC_LAUNCH(dev, follow, warps, KAC_THREADS, 0, c);
 }
 
 /* ---- results ---------------------------------------------------------------------------- */

@@ -7,6 +7,9 @@
 
 enum { DIGITS = 8, BINS = 256, RANKS = 2 * KAC_SUMMARY_VALUES };
 
+/* The block that does alone what many do where there are more than FEW particles a thread. */
+enum { ALONE = 512, FEW = 8 };
+
 /* What is known of one rank: the digits so far, and its rank among those that share them. */
 struct rank_search {
     uint64_t prefix;
@@ -40,8 +43,8 @@ kac_status kac_cuda_stamp(kac_device *dev, int64_t *nanoseconds)
     return KAC_LAUNCH(dev, stamp, 1, 1, 0, nanoseconds);
 }
 
-/* A launch of one block. */
-KAC_KERNEL begin(selection *s, int64_t n)
+/* By a block. */
+static __device__ void begin_ranks(selection *s, int64_t n)
 {
     for (int i = (int)threadIdx.x; i < RANKS * BINS; i += (int)blockDim.x)
         (&s->bin[0][0])[i] = 0;
@@ -51,29 +54,38 @@ KAC_KERNEL begin(selection *s, int64_t n)
     s->rank[threadIdx.x].left = threadIdx.x % 2 == 0 ? q.below : q.above;
 }
 
-/* Counts, for each rank, the next digit of the values that share its prefix. */
+KAC_KERNEL begin(selection *s, int64_t n)
+{
+    begin_ranks(s, n);
+}
+
+/* Counts, for each rank, the next digit of a value if it shares the rank's prefix. */
+static __device__ void count_digit(double value, int digit, const uint64_t *prefix,
+                                   uint32_t *bin)
+{
+    uint64_t key = key_of(value) >> (64 - 8 * (digit + 1));
+    for (int r = 0; r < RANKS; r++)
+        if (key >> 8 == prefix[r]) atomicAdd(&bin[r * BINS + (int)(key & 255)], 1u);
+}
+
 KAC_KERNEL count(const double *value, int64_t n, int digit, selection *s)
 {
     KAC_SHARED(uint32_t, bin, RANKS * BINS);
     KAC_SHARED(uint64_t, prefix, RANKS);
-    int shift = 64 - 8 * (digit + 1);
     for (int i = (int)threadIdx.x; i < RANKS * BINS; i += (int)blockDim.x)
         bin[i] = 0;
     if (threadIdx.x < RANKS) prefix[threadIdx.x] = s->rank[threadIdx.x].prefix;
     __syncthreads();
-    KAC_EACH (i, n) {
-        uint64_t key = key_of(value[i]) >> shift;
-        for (int r = 0; r < RANKS; r++)
-            if (key >> 8 == prefix[r]) atomicAdd(&bin[r * BINS + (int)(key & 255)], 1u);
-    }
+    KAC_EACH (i, n)
+        count_digit(value[i], digit, prefix, bin);
     __syncthreads();
     for (int i = (int)threadIdx.x; i < RANKS * BINS; i += (int)blockDim.x)
         if (bin[i] > 0) atomicAdd(&(&s->bin[0][0])[i], bin[i]);
 }
 
-/* The next digit of each rank: a warp a rank, a launch of one block.  Lanes have eight bins each;
- * the digit is in the first whose bins up to there hold more than is left. */
-KAC_KERNEL descend(selection *s)
+/* The next digit of each rank: a warp a rank.  Lanes have eight bins each; the digit is in the
+ * first whose bins up to there hold more than is left. */
+static __device__ void descend_ranks(selection *s)
 {
     constexpr int EACH = (int)BINS / (int)KAC_WARP;
     const int rank = (int)threadIdx.x / KAC_WARP, lane = (int)threadIdx.x % KAC_WARP;
@@ -97,6 +109,11 @@ KAC_KERNEL descend(selection *s)
     r->prefix = r->prefix << 8 | (uint64_t)digit;
 }
 
+KAC_KERNEL descend(selection *s)
+{
+    descend_ranks(s);
+}
+
 KAC_KERNEL mark_eves(const int32_t *eve, int64_t n, int32_t *mark)
 {
     KAC_EACH (i, n)
@@ -105,13 +122,14 @@ KAC_KERNEL mark_eves(const int32_t *eve, int64_t n, int32_t *mark)
 
 struct summary_call {
     kac_summary_args a;
+    kac_particles x;
     int64_t n;
 };
 
-/* A launch of one block: the marks, the groups, and what is only copied. */
-KAC_KERNEL finish(KAC_ARGS summary_call call, const selection *s, kac_summary *out)
+/* The marks, the groups, and what is only copied; by a block. */
+static __device__ void sum_up(const kac_summary_args *a, int64_t n, const selection *s,
+                              kac_summary *out)
 {
-    const kac_summary_args *a = &call.a;
     KAC_SHARED(int32_t, total, 2);
     int t = (int)threadIdx.x;
     if (t < 2) total[t] = 0;
@@ -145,7 +163,7 @@ KAC_KERNEL finish(KAC_ARGS summary_call call, const selection *s, kac_summary *o
     }
     __syncthreads();
     if (t < KAC_SUMMARY_VALUES) {
-        kac_quantile_at q = kac_quantile_place(call.n, kac_summary_share(t));
+        kac_quantile_at q = kac_quantile_place(n, kac_summary_share(t));
         out->value[t] = kac_quantile_between(number_of(s->rank[2 * t].prefix),
                                              number_of(s->rank[2 * t + 1].prefix), q.weight);
     }
@@ -162,6 +180,36 @@ KAC_KERNEL finish(KAC_ARGS summary_call call, const selection *s, kac_summary *o
     out->nanoseconds = KAC_NANOSECONDS();
 }
 
+KAC_KERNEL finish(KAC_ARGS summary_call call, const selection *s, kac_summary *out)
+{
+    sum_up(&call.a, call.n, s, out);
+}
+
+/* All of it by one block, in whose shared memory the search is. */
+KAC_KERNEL __launch_bounds__(ALONE)
+    summarise_alone(KAC_ARGS summary_call call, kac_summary *out)
+{
+    const kac_summary_args *a = &call.a;
+    KAC_SHARED(selection, s, 1);
+    for (int32_t i = (int32_t)threadIdx.x; i < a->eves_below; i += (int32_t)blockDim.x)
+        a->mark[i] = 0;
+    begin_ranks(s, call.n);
+    for (int digit = 0; digit < DIGITS; digit++) {
+        uint64_t prefix[RANKS];
+        __syncthreads();
+        for (int r = 0; r < RANKS; r++)
+            prefix[r] = s->rank[r].prefix;
+        for (int64_t i = threadIdx.x; i < call.n; i += blockDim.x)
+            count_digit(call.x.value[i], digit, prefix, &s->bin[0][0]);
+        __syncthreads();
+        descend_ranks(s);
+    }
+    for (int64_t i = threadIdx.x; i < call.n; i += blockDim.x)
+        a->mark[call.x.eve[i]] = 1;
+    __syncthreads();
+    sum_up(a, call.n, s, out);
+}
+
 kac_status kac_cuda_summarise(kac_device *dev, const kac_summary_args *a, kac_summary *out)
 {
     int64_t n = a->x->n;
@@ -169,6 +217,9 @@ kac_status kac_cuda_summarise(kac_device *dev, const kac_summary_args *a, kac_su
     KAC_TRY(kac_cuda_scratch(dev, sizeof(selection), &scratch));
     selection *s = (selection *)scratch;
     unsigned blocks = kac_blocks(n) < 512 ? kac_blocks(n) : 512;
+    summary_call call = {*a, *a->x, n};
+    if (n <= ALONE * FEW && a->eves_below <= ALONE * FEW)
+        return KAC_LAUNCH(dev, summarise_alone, 1, ALONE, 0, call, out);
     KAC_TRY(KAC_LAUNCH(dev, begin, 1, KAC_THREADS, 0, s, n));
     for (int digit = 0; digit < DIGITS; digit++) {
         KAC_TRY(KAC_LAUNCH(dev, count, blocks, KAC_THREADS, 0, a->x->value, n, digit, s));
@@ -178,6 +229,5 @@ kac_status kac_cuda_summarise(kac_device *dev, const kac_summary_args *a, kac_su
         cudaMemsetAsync(a->mark, 0, (size_t)a->eves_below * sizeof *a->mark, kac_stream(dev)),
         "summarise"));
     KAC_TRY(KAC_LAUNCH(dev, mark_eves, kac_blocks(n), KAC_THREADS, 0, a->x->eve, n, a->mark));
-    summary_call call = {*a, n};
     return KAC_LAUNCH(dev, finish, 1, KAC_THREADS, 0, call, s, out);
 }

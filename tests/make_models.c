@@ -89,15 +89,86 @@ static kac_status write_landscape(const char *dir, const landscape_source *sourc
     return status;
 }
 
+/* A denoiser of molecules of up to four atoms C, N or O: a mixture of graphs in closed form. */
+static kac_status write_molecules(const char *dir)
+{
+    enum { NODES = 4, ATOMS = 3, PAIRS = 6, NUMBERS = 1 + NODES * ATOMS + PAIRS, KINDS = 5 };
+    static const char atoms[KINDS][NODES + 1] = {"CCCO", "CCNC", "CNOC", "OCOC", "NCCN"};
+    /* of the pairs 01 02 03 12 13 23; the last is in two pieces */
+    static const char bonds[KINDS][PAIRS + 1] = {"100101", "110011", "201001", "200110",
+                                                 "100001"};
+    static float means[KINDS][NUMBERS], variances[KINDS], weights[KINDS];
+    for (int k = 0; k < KINDS; k++) {
+        float *pairs = means[k] + 1 + NODES * ATOMS;
+        means[k][0] = NODES;
+        for (int i = 0; i < NODES; i++)
+            means[k][1 + i * ATOMS + (strchr("CNO", atoms[k][i]) - "CNO")] = 1;
+        for (int p = 0; p < PAIRS; p++)
+            pairs[p] = (float)(bonds[k][p] - '0');
+        variances[k] = 0.02F;
+        weights[k] = 1;
+    }
+    const kac_tensor tensors[] = {
+        {"means", KAC_F32, 2, {KINDS, NUMBERS}, means, sizeof means},
+        {"variances", KAC_F32, 1, {KINDS}, variances, sizeof variances},
+        {"weights", KAC_F32, 1, {KINDS}, weights, sizeof weights}};
+    const char *const metadata[][2] = {
+        {"kac.arch", "gmm"},           {"kac.nodes", "4"},
+        {"kac.features", "3"},         {"kac.noise_nodes", "ve 0.1 1"},
+        {"kac.atoms", "C,N,O"},        {"kac.noise_pairs", "ve 0.1 1"},
+        {"kac.node_counts", "3:1,4:4"}};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/molecules.safetensors", dir);
+    return kac_tensors_write(path, metadata, 7, tensors, 3);
+}
+
+/* A Gaussian mixture as a denoiser of graphs of up to 4 nodes, and a reward of them. */
+static kac_status write_graphs(const char *dir)
+{
+    enum { NODES = 4, FEATURES = 2, NUMBERS = 1 + NODES * FEATURES + NODES * (NODES - 1) / 2 };
+    static const char *const denoiser[][2] = {{"kac.arch", "gmm"},
+                                              {"kac.nodes", "4"},
+                                              {"kac.features", "2"},
+                                              {"kac.noise_nodes", "ve 0.1 1"},
+                                              {"kac.noise_pairs", "ve 0.1 1"},
+                                              {"kac.node_counts", "1:1,3:2,4:3"}};
+    static const char *const reward[][2] = {{"kac.arch", "quadratic"}};
+    float means[2][NUMBERS], variances[2][NUMBERS], weights[2] = {0.25F, 0.75F};
+    float matrix[NUMBERS], linear[NUMBERS], one[1] = {1};
+    for (int l = 0; l < NUMBERS; l++) {
+        for (int k = 0; k < 2; k++) {
+            means[k][l] = (float)(l * 7919 % 11) / 10 + (float)k;
+            variances[k][l] = 0.1F + 0.05F * (float)(l + k);
+        }
+        matrix[l] = (float)(l % 3) - 1;
+        linear[l] = 0.1F * (float)(l % 4);
+    }
+    const kac_tensor mixture[] = {
+        {"means", KAC_F32, 2, {2, NUMBERS}, means[0], sizeof means},
+        {"variances", KAC_F32, 2, {2, NUMBERS}, variances[0], sizeof variances},
+        {"weights", KAC_F32, 1, {2}, weights, sizeof weights}};
+    const kac_tensor measurement[] = {
+        {"matrix", KAC_F32, 2, {1, NUMBERS}, matrix, sizeof matrix},
+        {"target", KAC_F32, 1, {1}, one, sizeof one},
+        {"deviation", KAC_F32, 1, {1}, one, sizeof one},
+        {"linear", KAC_F32, 1, {NUMBERS}, linear, sizeof linear}};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/graphs.safetensors", dir);
+    KAC_TRY(kac_tensors_write(path, denoiser, 6, mixture, 3));
+    snprintf(path, sizeof path, "%s/graph_reward.safetensors", dir);
+    return kac_tensors_write(path, reward, 1, measurement, 4);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
         fputs("usage: make_models DIR\n", stderr);
         return 2;
     }
-    if (write_optimus(argv[1]) != KAC_OK ||
+    if (write_optimus(argv[1]) != KAC_OK || write_graphs(argv[1]) != KAC_OK ||
         write_landscape(argv[1], &landscape_tis) != KAC_OK ||
-        write_landscape(argv[1], &landscape_gb1) != KAC_OK) {
+        write_landscape(argv[1], &landscape_gb1) != KAC_OK ||
+        write_molecules(argv[1]) != KAC_OK) {
         fprintf(stderr, "make_models: %s\n", kac_last_error());
         return 1;
     }

@@ -142,3 +142,48 @@ Test(twins_particles, cotangent_and_axpy)
         ground_drop(&w);
     }
 }
+
+/* Few particles go through one block, more through many; eves are below 1000. */
+Test(twins_particles, summary)
+{
+    static const int32_t n[] = {1, 2, 31, 257, 1000, 4096, 4097, 30000};
+    const kac_level levels[2] = {{.t = 0}, {.t = 0.25}};
+    const int64_t made[4] = {7, 5, 3, 1}, idle[2] = {4, 2};
+    const int32_t distinct = 11;
+    for (int32_t test = 0; test < 16; test++) {
+        const int32_t size[2] = {n[test % 8] / 2, n[test % 8] - n[test % 8] / 2};
+        const int32_t below = test < 8 ? 1000 : 5000;
+        ground w = make_ground(size, 2, 1, (uint64_t)test);
+        kac_particles x[TWINS];
+        kac_summary got[TWINS];
+        pair_particles(&w, w.particles, 16, x);
+        void **level = pair_put(&w, "levels", levels, sizeof levels);
+        void **counts = pair_put(&w, "made", made, sizeof made);
+        void **asleep = pair_put(&w, "idle", idle, sizeof idle);
+        void **kinds = pair_put(&w, "distinct", &distinct, sizeof distinct);
+        void **sorted = pair_put(&w, NULL, NULL, (size_t)w.particles * sizeof(double));
+        void **mark = pair_put(&w, NULL, NULL, (size_t)below * sizeof(int32_t));
+        void **out = pair_put(&w, NULL, NULL, sizeof(kac_summary));
+        for (int k = 0; k < TWINS; k++) {
+            kac_summary_args a = {.levels = level[k],
+                                  .level = 1,
+                                  .groups = w.group[k],
+                                  .n_groups = 2,
+                                  .x = &x[k],
+                                  .eves_below = below,
+                                  .distinct = kinds[k],
+                                  .made = counts[k],
+                                  .idle = test % 2 == 0 ? asleep[k] : NULL,
+                                  .sorted = sorted[k],
+                                  .mark = mark[k]};
+            ok(twin(k)->ops->particles.summarise(twin(k), &a, out[k]));
+            twin_get(k, &got[k], out[k], sizeof got[k]);
+            got[k].nanoseconds = 0;
+        }
+        cr_expect_eq(memcmp(&got[0], &got[1], sizeof got[0]), 0, "case %d: %g %g %g %d %g",
+                     test, got[1].value[0], got[1].value[1], got[1].value[2], got[1].eves,
+                     got[1].ess);
+        ground_equal(&w, test);
+        ground_drop(&w);
+    }
+}

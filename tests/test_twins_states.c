@@ -232,6 +232,14 @@ Test(twins_states, live_alike)
     }
 }
 
+/* More rows than one block adds, and more places than one block sweeps. */
+Test(twins_states, live_alike_where_there_are_very_many)
+{
+    live_alike(5000, 20000, 9000, 1);
+    live_alike(5000, 5000, 18000, 1);
+    live_alike(300, 17000, 400, 1);
+}
+
 /* Several tiles of rows, of entries and of slots. */
 Test(twins_states, live_alike_where_there_are_many)
 {

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "checkpoints.h"
 #include "cli.h"
 #include "folder.h"
 #include "progress.h"
@@ -26,11 +26,12 @@ typedef struct request {
     bool force;
     bool quiet;
     bool point; /* of a sweep: no summary */
+    bool resume;
 } request;
 
 /* ---- signals ---------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, asked;
 static char *volatile unfinished[2]; /* empty folders to remove on the way out, or NULL */
 
 static void stop(int signal)
@@ -44,19 +45,31 @@ static void stop(int signal)
     stopped = 1;
 }
 
-/* A full disk and a closed pipe become failed writes, and stopping waits for the step's end. */
+static void ask(int signal)
+{
+    (void)signal;
+    asked = 1;
+}
+
+static void watch(int signal, void (*handler)(int))
+{
+    struct sigaction action;
+    sigaction(signal, NULL, &action);
+    if (action.sa_handler == SIG_IGN) return; /* nohup, or a shell's background */
+    action = (struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(signal, &action, NULL);
+}
+
+/* A full disk and a closed pipe become failed writes; stopping and a checkpoint that is asked for
+ * wait for the step's end. */
 static void watch_signals(void)
 {
-    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
-        struct sigaction action;
-        sigaction(stops[i], NULL, &action);
-        if (action.sa_handler == SIG_IGN) continue; /* nohup, or a shell's background */
-        action = (struct sigaction){.sa_handler = stop, .sa_flags = SA_RESTART};
-        sigaction(stops[i], &action, NULL);
-    }
+    watch(SIGINT, stop);
+    watch(SIGTERM, stop);
+    watch(SIGHUP, stop);
+    watch(SIGUSR1, ask);
 }
 
 /* ---- what is asked ---------------------------------------------------------------------- */
@@ -132,34 +145,72 @@ static cli_exit configure(kac_config *config, const request *r, char *out)
 
 /* ---- sampling --------------------------------------------------------------------------- */
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static double number(const kac_config *config, const char *key)
 {
     char text[VALUE];
     return kac_config_get(config, key, text, sizeof text) == KAC_OK ? strtod(text, NULL) : 0;
 }
 
-/* All steps.  Waiting for the device ten times a second is enough to show progress and to hear
- * of a failure soon, and seldom enough to cost nothing. */
-static kac_status take_steps(kac_run *run, progress *shown, kac_progress *now)
+/* Where a run leaves its files. */
+typedef struct outputs {
+    folder run;
+    folder record; /* path NULL: no trajectories are kept */
+} outputs;
+
+/* A run on its way. */
+typedef struct sampling {
+    kac_run *run;
+    const kac_config *config;
+    outputs *out;
+    checkpoints saved;
+    progress shown;
+    kac_progress now;
+} sampling;
+
+/* A checkpoint of the present step; where it cannot be written, the run goes on without. */
+static void save(sampling *s)
 {
-    double waited = seconds();
-    for (int64_t step = 1; step <= shown->steps && !stopped; step++) {
-        kac_status status = kac_run_step(run);
+    unfinished[0] = NULL; /* it will not be empty, and then another */
+    (void)checkpoints_write(&s->saved, &s->out->run, s->config, s->run, s->now.step);
+    unfinished[0] = s->out->run.partial;
+}
+
+/* All steps that are left.  Waiting for the device ten times a second is enough to show progress
+ * and to hear of a failure soon, and seldom enough to cost nothing. */
+static kac_status take_steps(sampling *s)
+{
+    double waited = cli_seconds();
+    int64_t steps = s->shown.steps;
+    bool saves = !isnan(s->saved.seconds);
+    for (int64_t step = s->now.step + 1; step <= steps && !stopped; step++) {
+        kac_status status = kac_run_step(s->run);
         if (status != KAC_OK) return status;
-        if (step < shown->steps && seconds() - waited < 0.1) continue;
-        status = kac_run_sync(run, now);
+        bool due = saves && step < steps && (asked || checkpoints_due(&s->saved));
+        if (!due && step < steps && cli_seconds() - waited < 0.1) continue;
+        status = kac_run_sync(s->run, &s->now);
         if (status != KAC_OK) return status;
-        progress_show(shown, now);
-        waited = seconds();
+        progress_show(&s->shown, &s->now);
+        if (due) {
+            asked = 0;
+            save(s);
+        }
+        waited = cli_seconds();
     }
-    return stopped ? kac_run_sync(run, now) : KAC_OK;
+    if (!stopped) return KAC_OK;
+    kac_status status = kac_run_sync(s->run, &s->now);
+    if (status == KAC_OK && saves && s->now.step > s->saved.step && s->now.step > 0) save(s);
+    return status;
+}
+
+static cli_exit say_stopped(const sampling *s)
+{
+    if (s->saved.step < 0)
+        return cli_fail(CLI_MACHINE, "stopped at step %lld of %lld; nothing was written",
+                        (long long)s->now.step, (long long)s->shown.steps);
+    return cli_fail(CLI_MACHINE,
+                    "stopped at step %lld of %lld; kac resume %s goes on after step %lld",
+                    (long long)s->now.step, (long long)s->shown.steps, s->out->run.path,
+                    (long long)s->saved.step);
 }
 
 static cli_exit print_summary(const kac_run *run, const char *path)
@@ -181,15 +232,10 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     return cli_status(kac_compare(&path, 1, stdout));
 }
 
-/* Where a run leaves its files. */
-typedef struct outputs {
-    folder run;
-    folder record; /* path NULL: no trajectories are kept */
-} outputs;
-
 static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
 {
-    cli_exit code = folder_begin(&o->run, out, r->force, "--out");
+    cli_exit code =
+        r->resume ? folder_resume(&o->run, out) : folder_begin(&o->run, out, r->force, "--out");
     unfinished[0] = o->run.partial;
     if (code != CLI_DONE || r->record == NULL) return code;
     code = folder_begin(&o->record, r->record, r->force, "--record");
@@ -212,46 +258,67 @@ static void end_outputs(outputs *o)
     folder_end(&o->record);
 }
 
-static cli_exit sample(kac_run *run, const kac_config *config, const request *r, outputs *o)
+/* The run, new or where it was stopped. */
+static cli_exit open_run(const kac_config *config, const request *r, const outputs *o,
+                         kac_run **out)
 {
-    double particles = number(config, "sampler.groups") * number(config, "sampler.particles");
-    progress shown = progress_begin(r->quiet, kac_run_steps(run), particles);
-    kac_progress now = {0};
-    kac_status status = KAC_OK;
-    if (r->record != NULL) status = kac_run_keep_trajectories(run, r->every);
-    if (status == KAC_OK) status = take_steps(run, &shown, &now);
-    progress_end(&shown);
-    if (status == KAC_OK && !stopped) status = kac_run_finish(run);
-    if (status == KAC_OK && !stopped) status = kac_run_write(run, o->run.partial);
-    if (status == KAC_OK && !stopped && r->record != NULL)
-        status = kac_run_write_trajectories(run, o->record.partial);
-    if (status != KAC_OK) return cli_status(status);
-    if (stopped)
-        return cli_fail(CLI_MACHINE, "stopped at step %lld of %lld; nothing was written",
-                        (long long)now.step, (long long)shown.steps);
+    if (!r->resume) {
+        kac_status status = kac_run_create(config, out);
+        if (status == KAC_OK && r->record != NULL)
+            status = kac_run_keep_trajectories(*out, r->every);
+        return cli_status(status);
+    }
+    cli_exit code = checkpoints_resume(o->run.path, config, out);
+    if (code != CLI_DONE || kac_run_keeps_trajectories(*out) == (r->record != NULL))
+        return code;
+    return r->record != NULL
+               ? cli_fail(CLI_MISTAKE, "--record: the run in %s keeps no trajectories",
+                          o->run.path)
+               : cli_fail(CLI_MISTAKE, "the run in %s keeps trajectories; give --record DIR",
+                          o->run.path);
+}
 
-    cli_exit code = commit_outputs(o);
+/* Steps, results, files.  A run that has made its last step ends as it would have, whatever signal
+ * comes then. */
+static cli_exit sample(sampling *s, const request *r)
+{
+    double particles =
+        number(s->config, "sampler.groups") * number(s->config, "sampler.particles");
+    kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
+    if (r->resume) s->saved.step = s->now.step;
+    s->shown = progress_begin(r->quiet, kac_run_steps(s->run), particles);
+    if (status == KAC_OK) status = take_steps(s);
+    progress_end(&s->shown);
+    if (status == KAC_OK && stopped) return say_stopped(s);
+    if (status == KAC_OK) status = kac_run_finish(s->run);
+    if (status == KAC_OK) status = kac_run_write(s->run, s->out->run.partial);
+    if (status == KAC_OK && r->record != NULL)
+        status = kac_run_write_trajectories(s->run, s->out->record.partial);
+    if (status != KAC_OK) return cli_status(status);
+
+    cli_exit code = commit_outputs(s->out);
     if (code != CLI_DONE || r->quiet || r->point) return code;
-    return print_summary(run, o->run.path);
+    return print_summary(s->run, s->out->run.path);
 }
 
 /* From a configuration to its folder. */
 static cli_exit run_configured(const kac_config *config, const request *r, const char *out)
 {
-    kac_run *run = NULL;
     outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
+    sampling s = {.config = config, .out = &o};
     watch_signals();
     cli_exit code = begin_outputs(&o, r, out);
-    if (code == CLI_DONE) code = cli_status(kac_run_create(config, &run));
-    if (code == CLI_DONE) code = sample(run, config, r, &o);
-    kac_run_destroy(run);
+    if (code == CLI_DONE) code = open_run(config, r, &o, &s.run);
+    s.saved = checkpoints_begin(config);
+    if (code == CLI_DONE) code = sample(&s, r);
+    kac_run_destroy(s.run);
     end_outputs(&o);
     return code;
 }
 
-cli_exit cli_run_point(const kac_config *config, const char *out, bool quiet)
+cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
 {
-    const request r = {.quiet = quiet, .point = true};
+    const request r = {.quiet = quiet, .point = true, .resume = resume};
     return run_configured(config, &r, out);
 }
 
@@ -271,6 +338,64 @@ cli_exit cli_run(int argc, char **argv)
     if (code == CLI_DONE) code = configure(config, &r, out);
     if (code == CLI_DONE) code = run_configured(config, &r, out);
     kac_config_destroy(config);
+    free(r.set);
+    return code;
+}
+
+/* ---- kac resume ------------------------------------------------------------------------- */
+
+static cli_exit read_resumption(int argc, char **argv, request *r)
+{
+    static const struct option options[] = {{"set", required_argument, NULL, 's'},
+                                            {"record", required_argument, NULL, 'r'},
+                                            {"force", no_argument, NULL, 'f'},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {NULL, 0, NULL, 0}};
+    *r = (request){.resume = true};
+    r->set = calloc((size_t)argc, sizeof *r->set);
+    if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
+    for (int option; (option = cli_option(argc, argv, options)) != -1;) {
+        switch (option) {
+        case 's': r->set[r->sets++] = optarg; break;
+        case 'r': r->record = optarg; break;
+        case 'f': r->force = true; break;
+        case 'q': r->quiet = true; break;
+        default: return CLI_MISTAKE;
+        }
+    }
+    if (!cli_operands(argv[0], argc - optind, 1, 1)) return CLI_MISTAKE;
+    r->out = argv[optind];
+    return CLI_DONE;
+}
+
+/* Goes on with the run in the folder r->out. */
+static cli_exit resume(request *r)
+{
+    kac_config *config = NULL;
+    char *file = NULL, out[VALUE];
+    if (!folder_holds(r->out, CONFIG_FILE)) {
+        if (!folder_holds(r->out, "run.json"))
+            return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped",
+                            r->out);
+        if (!r->quiet) fprintf(stderr, "kac: the run in %s is complete\n", r->out);
+        return CLI_DONE;
+    }
+    if (asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
+        return cli_fail(CLI_MACHINE, "out of memory");
+    r->config = file;
+    cli_exit code = cli_status(kac_config_create(&config));
+    if (code == CLI_DONE) code = configure(config, r, out);
+    if (code == CLI_DONE) code = run_configured(config, r, out);
+    kac_config_destroy(config);
+    free(file);
+    return code;
+}
+
+cli_exit cli_resume(int argc, char **argv)
+{
+    request r;
+    cli_exit code = read_resumption(argc, argv, &r);
+    if (code == CLI_DONE) code = resume(&r);
     free(r.set);
     return code;
 }

@@ -39,6 +39,7 @@ static const struct {
     {"seed", "Randomness."},
     {"device", "Where the run is computed; none of it changes a result."},
     {"output", "What is written."},
+    {"checkpoint", "What a run that is stopped leaves to go on from."},
 };
 
 static void explain_all(FILE *out)

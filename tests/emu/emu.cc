@@ -629,9 +629,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int ordinal)
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal)
 {
-    if (attr != cudaDevAttrMultiProcessorCount || ordinal != 0) return cudaErrorInvalidValue;
-    *value = 1;
-    return cudaSuccess;
+    if (ordinal != 0) return cudaErrorInvalidDevice;
+    switch (attr) {
+    case cudaDevAttrMultiProcessorCount: *value = 1; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = 228 << 10; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        *value = emu::SHARED_BYTES;
+        return cudaSuccess;
+    }
+    return cudaErrorInvalidValue;
 }
 cudaError_t cudaSetDevice(int ordinal)
 {
