@@ -349,7 +349,8 @@ Test(checkpoint, graphs)
 /* The shipped configurations, made small; networks, twists and all drivers take part. */
 Test(checkpoint, shipped_configurations)
 {
-    static const char *const elsewhere[] = {"gb1_smc", "tis_smc", "utr5_svdd", "_worker"};
+    static const char *const elsewhere[] = {"gb1_smc", "tis_smc", "utr5_svdd",
+                                            "_worker", "zinc_",   "qm9_"};
     glob_t found = {0};
     if (strcmp(device_name(), "cpu") != 0) cr_skip_test("they take long on the emulator");
     cr_assert_eq(glob("configs/*.yaml", 0, NULL, &found), 0);
