@@ -30,6 +30,23 @@ build/emu) # other orders of the threads find missing barriers
     ;;
 esac
 
+# ---- recordings of the published networks and sampler of graphs -------------------------------
+
+weights=../shared/data/gdss/gdss_zinc250k.safetensors
+originals='scores steps schedule'
+[ $emu != build/emu ] || originals+=' traj' # 8,000 moves
+for what in $originals; do
+    begin "the original's $what"
+    recording=../shared/data/gdss_golden/zinc250k_$what.safetensors
+    if [ ! -f "$weights" ] || [ ! -f "$recording" ]; then
+        skip '../shared/data is absent'
+        continue
+    fi
+    run env KAC_EMU_GUARD=1 KAC_DEVICE=cuda:0 "$emu/kac" verify "$weights" "$recording"
+    expect 0
+    holds 'it agrees' grep -q 'agrees with the recording' "$work/out"
+done
+
 # ---- mistakes that the emulator reports ------------------------------------------------------
 
 for mistake in divergent_barrier lost_lane foreign_lane deadlock missing_barrier; do

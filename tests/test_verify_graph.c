@@ -20,7 +20,8 @@ static kac_status verify(const char *model, const char *recording, char *text, s
 {
     FILE *out = fmemopen(text, size, "w");
     cr_assert_not_null(out);
-    kac_status status = kac_verify(model, recording, "cpu", "auto", out, worst, &tolerance);
+    kac_status status =
+        kac_verify(model, recording, device_name(), "auto", out, worst, &tolerance);
     cr_assert(fclose(out) == 0);
     return status;
 }

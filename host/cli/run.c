@@ -294,9 +294,11 @@ static cli_exit sample(sampling *s, const request *r)
     if (status == KAC_OK) status = kac_run_write(s->run, s->out->run.partial);
     if (status == KAC_OK && r->record != NULL)
         status = kac_run_write_trajectories(s->run, s->out->record.partial);
-    if (status != KAC_OK) return cli_status(status);
-
-    cli_exit code = commit_outputs(s->out);
+    cli_exit code = cli_status(status);
+    if (code == CLI_DONE) code = commit_outputs(s->out);
+    if (code == CLI_MACHINE && s->saved.step >= 0)
+        fprintf(stderr, "kac: kac resume %s goes on after step %lld\n", s->out->run.path,
+                (long long)s->saved.step);
     if (code != CLI_DONE || r->quiet || r->point) return code;
     return print_summary(s->run, s->out->run.path);
 }
