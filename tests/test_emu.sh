@@ -78,7 +78,7 @@ twin() { # NAME ARGUMENT...
 for config in configs/*.yaml; do
     name=$(basename "$config" .yaml)
     case $name in
-    tis_smc | gb1_smc | utr5_svdd) continue ;; # their models are the user's; test_runs.sh converts them
+    tis_smc | gb1_smc | utr5_svdd | zinc_* | qm9_*) continue ;; # their models are the user's; test_runs.sh converts them
     promoter_worker) command -v python3 >/dev/null || continue ;;
     esac
     begin "$config on the emulator"
