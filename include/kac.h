@@ -46,7 +46,8 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_UNSUPPORTED, /* this build or machine lacks the feature */
     KAC_ERR_DEVICE,      /* the accelerator runtime failed */
     KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
-    KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer */
+    KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
+                            plug-in failed */
     KAC_ERR_INTERNAL,    /* a bug in kac */
 } kac_status;
 
@@ -207,8 +208,7 @@ KAC_API kac_status kac_inspect(const char *path, FILE *out);
  * which it grows.  `device` as device.name, `isa` as device.isa.  docs/files.md lists the tensors of a recording.
  * Errors: INVALID (a file, or nothing to compare), IO, NOMEM, UNSUPPORTED, DEVICE. */
 KAC_API kac_status kac_verify(const char *model, const char *recording, const char *device,
-                              const char *isa, FILE *out, double *worst,
-                              double *tolerance);
+                              const char *isa, FILE *out, double *worst, double *tolerance);
 
 /* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
  * Errors: INVALID (not a run), IO. */

@@ -1,21 +1,22 @@
 /* gdss_back_cuda.cu -- gradients of graphs' scores: a block takes a graph through both networks and
  * back.
  *
- * All that it works on is in memory of the block's own, which the caches hold.  Bound by that
- * memory.
+ * What it works on is in memory of the block's own, which the caches hold, and what goes through a
+ * small network in shared memory, where there is room.  Bound by that memory.
  */
 #include "gdss_layers.cuh"
 
-enum { CHUNK = 128 }; /* pairs that go through a network together */
+enum { MOST_COLUMNS = 128 }; /* that go through a network together */
 
 struct gdss_back_call {
     kac_query q;
     const gdss_model *model;
     const float *cotangent;
     float *grad;
-    int32_t *next;  /* the next row to take */
-    float *arena;   /* blocks' memory */
-    int64_t floats; /* of a block */
+    int32_t *next;   /* the next row to take */
+    float *arena;    /* blocks' memory */
+    int64_t floats;  /* of a block */
+    int32_t columns; /* that go through a network together */
 };
 
 /* ---- memory --------------------------------------------------------------------------------- */
@@ -31,9 +32,12 @@ struct gdss_way {
     float *degree, *sum;         /* [c_most][step] */
     float *y, *part, *g_part;    /* [n][rows + GDSS_PAD] */
     float *g_y;                  /* [rows][step] */
+    float *y_rows, *g_rows;      /* y and g_part, [rows][step] */
+    float *g_norm;               /* as norm */
     float *dot;                  /* [heads][n][step] */
     float *g_value, *g_score;    /* [values][step], [c_most][edges] */
     float *mlp, *g_mlp[2];       /* [mlp_rows][columns], [mlp_widest][columns] */
+    int32_t columns;             /* that go through a network together */
     float *memory;               /* NULL: only counted */
     int64_t used;
 };
@@ -45,12 +49,15 @@ static KAC_HD inline float *take(gdss_way *m, int64_t rows, int64_t step)
     return piece;
 }
 
-static KAC_HD inline int32_t wider(const gdss_graph *g)
+/* Floats that a column of a network needs. */
+static KAC_HD inline int64_t column_floats(const gdss_model *model)
 {
-    return g->step > CHUNK ? g->step : CHUNK;
+    return model->mlp_rows + 2 * (int64_t)model->mlp_widest;
 }
 
-static KAC_HD inline void divide(const gdss_graph *g, float *memory, gdss_way *m)
+/* `apart`: columns go through networks elsewhere. */
+static KAC_HD inline void divide(const gdss_graph *g, float *memory, bool apart,
+                                 int32_t columns, gdss_way *m)
 {
     const gdss_model *model = g->model;
     const int64_t step = g->step, edges = g->edges, rows = model->rows + GDSS_PAD;
@@ -75,17 +82,27 @@ static KAC_HD inline void divide(const gdss_graph *g, float *memory, gdss_way *m
     m->part = take(m, g->n, rows);
     m->g_part = take(m, g->n, rows);
     m->g_y = take(m, model->rows, step);
+    m->y_rows = take(m, model->rows, step);
+    m->g_rows = take(m, model->rows, step);
+    m->g_norm = take(m, (int64_t)model->c_most * g->n, step);
     m->dot = take(m, (int64_t)model->heads * g->n, step);
     m->g_value = take(m, model->values, step);
     m->g_score = take(m, model->c_most, edges);
-    m->mlp = take(m, model->mlp_rows, wider(g));
-    for (int i = 0; i < 2; i++)
-        m->g_mlp[i] = take(m, model->mlp_widest, wider(g));
+    m->columns = columns;
+    if (!apart) m->mlp = take(m, column_floats(model), columns);
     /* The layers' own work is done before that of the way back begins. */
     const int64_t least = gdss_work_floats(model, g, true);
     if (m->used - work < least) (void)take(m, 1, least - (m->used - work));
     m->room.work = m->full;
     m->room.floats = (int32_t)(m->used - work);
+}
+
+/* Where columns go through networks. */
+static __device__ inline void place_columns(const gdss_model *model, float *at, gdss_way *m)
+{
+    m->mlp = at;
+    m->g_mlp[0] = m->mlp + model->mlp_rows * m->columns;
+    m->g_mlp[1] = m->g_mlp[0] + model->mlp_widest * m->columns;
 }
 
 /* for (t of 0 .. count - 1, among the threads) make(t), and a barrier. */
@@ -113,14 +130,16 @@ struct passage {
 };
 
 /* The input is in the first rows of m->mlp; each layer's output follows.  Returns the last. */
+template <bool SHARED>
 static __device__ const float *mlp_there(const gdss_way *m, const passage &way)
 {
     float *x = m->mlp;
     for (int32_t i = 0; i < way.net->layers; i++) {
         const gdss_linear l = way.net->layer[i];
         float *y = x + l.in * way.step;
-        gdss_run_linear<false>(l, way.net->forward, x, way.step, way.columns,
-                               i + 1 == way.net->layers ? GDSS_PLAIN : GDSS_ELU, y, way.step);
+        gdss_run_linear<false, SHARED>(l, way.net->forward, x, way.step, way.columns,
+                                       i + 1 == way.net->layers ? GDSS_PLAIN : GDSS_ELU, y,
+                                       way.step);
         __syncthreads();
         x = y;
     }
@@ -129,6 +148,7 @@ static __device__ const float *mlp_there(const gdss_way *m, const passage &way)
 
 /* From what mlp_there left and the gradient of its last output in m->g_mlp[0]; returns the
  * gradient of the input. */
+template <bool SHARED>
 static __device__ const float *mlp_back(const gdss_way *m, const passage &way)
 {
     const float *x = m->mlp;
@@ -137,9 +157,9 @@ static __device__ const float *mlp_back(const gdss_way *m, const passage &way)
         x += way.net->layer[i].in * way.step;
     for (int32_t i = way.net->layers - 1; i >= 0; i--) {
         const gdss_linear l = way.net->layer[i];
-        gdss_product<false> p = {};
+        gdss_product<false, SHARED> p = {};
         p.a = {way.net->back + l.back};
-        p.b = {m->g_mlp[from]};
+        p.b = gdss_at_of<SHARED>(m->g_mlp[from]);
         p.a_step = gdss_round(l.in, GDSS_TILE);
         p.b_step = p.out_step = way.step;
         p.rows = l.in;
@@ -184,22 +204,28 @@ static __device__ gdss_group convolve(const gdss_graph *g, const gdss_way *m,
 static __device__ void turn(const gdss_graph *g, const gdss_way *m, const gdss_group &w)
 {
     const gdss_layer *l = w.layer;
-    const int32_t each_has = g->pairs + g->n;
-    each(w.count * each_has, [=](int32_t t) {
-        const int32_t c = t / each_has, p = t % each_has;
-        const uint32_t ends = p < g->pairs ? g->ends[p] : (uint32_t)(p - g->pairs) * 0x10001u;
-        const int32_t i = (int32_t)(ends >> 16), j = (int32_t)(ends & 0xffff);
-        const int32_t first = l->first[c], count = gdss_wanted(l, c);
-        const float *y_i = w.y + i * w.step + first, *y_j = w.y + j * w.step + first;
-        const float *g_i = m->g_part + i * w.step + first,
-                    *g_j = m->g_part + j * w.step + first;
-        float there = 0, back = 0;
-        for (int32_t r = 0; r < count; r++) {
-            there = fmaf(y_i[r], g_j[r], there);
-            back = fmaf(y_j[r], g_i[r], back);
-        }
-        float *turned = m->turned + c * g->n * g->step;
-        turned[i * g->step + j] = turned[j * g->step + i] = there + back;
+    const int32_t step = g->step, size = g->n * step;
+    each(w.rows * g->n, [=](int32_t t) {
+        const int32_t row = t % w.rows, i = t / w.rows;
+        m->y_rows[row * step + i] = w.y[i * w.step + row];
+        m->g_rows[row * step + i] = m->g_part[i * w.step + row];
+    });
+    for (int32_t c = 0; c < w.count; c++) {
+        gdss_product<false, false> p = {};
+        p.a = {m->y_rows + l->first[c] * step};
+        p.b = {m->g_rows + l->first[c] * step};
+        p.a_step = p.b_step = p.out_step = step;
+        p.rows = p.columns = g->n;
+        p.inner = gdss_wanted(l, c);
+        p.side = 2;
+        p.out = m->g_norm + c * size;
+        gdss_multiply(p);
+    }
+    __syncthreads();
+    each(w.count * g->n * g->n, [=](int32_t t) {
+        const int32_t c = t / (g->n * g->n), i = t / g->n % g->n, j = t % g->n;
+        const float *own = m->g_norm + c * size;
+        m->turned[c * size + i * step + j] = own[i * step + j] + own[j * step + i];
     });
 }
 
@@ -234,7 +260,7 @@ static __device__ void convolve_back(const gdss_graph *g, const gdss_way *m,
                                      const gdss_group &w, float *g_x, float *g_channels)
 {
     const gdss_layer *l = w.layer;
-    gdss_product<false> p = {};
+    gdss_product<false, false> p = {};
     p.a = {m->g_part};
     p.b = {w.norm};
     p.a_step = w.step;
@@ -301,41 +327,49 @@ static __device__ void heads_back(const gdss_graph *g, const gdss_way *m, const 
 }
 
 /* m->g_value from the gradient of the nodes' features. */
+template <bool SHARED>
 static __device__ void nodes_back(const gdss_graph *g, const gdss_way *m, const gdss_layer *l,
                                   const float *x_out, const float *g_x_out)
 {
-    const passage way = {&l->nodes, g->step, g->step};
-    const int32_t values = l->channels * l->value;
-    copy(values, g->n, m->room.value, g->step, m->mlp, g->step);
-    const float *y = mlp_there(m, way);
-    each(l->x_out * g->step, [=](int32_t t) {
-        float of_y = g_x_out[t];
-        if (l->twice) of_y = kac_activate_back(KAC_ACT_TANH, 0, x_out[t], of_y);
-        m->g_mlp[0][t] = kac_activate_back(KAC_ACT_TANH, 0, kac_tanhf(y[t]), of_y);
-    });
-    copy(values, g->n, mlp_back(m, way), g->step, m->g_value, g->step);
+    const int32_t values = l->channels * l->value, most = m->columns;
+    for (int32_t first = 0; first < g->step; first += most) {
+        const int32_t columns = g->step - first < most ? g->step - first : most;
+        const passage way = {&l->nodes, most, columns};
+        copy(values, columns, m->room.value + first, g->step, m->mlp, most);
+        const float *y = mlp_there<SHARED>(m, way);
+        each(l->x_out * columns, [=](int32_t t) {
+            const int32_t row = t / columns, i = t % columns, at = row * g->step + first + i;
+            float of_y = g_x_out[at];
+            if (l->twice) of_y = kac_activate_back(KAC_ACT_TANH, 0, x_out[at], of_y);
+            m->g_mlp[0][row * most + i] =
+                kac_activate_back(KAC_ACT_TANH, 0, kac_tanhf(y[row * most + i]), of_y);
+        });
+        copy(values, columns, mlp_back<SHARED>(m, way), most, m->g_value + first, g->step);
+    }
 }
 
 /* m->g_score, and what the pair network reads of the channels, from the gradient of what it
  * gives. */
+template <bool SHARED>
 static __device__ void pairs_back(const gdss_graph *g, const gdss_way *m, const gdss_layer *l,
                                   const float *edge, const float *g_channels_out,
                                   float *g_channels)
 {
-    for (int32_t first = 0; first < g->edges; first += CHUNK) {
-        const int32_t columns = g->edges - first < CHUNK ? g->edges - first : CHUNK;
-        const passage way = {&l->pairs, CHUNK, columns};
-        copy(2 * l->channels, columns, edge + first, g->edges, m->mlp, CHUNK);
-        (void)mlp_there(m, way);
+    const int32_t most = m->columns;
+    for (int32_t first = 0; first < g->edges; first += most) {
+        const int32_t columns = g->edges - first < most ? g->edges - first : most;
+        const passage way = {&l->pairs, most, columns};
+        copy(2 * l->channels, columns, edge + first, g->edges, m->mlp, most);
+        (void)mlp_there<SHARED>(m, way);
         each(l->c_out * columns, [=](int32_t t) {
             const int32_t c = t / columns, p = t % columns;
-            m->g_mlp[0][c * CHUNK + p] = 2 * g_channels_out[c * g->edges + first + p];
+            m->g_mlp[0][c * most + p] = 2 * g_channels_out[c * g->edges + first + p];
         });
-        const float *back = mlp_back(m, way);
+        const float *back = mlp_back<SHARED>(m, way);
         each(l->channels * columns, [=](int32_t t) {
             const int32_t c = t / columns, p = t % columns;
-            m->g_score[c * g->edges + first + p] = back[c * CHUNK + p];
-            g_channels[c * g->edges + first + p] += back[(l->channels + c) * CHUNK + p];
+            m->g_score[c * g->edges + first + p] = back[c * most + p];
+            g_channels[c * g->edges + first + p] += back[(l->channels + c) * most + p];
         });
     }
 }
@@ -348,6 +382,7 @@ struct turn_back {
     float *g_x, *g_channels;
 };
 
+template <bool SHARED>
 static __device__ void attend_back(const gdss_graph *g, const gdss_way *m, const gdss_layer *l,
                                    const turn_back &a)
 {
@@ -357,8 +392,8 @@ static __device__ void attend_back(const gdss_graph *g, const gdss_way *m, const
     if (l->c_out > 0) gdss_score(g, w, const_cast<float *>(edge));
     if (l->x_out > 0) gdss_values(g, w, m->room.value);
     __syncthreads();
-    if (l->x_out > 0) nodes_back(g, m, l, a.x_out, a.g_x_out);
-    if (l->c_out > 0) pairs_back(g, m, l, edge, a.g_channels_out, a.g_channels);
+    if (l->x_out > 0) nodes_back<SHARED>(g, m, l, a.x_out, a.g_x_out);
+    if (l->c_out > 0) pairs_back<SHARED>(g, m, l, edge, a.g_channels_out, a.g_channels);
     for (int32_t c = 0; c < l->channels; c++)
         if (l->scored >> c & 1) heads_back(g, m, w, c);
     const int32_t values = l->x_out > 0 ? l->channels * l->value : 0;
@@ -382,6 +417,7 @@ static __device__ void conv_back(const gdss_graph *g, const gdss_way *m, const g
     convolve_back(g, m, w, a.g_x, a.g_channels);
 }
 
+template <bool SHARED>
 static __device__ void layers_back(const gdss_graph *g, const gdss_way *m, int k)
 {
     const gdss_network *net = &g->model->net[k];
@@ -397,7 +433,7 @@ static __device__ void layers_back(const gdss_graph *g, const gdss_way *m, int k
                              m->g_x[k] + in,
                              m->g_channels[k] + c};
         if (net->attends)
-            attend_back(g, m, l, a);
+            attend_back<SHARED>(g, m, l, a);
         else
             conv_back(g, m, l, a);
     }
@@ -406,29 +442,37 @@ static __device__ void layers_back(const gdss_graph *g, const gdss_way *m, int k
 /* ---- rows -------------------------------------------------------------------------------------- */
 
 /* The gradients of the features and channels that the ends read, from the cotangent. */
+template <bool SHARED>
 static __device__ void ends_back(const gdss_graph *g, const gdss_way *m, const float *cotangent)
 {
     const gdss_model *model = g->model;
     const int32_t features = model->features, rows = model->net[1].channels;
-    const passage nodes = {&model->net[0].last, g->step, g->step};
-    copy(model->net[0].width, g->n, m->x[0], g->step, m->mlp, g->step);
-    (void)mlp_there(m, nodes);
-    each(features * g->n, [=](int32_t t) {
-        m->g_mlp[0][t % features * g->step + t / features] = cotangent[1 + t];
-    });
-    copy(model->net[0].width, g->n, mlp_back(m, nodes), g->step, m->g_x[0], g->step);
+    const int32_t most = m->columns;
+    for (int32_t first = 0; first < g->step; first += most) {
+        const int32_t columns = g->step - first < most ? g->step - first : most;
+        const passage way = {&model->net[0].last, most, columns};
+        copy(model->net[0].width, columns, m->x[0] + first, g->step, m->mlp, most);
+        (void)mlp_there<SHARED>(m, way);
+        each(features * columns, [=](int32_t t) {
+            const int32_t f = t % features, i = t / features;
+            m->g_mlp[0][f * most + i] =
+                first + i < g->n ? cotangent[1 + (first + i) * features + f] : 0;
+        });
+        copy(model->net[0].width, columns, mlp_back<SHARED>(m, way), most, m->g_x[0] + first,
+             g->step);
+    }
     const float *of_pairs = cotangent + 1 + model->nodes * features;
-    for (int32_t first = 0; first < g->edges; first += CHUNK) {
-        const int32_t columns = g->edges - first < CHUNK ? g->edges - first : CHUNK;
-        const passage way = {&model->net[1].last, CHUNK, columns};
-        copy(rows, columns, m->channels[1] + first, g->edges, m->mlp, CHUNK);
-        (void)mlp_there(m, way);
+    for (int32_t first = 0; first < g->edges; first += most) {
+        const int32_t columns = g->edges - first < most ? g->edges - first : most;
+        const passage way = {&model->net[1].last, most, columns};
+        copy(rows, columns, m->channels[1] + first, g->edges, m->mlp, most);
+        (void)mlp_there<SHARED>(m, way);
         each(columns, [=](int32_t p) {
             m->g_mlp[0][p] = first + p < g->pairs
                                  ? of_pairs[gdss_place(model->nodes, g->ends[first + p])]
                                  : 0;
         });
-        copy(rows, columns, mlp_back(m, way), CHUNK, m->g_channels[1] + first, g->edges);
+        copy(rows, columns, mlp_back<SHARED>(m, way), most, m->g_channels[1] + first, g->edges);
     }
 }
 
@@ -450,6 +494,7 @@ static __device__ void square_back(const gdss_graph *g, const gdss_way *m)
     });
 }
 
+template <bool SHARED>
 static __device__ void pull(const gdss_graph *g, const gdss_way *m, const float *row,
                             const float *cotangent, float *grad)
 {
@@ -464,9 +509,9 @@ static __device__ void pull(const gdss_graph *g, const gdss_way *m, const float 
         gdss_run_layers<false>(g, &m->room, &model->net[k], false, m->x[k], m->channels[k]);
     each(model->net[1].width * g->step, [=](int32_t t) { m->g_x[1][t] = 0; });
     each(model->net[0].channels * g->edges, [=](int32_t t) { m->g_channels[0][t] = 0; });
-    ends_back(g, m, cotangent);
+    ends_back<SHARED>(g, m, cotangent);
     for (int k = 0; k < 2; k++)
-        layers_back(g, m, k);
+        layers_back<SHARED>(g, m, k);
     each(features * g->step, [=](int32_t t) { m->g_x[1][t] += m->g_x[0][t]; });
     each(KAC_GDSS_POWERS * g->edges,
          [=](int32_t t) { m->g_channels[1][t] += m->g_channels[0][t]; });
@@ -479,6 +524,7 @@ static __device__ void pull(const gdss_graph *g, const gdss_way *m, const float 
     });
 }
 
+template <bool SHARED>
 KAC_KERNEL __launch_bounds__(KAC_THREADS, 2) gdss_back_rows(KAC_ARGS gdss_back_call a)
 {
     KAC_SHARED(int32_t, next, 1);
@@ -494,15 +540,36 @@ KAC_KERNEL __launch_bounds__(KAC_THREADS, 2) gdss_back_rows(KAC_ARGS gdss_back_c
         float *grad = a.grad + j * length;
         gdss_graph g = gdss_graph_of(model, kac_gdss_live(model->nodes, row));
         gdss_way m;
-        divide(&g, a.arena + (int64_t)blockIdx.x * a.floats, &m);
+        divide(&g, a.arena + (int64_t)blockIdx.x * a.floats, SHARED, a.columns, &m);
+        place_columns(model, SHARED ? gdss_shared() : m.mlp, &m);
         gdss_list_pairs(&g, m.ends);
         g.ends = m.ends;
         each((int32_t)length, [=](int32_t i) { grad[i] = 0; });
-        if (g.n > 0) pull(&g, &m, row, a.cotangent + j * length, grad);
+        if (g.n > 0) pull<SHARED>(&g, &m, row, a.cotangent + j * length, grad);
     }
 }
 
 /* ---- the vector-Jacobian product ------------------------------------------------------------------ */
+
+template <bool SHARED>
+static kac_status launch(kac_device *dev, const gdss_back_call *a, int32_t blocks, size_t bytes)
+{
+    auto *kernel = gdss_back_rows<SHARED>;
+    KAC_TRY(kac_allow_shared(kernel, bytes));
+    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, KAC_THREADS, bytes, *a);
+}
+
+/* Columns that have room in half of a multiprocessor's shared memory, 0: too few to be worth it. */
+static int32_t columns_of(const kac_device *dev, const gdss_model *m)
+{
+    enum { RESERVED = 2048, WORTH = 16 };
+    int all = 0;
+    (void)cudaDeviceGetAttribute(&all, cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+                                 dev->ordinal);
+    const int64_t floats = (all / 2 - RESERVED) / (int64_t)sizeof(float);
+    const int64_t columns = floats / column_floats(m) / GDSS_COLUMNS * GDSS_COLUMNS;
+    return columns < WORTH ? 0 : columns < MOST_COLUMNS ? (int32_t)columns : MOST_COLUMNS;
+}
 
 kac_status kac_cuda_gdss_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
                              const float *cotangent, float *grad)
@@ -515,16 +582,19 @@ kac_status kac_cuda_gdss_vjp(kac_device *dev, const kac_net *net, const kac_quer
     void *memory = NULL;
     gdss_way way;
     const gdss_graph largest = gdss_graph_of(m, m->nodes);
-    divide(&largest, NULL, &way);
+    const int32_t fit = columns_of(dev, m), columns = fit > 0 ? fit : MOST_COLUMNS;
+    divide(&largest, NULL, fit > 0, columns, &way);
     (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
     const int64_t bytes = way.used * (int64_t)sizeof(float);
-    int64_t blocks = 4 * (int64_t)processors;
+    int64_t blocks = 2 * (int64_t)processors;
     if (blocks * bytes > room) blocks = gdss_more(room / bytes, 1);
     if (blocks > q->capacity) blocks = q->capacity;
     KAC_TRY(kac_cuda_scratch(dev, 64 + (size_t)(blocks * bytes), &memory));
     int32_t *next = (int32_t *)memory;
     const gdss_back_call a = {*q,   net->model,           cotangent, grad,
-                              next, (float *)memory + 16, way.used};
+                              next, (float *)memory + 16, way.used,  columns};
     KAC_TRY(kac_cuda_status(cudaMemsetAsync(next, 0, sizeof *next, kac_stream(dev)), "gdss"));
-    return KAC_LAUNCH(dev, gdss_back_rows, (unsigned)blocks, KAC_THREADS, 0, a);
+    const size_t shared = (size_t)(column_floats(m) * columns) * sizeof(float);
+    return fit > 0 ? launch<true>(dev, &a, (int32_t)blocks, shared)
+                   : launch<false>(dev, &a, (int32_t)blocks, 0);
 }

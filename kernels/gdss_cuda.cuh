@@ -182,8 +182,9 @@ enum gdss_ending {
 /* out[r][c] = bias[r] + the sum over k of a[k][r] b[k][c], one chain in the order of k.  Rows of
  * a, of b and of out begin at multiples of 16 bytes; those of a go on up to a whole tile, those of b
  * and out to a whole quadruple. */
-template <bool SHARED> struct gdss_product {
-    gdss_at<SHARED> a, b;
+template <bool A, bool B> struct gdss_product { /* whether a, and b, are in shared memory */
+    gdss_at<A> a;
+    gdss_at<B> b;
     int32_t a_step, b_step;
     int32_t rows, inner, columns;
     const float *bias;    /* [rows], NULL: 0 */
@@ -216,8 +217,8 @@ template <int ROWS> struct gdss_sums {
     float v[ROWS][GDSS_COLUMNS];
 };
 
-template <bool SHARED, int ROWS>
-static __device__ __forceinline__ void gdss_end(const gdss_product<SHARED> &p, int32_t row,
+template <bool A, bool B, int ROWS>
+static __device__ __forceinline__ void gdss_end(const gdss_product<A, B> &p, int32_t row,
                                                 int32_t column, gdss_sums<ROWS> &sum)
 {
     float *out = p.out + row * p.out_step + column;
@@ -233,7 +234,7 @@ static __device__ __forceinline__ void gdss_end(const gdss_product<SHARED> &p, i
             KAC_UNROLL
             for (int c = 0; c < GDSS_COLUMNS; c++)
                 v[c] *= 2;
-        } else if (!SHARED && p.ending == GDSS_ELU_BACK) {
+        } else if (!A && p.ending == GDSS_ELU_BACK) {
             KAC_UNROLL
             for (int c = 0; c < GDSS_COLUMNS; c++)
                 v[c] = kac_activate_back(KAC_ACT_ELU, 0,
@@ -263,13 +264,13 @@ gdss_end_turned(float *out, int32_t step, int32_t columns, const gdss_sums<ROWS>
 }
 
 /* By tiles of ROWS rows and GDSS_COLUMNS columns, one of a thread. */
-template <int ROWS, bool SHARED>
-static __device__ __forceinline__ void gdss_multiply_by(const gdss_product<SHARED> &p)
+template <int ROWS, bool A, bool B>
+static __device__ __forceinline__ void gdss_multiply_by(const gdss_product<A, B> &p)
 {
     const int32_t down = (p.rows + ROWS - 1) / ROWS;
     const int32_t across = (p.columns + GDSS_COLUMNS - 1) / GDSS_COLUMNS;
     const int32_t side = down % p.side == 0 ? p.side : down % 2 == 0 ? 2 : 1;
-    const float *all_a = gdss_floats<SHARED>(p.a), *all_b = gdss_floats<SHARED>(p.b);
+    const float *all_a = gdss_floats<A>(p.a), *all_b = gdss_floats<B>(p.b);
     GDSS_EACH(t, down * across)
     {
         const int32_t rest = t / side, row = (t % side + rest / across * side) * ROWS;
@@ -282,7 +283,7 @@ static __device__ __forceinline__ void gdss_multiply_by(const gdss_product<SHARE
             const float start = p.bias != NULL ? p.bias[row + r] : 0.0f;
             KAC_UNROLL
             for (int c = 0; c < GDSS_COLUMNS; c++)
-                sum.v[r][c] = !SHARED && p.from != NULL && row + r < p.rows
+                sum.v[r][c] = !A && p.from != NULL && row + r < p.rows
                                   ? p.from[(row + r) * p.b_step + column + c]
                                   : start;
         }
@@ -308,8 +309,8 @@ static __device__ __forceinline__ void gdss_multiply_by(const gdss_product<SHARE
 }
 
 /* Large tiles reuse more of what they load, small ones keep more threads at work. */
-template <bool SHARED>
-static __device__ KAC_OUT_OF_LINE void gdss_multiply(gdss_product<SHARED> p)
+template <bool A, bool B>
+static __device__ KAC_OUT_OF_LINE void gdss_multiply(gdss_product<A, B> p)
 {
     const int32_t across = (p.columns + GDSS_COLUMNS - 1) / GDSS_COLUMNS;
     if ((p.rows + GDSS_TILE - 1) / GDSS_TILE * across * 2 >= (int32_t)blockDim.x)
@@ -321,14 +322,14 @@ static __device__ KAC_OUT_OF_LINE void gdss_multiply(gdss_product<SHARED> p)
 /* ---- small networks ------------------------------------------------------------------------ */
 
 /* A linear layer: its output from x, to rows of `step` floats. */
-template <bool SHARED>
+template <bool A, bool B>
 static __device__ inline void gdss_run_linear(const gdss_linear &l, const float *weights,
                                               const float *x, int32_t x_step, int32_t columns,
                                               gdss_ending ending, float *out, int32_t step)
 {
-    gdss_product<SHARED> p = {};
-    p.a = gdss_at_of<SHARED>(weights + l.weight);
-    p.b = gdss_at_of<SHARED>(x);
+    gdss_product<A, B> p = {};
+    p.a = gdss_at_of<A>(weights + l.weight);
+    p.b = gdss_at_of<B>(x);
     p.a_step = gdss_round(l.out, GDSS_TILE);
     p.b_step = x_step;
     p.rows = l.out;
@@ -359,7 +360,7 @@ template <bool SHARED> static __device__ inline void gdss_run_mlp(const gdss_mlp
     const int32_t last = call.net->layers - 1;
     for (int32_t i = 0; i <= last; i++) {
         float *y = i == last ? call.out : i % 2 == 0 ? call.hidden[0] : call.hidden[1];
-        gdss_run_linear<SHARED>(
+        gdss_run_linear<SHARED, SHARED>(
             call.net->layer[i], call.weights, x, i == 0 ? call.x_step : call.step, call.columns,
             i == last ? call.ending : GDSS_ELU, y, i == last ? call.out_step : call.step);
         __syncthreads();
@@ -465,7 +466,7 @@ template <bool SHARED>
 static __device__ inline void gdss_weigh(const gdss_graph *g, const gdss_group &w,
                                          const float *x)
 {
-    gdss_product<SHARED> p = {};
+    gdss_product<SHARED, SHARED> p = {};
     p.a = gdss_at_of<SHARED>(w.weight);
     p.b = gdss_at_of<SHARED>(x);
     p.a_step = w.weight_step;
@@ -486,7 +487,7 @@ static __device__ inline void gdss_spread(const gdss_graph *g, const gdss_group 
                                           int32_t rows, float *x_out)
 {
     const int32_t first = gdss_first(w), size = g->n * g->step;
-    gdss_product<SHARED> p = {};
+    gdss_product<SHARED, SHARED> p = {};
     p.a = gdss_at_of<SHARED>(w.y);
     p.b = gdss_at_of<SHARED>(w.norm - w.channel * size);
     p.a_step = w.step;
@@ -559,11 +560,15 @@ static __device__ inline void gdss_values(const gdss_graph *g, const gdss_group 
 {
     const gdss_layer *l = w.layer;
     const int32_t first = gdss_first(w);
-    GDSS_EACH(t, w.count * l->value * g->n)
+    const int32_t some = l->value % 4 == 0 ? 4 : 1, parts = l->value / some; /* of a thread */
+    GDSS_EACH(t, w.count * parts * g->n)
     {
-        const int32_t row = t / g->n, i = t % g->n, c = w.channel + row / l->value;
+        const int32_t i = t % g->n, part = t / g->n % parts, c = w.channel + t / g->n / parts;
+        const int32_t row = (c - w.channel) * l->value + part * some;
         const int32_t at = l->first[c] - first + (l->scored >> c & 1 ? 2 * l->query : 0);
-        value[row * g->step + i] = w.part[i * w.step + at + row % l->value];
+        const float *from = w.part + i * w.step + at + part * some;
+        for (int32_t k = 0; k < some; k++)
+            value[(row + k) * g->step + i] = from[k];
     }
 }
 

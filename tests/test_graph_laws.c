@@ -534,6 +534,8 @@ Test(graph_laws, files_that_do_not_say_what_graphs_they_have_are_refused)
         {"kac.noise_pairs", "ve 0.2 1", "must be `kac.noise_nodes`"},
         {"kac.node_counts", "2:", "is not nodes:weight"},
         {"kac.node_counts", "9:1", "graphs of 9 nodes"},
+        {"kac.atoms", "C;N", "`kac.atoms` is `C;N`"},
+        {"kac.atoms", "C,N", "2 elements, and the nodes of"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         vec_files files;

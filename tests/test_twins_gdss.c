@@ -237,6 +237,22 @@ Test(twins_gdss, large_graphs)
     }
 }
 
+/* With a processor for each graph, the networks and parts of the pairs have blocks of their own. */
+Test(twins_gdss, few_graphs)
+{
+    shape s = published;
+    cr_assert_eq(setenv("KAC_EMU_PROCESSORS", "8", 1), 0);
+    for (int attends = 0; attends <= 1; attends++) {
+        s.attends = attends;
+        weights *w = make_weights(&s);
+        compare(&w->w, &s, 5, 29);
+        free_weights(w);
+    }
+    weights *w = make_weights(&shapes[0]);
+    compare(&w->w, &shapes[0], 4, 1);
+    free_weights(w);
+}
+
 /* Networks that no block's shared memory holds. */
 Test(twins_gdss, beyond_shared_memory)
 {

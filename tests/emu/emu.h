@@ -10,6 +10,7 @@
  * before anyone resumes; 2, 3 the same with whoever can resume running ahead; 4 and above a
  * random order of that seed.  KAC_EMU_GUARD=1 takes device memory away from the host, so that
  * host code that touches it faults.
+ * KAC_EMU_PROCESSORS is how many multiprocessors it has, 1 where it says nothing.
  *
  * Not modelled: weak memory order, interleaving of instructions within a warp, time.
  */
