@@ -57,6 +57,7 @@ plain() { # FILE: without what is another in each run
     sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
 }
 # No worker is there, now or soon.
+# shellcheck disable=SC2317 # holds calls it
 alone() {
     local i
     for ((i = 0; i < 200; i++)); do

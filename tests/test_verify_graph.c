@@ -335,7 +335,7 @@ static void record_objects(net_file *f, const batch *x)
         atom[k * (F + 1) + (of[0] > 0.5F ? 0 : of[1] > 0.5F ? 1 : 2)] = 1;
         for (int j = 0; j < N; j++) {
             float a = x->adj[k * N + j];
-            bond[k * N + j] = a < 0.5F ? 0 : a < 1.5F ? 1 : a < 2.5F ? 2 : 3;
+            bond[k * N + j] = (int8_t)(a < 0.5F ? 0 : a < 1.5F ? 1 : a < 2.5F ? 2 : 3);
         }
     }
 }
