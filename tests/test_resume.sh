@@ -2,6 +2,7 @@
 # test_resume.sh BUILD -- runs that are stopped and killed end, resumed, with the bytes of runs that
 # were left alone; checkpoints that are damaged or of another run are refused.  KAC_KILLS is the
 # number of kills, 10 unless set.
+# shellcheck disable=SC2317 # holds calls functions
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -57,7 +58,6 @@ plain() { # FILE: without what is another in each run
     sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
 }
 # No worker is there, now or soon.
-# shellcheck disable=SC2317 # holds calls it
 alone() {
     local i
     for ((i = 0; i < 200; i++)); do
