@@ -20,7 +20,8 @@ OMP    ?= 1
 NVCC   ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA   ?= $(if $(NVCC),1,0)
 CXX    := $(if $(filter clang,$(CC)),clang++,g++)
-MPI    ?= 0
+MPICC  ?= $(shell command -v mpicc)
+MPI    ?= $(if $(MPICC),1,0)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 MAKEFLAGS += --no-print-directory
@@ -61,7 +62,7 @@ nverror  := $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # ---- sources --------------------------------------------------------------------------
 # kernels/X_simd.c is compiled once for each instruction set; simd.h names its functions
-c    := $(filter-out %_simd.c host/cli/%,$(wildcard kernels/*.c host/*/*.c))
+c    := $(filter-out %_simd.c host/cli/% host/ranks/mpi.c,$(wildcard kernels/*.c host/*/*.c))
 simd := $(wildcard kernels/*_simd.c)
 isas := portable $(if $(filter x86_64 amd64,$(shell uname -m)),avx2 avx512)
 isa.portable :=
@@ -80,8 +81,9 @@ soname  := libkac.so.$(firstword $(subst ., ,$(version)))
 lib     := $(BUILD)/libkac.a
 cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
+mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
-made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(MODE)),$(cuda))
+made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
@@ -91,7 +93,7 @@ programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/work
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step files validate)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step ranks files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
@@ -114,6 +116,8 @@ $(BUILD)/$(soname): $(obj)
 	$(CC) $(link) -shared -Wl,-soname,$(soname) $^ -o $@ $(libs)
 $(BUILD)/kac: $(cli) $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
+$(BUILD)/libkac_mpi.so: host/ranks/mpi.c $(BUILD)/flags
+	OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(link) $(werror) -Iinclude -Ikernels -shared $< -o $@
 ifneq ($(emulate),)
 $(BUILD)/emu/%.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -250,7 +254,7 @@ install: all
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
 	install $(BUILD)/kac '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 include/kac.h '$(DESTDIR)$(PREFIX)/include'
-	install -m 644 $(lib) $(BUILD)/$(soname) '$(DESTDIR)$(PREFIX)/lib'
+	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) '$(DESTDIR)$(PREFIX)/lib'
 	ln -sf $(soname) '$(DESTDIR)$(PREFIX)/lib/libkac.so'
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
@@ -271,7 +275,7 @@ info:
 	@echo 'criterion   $(call has,criterion/criterion.h) (tests)'
 	@echo 'checks      $(call tool,clang) $(call tool,clang-format) $(call tool,clang-tidy) $(call tool,shellcheck)'
 	@echo 'CUDA        $(if $(filter 1,$(CUDA)),$(NVCC),left out (no nvcc, or CUDA=0))'
-	@echo 'MPI         $(or $(shell command -v mpicc),no mpicc), not used by this version'
+	@echo 'MPI         $(if $(filter 1,$(MPI)),$(MPICC),left out (no mpicc, or MPI=0))'
 clean:
 	rm -rf build
 

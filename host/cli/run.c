@@ -13,6 +13,7 @@
 #include "folder.h"
 #include "progress.h"
 #include "run.h"
+#include "team.h"
 
 enum { VALUE = 1024 }; /* longest value of a key, as text */
 
@@ -21,6 +22,7 @@ typedef struct request {
     const char **set; /* [sets] "KEY=VALUE" */
     int sets;
     const char *out;    /* or NULL: output.dir */
+    const char *ranks;  /* auto, self or mpi */
     const char *record; /* folder of the trajectories, or NULL */
     int64_t every;      /* steps between two recorded levels */
     bool force;
@@ -73,6 +75,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
                                             {"out", required_argument, NULL, 'o'},
+                                            {"ranks", required_argument, NULL, 'n'},
                                             {"record", required_argument, NULL, 'r'},
                                             {"record-every", required_argument, NULL, 'e'},
                                             {"force", no_argument, NULL, 'f'},
@@ -84,6 +87,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
         switch (option) {
         case 's': r->set[r->sets++] = optarg; break;
         case 'o': r->out = optarg; break;
+        case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
         case 'e':
             if (!read_count(optarg, &r->every))
@@ -99,6 +103,10 @@ static cli_exit read_request(int argc, char **argv, request *r)
     if (r->every != 0 && r->record == NULL)
         return cli_fail(CLI_MISTAKE, "--record-every: it goes with --record DIR");
     if (r->every == 0) r->every = 1;
+    if (r->ranks == NULL) r->ranks = "auto";
+    if (strcmp(r->ranks, "auto") != 0 && strcmp(r->ranks, "self") != 0 &&
+        strcmp(r->ranks, "mpi") != 0)
+        return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", r->ranks);
     r->config = argv[optind];
     return CLI_DONE;
 }
@@ -116,12 +124,12 @@ cli_exit cli_set(kac_config *config, const char *assignment)
 }
 
 /* The file, then the environment, then --set and --out; *out is the folder to make. */
-static cli_exit configure(kac_config *config, const request *r, char *out)
+static cli_exit configure(kac_config *config, const request *r, kac_ranks *ranks, char *out)
 {
     kac_status status = kac_config_read(config, r->config);
     if (status == KAC_OK && cli_isa(NULL) != NULL)
         status = kac_config_set(config, "device.isa", cli_isa(NULL));
-    cli_exit code = cli_status(status);
+    cli_exit code = team_status(ranks, status);
     for (int i = 0; i < r->sets && code == CLI_DONE; i++)
         code = cli_set(config, r->set[i]);
     if (code != CLI_DONE) return code;
@@ -145,21 +153,59 @@ static double number(const kac_config *config, const char *key)
     return kac_config_get(config, key, text, sizeof text) == KAC_OK ? strtod(text, NULL) : 0;
 }
 
+/* Where a run leaves its files. */
+typedef struct outputs {
+    folder run;
+    folder record; /* path NULL: no trajectories are kept */
+} outputs;
+
+/* How far all ranks are: what they fared, whether any is asked to stop, and whether rank 0 wants to
+ * show something. */
+typedef struct pace {
+    kac_ranks *ranks;
+    bool stop;
+} pace;
+
+/* All ranks agree on the status, and on whether they stop here.  *due: what rank 0 says. */
+static kac_status keep_pace(pace *p, kac_status status, bool *due)
+{
+    int64_t votes[2] = {stopped, *due && kac_ranks_rank(p->ranks) == 0};
+    status = kac_ranks_agree(p->ranks, status, votes, 2);
+    p->stop = votes[0] > 0;
+    *due = votes[1] > 0;
+    return status;
+}
+
 /* All steps.  Waiting for the device ten times a second is enough to show progress and to hear
  * of a failure soon, and seldom enough to cost nothing. */
-static kac_status take_steps(kac_run *run, progress *shown, kac_progress *now)
+static kac_status take_steps(kac_run *run, pace *p, progress *shown, kac_progress *now)
 {
     double waited = seconds();
-    for (int64_t step = 1; step <= shown->steps && !stopped; step++) {
-        kac_status status = kac_run_step(run);
-        if (status != KAC_OK) return status;
-        if (step < shown->steps && seconds() - waited < 0.1) continue;
+    bool due = false;
+    kac_status status = keep_pace(p, KAC_OK, &due);
+    for (int64_t step = 1; step <= shown->steps && !p->stop && status == KAC_OK; step++) {
+        due = seconds() - waited >= 0.1;
+        status = keep_pace(p, kac_run_step(run), &due);
+        if (status != KAC_OK || (step < shown->steps && !due)) continue;
         status = kac_run_sync(run, now);
-        if (status != KAC_OK) return status;
-        progress_show(shown, now);
+        if (status == KAC_OK) progress_show(shown, now);
         waited = seconds();
     }
-    return stopped ? kac_run_sync(run, now) : KAC_OK;
+    return status == KAC_OK && p->stop ? kac_run_sync(run, now) : status;
+}
+
+/* What follows the last step, as long as all ranks go on; rank 0 writes. */
+static kac_status complete(kac_run *run, pace *p, const request *r, const outputs *o)
+{
+    bool writes = kac_ranks_rank(p->ranks) == 0, due = false;
+    kac_status status = keep_pace(p, KAC_OK, &due);
+    if (status != KAC_OK || p->stop) return status;
+    status = keep_pace(p, kac_run_finish(run), &due);
+    if (status != KAC_OK || p->stop) return status;
+    if (writes) status = kac_run_write(run, o->run.partial);
+    if (writes && status == KAC_OK && !stopped && r->record != NULL)
+        status = kac_run_write_trajectories(run, o->record.partial);
+    return keep_pace(p, status, &due);
 }
 
 static cli_exit print_summary(const kac_run *run, const char *path)
@@ -180,12 +226,6 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     printf("\n\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }
-
-/* Where a run leaves its files. */
-typedef struct outputs {
-    folder run;
-    folder record; /* path NULL: no trajectories are kept */
-} outputs;
 
 static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
 {
@@ -212,38 +252,40 @@ static void end_outputs(outputs *o)
     folder_end(&o->record);
 }
 
-static cli_exit sample(kac_run *run, const kac_config *config, const request *r, outputs *o)
+static cli_exit sample(kac_run *run, const kac_config *config, const request *r,
+                       kac_ranks *ranks, outputs *o)
 {
+    bool first = kac_ranks_rank(ranks) == 0;
     double particles = number(config, "sampler.groups") * number(config, "sampler.particles");
-    progress shown = progress_begin(r->quiet, kac_run_steps(run), particles);
+    progress shown = progress_begin(r->quiet || !first, kac_run_steps(run), particles);
     kac_progress now = {0};
+    pace p = {ranks, false};
     kac_status status = KAC_OK;
     if (r->record != NULL) status = kac_run_keep_trajectories(run, r->every);
-    if (status == KAC_OK) status = take_steps(run, &shown, &now);
+    if (status == KAC_OK) status = take_steps(run, &p, &shown, &now);
     progress_end(&shown);
-    if (status == KAC_OK && !stopped) status = kac_run_finish(run);
-    if (status == KAC_OK && !stopped) status = kac_run_write(run, o->run.partial);
-    if (status == KAC_OK && !stopped && r->record != NULL)
-        status = kac_run_write_trajectories(run, o->record.partial);
-    if (status != KAC_OK) return cli_status(status);
-    if (stopped)
+    if (status == KAC_OK && !p.stop) status = complete(run, &p, r, o);
+    if (status != KAC_OK) return team_status(ranks, status);
+    if (p.stop)
         return cli_fail(CLI_MACHINE, "stopped at step %lld of %lld; nothing was written",
                         (long long)now.step, (long long)shown.steps);
 
-    cli_exit code = commit_outputs(o);
-    if (code != CLI_DONE || r->quiet || r->point) return code;
+    cli_exit code = team_code(ranks, first ? commit_outputs(o) : CLI_DONE);
+    if (code != CLI_DONE || r->quiet || r->point || !first) return code;
     return print_summary(run, o->run.path);
 }
 
 /* From a configuration to its folder. */
-static cli_exit run_configured(const kac_config *config, const request *r, const char *out)
+static cli_exit run_configured(const kac_config *config, const request *r, kac_ranks *ranks,
+                               const char *out)
 {
     kac_run *run = NULL;
     outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
+    bool first = kac_ranks_rank(ranks) == 0;
     watch_signals();
-    cli_exit code = begin_outputs(&o, r, out);
-    if (code == CLI_DONE) code = cli_status(kac_run_create(config, &run));
-    if (code == CLI_DONE) code = sample(run, config, r, &o);
+    cli_exit code = team_code(ranks, first ? begin_outputs(&o, r, out) : CLI_DONE);
+    if (code == CLI_DONE) code = team_status(ranks, kac_run_create_on(ranks, config, &run));
+    if (code == CLI_DONE) code = sample(run, config, r, ranks, &o);
     kac_run_destroy(run);
     end_outputs(&o);
     return code;
@@ -252,7 +294,7 @@ static cli_exit run_configured(const kac_config *config, const request *r, const
 cli_exit cli_run_point(const kac_config *config, const char *out, bool quiet)
 {
     const request r = {.quiet = quiet, .point = true};
-    return run_configured(config, &r, out);
+    return run_configured(config, &r, NULL, out);
 }
 
 bool cli_stopped(void)
@@ -264,13 +306,16 @@ cli_exit cli_run(int argc, char **argv)
 {
     request r = {0};
     kac_config *config = NULL;
+    kac_ranks *ranks = NULL;
     char out[VALUE];
 
     cli_exit code = read_request(argc, argv, &r);
+    if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
-    if (code == CLI_DONE) code = configure(config, &r, out);
-    if (code == CLI_DONE) code = run_configured(config, &r, out);
+    if (code == CLI_DONE) code = configure(config, &r, ranks, out);
+    if (code == CLI_DONE) code = run_configured(config, &r, ranks, out);
     kac_config_destroy(config);
     free(r.set);
+    kac_ranks_close(ranks);
     return code;
 }

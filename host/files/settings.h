@@ -249,6 +249,9 @@ typedef struct kac_settings {
         int isa;         /* -1 = auto, else kac_isa */
     } device;
     struct {
+        double patience; /* seconds that ranks wait for each other */
+    } job;
+    struct {
         char dir[KAC_PATH];
         bool trace;
         bool likelihood; /* estimate log-likelihoods of the samples */
