@@ -1,6 +1,6 @@
 /* ranks.c -- the processes that share a run: agreeing, sending, waiting, and naming who is lost.
  *
- * Who waits looks at the clock.  After a second it tells rank 0 (and 1, should rank 0 be the one
+ * Who waits looks at the clock.  After a while it tells rank 0 (and 1, should rank 0 be the one
  * who is missing) in which call it waits; so when patience has run out, those two know who never
  * came.
  */
@@ -89,14 +89,14 @@ static void hear(kac_ranks *r)
     int from = 0;
     int64_t number = 0;
     while (t->told(t->state, &from, &number))
-        r->waits[from] = number;
+        if (r->waits != NULL) r->waits[from] = number;
 }
 
-/* Rank 0 gives up first, because it knows the most; then rank 1; then all others. */
+/* Rank 0 gives up first, then rank 1, because they know most; then all others. */
 static double patience_of(const kac_ranks *r)
 {
     int rank = r->transport.rank;
-    return r->patience + (rank == 0 ? 0 : rank == 1 ? 3 : 6);
+    return r->patience * (rank == 0 ? 1 : rank == 1 ? 1.1 : 1.2);
 }
 
 static kac_status give_up(kac_ranks *r)
@@ -132,16 +132,17 @@ static kac_status wait(kac_ranks *r)
 {
     const double grace = 0.5; /* a launcher kills a second after it has asked to stop */
     const kac_transport *t = &r->transport;
+    double soon = r->patience / 2 < 1 ? r->patience / 2 : 1;
     double began = now(), stopped = HUGE_VAL;
     bool told = false;
     while (!t->done(t->state)) {
         double at = now(), waited = at - began;
-        if (waited > 1 && !told) {
+        if (waited > soon && !told) {
             for (int to = 0; to < 2; to++)
                 if (to != t->rank) t->tell(t->state, to, r->number);
             told = true;
         }
-        if (waited > 1) hear(r);
+        if (told) hear(r);
         if (waited > patience_of(r)) return name_missing(r);
         if (stopped == HUGE_VAL && r->stopped != NULL && r->stopped()) stopped = at;
         if (at - stopped > grace) {
@@ -272,37 +273,44 @@ static kac_status join_mpi(kac_transport *out)
     return KAC_OK;
 }
 
+kac_status kac_ranks_over(const kac_transport *transport, bool (*is_stopped)(void),
+                          kac_ranks **out)
+{
+    size_t size = (size_t)transport->size;
+    kac_ranks *r = calloc(1, sizeof *r);
+    if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
+    *r = (kac_ranks){.transport = *transport,
+                     .stopped = is_stopped,
+                     .patience = 1800,
+                     .waits = calloc(size, sizeof *r->waits),
+                     .into = calloc(size, sizeof *r->into),
+                     .sizes = calloc(size, sizeof *r->sizes)};
+    if (r->waits == NULL || r->into == NULL || r->sizes == NULL) {
+        kac_ranks_close(r);
+        return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
+    }
+    *out = r;
+    return KAC_OK;
+}
+
 kac_status kac_ranks_open(const char *kind, int expected, bool (*is_stopped)(void),
                           kac_ranks **out)
 {
     KAC_REQUIRE(kind != NULL && out != NULL);
+    kac_transport transport = alone.transport;
     bool mpi = strcmp(kind, "mpi") == 0;
     if (!mpi && strcmp(kind, "self") != 0)
         return KAC_FAIL(KAC_ERR_INVALID, "ranks \"%s\": there are \"self\" and \"mpi\"", kind);
-    kac_ranks *r = calloc(1, sizeof *r);
-    if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
-    *r = alone;
-    r->stopped = is_stopped;
-    r->patience = 1800;
-    kac_status status = mpi ? join_mpi(&r->transport) : KAC_OK;
-    if (status == KAC_OK && expected > 0 && expected != r->transport.size)
-        status = KAC_FAIL(
+    if (mpi) KAC_TRY(join_mpi(&transport));
+    if (expected > 0 && expected != transport.size) {
+        if (mpi) transport.close(transport.state);
+        return KAC_FAIL(
             KAC_ERR_INVALID,
             "ranks: the launcher has started %d, and MPI knows of %d; with Slurm, srun "
-            "--mpi=pmix",
-            expected, r->transport.size);
-    size_t size = (size_t)r->transport.size;
-    r->waits = calloc(size, sizeof *r->waits);
-    r->into = calloc(size, sizeof *r->into);
-    r->sizes = calloc(size, sizeof *r->sizes);
-    if (status == KAC_OK && (r->waits == NULL || r->into == NULL || r->sizes == NULL))
-        status = KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
-    if (status != KAC_OK) {
-        kac_ranks_close(r);
-        return status;
+            "--mpi=pmix, or else --ranks self",
+            expected, transport.size);
     }
-    *out = r;
-    return KAC_OK;
+    return kac_ranks_over(&transport, is_stopped, out);
 }
 
 void kac_ranks_close(kac_ranks *ranks)
@@ -311,10 +319,8 @@ void kac_ranks_close(kac_ranks *ranks)
     if (ranks == NULL) return;
     const kac_transport *t = &ranks->transport;
     if (ranks->lost) t->abort(t->state, LOST);
-    if (t->close != NULL) {
-        if (ranks->waits != NULL) hear(ranks);
-        t->close(t->state);
-    }
+    if (t->size > 1) hear(ranks);
+    if (t->close != NULL) t->close(t->state);
     free(ranks->waits);
     free(ranks->into);
     free(ranks->sizes);

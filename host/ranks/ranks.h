@@ -8,7 +8,11 @@
 #ifndef KAC_RANKS_H
 #define KAC_RANKS_H
 
-#include "base.h"
+#include "transport.h"
+
+/* Ranks that speak by this transport, which is closed with them.  Errors: NOMEM. */
+kac_status kac_ranks_over(const kac_transport *transport, bool (*is_stopped)(void),
+                          kac_ranks **out);
 
 /* Which of the ranks on its machine this is, from 0. */
 int kac_ranks_local(const kac_ranks *ranks);
