@@ -8,7 +8,7 @@
 # make install PREFIX=/usr/local DESTDIR=
 # make MODE=asan    other builds: debug asan tsan fuzz, each in its own folder
 # make MODE=emu     the CUDA kernels on the emulator of tests/emu, as device cuda:0; emu_asan too
-# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0
+# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0 MPICC=
 
 MODE  ?= release
 BUILD ?= build/$(MODE)
@@ -89,11 +89,11 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug as
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,process network reward step ranks files validate)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,chemistry process network reward step ranks files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
@@ -146,7 +146,7 @@ $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
 endif
 $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
-$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker: %: %.o $(lib)
+$(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
 $(fuzz): %: %.o $(lib)
 	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)
@@ -197,8 +197,8 @@ format-check:
 scripts-check:
 	shellcheck $(scripts)
 tidy: # two at a time
-	printf '%s\n' $(filter %.c,$(src)) | xargs -n 1 -P 2 sh -c \
-	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
+	printf '%s\n' $(filter-out $(if $(mpi),,host/ranks/mpi.c),$(filter %.c,$(src))) | xargs -n 1 -P 2 sh -c \
+	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests $(patsubst -I%,-isystem %,$(filter -I%,$(if $(mpi),$(shell $(MPICC) --showme:compile)))) -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
 	   2>/dev/null || { echo "tidy: $$0" >&2; exit 1; }'
 
 check: checks
@@ -211,7 +211,7 @@ checks: format-check scripts-check tidy
 	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
-	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|twins_conv|twins_states|twins_passes|twins_search)/*'
+	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|twins_conv|twins_graph|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 

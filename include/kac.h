@@ -94,6 +94,10 @@ KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t particles,
                                         kac_config **out);
 
+/* Writes all keys with the values in force as JSON, which kac_config_read takes back; `path`
+ * appears complete or not at all.  Errors: INVALID (the path), IO, NOMEM. */
+KAC_API kac_status kac_config_write(const kac_config *config, const char *path);
+
 /* ---- ranks ------------------------------------------------------------------------------ */
 
 /* The processes that share runs, each with a part of the groups (docs/ranks.md).  NULL is this
@@ -164,6 +168,18 @@ typedef struct kac_progress {
  * slot and step), DEVICE. */
 KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
 
+/* Writes what the run is after its latest step into the file `path`, which appears complete or not
+ * at all.  Waits for the device.  Before kac_run_finish only.
+ * Errors: as kac_run_sync, and INVALID (the path), IO, NOMEM. */
+KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
+
+/* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
+ * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and all of
+ * device but precision and cache may differ.  Trajectories are kept where they were.
+ * Errors: those of kac_run_create, and INVALID (damaged, of another version, configuration or model).
+ */
+KAC_API kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out);
+
 /* After the last step: the final selection, the recorded rewards and likelihoods.
  * Errors: as kac_run_sync, and INVALID before the last step. */
 KAC_API kac_status kac_run_finish(kac_run *run);
@@ -209,6 +225,7 @@ KAC_API kac_status kac_run_write(kac_run *run, const char *dir);
  * run is destroyed.
  * Errors: INVALID (steps were made, every < 1, or more than 4 GiB to keep), NOMEM, DEVICE. */
 KAC_API kac_status kac_run_keep_trajectories(kac_run *run, int64_t every);
+KAC_API bool kac_run_keeps_trajectories(const kac_run *run);
 
 /* Writes trajectories.safetensors (docs/files.md) into the existing folder `dir`.
  * Errors: INVALID (not finished, or no paths were kept), IO. */
@@ -220,11 +237,13 @@ KAC_API kac_status kac_run_write_trajectories(const kac_run *run, const char *di
 KAC_API kac_status kac_inspect(const char *path, FILE *out);
 
 /* Runs the network of `model` on the recorded inputs of `recording` and writes a line for each
- * recorded output: its name, shape and max|a - b| / max|b|.  *worst is the largest of them.
- * `isa` as device.isa.  docs/files.md lists the tensors of a recording.
- * Errors: INVALID (a file, or nothing to compare), IO, NOMEM. */
-KAC_API kac_status kac_verify(const char *model, const char *recording, const char *isa,
-                              FILE *out, double *worst);
+ * recorded output: its name, shape and max|a - b| / max|b|.  *worst is the largest of them,
+ * *tolerance what rounding makes of it at most: 1e-4, or 2e-3 for states of a trajectory, between
+ * which it grows.  `device` as device.name, `isa` as device.isa.  docs/files.md lists the tensors of a recording.
+ * Errors: INVALID (a file, or nothing to compare), IO, NOMEM, UNSUPPORTED, DEVICE. */
+KAC_API kac_status kac_verify(const char *model, const char *recording, const char *device,
+                              const char *isa, FILE *out, double *worst,
+                              double *tolerance);
 
 /* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
  * Errors: INVALID (not a run), IO. */
@@ -246,10 +265,15 @@ KAC_API kac_status kac_validate(const kac_validate_options *options, FILE *out, 
                                 bool *holds);
 
 /* What a folder holds. */
-typedef enum kac_found { KAC_FOUND_NOTHING, KAC_FOUND_SAME, KAC_FOUND_OTHER } kac_found;
+typedef enum kac_found {
+    KAC_FOUND_NOTHING,
+    KAC_FOUND_UNFINISHED, /* checkpoints of a run of the configuration */
+    KAC_FOUND_SAME,       /* a complete run of it */
+    KAC_FOUND_OTHER,      /* a run of another */
+} kac_found;
 
-/* Whether `dir` holds a complete run of `config`, whatever its output.dir.
- * Errors: INVALID (run.json cannot be read), NOMEM. */
+/* Whether `dir` holds a run of `config`, whatever its output.dir.
+ * Errors: INVALID (its run.json or config.json cannot be read), NOMEM. */
 KAC_API kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *out);
 
 /* Writes the figures of the run in `dir` as a line of CSV without its end, or with `names` their

@@ -49,6 +49,39 @@ KAC_HD static inline kac_graph_run kac_graph_run_at(const kac_shape *shape, int3
     return run;
 }
 
+/* The part of number l, or -1 where it is none of a graph of n nodes. */
+KAC_HD static inline int32_t kac_graph_part_at(const kac_shape *shape, int32_t n, int32_t l)
+{
+    int32_t most = shape->nodes, pair = l - 1 - most * shape->features, i = 0;
+    float b = (float)(2 * most - 1);
+    if (pair < 0) return l > 0 && l <= n * shape->features ? 0 : -1;
+    /* The pairs of node i begin at i (2 N - 1 - i) / 2; nodes n - 1 and on have none. */
+    if (pair >= (n - 1) * (2 * most - n) / 2) return -1;
+    i = (int32_t)((b - sqrtf(b * b - 8 * (float)pair)) / 2); /* or one beside it */
+    while (i > 0 && i * (2 * most - 1 - i) / 2 > pair)
+        i--;
+    while ((i + 1) * (2 * most - 2 - i) / 2 <= pair)
+        i++;
+    return i + 1 + pair - i * (2 * most - 1 - i) / 2 < n ? 1 : -1;
+}
+
+/* The number of nodes that this key draws. */
+KAC_HD static inline int32_t kac_graph_draw_nodes(const kac_start_args *a, kac_key key)
+{
+    uint32_t word = kac_draw(key, KAC_DRAW_START, (uint32_t)a->shape.length).v[0];
+    int32_t n = 1;
+    while (n < a->shape.nodes && word >= a->nodes[n - 1])
+        n++;
+    return n;
+}
+
+/* Numbers z (0) or z' (1) that are given to child c instead of draws, or NULL. */
+KAC_HD static inline const float *kac_graph_given(const kac_propose_args *a, int which,
+                                                  int64_t c)
+{
+    return a->noise[which] != NULL ? a->noise[which] + c * a->shape.length : NULL;
+}
+
 /* ---- scores and moves ------------------------------------------------------------------- */
 
 KAC_HD static inline double kac_graph_score(const kac_graph_part *part, float x, float answer)
@@ -62,30 +95,38 @@ KAC_HD static inline float kac_graph_estimate(const kac_graph_part *part, float 
     return (float)(fma(part->noise * part->noise, score, (double)x) / part->scale);
 }
 
-/* Norm over each part of a row of the scores that these parts give it.  Sixteen lanes, a number
- * in the lane of its place in the row. */
+/* Sums go through lanes, in an order that any number of threads can keep: lanes hold the sums
+ * of their own terms in order, then the upper half is added to the lower, until one is left.  A
+ * number of a row has the lane of its pair, a norm of a batch that of its row. */
+enum { KAC_GRAPH_LANES = 128, KAC_GRAPH_ROW_LANES = 1024 };
+
+KAC_HD static inline double kac_graph_add_up(double *lane, int32_t lanes)
+{
+    for (int32_t half = lanes / 2; half > 0; half /= 2)
+        for (int32_t j = 0; j < half; j++)
+            lane[j] += lane[j + half];
+    return lane[0];
+}
+
+/* Norm over each part of a row of the scores that these parts give it. */
 KAC_HD static inline void kac_graph_norms(const kac_shape *shape, const kac_graph_part part[2],
                                           const float *x, const float *answer, double norm[2])
 {
-    double lane[2][KAC_SUM_LANES];
+    double lane[2][KAC_GRAPH_LANES];
     int32_t n = kac_graph_nodes(x);
     for (int p = 0; p < 2; p++)
-        for (int j = 0; j < KAC_SUM_LANES; j++)
+        for (int j = 0; j < KAC_GRAPH_LANES; j++)
             lane[p][j] = 0;
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         for (int32_t l = run.first; l < run.first + run.count; l++) {
             double s = kac_graph_score(&part[run.part], x[l], answer[l]);
-            double *sum = &lane[run.part][l % KAC_SUM_LANES];
+            double *sum = &lane[run.part][l / 2 % KAC_GRAPH_LANES];
             *sum = fma(s, s, *sum);
         }
     }
-    for (int p = 0; p < 2; p++) {
-        for (int half = KAC_SUM_LANES / 2; half > 0; half /= 2)
-            for (int j = 0; j < half; j++)
-                lane[p][j] += lane[p][j + half];
-        norm[p] = sqrt(lane[p][0]);
-    }
+    for (int p = 0; p < 2; p++)
+        norm[p] = sqrt(kac_graph_add_up(lane[p], KAC_GRAPH_LANES));
 }
 
 /* Norms of the numbers z of a row. */
@@ -109,11 +150,13 @@ KAC_HD static inline double kac_graph_step(const kac_graph_part *part, double no
     return part->pace * ratio * ratio;
 }
 
-/* A number without its z'. */
-KAC_HD static inline float kac_graph_drift(const kac_graph_part *part, double x, double score,
-                                           double step, double z)
+/* A number of part p without its z'; z is the corrector's. */
+KAC_HD static inline float kac_graph_drift(const kac_graph_level *level, int32_t p, float x,
+                                           float answer, double step, float z)
 {
-    double corrected = fma(step, score, x) + z * sqrt(2 * step);
+    const kac_graph_part *part = &level->part[p];
+    double score = kac_graph_score(part, x, answer);
+    double corrected = fma(step, score, (double)x) + level->heat * (double)z * sqrt(2 * step);
     return (float)fma(part->push, score, part->keep * corrected);
 }
 
@@ -124,23 +167,18 @@ KAC_HD static inline float kac_graph_diffuse(const kac_graph_part *part, float d
     return (float)fma(part->spread, z, (double)drifted);
 }
 
-/* All of a row from x without z'; the child holds its noise z, and then this. */
+/* All of a row from x without z'; the child holds the corrector's noise, and then this. */
 KAC_HD static inline void kac_graph_drift_row(const kac_shape *shape,
                                               const kac_graph_level *level, const float *x,
-                                              const float *answer, const double noise[2],
-                                              const double score[2], float *child)
+                                              const float *answer, const double step[2],
+                                              float *child)
 {
     int32_t n = kac_graph_nodes(x);
-    double step[2];
-    for (int p = 0; p < 2; p++)
-        step[p] = kac_graph_step(&level->part[p], noise[p], score[p]);
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
-        const kac_graph_part *part = &level->part[run.part];
         for (int32_t l = run.first; l < run.first + run.count; l++)
             child[l] =
-                kac_graph_drift(part, (double)x[l], kac_graph_score(part, x[l], answer[l]),
-                                step[run.part], level->heat * (double)child[l]);
+                kac_graph_drift(level, run.part, x[l], answer[l], step[run.part], child[l]);
     }
 }
 
@@ -173,5 +211,14 @@ KAC_HD static inline void kac_graph_round_row(const kac_shape *shape, float *row
             row[l] = kac_graph_round_pair(row[l]);
     }
 }
+
+/* ---- what graphs do not have ------------------------------------------------------------ */
+
+#define KAC_GRAPH_NO_DRAWS   "graph: graphs have no drawn completions"
+#define KAC_GRAPH_NO_TILT    "graph: proposals of graphs are not tilted"
+#define KAC_GRAPH_NO_BLEND   "graph: graphs have one denoiser"
+#define KAC_GRAPH_NO_NOISE   "graph: objects are not noised again"
+#define KAC_GRAPH_NO_DENSITY "graph: the last move is a function, so samples have no density"
+#define KAC_GRAPH_NO_MASKS   "graph: graphs have no letters for masks"
 
 #endif /* KAC_GRAPH_H */

@@ -9,18 +9,21 @@
 #include "particles.h"
 #include "scratch_cpu.h"
 
-/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does. */
+/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does; z is drawn, or
+ * given [L]. */
 typedef float use_fn(const kac_graph_part *part, float number, double z);
 
 static void draw_numbers(const kac_shape *shape, const kac_graph_level *level, kac_key key,
-                         kac_purpose purpose, use_fn *use, float *row)
+                         kac_purpose purpose, const float *given, use_fn *use, float *row)
 {
     int32_t n = kac_graph_nodes(row);
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         double z[2] = {0, 0};
         for (int32_t l = run.first; l < run.first + run.count; l++) {
-            if (l % 2 == 0 || l == run.first)
+            if (given != NULL)
+                z[l % 2] = (double)given[l];
+            else if (l % 2 == 0 || l == run.first)
                 kac_normals(kac_draw(key, purpose, (uint32_t)(l / 2)), z);
             row[l] = use(&level->part[run.part], row[l], z[l % 2]);
         }
@@ -46,16 +49,6 @@ static void clear_row(const kac_shape *shape, int32_t n, float *row)
     row[0] = (float)n;
 }
 
-/* The number of nodes that this key draws. */
-static int32_t draw_nodes(const kac_start_args *a, kac_key key)
-{
-    uint32_t word = kac_draw(key, KAC_DRAW_START, (uint32_t)a->shape.length).v[0];
-    int32_t n = 1;
-    while (n < a->shape.nodes && word >= a->nodes[n - 1])
-        n++;
-    return n;
-}
-
 kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t *x)
 {
     (void)dev;
@@ -64,70 +57,115 @@ kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t
     for (int32_t i = 0; i < a->n; i++) {
         float *row = kac_vector_out(x, i, a->shape.stride);
         kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->group[i]], i);
-        clear_row(&a->shape, draw_nodes(a, key), row);
-        draw_numbers(&a->shape, level, key, KAC_DRAW_START, take_start, row);
+        clear_row(&a->shape, kac_graph_draw_nodes(a, key), row);
+        draw_numbers(&a->shape, level, key, KAC_DRAW_START, NULL, take_start, row);
     }
     return KAC_OK;
 }
 
 /* ---- children --------------------------------------------------------------------------- */
 
-/* Norms over the parts, of the noise of each child and of the score of each parent. */
+/* Norms over the parts, of the corrector's noise and of the score. */
 typedef struct norms {
-    double (*noise)[2], (*score)[2];
+    double noise[2], score[2];
 } norms;
 
-/* The children of particle i with their corrector's noise, if there is one.  Returns whether its
- * answer has a NaN. */
-static bool begin_children(const kac_propose_args *a, const kac_graph_level *level,
-                           const norms *norm, int32_t i)
+static const float *answer_of(const kac_propose_args *a, int32_t i)
+{
+    return kac_logits_of(a->memo, a->x->entry[i]);
+}
+
+/* Child m of particle i becomes its corrector's noise, and zeros where the level has none. */
+static float *begin_child(const kac_propose_args *a, const kac_graph_level *level, kac_key key,
+                          int32_t i, int32_t m)
+{
+    int64_t c = (int64_t)i * a->children + m;
+    float *child = kac_vector_out(a->y->x, c, a->shape.stride);
+    key.child = (uint32_t)m;
+    clear_row(&a->shape, kac_graph_nodes(kac_vector(a->x->x, i, a->shape.stride)), child);
+    if (level->corrects)
+        draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, kac_graph_given(a, 0, c),
+                     take_noise, child);
+    return child;
+}
+
+static kac_key key_of(const kac_propose_args *a, int32_t i)
+{
+    return kac_key_of(a->seed, a->clock, &a->groups[a->x->group[i]], i);
+}
+
+static void score_norms(const kac_propose_args *a, const kac_graph_level *level, int32_t i,
+                        double norm[2])
 {
     const float *x = kac_vector(a->x->x, i, a->shape.stride);
-    const float *answer = kac_logits_of(a->memo, a->x->entry[i]);
-    kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->x->group[i]], i);
+    kac_graph_norms(&a->shape, level->part, x, answer_of(a, i), norm);
+}
+
+/* Means of norms over the rows of a batch. */
+static void average(double (*norm)[2], int64_t rows, double mean[2])
+{
+    double lane[2][KAC_GRAPH_ROW_LANES] = {{0}};
+    for (int64_t i = 0; i < rows; i++)
+        for (int p = 0; p < 2; p++)
+            lane[p][i % KAC_GRAPH_ROW_LANES] += norm[i][p];
+    for (int p = 0; p < 2; p++)
+        mean[p] = kac_graph_add_up(lane[p], KAC_GRAPH_ROW_LANES) / (double)rows;
+}
+
+/* Begins all children, and gives the mean norms over all and over their parents. */
+static kac_status begin_together(const kac_propose_args *a, const kac_graph_level *level,
+                                 int32_t n, norms *mean)
+{
+    int64_t children = (int64_t)n * a->children;
+    double(*noise)[2] = kac_cpu_scratch((size_t)(children + n + 1) * sizeof *noise);
+    if (noise == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "graph: no memory for the norms of %lld children",
+                        (long long)children);
+    double(*score)[2] = noise + children;
+#pragma omp parallel for schedule(static)
+    for (int32_t i = 0; i < n; i++) {
+        for (int32_t m = 0; m < a->children; m++)
+            kac_graph_noise_norms(&a->shape, begin_child(a, level, key_of(a, i), i, m),
+                                  noise[(int64_t)i * a->children + m]);
+        score_norms(a, level, i, score[i]);
+    }
+    average(noise, children, mean->noise);
+    average(score, n, mean->score);
+    return KAC_OK;
+}
+
+/* The children of particle i, begun already where norms are given.  Returns whether its answer
+ * has a NaN. */
+static bool move_children(const kac_propose_args *a, const kac_graph_level *level,
+                          const norms *given, int32_t i)
+{
+    const float *x = kac_vector(a->x->x, i, a->shape.stride);
+    bool diffuses = level->part[0].spread != 0 || level->part[1].spread != 0;
+    kac_key key = key_of(a, i);
+    norms norm = {{0, 0}, {0, 0}};
+    if (given != NULL)
+        norm = *given;
+    else if (level->corrects)
+        score_norms(a, level, i, norm.score);
     for (int32_t m = 0; m < a->children; m++) {
         int64_t c = (int64_t)i * a->children + m;
-        float *child = kac_vector_out(a->y->x, c, a->shape.stride);
+        float *child = given != NULL ? kac_vector_out(a->y->x, c, a->shape.stride)
+                                     : begin_child(a, level, key, i, m);
+        double step[2] = {0, 0};
         key.child = (uint32_t)m;
-        clear_row(&a->shape, kac_graph_nodes(x), child);
-        if (level->corrects)
-            draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, take_noise, child);
-        kac_graph_noise_norms(&a->shape, child, norm->noise[c]);
+        if (given == NULL && level->corrects)
+            kac_graph_noise_norms(&a->shape, child, norm.noise);
+        for (int p = 0; p < 2 && level->corrects; p++)
+            step[p] = kac_graph_step(&level->part[p], norm.noise[p], norm.score[p]);
+        kac_graph_drift_row(&a->shape, level, x, answer_of(a, i), step, child);
+        if (diffuses)
+            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_given(a, 1, c),
+                         kac_graph_diffuse, child);
+        if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
         a->y->entry[c] = -1;
         a->y->ratio[c] = 0;
     }
-    kac_graph_norms(&a->shape, level->part, x, answer, norm->score[i]);
-    return kac_has_nan(answer, a->shape.length);
-}
-
-/* Every row gets the mean over all, summed in their order. */
-static void share_mean(double (*norm)[2], int64_t rows)
-{
-    double sum[2] = {0, 0};
-    for (int64_t i = 0; i < rows; i++)
-        for (int p = 0; p < 2; p++)
-            sum[p] += norm[i][p];
-    for (int64_t i = 0; i < rows; i++)
-        for (int p = 0; p < 2; p++)
-            norm[i][p] = sum[p] / (double)rows;
-}
-
-static void move_children(const kac_propose_args *a, const kac_graph_level *level,
-                          const norms *norm, int32_t i)
-{
-    const float *x = kac_vector(a->x->x, i, a->shape.stride);
-    const float *answer = kac_logits_of(a->memo, a->x->entry[i]);
-    bool diffuses = level->part[0].spread != 0 || level->part[1].spread != 0;
-    kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->x->group[i]], i);
-    for (int32_t m = 0; m < a->children; m++) {
-        int64_t c = (int64_t)i * a->children + m;
-        float *child = kac_vector_out(a->y->x, c, a->shape.stride);
-        key.child = (uint32_t)m;
-        kac_graph_drift_row(&a->shape, level, x, answer, norm->noise[c], norm->score[i], child);
-        if (diffuses)
-            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_diffuse, child);
-        if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
-    }
+    return kac_has_nan(answer_of(a, i), a->shape.length);
 }
 
 kac_status kac_cpu_graph_propose(kac_device *dev, const kac_propose_args *a)
@@ -135,23 +173,12 @@ kac_status kac_cpu_graph_propose(kac_device *dev, const kac_propose_args *a)
     (void)dev;
     const kac_graph_level *level = &a->levels[a->clock->level + 1].graph;
     int32_t worst = INT32_MAX, n = kac_live(a->x->live, a->x->n);
-    int64_t children = (int64_t)n * a->children;
-    norms norm = {.noise = kac_cpu_scratch((size_t)(children + n + 1) * sizeof *norm.noise)};
-    if (norm.noise == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "graph: no memory for the norms of %lld children",
-                        (long long)children);
-    norm.score = norm.noise + children;
-
+    norms mean;
+    bool together = a->together && level->corrects;
+    if (together) KAC_TRY(begin_together(a, level, n, &mean));
 #pragma omp parallel for schedule(static) reduction(min : worst)
     for (int32_t i = 0; i < n; i++)
-        if (begin_children(a, level, &norm, i) && i < worst) worst = i;
-    if (level->together) {
-        share_mean(norm.noise, children);
-        share_mean(norm.score, n);
-    }
-#pragma omp parallel for schedule(static)
-    for (int32_t i = 0; i < n; i++)
-        move_children(a, level, &norm, i);
+        if (move_children(a, level, together ? &mean : NULL, i) && i < worst) worst = i;
     if (worst < INT32_MAX)
         kac_fault_note(a->fault, (kac_trouble){KAC_FAULT_NAN, worst, a->clock->move, -1});
     return KAC_OK;
@@ -223,48 +250,48 @@ kac_status kac_cpu_graph_soften(kac_device *dev, const kac_complete_args *a, flo
 
 static kac_status refuse(const char *what)
 {
-    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "graph: %s", what);
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s", what);
 }
 
 kac_status kac_cpu_graph_imagine(kac_device *dev, const kac_complete_args *a, uint8_t *out)
 {
     (void)dev, (void)a, (void)out;
-    return refuse("graphs have no drawn completions");
+    return refuse(KAC_GRAPH_NO_DRAWS);
 }
 
 kac_status kac_cpu_graph_slope(kac_device *dev, const kac_slope_args *a, float *out)
 {
     (void)dev, (void)a, (void)out;
-    return refuse("proposals of graphs are not tilted");
+    return refuse(KAC_GRAPH_NO_TILT);
 }
 
 kac_status kac_cpu_graph_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
 {
     (void)dev, (void)a, (void)tilt;
-    return refuse("proposals of graphs are not tilted");
+    return refuse(KAC_GRAPH_NO_TILT);
 }
 
 kac_status kac_cpu_graph_blend(kac_device *dev, const kac_blend_args *a, float *logits)
 {
     (void)dev, (void)a, (void)logits;
-    return refuse("graphs have one denoiser");
+    return refuse(KAC_GRAPH_NO_BLEND);
 }
 
 kac_status kac_cpu_graph_renoise(kac_device *dev, const kac_renoise_args *a, uint8_t *x)
 {
     (void)dev, (void)a, (void)x;
-    return refuse("objects are not noised again");
+    return refuse(KAC_GRAPH_NO_NOISE);
 }
 
 kac_status kac_cpu_graph_score(kac_device *dev, const kac_renoise_args *a, const uint8_t *x,
                                const int32_t *entry, const kac_memo *memo, double *out)
 {
     (void)dev, (void)a, (void)x, (void)entry, (void)memo, (void)out;
-    return refuse("the last move is a function, so samples have no density");
+    return refuse(KAC_GRAPH_NO_DENSITY);
 }
 
 kac_status kac_cpu_graph_remask(kac_device *dev, const kac_remask_args *a, uint8_t *x)
 {
     (void)dev, (void)a, (void)x;
-    return refuse("graphs have no letters for masks");
+    return refuse(KAC_GRAPH_NO_MASKS);
 }

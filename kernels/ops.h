@@ -160,8 +160,9 @@ kac_propose_fn kac_cpu_masked_propose, kac_cuda_masked_propose;
  * normal density at y without u over the one with it, - sum of u z + u^2 / 2. */
 kac_propose_fn kac_cpu_gaussian_propose, kac_cuda_gaussian_propose;
 /* The move from level clock->level + 1 (graph.h): z (purpose CORRECT) as floats, z' (PROPOSE) to
- * floats without it; at level 0 it ends in the object.  y->entry[c] = -1, y->ratio[c] = 0.  Where the level says
- * `together`, norms are means over all children and all parents in use, summed in their order. */
+ * floats without it, either of a->noise where that is given; at level 0 it ends in the object.
+ * y->entry[c] = -1, y->ratio[c] = 0.  With a->together the corrector's norms are means over all
+ * children and all parents in use. */
 kac_propose_fn kac_cpu_graph_propose, kac_cuda_graph_propose;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token

@@ -59,7 +59,6 @@ typedef struct kac_graph_part {
 
 typedef struct kac_graph_level {
     int32_t corrects;       /* pace is above 0 */
-    int32_t together;       /* norms are means over all particles */
     double heat;            /* of the corrector's noise */
     kac_graph_part part[2]; /* nodes, pairs */
 } kac_graph_level;
@@ -248,8 +247,11 @@ typedef struct kac_propose_args {
     float temperature;
     int32_t keep_entries; /* an unchanged child keeps its parent's entry */
     int32_t look_back;    /* vectors: rows hold the estimate one level up */
+    int32_t together;     /* graphs: the corrector's norms are means over all particles */
     kac_twist twist;
     const kac_retained *retained; /* host struct, or NULL: nobody follows a path */
+    const float *noise[2];        /* graphs: [n children][L] numbers z and z' instead of draws;
+                                   * NULL: they are drawn */
     kac_fault *fault;             /* a NaN logit that is used sets it, term -1 */
     kac_particles *y;             /* out: tokens, entries and ratios */
 } kac_propose_args;

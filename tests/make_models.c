@@ -26,6 +26,7 @@ static const model models[] = {
     {"denoiser", "table", "ABC", "4", "logits", {ROWS, LENGTH, STATES}, 3, 0},
     {"reward", "table", "ABC", "4", "reward", {OBJECTS}, 1, 0},
     {"judge", "pwm", "ABC", "4", "weight", {LENGTH, STATES}, 2, 0},
+    {"chain", "table", "CNO", "4", "logits", {ROWS, LENGTH, STATES}, 3, 0}, /* SMILES */
     /* what is wrong with the rest is their name */
     {"nan", "table", "ABC", "4", "logits", {ROWS, LENGTH, STATES}, 3, NAN},
     {"infinite", "pwm", "ABC", "4", "weight", {LENGTH, STATES}, 2, 3e38F},
@@ -88,13 +89,50 @@ static kac_status write_landscape(const char *dir, const landscape_source *sourc
     return status;
 }
 
+/* A Gaussian mixture as a denoiser of graphs of up to 4 nodes, and a reward of them. */
+static kac_status write_graphs(const char *dir)
+{
+    enum { NODES = 4, FEATURES = 2, NUMBERS = 1 + NODES * FEATURES + NODES * (NODES - 1) / 2 };
+    static const char *const denoiser[][2] = {{"kac.arch", "gmm"},
+                                              {"kac.nodes", "4"},
+                                              {"kac.features", "2"},
+                                              {"kac.noise_nodes", "ve 0.1 1"},
+                                              {"kac.noise_pairs", "ve 0.1 1"},
+                                              {"kac.node_counts", "1:1,3:2,4:3"}};
+    static const char *const reward[][2] = {{"kac.arch", "quadratic"}};
+    float means[2][NUMBERS], variances[2][NUMBERS], weights[2] = {0.25F, 0.75F};
+    float matrix[NUMBERS], linear[NUMBERS], one[1] = {1};
+    for (int l = 0; l < NUMBERS; l++) {
+        for (int k = 0; k < 2; k++) {
+            means[k][l] = (float)(l * 7919 % 11) / 10 + (float)k;
+            variances[k][l] = 0.1F + 0.05F * (float)(l + k);
+        }
+        matrix[l] = (float)(l % 3) - 1;
+        linear[l] = 0.1F * (float)(l % 4);
+    }
+    const kac_tensor mixture[] = {
+        {"means", KAC_F32, 2, {2, NUMBERS}, means[0], sizeof means},
+        {"variances", KAC_F32, 2, {2, NUMBERS}, variances[0], sizeof variances},
+        {"weights", KAC_F32, 1, {2}, weights, sizeof weights}};
+    const kac_tensor measurement[] = {
+        {"matrix", KAC_F32, 2, {1, NUMBERS}, matrix, sizeof matrix},
+        {"target", KAC_F32, 1, {1}, one, sizeof one},
+        {"deviation", KAC_F32, 1, {1}, one, sizeof one},
+        {"linear", KAC_F32, 1, {NUMBERS}, linear, sizeof linear}};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/graphs.safetensors", dir);
+    KAC_TRY(kac_tensors_write(path, denoiser, 6, mixture, 3));
+    snprintf(path, sizeof path, "%s/graph_reward.safetensors", dir);
+    return kac_tensors_write(path, reward, 1, measurement, 4);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
         fputs("usage: make_models DIR\n", stderr);
         return 2;
     }
-    if (write_optimus(argv[1]) != KAC_OK ||
+    if (write_optimus(argv[1]) != KAC_OK || write_graphs(argv[1]) != KAC_OK ||
         write_landscape(argv[1], &landscape_tis) != KAC_OK ||
         write_landscape(argv[1], &landscape_gb1) != KAC_OK) {
         fprintf(stderr, "make_models: %s\n", kac_last_error());

@@ -20,6 +20,7 @@ unit() { # TITLE ORDER FILTER
 }
 unit 'operations and twins' 0 "$operations"
 unit 'what has no code for a GPU is refused' 0 'gdss/is_refused_by_a_gpu'
+unit 'runs of graphs' 0 'graph_laws/devices*'
 unit 'the host waits only where it reads' 0 'invariance/steps_are_queued*'
 case $emu in
 build/emu) # other orders of the threads find missing barriers
@@ -78,6 +79,21 @@ begin 'a product of vectors with children, a twist and evaluations made again, o
 twin product configs/gmm_product.yaml --set sampler.children=3 --set sampler.select.parent.rule=categorical \
     --set sampler.twist.kind=posterior_mean --set reward.0.kind=quadratic \
     --set reward.0.file=models/gmm_measurement.safetensors --set device.cache=0 --set device.batch=50
+
+"$build/tests/make_models" "$work" || exit 1
+tiny[1]=process.steps=6 # correctors and predictors take turns
+graphs=(--set process.kind=graph --set process.snr=0.2 --set sampler.particles=9 --set sampler.children=2
+    --set sampler.alpha=0.5 --set sampler.select.group.trigger.kind=every)
+cat >"$work/graphs.yaml" <<EOF
+model: {file: $work/graphs.safetensors}
+reward: [{kind: quadratic, file: $work/graph_reward.safetensors}]
+EOF
+for norms in particle batch; do
+    begin "graphs with the norms of each $norms, on the emulator"
+    twin "graphs-$norms" "$work/graphs.yaml" "${graphs[@]}" --set process.langevin=$norms
+done
+begin 'graphs by S4 from the state, on the emulator'
+twin graphs-s4 "$work/graphs.yaml" "${graphs[@]}" --set process.predictor=s4 --set sampler.value.kind=state
 
 # ---- precision ---------------------------------------------------------------------------------
 

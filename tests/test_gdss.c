@@ -651,7 +651,9 @@ static kac_status verify(const char *model, const char *recording, char *text, s
 {
     FILE *out = fmemopen(text, size, "w");
     cr_assert_not_null(out);
-    kac_status status = kac_verify(model, recording, "auto", out, worst);
+    double tolerance = 0;
+    kac_status status =
+        kac_verify(model, recording, "cpu", "auto", out, worst, &tolerance);
     cr_assert(fclose(out) == 0);
     return status;
 }

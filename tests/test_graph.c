@@ -19,15 +19,6 @@
 
 static const double z_bound = 5.5;
 
-/* Only the CPU has this process. */
-static kac_device *cpu(void)
-{
-    static kac_device *opened;
-    if (opened == NULL)
-        cr_assert_eq(kac_device_open("cpu", -1, &opened), KAC_OK, "%s", kac_last_error());
-    return opened;
-}
-
 /* ---- settings and levels ----------------------------------------------------------------- */
 
 static kac_settings settings_of(int64_t steps, kac_predictor predictor, kac_corrector corrector)
@@ -230,6 +221,9 @@ Test(graph, runs_are_the_live_numbers_of_a_row)
                 found[l] += 1 + run.part;
         }
         cr_expect_eq(memcmp(want, found, sizeof want), 0, "%d nodes", n);
+        for (int l = 0; l < LENGTH + 3; l++)
+            cr_expect_eq(kac_graph_part_at(&shape, n, l), l < LENGTH ? want[l] - 1 : -1,
+                         "%d nodes, number %d", n, l);
     }
 }
 
@@ -352,7 +346,7 @@ static double worst_of(float a[BATCH][LENGTH], float b[BATCH][LENGTH])
 static void move_batch(const kac_graph_level *level, float x[BATCH][LENGTH],
                        float answer[BATCH][LENGTH], float z[BATCH][LENGTH])
 {
-    double noise[2] = {0, 0}, score[2] = {0, 0};
+    double noise[2] = {0, 0}, score[2] = {0, 0}, step[2];
     for (int b = 0; b < BATCH; b++) {
         double own[2];
         kac_graph_noise_norms(&zinc_shape, z[b], own);
@@ -362,12 +356,14 @@ static void move_batch(const kac_graph_level *level, float x[BATCH][LENGTH],
         for (int p = 0; p < 2; p++)
             score[p] += own[p] / BATCH;
     }
+    for (int p = 0; p < 2; p++)
+        step[p] = level->corrects ? kac_graph_step(&level->part[p], noise[p], score[p]) : 0;
     for (int b = 0; b < BATCH; b++)
         if (level->corrects) {
-            kac_graph_drift_row(&zinc_shape, level, x[b], answer[b], noise, score, z[b]);
+            kac_graph_drift_row(&zinc_shape, level, x[b], answer[b], step, z[b]);
         } else {
             float child[LENGTH] = {x[b][0]};
-            kac_graph_drift_row(&zinc_shape, level, x[b], answer[b], noise, score, child);
+            kac_graph_drift_row(&zinc_shape, level, x[b], answer[b], step, child);
             for (int l = 1; l < LENGTH; l++)
                 z[b][l] =
                     kac_graph_diffuse(&level->part[l > 38 * 9], child[l], (double)z[b][l]);
@@ -444,7 +440,6 @@ static void make_world(world *w, int32_t level, bool together)
 {
     uint64_t seed = 3;
     kac_settings s = settings_of(STEPS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN);
-    s.process.langevin_together = together;
     *w = (world){.clock = {.level = level - 1, .move = 6}};
     cr_assert_eq(kac_graph_levels(&s, &small, w->levels), KAC_OK, "%s", kac_last_error());
     w->group = (kac_group){.offset = 0, .count = N, .alpha = 1, .lambda = 1};
@@ -462,9 +457,9 @@ static void make_world(world *w, int32_t level, bool together)
         }
     }
     w->count = N;
-    w->y = kac_cpu_ops.memory.alloc(cpu(), (size_t)N * M * STRIDE);
-    w->ratio = kac_cpu_ops.memory.alloc(cpu(), (size_t)N * M * sizeof(double));
-    w->entry = kac_cpu_ops.memory.alloc(cpu(), (size_t)N * M * sizeof(int32_t));
+    w->y = ops()->memory.alloc(dev(), (size_t)N * M * STRIDE);
+    w->ratio = ops()->memory.alloc(dev(), (size_t)N * M * sizeof(double));
+    w->entry = ops()->memory.alloc(dev(), (size_t)N * M * sizeof(int32_t));
     cr_assert(w->y != NULL && w->ratio != NULL && w->entry != NULL);
     w->parents = (kac_particles){
         .n = N, .stride = STRIDE, .x = w->x[0], .entry = w->x_entry, .group = w->x_group};
@@ -485,6 +480,7 @@ static void make_world(world *w, int32_t level, bool together)
                                     .memo = &w->memo,
                                     .seed = 7,
                                     .children = M,
+                                    .together = together,
                                     .fault = &w->fault,
                                     .y = &w->children};
     w->complete = (kac_complete_args){.shape = shape,
@@ -504,9 +500,9 @@ static void make_world(world *w, int32_t level, bool together)
 
 static void drop_world(world *w)
 {
-    kac_cpu_ops.memory.release(cpu(), w->y);
-    kac_cpu_ops.memory.release(cpu(), w->ratio);
-    kac_cpu_ops.memory.release(cpu(), w->entry);
+    ops()->memory.release(dev(), w->y);
+    ops()->memory.release(dev(), w->ratio);
+    ops()->memory.release(dev(), w->entry);
 }
 
 static bool is_live(int n, int l)
@@ -534,7 +530,7 @@ Test(graph, children_have_the_law_of_the_predictor)
 {
     world w;
     make_world(&w, 5, false); /* point 2 of 4 */
-    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     double beta = (0.1 + 2 / 3.0 * 1.9) / 4;
     double high = 0.2 * pow(7.5, 2 / 3.0), low = 0.2 * pow(7.5, 1 / 3.0);
     double square = high * high - low * low;
@@ -602,7 +598,7 @@ static void check_corrector(bool together)
     cr_assert_not_null(z);
     draw_noise(z);
     make_world(&w, 6, together);
-    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     for (int c = 0; c < N * M; c++)
         for (int p = 0; p < 2; p++) {
             double noise = 0, score = 0;
@@ -663,8 +659,8 @@ Test(graph, estimates_undo_the_noise)
             }
             x0[i][0] = row[0];
         }
-        cr_assert_eq(kac_cpu_ops.graph.soften(cpu(), &w.complete, soft[0]), KAC_OK);
-        cr_assert_eq(kac_cpu_ops.graph.complete(cpu(), &w.complete, object[0]), KAC_OK);
+        cr_assert_eq(ops()->graph.soften(dev(), &w.complete, soft[0]), KAC_OK);
+        cr_assert_eq(ops()->graph.complete(dev(), &w.complete, object[0]), KAC_OK);
         for (int i = 0; i < N; i++) {
             for (int l = 0; l < D; l++)
                 cr_expect_float_eq((double)soft[i][l], (double)x0[i][l], 2e-5,
@@ -680,7 +676,7 @@ Test(graph, the_last_move_is_an_object_and_states_have_one)
 {
     world w;
     make_world(&w, 1, false);
-    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     for (int i = 0; i < N; i++) {
         const float *x = kac_vector(w.x[0], i, STRIDE), *first = kac_vector(w.y, i * M, STRIDE);
         float want[D] = {x[0]};
@@ -697,7 +693,7 @@ Test(graph, the_last_move_is_an_object_and_states_have_one)
     _Alignas(64) uint8_t object[N][STRIDE];
     w.complete.entry = NULL;
     w.complete.every_row = 1;
-    cr_assert_eq(kac_cpu_ops.graph.complete(cpu(), &w.complete, object[0]), KAC_OK);
+    cr_assert_eq(ops()->graph.complete(dev(), &w.complete, object[0]), KAC_OK);
     for (int i = 0; i < N; i++) {
         kac_graph_round_row(&shape, kac_vector_out(w.x[0], i, STRIDE));
         cr_expect_eq(memcmp(object[i], w.x[i], STRIDE), 0, "particle %d", i);
@@ -710,29 +706,14 @@ Test(graph, an_answer_that_is_no_number_is_a_fault)
     world w;
     make_world(&w, 4, false);
     w.answer[1][2] = NAN;
-    cr_assert_eq(kac_cpu_ops.graph.propose(cpu(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     kac_trouble t = kac_fault_read(w.fault);
     cr_expect(t.kind == KAC_FAULT_NAN && t.slot == 1 && t.term == -1 && t.move == 6);
     w.fault.number = 0;
     _Alignas(64) uint8_t object[N][STRIDE];
-    cr_assert_eq(kac_cpu_ops.graph.complete(cpu(), &w.complete, object[0]), KAC_OK);
+    cr_assert_eq(ops()->graph.complete(dev(), &w.complete, object[0]), KAC_OK);
     t = kac_fault_read(w.fault);
     cr_expect(t.kind == KAC_FAULT_NAN && t.slot == 1);
-    drop_world(&w);
-}
-
-Test(graph, another_device_refuses)
-{
-    kac_device *other = NULL;
-    world w;
-    if (kac_device_open("cuda:0", -1, &other) != KAC_OK)
-        cr_skip_test("there is no device but the CPU");
-    make_world(&w, 4, false);
-    kac_status status = other->ops->graph.propose(other, &w.propose);
-    cr_expect_eq(status, KAC_ERR_UNSUPPORTED);
-    cr_expect_neq(strstr(kac_last_error(), "process.kind graph: it runs on the CPU only"), NULL,
-                  "%s", kac_last_error());
-    kac_device_close(other);
     drop_world(&w);
 }
 
@@ -745,7 +726,7 @@ Test(graph, chains_start_from_noise_of_drawn_sizes)
     make_world(&w, STEPS, false);
     uint64_t law[NODES];
     int32_t *group = calloc(ROWS, sizeof *group);
-    uint8_t *x = kac_cpu_ops.memory.alloc(cpu(), (size_t)ROWS * STRIDE);
+    uint8_t *x = ops()->memory.alloc(dev(), (size_t)ROWS * STRIDE);
     double sizes[NODES + 1] = {0}, sum[2] = {0, 0}, square[2] = {0, 0}, n[2] = {0, 0};
     cr_assert(group != NULL && x != NULL);
     cr_assert_eq(kac_graph_counts("4:1,2:2,1:1", NODES, law), KAC_OK);
@@ -759,7 +740,7 @@ Test(graph, chains_start_from_noise_of_drawn_sizes)
                         .nodes = law,
                         .seed = 9,
                         .n = ROWS};
-    cr_assert_eq(kac_cpu_ops.graph.start(cpu(), &a, x), KAC_OK);
+    cr_assert_eq(ops()->graph.start(dev(), &a, x), KAC_OK);
     for (int i = 0; i < ROWS; i++) {
         const float *row = kac_vector(x, i, STRIDE);
         sizes[(int)row[0]]++;
@@ -782,7 +763,7 @@ Test(graph, chains_start_from_noise_of_drawn_sizes)
         cr_expect_lt(fabs(square[p]) / sqrt(2 * n[p]), z_bound);
     }
     free(group);
-    kac_cpu_ops.memory.release(cpu(), x);
+    ops()->memory.release(dev(), x);
     drop_world(&w);
 }
 

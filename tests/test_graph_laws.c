@@ -12,6 +12,7 @@
 
 #include "gaussian_run.h"
 #include "net_file.h"
+#include "on_device.h"
 
 TestSuite(graph_laws, .timeout = 120);
 
@@ -232,7 +233,8 @@ static void run_law(const vec_files *files, const char *settings, int particles,
     kac_run *run = NULL;
     char text[1024];
     double square[STATES] = {0};
-    snprintf(text, sizeof text, "process.kind=graph %s", settings);
+    snprintf(text, sizeof text, "process.kind=graph device.name=%s %s", device_name(),
+             settings);
     cr_assert_eq(vec_run(files, text, &run), KAC_OK, "%s: %s", settings, kac_last_error());
     int64_t samples = kac_run_samples(run);
     *n = (double)samples / particles;
@@ -353,10 +355,11 @@ static void run_text(const vec_files *files, const char *settings, char *text, s
     kac_run_destroy(run);
 }
 
-Test(graph_laws, threads_batches_and_reuse_change_nothing)
+/* On this build's device, the bytes of one thread of the CPU. */
+Test(graph_laws, devices_threads_batches_and_reuse_change_nothing)
 {
     static char want[1 << 16], found[1 << 16];
-    static const char *const ways[] = {"device.threads=3", "device.batch=7",
+    static const char *const ways[] = {"", "device.threads=3", "device.batch=7",
                                        "sampler.reuse=off", "device.threads=2 device.batch=64"};
     vec_files files;
     write_files(&files);
@@ -366,10 +369,12 @@ Test(graph_laws, threads_batches_and_reuse_change_nothing)
                            "sampler.particles=5 sampler.children=3 "
                            "sampler.select.group.trigger.kind=every process.langevin=";
         const char *norms = together ? "batch" : "particle";
-        snprintf(settings, sizeof settings, "%s%s device.threads=1", base, norms);
+        snprintf(settings, sizeof settings, "%s%s device.name=cpu device.threads=1", base,
+                 norms);
         run_text(&files, settings, want, sizeof want);
         for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-            snprintf(settings, sizeof settings, "%s%s %s", base, norms, ways[i]);
+            snprintf(settings, sizeof settings, "%s%s device.name=%s %s", base, norms,
+                     device_name(), ways[i]);
             run_text(&files, settings, found, sizeof found);
             cr_expect_str_eq(found, want, "%s", settings);
         }
@@ -392,6 +397,7 @@ Test(graph_laws, a_parent_is_evaluated_once_for_all_its_children)
                             "sampler.groups=5 sampler.particles=1 sampler.children=3",
                             &config),
                  KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_config_set(config, "device.name", device_name()), KAC_OK);
     cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
     cr_expect_eq(kac_run_steps(run), LEVELS);
     for (int k = 0; k < LEVELS; k++)

@@ -117,7 +117,7 @@ refused 2
 
 begin 'groups that select together on several ranks'
 shared 2 "$work/place/run" "$work/toy.yaml" --set sampler.select.group.scope=global
-says 'there are 1 sets of groups'
+says '2 ranks have 1 of them'
 refused 2
 
 begin 'trajectories of several ranks'

@@ -100,7 +100,7 @@ Test(worker, what_a_copy_leaves_out_is_asked_again)
     cr_assert_eq(kac_worker_ask(worker, objects(), SIZE, OBJECTS, out, 1), KAC_OK, "%s",
                  kac_last_error());
     check_squares(out, 1);
-    cr_assert(kac_worker_counted(worker).failures > 0);
+    cr_assert(kac_worker_counted(worker)->failures > 0);
     kac_worker_close(worker);
     unlink(file);
 }
@@ -113,7 +113,7 @@ Test(worker, a_copy_that_ends_after_its_batch_has_not_failed)
     kac_worker *worker = open_script(once, "-", plain);
     cr_assert_eq(kac_worker_ask(worker, objects(), SIZE, OBJECTS, out, 1), KAC_OK);
     check_squares(out, 1);
-    cr_assert_eq(kac_worker_counted(worker).failures, 0);
+    cr_assert_eq(kac_worker_counted(worker)->failures, 0);
     kac_worker_close(worker);
 }
 
@@ -136,7 +136,7 @@ Test(worker, the_object_that_ends_every_copy_is_found)
     cr_assert(isnan(out[61]));
     out[61] = 61 * 61;
     check_squares(out, 1);
-    cr_assert_eq(kac_worker_counted(worker).given_up, 1);
+    cr_assert_eq(kac_worker_counted(worker)->given_up, 1);
     kac_worker_close(worker);
 }
 

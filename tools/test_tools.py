@@ -128,7 +128,7 @@ class Graphs(Files):
         easydict.EasyDict.__module__ = "easydict"
         with mock.patch.dict(sys.modules, {"easydict": easydict}):
             sde = {part: easydict.EasyDict(type="VE", beta_min=0.1, beta_max=1.0, num_scales=1000) for part in "xa"}
-            config = easydict.EasyDict(data={"max_node_num": 9, "max_feat_num": 4})
+            config = easydict.EasyDict(data={"max_node_num": 9, "max_feat_num": 4, "data": "QM9"})
             config["sde"] = {"x": sde["x"], "adj": sde["a"]}
             config.attribute = "as EasyDict has them"
             torch.manual_seed(2)
@@ -142,9 +142,9 @@ class Graphs(Files):
             torch.save(checkpoint, self.folder / "a.pth")
         return checkpoint
 
-    def run_main(self) -> tuple[int, str]:
+    def run_main(self, *options: str) -> tuple[int, str]:
         error = io.StringIO()
-        arguments = ["convert_gdss.py", str(self.folder / "a.pth"), str(self.folder / "a.safetensors")]
+        arguments = ["convert_gdss.py", str(self.folder / "a.pth"), str(self.folder / "a.safetensors"), *options]
         with (
             mock.patch("sys.argv", arguments),
             contextlib.redirect_stdout(io.StringIO()),
@@ -167,6 +167,23 @@ class Graphs(Files):
         self.assertEqual((meta["kac.arch"], meta["max_node_num"], meta["max_feat_num"]), ("gdss", "9", "4"))
         self.assertEqual(json.loads(meta["sde_adj"])["beta_max"], 1.0)
         self.assertEqual(json.loads(meta["params_adj"])["num_heads"], 4)
+        self.assertEqual(meta["kac.atoms"], "C,N,O,F")
+        self.assertNotIn("kac.node_counts", meta)
+
+    def test_counts_and_atoms(self) -> None:
+        self.checkpoint()
+        counts = self.folder / "counts.json"
+        counts.write_text('{"9": 83366, "10": 1, "2": 0.5}')
+        code, error = self.run_main("--node-counts", str(counts))
+        self.assertEqual(code, 2)
+        self.assertIn("numbers of nodes are 1 to 9", error)
+        counts.write_text('{"9": 83366, "2": 0.5}')
+        self.assertEqual(self.run_main("--node-counts", str(counts), "--atoms", "C,N,O,Cl"), (0, ""))
+        meta = load(self.folder / "a.safetensors")[1]
+        self.assertEqual((meta["kac.node_counts"], meta["kac.atoms"]), ("2:0.5,9:83366", "C,N,O,Cl"))
+        code, error = self.run_main("--atoms", "C,N")
+        self.assertEqual(code, 2)
+        self.assertIn("is not 4 elements", error)
 
     def test_another_checkpoint_is_refused(self) -> None:
         torch.save({"x_state_dict": {}}, self.folder / "a.pth")

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static char latest[4096];
 static bool muted;
@@ -127,6 +128,13 @@ const char *cli_nearest(const char *word, const void *candidates, size_t stride)
             best = name;
         }
     }
+}
+
+double cli_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 const char *cli_isa(const char *fallback)

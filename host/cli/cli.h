@@ -18,7 +18,7 @@ typedef enum cli_exit {
 /* A command: argv[0] is its name, the rest what follows it. */
 typedef cli_exit cli_command_fn(int argc, char **argv);
 cli_command_fn cli_run, cli_inspect, cli_explain, cli_devices, cli_verify, cli_validate,
-    cli_compare, cli_sweep;
+    cli_compare, cli_sweep, cli_resume;
 
 /* Writes "kac: ..." to stderr and returns `code`. */
 __attribute__((format(printf, 2, 3))) cli_exit cli_fail(cli_exit code, const char *fmt, ...);
@@ -47,5 +47,8 @@ const char *cli_nearest(const char *word, const void *candidates, size_t stride)
 
 /* KAC_ISA, or `fallback` where it is unset or empty. */
 const char *cli_isa(const char *fallback);
+
+/* A clock that only goes forward, in seconds. */
+double cli_seconds(void);
 
 #endif /* KAC_CLI_H */

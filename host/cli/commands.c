@@ -45,10 +45,14 @@ cli_exit cli_compare(int argc, char **argv)
 cli_exit cli_verify(int argc, char **argv)
 {
     static const struct option options[] = {{"tolerance", required_argument, NULL, 't'},
+                                            {"device", required_argument, NULL, 'd'},
                                             {NULL, 0, NULL, 0}};
-    double tolerance = 1e-4;
+    double tolerance = 0, usual = 0; /* 0: the usual one */
+    const char *device = "auto";
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
-        if (option != 't') return CLI_MISTAKE;
+        if (option == '?') return CLI_MISTAKE;
+        if (option == 'd') device = optarg;
+        if (option != 't') continue;
         char *end;
         tolerance = strtod(optarg, &end);
         if (end == optarg || *end != '\0' || !isfinite(tolerance) || tolerance <= 0)
@@ -58,8 +62,9 @@ cli_exit cli_verify(int argc, char **argv)
     if (!cli_operands(argv[0], argc - optind, 2, 2)) return CLI_MISTAKE;
 
     double worst = 0;
-    kac_status status =
-        kac_verify(argv[optind], argv[optind + 1], cli_isa("auto"), stdout, &worst);
+    kac_status status = kac_verify(argv[optind], argv[optind + 1], device, cli_isa("auto"),
+                                   stdout, &worst, &usual);
+    if (tolerance == 0) tolerance = usual;
     if (status != KAC_OK) return cli_status(status);
     if (!(worst < tolerance)) /* NaN is no agreement */
         return cli_fail(CLI_MISTAKE, "%s: differs from the recording by %.3g, more than %g",

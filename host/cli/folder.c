@@ -8,7 +8,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +91,7 @@ static bool replaceable(const char *path)
     if (dir == NULL) return false;
     bool run = false, empty = true;
     for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (strcmp(entry->d_name, "run.json") == 0 ||
+        if (strcmp(entry->d_name, "run.json") == 0 || strcmp(entry->d_name, CONFIG_FILE) == 0 ||
             strcmp(entry->d_name, "trajectories.safetensors") == 0)
             run = true;
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) empty = false;
@@ -98,7 +100,18 @@ static bool replaceable(const char *path)
     return run || empty;
 }
 
-cli_exit folder_begin(folder *f, const char *path, bool force, const char *option)
+bool folder_holds(const char *path, const char *name)
+{
+    struct stat info;
+    char *file = NULL;
+    if (asprintf(&file, "%s/%s", path, name) < 0) return false;
+    bool there = stat(file, &info) == 0;
+    free(file);
+    return there;
+}
+
+/* The path without slashes at its end. */
+static cli_exit name_folder(folder *f, const char *path)
 {
     if (*path == '\0')
         return cli_fail(CLI_MISTAKE, "no output folder: give --out DIR or output.dir");
@@ -110,9 +123,27 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
     const char *name = slash != NULL ? slash + 1 : f->path;
     if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
         return cli_fail(CLI_MISTAKE, "%s: the output must be a folder with a name", path);
+    return CLI_DONE;
+}
 
+static cli_exit make_partial(folder *f)
+{
+    f->partial = make_sibling(f->path, "partial");
+    if (f->partial != NULL) return CLI_DONE;
+    return cli_fail(place_error(errno), "cannot write beside %s: %s", f->path, strerror(errno));
+}
+
+cli_exit folder_begin(folder *f, const char *path, bool force, const char *option)
+{
     struct stat info;
+    cli_exit code = name_folder(f, path);
+    if (code != CLI_DONE) return code;
     if (lstat(f->path, &info) == 0) {
+        if (!force && folder_holds(f->path, CONFIG_FILE))
+            return cli_fail(CLI_MISTAKE,
+                            "%s holds a run that was stopped; kac resume goes on with it, "
+                            "--force replaces it",
+                            f->path);
         if (!force)
             return cli_fail(CLI_MISTAKE,
                             "%s exists; choose another %s, or --force to "
@@ -125,19 +156,54 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
                             f->path);
         f->replace = true;
     }
-    cli_exit code = make_parents(f->path);
+    code = make_parents(f->path);
+    return code == CLI_DONE ? make_partial(f) : code;
+}
+
+/* Removes all .NAME.partial-XXXXXX beside `path`. */
+static void remove_partials(const char *path)
+{
+    glob_t found = {0};
+    char *pattern = NULL;
+    const char *slash = strrchr(path, '/');
+    int parent = slash != NULL ? (int)(slash + 1 - path) : 0;
+    if (strpbrk(path, "*?[\\") != NULL) return; /* a name that glob would read otherwise */
+    if (asprintf(&pattern, "%.*s.%s.partial-??????", parent, path, path + parent) < 0) return;
+    if (glob(pattern, 0, NULL, &found) == 0)
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            remove_tree(found.gl_pathv[i]);
+    globfree(&found);
+    free(pattern);
+}
+
+cli_exit folder_resume(folder *f, const char *path)
+{
+    cli_exit code = name_folder(f, path);
     if (code != CLI_DONE) return code;
-    f->partial = make_sibling(f->path, "partial");
-    if (f->partial == NULL)
-        return cli_fail(place_error(errno), "cannot write beside %s: %s", f->path,
-                        strerror(errno));
-    return CLI_DONE;
+    f->replace = true;
+    remove_partials(f->path);
+    return make_partial(f);
+}
+
+cli_exit folder_appear(folder *f)
+{
+    cli_exit code = folder_commit(f);
+    if (code != CLI_DONE) return code;
+    f->replace = true;
+    return make_partial(f);
 }
 
 cli_exit folder_commit(folder *f)
 {
     char *old = NULL;
-    if (f->replace) {
+    if (f->replace &&
+        renameat2(AT_FDCWD, f->partial, AT_FDCWD, f->path, RENAME_EXCHANGE) == 0) {
+        remove_tree(f->partial);
+        free(f->partial);
+        f->partial = NULL;
+        return CLI_DONE;
+    }
+    if (f->replace) { /* not every file system can exchange two folders */
         old = make_sibling(f->path, "old");
         if (old == NULL || rename(f->path, old) != 0) {
             cli_fail(CLI_MACHINE, "cannot move %s aside: %s", f->path, strerror(errno));

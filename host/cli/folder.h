@@ -6,6 +6,8 @@
 
 #include "cli.h"
 
+#define CONFIG_FILE "config.json" /* in the folder of a run that has left checkpoints */
+
 typedef struct folder {
     char *path;    /* where the run shall appear */
     char *partial; /* its hidden sibling, where files are written; NULL when there is none */
@@ -17,8 +19,19 @@ typedef struct folder {
  * then makes the sibling, and the folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
+/* Whether the folder `path` holds a file called `name`. */
+bool folder_holds(const char *path, const char *name);
+
+/* The folder `path` of a run that has left checkpoints: it will be replaced at the end.  Siblings that
+ * a killed run left behind are removed. */
+cli_exit folder_resume(folder *f, const char *path);
+
 /* Gives the sibling its name, in place of an earlier run where there is one. */
 cli_exit folder_commit(folder *f);
+
+/* The same, and goes on: the folder appears with what is in it so far, and at the end it will be
+ * replaced by what comes into a new sibling. */
+cli_exit folder_appear(folder *f);
 
 /* Removes the sibling if it is still there, and frees. */
 void folder_end(folder *f);

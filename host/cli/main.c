@@ -31,8 +31,20 @@ static const command commands[] = {
      "                   alone; auto, unless given, what mpirun or srun says; docs/ranks.md\n"
      "  --force          replace these folders where they hold an earlier run\n"
      "  --quiet          no progress and no summary\n"
-     "The folder appears when the run is complete, or not at all.  The environment variable\n"
+     "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"
+     "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "
+     "variable\n"
      "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},
+    {"resume", cli_resume, "DIR [--set KEY=VALUE]... [--record DIR] [--force] [--quiet]",
+     "go on with a run that was stopped",
+     "  DIR              the folder of the run, with its checkpoints\n"
+     "  --set KEY=VALUE  of device (but precision and cache) and checkpoint only; repeatable\n"
+     "  --record DIR     where the run was started with it: the folder for the trajectories\n"
+     "  --force          replace that folder where it holds an earlier run\n"
+     "  --quiet          no progress and no summary\n"
+     "The results are those of a run that was never stopped.  Exit code 0 also where the run "
+     "was\n"
+     "complete already; 2 where no checkpoint can be used.\n"},
     {"sweep", cli_sweep,
      "CONFIG.yaml --vary KEY=VALUE,... [--vary ...] --out DIR [--set KEY=VALUE]... "
      "[--no-baseline] [--quiet]",
@@ -52,9 +64,11 @@ static const command commands[] = {
      "keys\n"
      "are written as Markdown.\n"},
     {"devices", cli_devices, "", "list the devices that a run can use here", ""},
-    {"verify", cli_verify, "MODEL RECORDING [--tolerance X]",
+    {"verify", cli_verify, "MODEL RECORDING [--tolerance X] [--device NAME]",
      "compare a network with recorded outputs",
-     "  --tolerance X  largest allowed max|a - b| / max|b|, 1e-4 unless given\n"
+     "  --tolerance X  largest allowed max|a - b| / max|b|; unless given 1e-4, and 2e-3\n"
+     "                 for states of a trajectory\n"
+     "  --device NAME  as device.name, auto unless given\n"
      "Exit code 0 where every tensor is within it, 2 where not.\n"},
     {"validate", cli_validate,
      "[--level quick|full] [--device NAME] [--seed N] [--only TEXT] [--json FILE]",

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "checkpoints.h"
 #include "cli.h"
 #include "folder.h"
 #include "progress.h"
@@ -28,11 +28,12 @@ typedef struct request {
     bool force;
     bool quiet;
     bool point; /* of a sweep: no summary */
+    bool resume;
 } request;
 
 /* ---- signals ---------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t stopped;
+static volatile sig_atomic_t stopped, asked;
 static char *volatile unfinished[2]; /* empty folders to remove on the way out, or NULL */
 
 static void stop(int signal)
@@ -46,19 +47,31 @@ static void stop(int signal)
     stopped = 1;
 }
 
-/* A full disk and a closed pipe become failed writes, and stopping waits for the step's end. */
+static void ask(int signal)
+{
+    (void)signal;
+    asked = 1;
+}
+
+static void watch(int signal, void (*handler)(int))
+{
+    struct sigaction action;
+    sigaction(signal, NULL, &action);
+    if (action.sa_handler == SIG_IGN) return; /* nohup, or a shell's background */
+    action = (struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(signal, &action, NULL);
+}
+
+/* A full disk and a closed pipe become failed writes; stopping and a checkpoint that is asked for
+ * wait for the step's end. */
 static void watch_signals(void)
 {
-    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
-        struct sigaction action;
-        sigaction(stops[i], NULL, &action);
-        if (action.sa_handler == SIG_IGN) continue; /* nohup, or a shell's background */
-        action = (struct sigaction){.sa_handler = stop, .sa_flags = SA_RESTART};
-        sigaction(stops[i], &action, NULL);
-    }
+    watch(SIGINT, stop);
+    watch(SIGTERM, stop);
+    watch(SIGHUP, stop);
+    watch(SIGUSR1, ask);
 }
 
 /* ---- what is asked ---------------------------------------------------------------------- */
@@ -140,13 +153,6 @@ static cli_exit configure(kac_config *config, const request *r, kac_ranks *ranks
 
 /* ---- sampling --------------------------------------------------------------------------- */
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static double number(const kac_config *config, const char *key)
 {
     char text[VALUE];
@@ -159,53 +165,85 @@ typedef struct outputs {
     folder record; /* path NULL: no trajectories are kept */
 } outputs;
 
-/* How far all ranks are: what they fared, whether any is asked to stop, and whether rank 0 wants to
- * show something. */
-typedef struct pace {
+/* A run on its way. */
+typedef struct sampling {
     kac_ranks *ranks;
-    bool stop;
-} pace;
+    kac_run *run;
+    const kac_config *config;
+    outputs *out;
+    checkpoints saved;
+    progress shown;
+    kac_progress now;
+    bool saves; /* checkpoints */
+    bool stop;  /* all ranks stop after the latest step */
+} sampling;
 
-/* All ranks agree on the status, and on whether they stop here.  *due: what rank 0 says. */
-static kac_status keep_pace(pace *p, kac_status status, bool *due)
+/* What follows a step. */
+typedef enum halt { GO_ON, LOOK, SAVE } halt;
+
+/* A checkpoint of the present step; where it cannot be written, the run goes on without. */
+static void save(sampling *s)
 {
-    int64_t votes[2] = {stopped, *due && kac_ranks_rank(p->ranks) == 0};
-    status = kac_ranks_agree(p->ranks, status, votes, 2);
-    p->stop = votes[0] > 0;
-    *due = votes[1] > 0;
+    unfinished[0] = NULL; /* it will not be empty, and then another */
+    (void)checkpoints_write(&s->saved, &s->out->run, s->config, s->run, s->now.step);
+    unfinished[0] = s->out->run.partial;
+}
+
+/* Ranks agree on how they fare, whether they stop here, and what follows: what rank 0 wants, who
+ * has the clock, or a checkpoint that any of them was asked for. */
+static kac_status keep_pace(sampling *s, kac_status status, halt *next)
+{
+    bool leads = kac_ranks_rank(s->ranks) == 0;
+    int64_t votes[2] = {stopped, leads || *next == SAVE ? (int64_t)*next : GO_ON};
+    status = kac_ranks_agree(s->ranks, status, votes, 2);
+    s->stop = votes[0] > 0;
+    *next = (halt)votes[1];
     return status;
 }
 
-/* All steps.  Waiting for the device ten times a second is enough to show progress and to hear
- * of a failure soon, and seldom enough to cost nothing. */
-static kac_status take_steps(kac_run *run, pace *p, progress *shown, kac_progress *now)
+/* What shall follow step `step`, which is about to be made. */
+static halt what_follows(const sampling *s, int64_t step, double waited)
 {
-    double waited = seconds();
-    bool due = false;
-    kac_status status = keep_pace(p, KAC_OK, &due);
-    for (int64_t step = 1; step <= shown->steps && !p->stop && status == KAC_OK; step++) {
-        due = seconds() - waited >= 0.1;
-        status = keep_pace(p, kac_run_step(run), &due);
-        if (status != KAC_OK || (step < shown->steps && !due)) continue;
-        status = kac_run_sync(run, now);
-        if (status == KAC_OK) progress_show(shown, now);
-        waited = seconds();
-    }
-    return status == KAC_OK && p->stop ? kac_run_sync(run, now) : status;
+    bool last = step == s->shown.steps;
+    if (s->saves && !last && (asked || checkpoints_due(&s->saved))) return SAVE;
+    return last || cli_seconds() - waited >= 0.1 ? LOOK : GO_ON;
 }
 
-/* What follows the last step, as long as all ranks go on; rank 0 writes. */
-static kac_status complete(kac_run *run, pace *p, const request *r, const outputs *o)
+/* All steps that are left.  Waiting for the device ten times a second is enough to show progress
+ * and to hear of a failure soon, and seldom enough to cost nothing. */
+static kac_status take_steps(sampling *s)
 {
-    bool writes = kac_ranks_rank(p->ranks) == 0, due = false;
-    kac_status status = keep_pace(p, KAC_OK, &due);
-    if (status != KAC_OK || p->stop) return status;
-    status = keep_pace(p, kac_run_finish(run), &due);
-    if (status != KAC_OK || p->stop) return status;
-    if (writes) status = kac_run_write(run, o->run.partial);
-    if (writes && status == KAC_OK && !stopped && r->record != NULL)
-        status = kac_run_write_trajectories(run, o->record.partial);
-    return keep_pace(p, status, &due);
+    double waited = cli_seconds();
+    halt next = GO_ON;
+    kac_status status = keep_pace(s, KAC_OK, &next);
+    for (int64_t step = s->now.step + 1; step <= s->shown.steps && !s->stop; step++) {
+        next = what_follows(s, step, waited);
+        status = keep_pace(s, kac_run_step(s->run), &next);
+        if (status == KAC_OK && next == GO_ON) continue;
+        if (status == KAC_OK) status = kac_run_sync(s->run, &s->now);
+        if (status != KAC_OK) return status;
+        progress_show(&s->shown, &s->now);
+        if (next == SAVE) {
+            asked = 0;
+            save(s);
+        }
+        waited = cli_seconds();
+    }
+    if (status != KAC_OK || !s->stop) return status;
+    status = kac_run_sync(s->run, &s->now);
+    if (status == KAC_OK && s->saves && s->now.step > s->saved.step && s->now.step > 0) save(s);
+    return status;
+}
+
+static cli_exit say_stopped(const sampling *s)
+{
+    if (s->saved.step < 0)
+        return cli_fail(CLI_MACHINE, "stopped at step %lld of %lld; nothing was written",
+                        (long long)s->now.step, (long long)s->shown.steps);
+    return cli_fail(CLI_MACHINE,
+                    "stopped at step %lld of %lld; kac resume %s goes on after step %lld",
+                    (long long)s->now.step, (long long)s->shown.steps, s->out->run.path,
+                    (long long)s->saved.step);
 }
 
 static cli_exit print_summary(const kac_run *run, const char *path)
@@ -229,7 +267,8 @@ static cli_exit print_summary(const kac_run *run, const char *path)
 
 static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
 {
-    cli_exit code = folder_begin(&o->run, out, r->force, "--out");
+    cli_exit code =
+        r->resume ? folder_resume(&o->run, out) : folder_begin(&o->run, out, r->force, "--out");
     unfinished[0] = o->run.partial;
     if (code != CLI_DONE || r->record == NULL) return code;
     code = folder_begin(&o->record, r->record, r->force, "--record");
@@ -252,48 +291,80 @@ static void end_outputs(outputs *o)
     folder_end(&o->record);
 }
 
-static cli_exit sample(kac_run *run, const kac_config *config, const request *r,
-                       kac_ranks *ranks, outputs *o)
+/* The run, new or where it was stopped. */
+static cli_exit open_run(sampling *s, const request *r)
 {
-    bool first = kac_ranks_rank(ranks) == 0;
-    double particles = number(config, "sampler.groups") * number(config, "sampler.particles");
-    progress shown = progress_begin(r->quiet || !first, kac_run_steps(run), particles);
-    kac_progress now = {0};
-    pace p = {ranks, false};
-    kac_status status = KAC_OK;
-    if (r->record != NULL) status = kac_run_keep_trajectories(run, r->every);
-    if (status == KAC_OK) status = take_steps(run, &p, &shown, &now);
-    progress_end(&shown);
-    if (status == KAC_OK && !p.stop) status = complete(run, &p, r, o);
-    if (status != KAC_OK) return team_status(ranks, status);
-    if (p.stop)
-        return cli_fail(CLI_MACHINE, "stopped at step %lld of %lld; nothing was written",
-                        (long long)now.step, (long long)shown.steps);
+    const char *dir = s->out->run.path;
+    if (!r->resume) {
+        kac_status status = kac_run_create_on(s->ranks, s->config, &s->run);
+        if (status == KAC_OK && r->record != NULL)
+            status = kac_run_keep_trajectories(s->run, r->every);
+        return team_status(s->ranks, status);
+    }
+    cli_exit code = checkpoints_resume(dir, s->config, &s->run);
+    if (code != CLI_DONE || kac_run_keeps_trajectories(s->run) == (r->record != NULL))
+        return code;
+    return r->record != NULL
+               ? cli_fail(CLI_MISTAKE, "--record: the run in %s keeps no trajectories", dir)
+               : cli_fail(CLI_MISTAKE, "the run in %s keeps trajectories; give --record DIR",
+                          dir);
+}
 
-    cli_exit code = team_code(ranks, first ? commit_outputs(o) : CLI_DONE);
-    if (code != CLI_DONE || r->quiet || r->point || !first) return code;
-    return print_summary(run, o->run.path);
+/* Results into the outputs, by rank 0.  A run that has made its last step ends as it would have,
+ * whatever signal comes then. */
+static kac_status complete(sampling *s, const request *r)
+{
+    kac_status status = kac_ranks_agree(s->ranks, kac_run_finish(s->run), NULL, 0);
+    if (status != KAC_OK) return status;
+    if (kac_ranks_rank(s->ranks) == 0) {
+        status = kac_run_write(s->run, s->out->run.partial);
+        if (status == KAC_OK && r->record != NULL)
+            status = kac_run_write_trajectories(s->run, s->out->record.partial);
+    }
+    return kac_ranks_agree(s->ranks, status, NULL, 0);
+}
+
+/* Steps, results, files. */
+static cli_exit sample(sampling *s, const request *r)
+{
+    bool leads = kac_ranks_rank(s->ranks) == 0;
+    double particles =
+        number(s->config, "sampler.groups") * number(s->config, "sampler.particles");
+    kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
+    if (r->resume) s->saved.step = s->now.step;
+    s->saves = !isnan(s->saved.seconds) && kac_ranks_size(s->ranks) == 1;
+    s->shown = progress_begin(r->quiet || !leads, kac_run_steps(s->run), particles);
+    if (status == KAC_OK) status = take_steps(s);
+    progress_end(&s->shown);
+    if (status == KAC_OK && s->stop) return say_stopped(s);
+    if (status == KAC_OK) status = complete(s, r);
+    if (status != KAC_OK) return team_status(s->ranks, status);
+
+    cli_exit code = team_code(s->ranks, leads ? commit_outputs(s->out) : CLI_DONE);
+    if (code != CLI_DONE || r->quiet || r->point || !leads) return code;
+    return print_summary(s->run, s->out->run.path);
 }
 
 /* From a configuration to its folder. */
 static cli_exit run_configured(const kac_config *config, const request *r, kac_ranks *ranks,
                                const char *out)
 {
-    kac_run *run = NULL;
     outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
-    bool first = kac_ranks_rank(ranks) == 0;
+    sampling s = {.ranks = ranks, .config = config, .out = &o};
+    bool leads = kac_ranks_rank(ranks) == 0;
     watch_signals();
-    cli_exit code = team_code(ranks, first ? begin_outputs(&o, r, out) : CLI_DONE);
-    if (code == CLI_DONE) code = team_status(ranks, kac_run_create_on(ranks, config, &run));
-    if (code == CLI_DONE) code = sample(run, config, r, ranks, &o);
-    kac_run_destroy(run);
+    cli_exit code = team_code(ranks, leads ? begin_outputs(&o, r, out) : CLI_DONE);
+    if (code == CLI_DONE) code = open_run(&s, r);
+    s.saved = checkpoints_begin(config);
+    if (code == CLI_DONE) code = sample(&s, r);
+    kac_run_destroy(s.run);
     end_outputs(&o);
     return code;
 }
 
-cli_exit cli_run_point(const kac_config *config, const char *out, bool quiet)
+cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
 {
-    const request r = {.quiet = quiet, .point = true};
+    const request r = {.quiet = quiet, .point = true, .resume = resume};
     return run_configured(config, &r, NULL, out);
 }
 
@@ -317,5 +388,66 @@ cli_exit cli_run(int argc, char **argv)
     kac_config_destroy(config);
     free(r.set);
     kac_ranks_close(ranks);
+    return code;
+}
+
+/* ---- kac resume ------------------------------------------------------------------------- */
+
+static cli_exit read_resumption(int argc, char **argv, request *r)
+{
+    static const struct option options[] = {{"set", required_argument, NULL, 's'},
+                                            {"record", required_argument, NULL, 'r'},
+                                            {"force", no_argument, NULL, 'f'},
+                                            {"quiet", no_argument, NULL, 'q'},
+                                            {NULL, 0, NULL, 0}};
+    *r = (request){.resume = true};
+    r->set = calloc((size_t)argc, sizeof *r->set);
+    if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
+    for (int option; (option = cli_option(argc, argv, options)) != -1;) {
+        switch (option) {
+        case 's': r->set[r->sets++] = optarg; break;
+        case 'r': r->record = optarg; break;
+        case 'f': r->force = true; break;
+        case 'q': r->quiet = true; break;
+        default: return CLI_MISTAKE;
+        }
+    }
+    if (!cli_operands(argv[0], argc - optind, 1, 1)) return CLI_MISTAKE;
+    r->out = argv[optind];
+    return CLI_DONE;
+}
+
+/* Goes on with the run in the folder r->out. */
+static cli_exit resume(request *r)
+{
+    kac_config *config = NULL;
+    char *file = NULL, out[VALUE];
+    if (!folder_holds(r->out, CONFIG_FILE)) {
+        if (!folder_holds(r->out, "run.json"))
+            return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped",
+                            r->out);
+        if (!r->quiet) fprintf(stderr, "kac: the run in %s is complete\n", r->out);
+        return CLI_DONE;
+    }
+    if (asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
+        return cli_fail(CLI_MACHINE, "out of memory");
+    r->config = file;
+    cli_exit code = cli_status(kac_config_create(&config));
+    if (code == CLI_DONE) code = configure(config, r, NULL, out);
+    if (code == CLI_DONE) code = run_configured(config, r, NULL, out);
+    kac_config_destroy(config);
+    free(file);
+    return code;
+}
+
+cli_exit cli_resume(int argc, char **argv)
+{
+    request r;
+    cli_exit code = read_resumption(argc, argv, &r);
+    if (code == CLI_DONE && team_launched() > 1)
+        code = cli_fail(CLI_MISTAKE, "resume: one process goes on with a run in this version; "
+                                     "start it without mpirun or srun");
+    if (code == CLI_DONE) code = resume(&r);
+    free(r.set);
     return code;
 }

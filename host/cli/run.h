@@ -9,8 +9,9 @@
 /* Sets a key from "KEY=VALUE"; complains where it cannot be. */
 cli_exit cli_set(kac_config *config, const char *assignment);
 
-/* Samples as `config` says into the folder `out`, which must not exist, and prints no summary. */
-cli_exit cli_run_point(const kac_config *config, const char *out, bool quiet);
+/* Samples as `config` says into the folder `out`, which must not exist, and prints no summary; with
+ * `resume` goes on with the run that was stopped there. */
+cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet);
 
 /* Whether a signal has asked to stop. */
 bool cli_stopped(void);

@@ -158,7 +158,7 @@ static cli_exit run_into(const kac_config *config, const char *dir, bool quiet)
     cli_exit code = cli_status(kac_found_in(dir, config, &found));
     if (code != CLI_DONE || found == KAC_FOUND_SAME) return code;
     if (!quiet) fprintf(stderr, "kac: %s\n", dir);
-    return cli_run_point(config, dir, quiet);
+    return cli_run_point(config, dir, found == KAC_FOUND_UNFINISHED, quiet);
 }
 
 /* Denoiser calls of the run in `dir`. */

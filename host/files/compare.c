@@ -130,12 +130,38 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
 
 /* ---- for sweeps --------------------------------------------------------------------------- */
 
+/* What the checkpoints in `dir` are of, where there are some and no complete run. */
+static kac_status found_unfinished(const char *dir, const kac_config *config, kac_found *out)
+{
+    char path[4096], key[512] = "";
+    kac_config *of_run = NULL;
+    json_t *found = NULL, *wanted = NULL;
+    kac_status status = KAC_OK;
+    (void)snprintf(path, sizeof path, "%s/run.json", dir);
+    if (access(path, F_OK) == 0) return KAC_OK;
+    (void)snprintf(path, sizeof path, "%s/config.json", dir);
+    if (access(path, F_OK) != 0) return KAC_OK;
+    KAC_TRY_DONE(kac_config_create(&of_run));
+    KAC_TRY_DONE(kac_config_read(of_run, path));
+    KAC_TRY_DONE(kac_config_identity(of_run, &found));
+    KAC_TRY_DONE(kac_config_identity(config, &wanted));
+    *out = kac_config_agrees(found, wanted, key, sizeof key) ? KAC_FOUND_UNFINISHED
+                                                             : KAC_FOUND_OTHER;
+done:
+    kac_config_destroy(of_run);
+    json_decref(found);
+    json_decref(wanted);
+    return status;
+}
+
 kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *out)
 {
     KAC_REQUIRE(dir != NULL && config != NULL && out != NULL);
     json_t *run = NULL, *wanted = NULL;
     *out = KAC_FOUND_NOTHING;
     if (access(dir, F_OK) != 0) return KAC_OK;
+    KAC_TRY(found_unfinished(dir, config, out));
+    if (*out != KAC_FOUND_NOTHING) return KAC_OK;
     KAC_TRY(read_run(dir, &run));
     kac_status status = kac_config_json(config, &wanted);
     if (status == KAC_OK) {

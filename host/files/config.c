@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "atomic.h"
 #include "keys.h"
 
 kac_status kac_config_no_memory(void)
@@ -303,4 +304,53 @@ kac_status kac_config_json(const kac_config *config, json_t **out)
     }
     *out = root;
     return KAC_OK;
+}
+
+kac_status kac_config_identity(const kac_config *config, json_t **out)
+{
+    static const char *const free_of_device[] = {"name", "batch", "threads", "isa"};
+    json_t *root = NULL;
+    KAC_TRY(kac_config_json(config, &root));
+    json_object_del(json_object_get(root, "output"), "dir");
+    json_object_del(root, "checkpoint");
+    json_object_del(root, "job");
+    for (size_t i = 0; i < sizeof free_of_device / sizeof *free_of_device; i++)
+        json_object_del(json_object_get(root, "device"), free_of_device[i]);
+    *out = root;
+    return KAC_OK;
+}
+
+bool kac_config_agrees(const json_t *a, const json_t *b, char *key, size_t size)
+{
+    const char *name = NULL;
+    const json_t *inner = NULL;
+    size_t i = 0, used = strlen(key);
+    if (json_equal(a, b)) return true;
+    json_object_foreach((json_t *)(uintptr_t)a, name, inner)
+    {
+        snprintf(key + used, size - used, used > 0 ? ".%s" : "%s", name);
+        if (!kac_config_agrees(inner, json_object_get(b, name), key, size)) return false;
+    }
+    json_array_foreach(a, i, inner)
+    {
+        snprintf(key + used, size - used, ".%zu", i);
+        if (!kac_config_agrees(inner, json_array_get(b, i), key, size)) return false;
+    }
+    return false;
+}
+
+kac_status kac_config_write(const kac_config *config, const char *path)
+{
+    KAC_REQUIRE(config != NULL && path != NULL);
+    json_t *json = NULL;
+    kac_atomic *file = NULL;
+    kac_status status = KAC_OK;
+    KAC_TRY_DONE(kac_config_json(config, &json));
+    KAC_TRY_DONE(kac_atomic_create(path, &file));
+    json_dumpf(json, kac_atomic_stream(file), JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    fputc('\n', kac_atomic_stream(file));
+    status = kac_atomic_commit(file);
+done:
+    json_decref(json);
+    return status;
 }

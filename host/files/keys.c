@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "molecule.h"
 #include "process.h"
 
 _Static_assert(sizeof(kac_rule) == sizeof(int), "choices are stored as int");
@@ -87,7 +88,7 @@ static const kac_key keys[] = {
      .help =
          "The noising process: masked is absorbing discrete diffusion of sequences, gaussian "
          "is diffusion of vectors, graph that of nodes with features and the pairs between "
-         "them (GDSS), on the CPU."},
+         "them (GDSS)."},
     {"process.steps", INTEGER(process.steps, 1, STEPS_MOST), .initial = "128",
      .help = "Reverse steps, T. Kind graph with a corrector: an even number, half of them the "
              "corrector's; 2000 for the 1000 times of the published sampler."},
@@ -170,6 +171,17 @@ static const kac_key keys[] = {
      .initial = "",
      .help = "Kind graph: how many nodes a graph has, drawn by weight; without it, as often as "
              "the model file says, or as many as it can have."},
+    {"process.atoms", TEXT(process.atoms), .accepts = kac_chemistry_reads,
+     .expected = "symbols of C N O F P S Cl Br I B with commas between them, such as C,N,O,F, "
+                 "or none",
+     .initial = "",
+     .help = "Kind graph: the elements that the features of a node stand for, in their order; "
+             "objects are molecules then, and SMILES as text (docs/molecules.md). Without it, "
+             "what the model file says; none leaves objects the numbers that they are."},
+    {"process.correction", SWITCH(process.corrects, "none", "valence"), .initial = "valence",
+     .help = "Molecules: valence takes bonds away where an atom has too many and keeps the "
+             "largest fragment, as published; none leaves what the denoiser gave, valid or "
+             "not."},
 
     {"process.template", TEXT(process.template), .accepts = is_template,
      .expected =
@@ -522,6 +534,15 @@ static const kac_key keys[] = {
     {"output.likelihood", SWITCH(output.likelihood, "off", "on"), .initial = "off",
      .help = "Estimate the samples' log-likelihood under the denoiser; it takes T more calls "
              "for each."},
+
+    {"checkpoint.seconds", NUMBER(checkpoint.seconds, 0.001, 1e9), .absent = "off",
+     .initial = "600",
+     .help =
+         "Seconds from one checkpoint to the next; a signal that stops the run leaves one "
+         "too. `kac resume DIR` goes on from it, and ends as the run would have. off: none."},
+    {"checkpoint.keep", INTEGER(checkpoint.keep, 1, 1000), .initial = "2",
+     .help = "Checkpoints that stay, the latest ones. An older one serves where a later is "
+             "damaged; all are removed when the run is complete."},
 };
 
 enum { KEYS = sizeof keys / sizeof *keys };

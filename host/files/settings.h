@@ -163,6 +163,8 @@ typedef struct kac_settings {
         bool langevin_together; /* langevin: particle | batch */
         double snr, scale_eps;
         char nodes[KAC_COUNTS]; /* weights of numbers of nodes; "" = the model's */
+        char atoms[KAC_NAME];   /* elements that features are; "" = the model's */
+        bool corrects;          /* correction: none | valence */
         char template
             [KAC_TEMPLATE]; /* letters that are given, ? or a code where free; "" = none */
     } process;
@@ -256,6 +258,10 @@ typedef struct kac_settings {
         bool trace;
         bool likelihood; /* estimate log-likelihoods of the samples */
     } output;
+    struct {
+        double seconds; /* between two checkpoints; NaN: none */
+        int64_t keep;
+    } checkpoint;
 } kac_settings;
 
 struct kac_config;
@@ -327,6 +333,13 @@ kac_status kac_config_parse(struct kac_config *config, const char *path, const v
 /* All keys with the values in force, as nested JSON objects that kac_config_read takes back.
  * Errors: NOMEM. */
 kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
+
+/* The same without what does not decide about results: output.dir, checkpoint, job, and of device all
+ * but precision and cache.  Errors: NOMEM. */
+kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
+
+/* Whether two of these are equal; else the first key that differs, as text. */
+bool kac_config_agrees(const struct json_t *a, const struct json_t *b, char *key, size_t size);
 
 /* A row of the table of algorithms (step/algorithms.c): settings under a name. */
 typedef struct kac_algorithm {

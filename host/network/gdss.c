@@ -256,6 +256,21 @@ static kac_status find_weights(const kac_tensors *file, kac_gdss_weights *w)
     return find_network(file, "adj", w->features, false, &w->adj);
 }
 
+/* The elements that the features are, by the name of the data that the network was trained with;
+ * "" where that is none of the two sets of molecules. */
+static const char *atoms_of(const kac_tensors *file)
+{
+    const char *text = kac_tensors_metadata(file, "model_config"), *name = NULL;
+    json_t *config = text != NULL ? json_loads(text, 0, NULL) : NULL;
+    name = json_string_value(json_object_get(json_object_get(config, "data"), "data"));
+    const char *atoms = name == NULL                    ? ""
+                        : strcmp(name, "QM9") == 0      ? "C,N,O,F"
+                        : strcmp(name, "ZINC250k") == 0 ? "C,N,O,F,P,S,Cl,Br,I"
+                                                        : "";
+    json_decref(config);
+    return atoms;
+}
+
 static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *network)
 {
     const kac_gdss_ops *ops = &dev->ops->networks.gdss;
@@ -267,6 +282,7 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     KAC_TRY_DONE(read_noise(file, "sde_adj", &network->graph.noise[1]));
     network->graph.nodes = w->nodes;
     network->graph.features = w->features;
+    snprintf(network->graph.atoms, sizeof network->graph.atoms, "%s", atoms_of(file));
     network->graph.length = 1 + w->nodes * w->features + w->nodes * (w->nodes - 1) / 2;
     network->length = network->graph.length;
     network->fixed_length = 1;

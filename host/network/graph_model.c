@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "molecule.h"
 #include "process.h"
 
 enum { MOST_NODES = 1024, MOST_FEATURES = 1024 };
@@ -59,7 +60,20 @@ static kac_status read_counts(const kac_tensors *file, char *out, size_t size)
     return KAC_OK;
 }
 
-/* All but the counts. */
+static kac_status read_atoms(const kac_tensors *file, char *out, size_t size)
+{
+    const char *text = kac_tensors_metadata(file, "kac.atoms");
+    if (text == NULL) return KAC_OK;
+    if (strlen(text) >= size || !kac_chemistry_reads(text))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: metadata `kac.atoms` is `%.60s`, want symbols of C N O F P S Cl "
+                        "Br I B with commas between them, such as `C,N,O,F`",
+                        kac_tensors_path(file), text);
+    memcpy(out, text, strlen(text) + 1);
+    return KAC_OK;
+}
+
+/* All but the counts and atoms. */
 static kac_status read_sizes(const kac_tensors *file, const kac_network *network,
                              kac_graph_model *out)
 {
@@ -93,5 +107,6 @@ kac_status kac_graph_model_read(const kac_tensors *file, kac_network *network)
         if (kac_tensors_metadata(file, "kac.nodes") == NULL) return KAC_OK;
         KAC_TRY(read_sizes(file, network, graph));
     }
+    KAC_TRY(read_atoms(file, graph->atoms, sizeof graph->atoms));
     return read_counts(file, graph->counts, sizeof graph->counts);
 }

@@ -50,8 +50,9 @@ void kac_network_close(kac_network *network);
 
 /* What the metadata of a denoiser of vectors says of graphs, into network->graph: kac.nodes (N),
  * kac.features (F), kac.noise_nodes and kac.noise_pairs ("vp BETA_MIN BETA_MAX" or "ve SIGMA_MIN
- * SIGMA_MAX"), where its architecture has not set them already; and kac.node_counts
- * ("NODES:WEIGHT,..", if it is there).  Without kac.nodes it is none of graphs.  Errors: INVALID. */
+ * SIGMA_MAX"), where its architecture has not set them already; and where they are there
+ * kac.node_counts ("NODES:WEIGHT,..") and kac.atoms ("C,N,..").  Without kac.nodes it is none of
+ * graphs.  Errors: INVALID. */
 kac_status kac_graph_model_read(const kac_tensors *file, kac_network *network);
 
 /* A reward that needs no file: it counts letters. */

@@ -169,7 +169,6 @@ bool kac_graph_alternates(const kac_settings *settings)
 static void fill_level(const kac_settings *s, const kac_graph_model *model, const point *at,
                        bool predicts, kac_graph_level *level)
 {
-    level->together = s->process.langevin_together;
     level->heat = s->process.scale_eps;
     for (int p = 0; p < 2; p++) {
         const kac_noise *noise = &model->noise[p];

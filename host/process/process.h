@@ -21,6 +21,7 @@ typedef struct kac_graph_model {
                            of x_0 */
     kac_noise noise[2];      /* of nodes, of pairs */
     char counts[KAC_COUNTS]; /* how often it has met each number of nodes; "" = not known */
+    char atoms[KAC_NAME];    /* elements that the features are; "" = it does not say */
 } kac_graph_model;
 
 /* Fills levels[0 .. T] of the masked process for the schedule of `settings`: times, mask

@@ -4,15 +4,16 @@
 
 #include <stddef.h>
 
-#include "types.h"
+#include "molecule.h"
 
-/* The letters of sequences; of vectors "". */
 typedef struct kac_object_form {
     kac_shape shape;
-    const char *alphabet;
+    const char *alphabet;   /* of sequences; of vectors "" */
+    kac_molecule *molecule; /* where graphs are molecules: where they are made; else NULL */
 } kac_object_form;
 
-/* Bytes of an object as text with its final zero: letters, or numbers with a blank after each. */
+/* Bytes of an object as text with its final zero: letters, a SMILES, or numbers with a blank
+ * after each. */
 size_t kac_object_size(const kac_object_form *form);
 
 /* The row x as text [kac_object_size]; a float has all its digits. */

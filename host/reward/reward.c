@@ -30,24 +30,23 @@ struct kac_rewards {
         kac_worker *worker[KAC_MAX_TERMS];
         int term[KAC_MAX_TERMS]; /* the first of each */
         int32_t first_column[KAC_MAX_TERMS];
-        kac_object_form form;
-        char alphabet[KAC_MAX_STATES + 1]; /* of `form` */
-        size_t size;                       /* of an object as text */
-        char *text;                        /* host [batch][size] */
-        uint8_t *rows;                     /* host [batch][stride] */
-        int32_t *src;                      /* host [batch] */
-        float *numbers;                    /* host [batch][columns] */
+        const kac_object_form *form;
+        size_t size;    /* of an object as text */
+        char *text;     /* host [batch][size] */
+        uint8_t *rows;  /* host [batch][stride] */
+        int32_t *src;   /* host [batch] */
+        float *numbers; /* host [batch][columns] */
     } workers;
 };
 
 /* Whether the network reads the model's objects. */
 static kac_status check_objects(const kac_rewards_config *config, const kac_network *network)
 {
-    if (strcmp(network->alphabet, config->alphabet) != 0)
+    if (strcmp(network->alphabet, config->form->alphabet) != 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: its alphabet is \"%s\", the model's is \"%s\"; they must be equal",
-                        network->path, network->alphabet, config->alphabet);
-    return kac_network_check_length(network, config->shape.length);
+                        network->path, network->alphabet, config->form->alphabet);
+    return kac_network_check_length(network, config->form->shape.length);
 }
 
 static const char *const kind_name[] = {[KAC_REWARD_NETWORK] = "network",
@@ -94,7 +93,7 @@ static kac_status open_filter(kac_rewards *r, const kac_rewards_config *config, 
                                                                         : KAC_FILTER_MOTIF,
                             .motifs = s->motifs,
                             .both_strands = s->both_strands};
-    KAC_TRY(kac_filter_open(r->dev, &spec, config->alphabet, &r->network[r->networks]));
+    KAC_TRY(kac_filter_open(r->dev, &spec, config->form->alphabet, &r->network[r->networks]));
     r->column[term] = r->columns;
     append(r);
     return KAC_OK;
@@ -151,9 +150,8 @@ static kac_status take_text(kac_rewards *r, const kac_rewards_config *config)
 {
     size_t batch = (size_t)config->batch;
     if (r->workers.count == 0) return KAC_OK;
-    snprintf(r->workers.alphabet, sizeof r->workers.alphabet, "%s", config->alphabet);
-    r->workers.form = (kac_object_form){r->shape, r->workers.alphabet};
-    r->workers.size = kac_object_size(&r->workers.form);
+    r->workers.form = config->form;
+    r->workers.size = kac_object_size(r->workers.form);
     r->workers.text = calloc(batch, r->workers.size);
     r->workers.rows = calloc(batch, (size_t)r->shape.stride);
     r->workers.src = calloc(batch, sizeof *r->workers.src);
@@ -200,7 +198,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     kac_status status = KAC_OK;
     kac_rewards *r = calloc(1, sizeof *r);
     if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "rewards: no memory");
-    *r = (kac_rewards){.dev = dev, .shape = config->shape, .batch = config->batch};
+    *r = (kac_rewards){.dev = dev, .shape = config->form->shape, .batch = config->batch};
 
     for (int term = 0; term < config->settings->rewards; term++) {
         r->column[term] = -1;
@@ -218,7 +216,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     if (config->expected < capacity && r->workers.count == 0) capacity = config->expected;
     if (capacity < config->batch || !config->reuse) capacity = config->batch;
     kac_memo_size size = {.capacity = (int32_t)capacity,
-                          .stride = config->shape.stride,
+                          .stride = config->form->shape.stride,
                           .n_terms = r->columns,
                           .reuse = config->reuse};
     KAC_TRY_DONE(kac_memo_open(dev, &size, &r->memo));
@@ -227,7 +225,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     r->found = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof *r->found);
     bool differentiated = !config->judge || config->value != NULL;
     if (config->settings->sampler.twist != KAC_TWIST_NONE && differentiated) {
-        size_t row = (size_t)config->shape.length * (size_t)config->shape.states;
+        size_t row = (size_t)config->form->shape.length * (size_t)config->form->shape.states;
         r->cotangent = dev->ops->memory.alloc(dev, batch * (size_t)r->columns * sizeof(float));
         r->part = dev->ops->memory.alloc(dev, batch * row * sizeof(float));
         if (r->cotangent == NULL || r->part == NULL) status = KAC_ERR_NOMEM;
@@ -293,10 +291,15 @@ int kac_rewards_workers(const kac_rewards *r)
     return r->workers.count;
 }
 
-kac_worker_counts kac_rewards_worker(const kac_rewards *r, int i, int *term)
+kac_worker_counts *kac_rewards_worker(const kac_rewards *r, int i, int *term)
 {
     *term = r->workers.term[i];
     return kac_worker_counted(r->workers.worker[i]);
+}
+
+const kac_memo *kac_rewards_memo(const kac_rewards *r)
+{
+    return &r->memo;
 }
 
 int32_t kac_rewards_column(const kac_rewards *r, int term)
@@ -332,7 +335,7 @@ static kac_status ask_workers(kac_rewards *r, const uint8_t *x, int32_t n)
     KAC_TRY(op->download(r->dev, r->workers.rows, x, (size_t)n * stride));
     if (r->networks > 0) KAC_TRY(op->download(r->dev, r->workers.numbers, r->found, bytes));
     for (int32_t q = 0; q < count; q++)
-        kac_object_write(&r->workers.form, r->workers.rows + (size_t)r->workers.src[q] * stride,
+        kac_object_write(r->workers.form, r->workers.rows + (size_t)r->workers.src[q] * stride,
                          r->workers.text + (size_t)q * r->workers.size);
     for (int i = 0; i < r->workers.count; i++)
         KAC_TRY(kac_worker_ask(r->workers.worker[i], r->workers.text, r->workers.size, count,

@@ -4,6 +4,7 @@
 #define KAC_REWARD_H
 
 #include "network.h"
+#include "object.h"
 #include "settings.h"
 #include "worker.h"
 
@@ -18,10 +19,10 @@ typedef struct kac_rewards kac_rewards;
  * asked again.  Errors: INVALID (alphabet, length, head), IO, NOMEM. */
 typedef struct kac_rewards_config {
     const kac_settings *settings;
-    const char *value;    /* a file, or NULL */
-    const char *alphabet; /* of the model, "" for vectors; the rewards' must be the same */
-    bool vectors;         /* objects are vectors */
-    kac_shape shape;
+    const char *value; /* a file, or NULL */
+    const kac_object_form
+        *form;    /* of the model; must outlive the rewards, which have its letters */
+    bool vectors; /* objects are vectors */
     int32_t batch;
     int64_t expected; /* objects that the run will ask for, at most */
     bool judge;
@@ -37,7 +38,10 @@ bool kac_rewards_wait(const kac_rewards *rewards);
 
 /* What the workers, each of a term, have done: worker i of kac_rewards_workers. */
 int kac_rewards_workers(const kac_rewards *rewards);
-kac_worker_counts kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+kac_worker_counts *kac_rewards_worker(const kac_rewards *rewards, int i, int *term);
+
+/* What is known of objects: their terms, in device memory. */
+const kac_memo *kac_rewards_memo(const kac_rewards *rewards);
 
 int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
 int32_t

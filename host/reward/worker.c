@@ -460,9 +460,9 @@ kac_status kac_worker_ask(kac_worker *w, const char *objects, size_t size, int32
     return status;
 }
 
-kac_worker_counts kac_worker_counted(const kac_worker *w)
+kac_worker_counts *kac_worker_counted(kac_worker *w)
 {
-    return w->counts;
+    return &w->counts;
 }
 
 const char *kac_worker_name(const kac_worker *w)

@@ -47,7 +47,8 @@ void kac_worker_close(kac_worker *worker); /* accepts NULL */
 kac_status kac_worker_ask(kac_worker *worker, const char *objects, size_t size, int32_t n,
                           float *out, int32_t stride);
 
-kac_worker_counts kac_worker_counted(const kac_worker *worker);
+/* Belongs to the worker, and may be set: a run that is resumed goes on counting. */
+kac_worker_counts *kac_worker_counted(kac_worker *worker);
 
 /* Its command in backquotes, shortened. */
 const char *kac_worker_name(const kac_worker *worker);

@@ -5,7 +5,9 @@
  * persistent slots live only until then.  A dropped output is computed again when its particle
  * survives, and counted.
  */
-#include "run.h"
+#include <stdlib.h>
+
+#include "search.h"
 
 /* Where first .. first + batch - 1 of the fresh entries are at hand, takes what is wanted. */
 typedef kac_status take_fn(kac_run *r, const kac_particles *parents, const kac_particles *p,
@@ -27,6 +29,26 @@ static kac_status guide_free(kac_run *r, kac_query q)
     return r->process->blend(r->dev, &a, r->evals.logits);
 }
 
+/* Runs the rows of tokens that r->jobs names, into the memo's logits. */
+static kac_status run_jobs(kac_run *r, const uint8_t *tokens)
+{
+    kac_query q = {
+        .tokens = tokens,
+        .stride = r->shape.stride,
+        .length = r->shape.length,
+        .src = r->jobs.src,
+        .dst = r->jobs.dst,
+        .count = r->jobs.count,
+        .capacity = r->batch,
+        .levels = r->levels,
+        .clock = r->clock,
+        .out = r->evals.logits,
+        .out_stride = r->memo_floats,
+    };
+    KAC_TRY(kac_network_ask(r->denoiser, &q));
+    return r->unconditional != NULL ? guide_free(r, q) : KAC_OK;
+}
+
 /* Looks up and runs the rows of `p`, children of `parents` or these themselves; *made (may be NULL) grows by the number of fresh ones. */
 static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particles *p,
                            take_fn *take, int64_t *made)
@@ -40,21 +62,7 @@ static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particl
         KAC_TRY(op->assign(r->dev, &r->evals, r->vectors ? -1 : r->shape.states, &r->fresh,
                            first, r->batch, &r->jobs, &r->made[0]));
         kac_lap(r, KAC_PHASE_OTHER);
-        kac_query q = {
-            .tokens = p->x,
-            .stride = r->shape.stride,
-            .length = r->shape.length,
-            .src = r->jobs.src,
-            .dst = r->jobs.dst,
-            .count = r->jobs.count,
-            .capacity = r->batch,
-            .levels = r->levels,
-            .clock = r->clock,
-            .out = r->evals.logits,
-            .out_stride = r->memo_floats,
-        };
-        KAC_TRY(kac_network_ask(r->denoiser, &q));
-        if (r->unconditional != NULL) KAC_TRY(guide_free(r, q));
+        KAC_TRY(run_jobs(r, p->x));
         kac_lap(r, KAC_PHASE_DENOISER);
         if (take != NULL) KAC_TRY(take(r, parents, p, first));
     }
@@ -238,6 +246,56 @@ kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particle
     KAC_TRY(kac_rewards_score(r->guide, &rows, r->terms, &r->made[1]));
     kac_lap(r, KAC_PHASE_REWARD);
     return KAC_OK;
+}
+
+/* Forgets what nothing holds on to, as a step does first anyway. */
+static kac_status forget_others(kac_run *r)
+{
+    bool trees = r->search != NULL && kac_searches_trees(r);
+    return trees ? kac_trees_forget(r)
+                 : r->dev->ops->states.sweep(r->dev, &r->evals, r->x.entry, r->x.n);
+}
+
+/* Entries first .. of the memo that hold a persistent row of logits, `batch` of them at most, as
+ * jobs; the return value is the entry after the last. */
+static int32_t gather_jobs(const kac_run *r, const int32_t *slot, int32_t first, int32_t *src,
+                           int32_t *dst, int32_t *count)
+{
+    int32_t e = first;
+    for (*count = 0; e < r->evals.capacity && *count < r->batch; e++) {
+        if (slot[e] < 0) continue;
+        src[*count] = e;
+        dst[(*count)++] = slot[e];
+    }
+    return e;
+}
+
+kac_status kac_evaluate_again(kac_run *r)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    kac_status status = KAC_OK;
+    if (!r->set.sampler.reuse) return KAC_OK; /* a step begins by forgetting everything */
+    size_t batch = (size_t)r->batch, entries = (size_t)r->evals.capacity;
+    int32_t *slot = calloc(entries, sizeof *slot);
+    int32_t *src = calloc(batch, sizeof *src), *dst = calloc(batch, sizeof *dst);
+    if (slot == NULL || src == NULL || dst == NULL) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %zu evaluations", entries);
+        goto done;
+    }
+    KAC_TRY_DONE(forget_others(r));
+    KAC_TRY_DONE(op->download(r->dev, slot, r->evals.slot, entries * sizeof *slot));
+    for (int32_t next = 0, count = 0; next < r->evals.capacity;) {
+        next = gather_jobs(r, slot, next, src, dst, &count);
+        KAC_TRY_DONE(op->upload(r->dev, r->jobs.src, src, batch * sizeof *src));
+        KAC_TRY_DONE(op->upload(r->dev, r->jobs.dst, dst, batch * sizeof *dst));
+        KAC_TRY_DONE(op->upload(r->dev, r->jobs.count, &count, sizeof count));
+        KAC_TRY_DONE(run_jobs(r, r->evals.keys));
+    }
+done:
+    free(slot);
+    free(src);
+    free(dst);
+    return status;
 }
 
 kac_status kac_likelihood(kac_run *r, const uint8_t *x0, const int32_t *id, int32_t n,

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "exact.h"
-#include "object.h"
 #include "objective.h"
 #include "particles.h"
 #include "rng.h"
@@ -351,13 +350,14 @@ static void select_final(kac_run *r, population *p)
  */
 
 /* Objects as text, and their terms. */
-static void write_results(kac_run *r, const population *p, const kac_object_form *form)
+static void write_results(kac_run *r, const population *p)
 {
-    size_t rewards = (size_t)r->set.rewards;
+    size_t rewards = (size_t)r->set.rewards, stride = (size_t)r->shape.stride;
     for (int64_t k = 0; k < r->samples_out; k++) {
         size_t row = (size_t)r->result[k].row;
-        kac_object_write(form, p->x + row * (size_t)r->shape.stride,
-                         r->text + (size_t)k * r->text_size);
+        kac_object_write(&r->form, p->x + row * stride, r->text + (size_t)k * r->text_size);
+        if (r->objects != NULL)
+            memcpy(r->objects + (size_t)k * stride, p->x + row * stride, stride);
         memcpy(r->result_terms + (size_t)k * rewards, p->terms + row * rewards,
                rewards * sizeof *p->terms);
     }
@@ -467,17 +467,19 @@ kac_status kac_run_finish(kac_run *r)
     p.order = calloc(n + 1, sizeof *p.order);
     r->result = calloc(n + 1, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
-    kac_object_form form = {r->shape, r->denoiser->alphabet};
-    r->text_size = kac_object_size(&form);
+    r->text_size = kac_object_size(&r->form);
     r->text = calloc(n + 1, r->text_size);
-    if (!p.scratch || !p.order || !r->result || !r->result_terms || !r->text) {
+    bool molecules = r->form.molecule != NULL;
+    if (molecules) r->objects = calloc(n + 1, (size_t)r->shape.stride);
+    if (!p.scratch || !p.order || !r->result || !r->result_terms || !r->text ||
+        (molecules && !r->objects)) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu samples", n);
         goto done;
     }
     estimate_evidence(r, &p);
     if (r->trajectories != NULL) KAC_TRY_DONE(finish_trajectories(r, &p));
     select_final(r, &p);
-    write_results(r, &p, &form);
+    write_results(r, &p);
     if (r->set.output.likelihood) KAC_TRY_DONE(add_likelihoods(r, &p));
     r->finished = true;
     kac_lap(r, KAC_PHASE_OTHER);

@@ -20,13 +20,13 @@ kac_status kac_gibbs_open(kac_run *r)
 
     r->gibbs.retained = (kac_retained){
         .levels = r->steps,
-        .path = kac_take(r, r->groups * levels, stride),
-        .held = kac_take(r, r->groups, sizeof(int32_t)),
+        .path = kac_part_take(r, "gibbs", "path", r->groups * levels, stride),
+        .held = kac_part_take(r, "gibbs", "held", r->groups, sizeof(int32_t)),
     };
-    r->gibbs.children = kac_take(r, r->y.n * levels, stride);
-    r->gibbs.chosen = kac_take(r, r->n * levels, sizeof(int32_t));
-    r->gibbs.object = kac_take(r, r->groups * kept, stride);
-    r->gibbs.log_z = kac_take(r, r->groups, sizeof(double));
+    r->gibbs.children = kac_part_take(r, "gibbs", "children", r->y.n * levels, stride);
+    r->gibbs.chosen = kac_part_take(r, "gibbs", "chosen", r->n * levels, sizeof(int32_t));
+    r->gibbs.object = kac_part_take(r, "gibbs", "object", r->groups * kept, stride);
+    r->gibbs.log_z = kac_part_take(r, "gibbs", "log_z", r->groups, sizeof(double));
     r->select.held = r->gibbs.retained.held;
     return r->short_of_memory ? KAC_ERR_NOMEM : KAC_OK; /* alloc left the sentence */
 }

@@ -80,6 +80,42 @@ static void write_fasta(const kac_run *r, FILE *out)
     }
 }
 
+static void write_smiles(const kac_run *r, FILE *out)
+{
+    for (int64_t i = 0; i < r->samples_out; i++)
+        fprintf(out, "%s\t%" PRId64 "\n", r->text + (size_t)i * r->text_size, i);
+}
+
+/* A property of a record of an SDF file; nothing for what is not known. */
+static void write_property(const char *name, double value, FILE *out)
+{
+    if (!isnan(value)) fprintf(out, "> <%s>\n%.9g\n\n", name, value);
+}
+
+static void write_sdf(const kac_run *r, FILE *out)
+{
+    for (int64_t i = 0; i < r->samples_out; i++) {
+        kac_sample s;
+        char name[KAC_NAME];
+        if (kac_run_sample(r, i, &s) != KAC_OK) return;
+        kac_molecule_read(r->form.molecule, &r->shape,
+                          (const void *)(r->objects + (size_t)i * (size_t)r->shape.stride));
+        snprintf(name, sizeof name, "%" PRId64, i);
+        if (!kac_sdf_write(r->form.molecule, name, out)) continue;
+        fprintf(out, "> <smiles>\n%s\n\n", s.object);
+        write_property("id", (double)i, out);
+        write_property("group", (double)s.group, out);
+        write_property("slot", (double)s.slot, out);
+        write_property("reward", s.reward, out);
+        write_property("log_weight", s.log_weight, out);
+        for (int term = 0; term < r->set.rewards; term++) {
+            kac_term_name(&r->set.reward[term], name, sizeof name);
+            write_property(name, s.terms[term], out);
+        }
+        fputs("$$$$\n", out);
+    }
+}
+
 static json_t *evaluations(int64_t denoiser, int64_t denoiser_saved, int64_t reward,
                            int64_t reward_saved)
 {
@@ -262,11 +298,11 @@ static void add_workers(const kac_rewards *rewards, json_t *list)
 {
     for (int i = 0; i < kac_rewards_workers(rewards); i++) {
         int term = 0;
-        kac_worker_counts c = kac_rewards_worker(rewards, i, &term);
+        const kac_worker_counts *c = kac_rewards_worker(rewards, i, &term);
         json_array_append_new(list, json_pack("{sisIsIsI}", "reward", term, "answered",
-                                              (json_int_t)c.answered, "failures",
-                                              (json_int_t)c.failures, "given_up",
-                                              (json_int_t)c.given_up));
+                                              (json_int_t)c->answered, "failures",
+                                              (json_int_t)c->failures, "given_up",
+                                              (json_int_t)c->given_up));
     }
 }
 
@@ -335,6 +371,10 @@ kac_status kac_run_write(kac_run *r, const char *dir)
     kac_status status = KAC_OK;
     KAC_TRY_DONE(write_file(r, dir, "samples.csv", write_samples));
     if (!r->vectors) KAC_TRY_DONE(write_file(r, dir, "samples.fasta", write_fasta));
+    if (r->form.molecule != NULL) {
+        KAC_TRY_DONE(write_file(r, dir, "samples.smi", write_smiles));
+        KAC_TRY_DONE(write_file(r, dir, "samples.sdf", write_sdf));
+    }
     if (r->set.output.trace) KAC_TRY_DONE(write_file(r, dir, "trace.jsonl", write_trace));
     KAC_TRY_DONE(run_json(r, &r->json));
     KAC_TRY_DONE(write_file(r, dir, "run.json", write_json));

@@ -86,10 +86,11 @@ kac_status kac_refine_open(kac_run *r)
     if (r->set.driver.elite) {
         r->refine.past = (kac_particles){
             .stride = r->shape.stride,
-            .x = kac_take(r, r->n, (size_t)r->shape.stride),
-            .value = kac_take(r, r->n, sizeof(double)),
-            .eve = kac_take(r, r->n, sizeof(int32_t)),
+            .x = kac_part_take(r, "past", "x", r->n, (size_t)r->shape.stride),
+            .value = kac_part_take(r, "past", "value", r->n, sizeof(double)),
+            .eve = kac_part_take(r, "past", "eve", r->n, sizeof(int32_t)),
         };
+        kac_part_add(r, "past", "n", &r->refine.past.n, sizeof r->refine.past.n, true);
         r->refine.value = kac_take(r, 2 * (int64_t)r->n, sizeof(double));
         r->refine.order = kac_take(r, 2 * (int64_t)r->n, sizeof(int32_t));
     }

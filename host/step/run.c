@@ -1,6 +1,7 @@
 /* run.c -- a run's memory, its trace, and the public functions around the step. */
 #include "run.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +65,37 @@ kac_particles kac_take_particles(kac_run *r, int32_t n)
     };
 }
 
+void kac_part_add(kac_run *r, const char *owner, const char *name, void *data, size_t bytes,
+                  bool on_host)
+{
+    assert(r->parts < (int)(sizeof r->part / sizeof *r->part));
+    kac_part *part = &r->part[r->parts++];
+    *part = (kac_part){.data = data, .bytes = bytes, .on_host = on_host};
+    snprintf(part->name, sizeof part->name, "%s%s%s", owner, owner[0] != '\0' ? "." : "", name);
+}
+
+void *kac_part_take(kac_run *r, const char *owner, const char *name, int64_t count, size_t size)
+{
+    void *data = kac_take(r, count, size);
+    kac_part_add(r, owner, name, data, (size_t)count * size, false);
+    return data;
+}
+
+kac_particles kac_part_take_particles(kac_run *r, const char *owner, int32_t n)
+{
+    kac_particles p = kac_take_particles(r, n);
+    size_t rows = (size_t)n;
+    kac_part_add(r, owner, "x", p.x, rows * (size_t)p.stride, false);
+    kac_part_add(r, owner, "log_w", p.log_w, rows * sizeof *p.log_w, false);
+    kac_part_add(r, owner, "bank", p.bank, rows * sizeof *p.bank, false);
+    kac_part_add(r, owner, "stat", p.stat, rows * sizeof *p.stat, false);
+    kac_part_add(r, owner, "value", p.value, rows * sizeof *p.value, false);
+    kac_part_add(r, owner, "entry", p.entry, rows * sizeof *p.entry, false);
+    kac_part_add(r, owner, "eve", p.eve, rows * sizeof *p.eve, false);
+    kac_part_add(r, owner, "group", p.group, rows * sizeof *p.group, false);
+    return p;
+}
+
 int kac_run_denoisers(const kac_run *r)
 {
     return r->unconditional != NULL ? 2 : 1;
@@ -93,9 +125,8 @@ static kac_status open_rewards(kac_run *r)
     const kac_settings *s = &r->set;
     kac_rewards_config rewards = {
         .settings = s,
-        .alphabet = r->denoiser->alphabet,
+        .form = &r->form,
         .vectors = r->vectors,
-        .shape = r->shape,
         .batch = r->batch,
         .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
@@ -129,13 +160,6 @@ static kac_status open_rewards(kac_run *r)
                         "sampler.value.kind state: a worker reads whole objects, none with "
                         "masked letters; use posterior_mean");
     return KAC_OK;
-}
-
-/* Graphs are moved on the CPU, where they go unless another device is asked for. */
-static const char *device_name(const kac_settings *s)
-{
-    bool is_auto = strcmp(s->device.name, "auto") == 0;
-    return s->process.kind == KAC_PROCESS_GRAPH && is_auto ? "cpu" : s->device.name;
 }
 
 /* The operations of the process, and whether the denoiser is one of it. */
@@ -176,11 +200,27 @@ static kac_status fill_levels(const kac_run *r, kac_level *levels)
     return KAC_OK;
 }
 
+/* Whether graphs are molecules, and of what. */
+static kac_status open_chemistry(kac_run *r)
+{
+    const char *given = r->set.process.atoms, *file = r->set.model.file;
+    kac_chemistry chemistry = {.corrects = r->set.process.corrects};
+    r->form = (kac_object_form){.shape = r->shape, .alphabet = r->denoiser->alphabet};
+    if (r->set.process.kind != KAC_PROCESS_GRAPH) return KAC_OK;
+    kac_chemistry_read(given[0] != '\0' ? given : r->denoiser->graph.atoms, &chemistry);
+    if (chemistry.atoms == 0) return KAC_OK;
+    if (chemistry.atoms != r->shape.features)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "process.atoms: %d elements, and the nodes of %s have %d features",
+                        (int)chemistry.atoms, file, (int)r->shape.features);
+    return kac_molecule_create(&chemistry, r->shape.nodes, &r->form.molecule);
+}
+
 static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
     char own[KAC_NAME];
-    const char *name = kac_device_of_rank(device_name(s), s->device.isa,
+    const char *name = kac_device_of_rank(s->device.name, s->device.isa,
                                           kac_ranks_local(r->ranks), own, sizeof own);
     KAC_TRY(kac_device_open(name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
@@ -207,7 +247,7 @@ static kac_status open_networks(kac_run *r)
                            .features = r->denoiser->graph.features};
     r->slot_floats = r->shape.length * r->shape.states;
     r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
-
+    KAC_TRY(open_chemistry(r));
     return open_rewards(r);
 }
 
@@ -282,7 +322,7 @@ static kac_status open_evaluations(kac_run *r)
     r->terms = kac_take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = kac_take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = kac_take(r, r->n, sizeof(int32_t));
-    r->made = kac_take(r, 4, sizeof(int64_t));
+    r->made = kac_part_take(r, "", "made", 4, sizeof(int64_t));
     take_twist(r);
     return KAC_OK;
 }
@@ -556,13 +596,13 @@ static kac_status plan_run(kac_run *r, int64_t groups)
 static kac_status take_population(kac_run *r)
 {
     r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
-    r->clock = kac_take(r, 1, sizeof *r->clock);
-    r->group = kac_take(r, r->groups, sizeof *r->group);
+    r->clock = kac_part_take(r, "", "clock", 1, sizeof *r->clock);
+    r->group = kac_part_take(r, "", "groups", r->groups, sizeof *r->group);
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
     if (r->value != NULL || r->classifier != NULL)
         r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
-    r->x = kac_take_particles(r, r->n);
+    r->x = kac_part_take_particles(r, "particles", r->n);
     r->y = kac_take_particles(r, r->most.children);
     r->fault = kac_take(r, 1, sizeof *r->fault);
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
@@ -639,7 +679,9 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
     KAC_TRY(take_host(r));
-    return start_run(r);
+    KAC_TRY(start_run(r));
+    kac_checkpoint_open(r);
+    return isnan(s->checkpoint.seconds) ? KAC_OK : kac_checkpoint_files(r);
 }
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
@@ -650,6 +692,13 @@ kac_status kac_run_create(const kac_config *config, kac_run **out)
 kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out)
 {
     KAC_REQUIRE(config != NULL && out != NULL);
+    kac_piloted none = {.known = false};
+    return kac_run_open(ranks, config, &none, out);
+}
+
+kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
+                        kac_run **out)
+{
     kac_status status = KAC_OK;
     kac_run *r = calloc(1, sizeof *r);
     if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory");
@@ -658,7 +707,12 @@ kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run
     KAC_TRY_DONE(kac_config_settings(config, &r->set));
     kac_ranks_set_patience(ranks, r->set.job.patience);
     KAC_TRY_DONE(kac_config_clone(config, &r->config));
-    if (isnan(r->set.sampler.alpha)) KAC_TRY_DONE(kac_pilot(config, &r->set, &r->pilot));
+    if (piloted->known) {
+        r->set.sampler.alpha = piloted->alpha;
+        r->pilot = piloted->calls;
+    } else if (isnan(r->set.sampler.alpha)) {
+        KAC_TRY_DONE(kac_pilot(config, &r->set, &r->pilot));
+    }
     r->calls = r->pilot;
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
@@ -696,6 +750,7 @@ void kac_run_destroy(kac_run *r)
     kac_gathering_close(r->trace.gathering);
     kac_config_destroy(r->config);
     free(r->place);
+    json_decref(r->files);
     free(r->line);
     free(r->funnel);
     free(r->sort);
@@ -709,6 +764,8 @@ void kac_run_destroy(kac_run *r)
     free(r->result);
     free(r->result_terms);
     free(r->text);
+    free(r->objects);
+    kac_molecule_destroy(r->form.molecule);
     kac_trajectories_close(r->trajectories);
     free(r);
 }

@@ -52,6 +52,14 @@ typedef struct kac_result {
     double reward, log_weight, log_likelihood;
 } kac_result;
 
+/* A part of what a run is between two steps.  All of them are a checkpoint. */
+typedef struct kac_part {
+    char name[32];
+    void *data;
+    size_t bytes;
+    bool on_host;
+} kac_part;
+
 typedef struct kac_search kac_search;             /* search.h */
 typedef struct kac_gathering kac_gathering;       /* trace_ranks.c */
 typedef struct kac_trajectories kac_trajectories; /* trajectory.c */
@@ -77,7 +85,8 @@ struct kac_run {
     int32_t *place;     /* [ranks + 1] the first group of each */
 
     kac_shape shape;
-    bool vectors; /* states are vectors, or graphs as vectors, not tokens */
+    kac_object_form form; /* of objects as text */
+    bool vectors;         /* states are vectors, or graphs as vectors, not tokens */
     int32_t steps, n, groups, children, samples, keep, batch, pools;
     int32_t slot_floats; /* L S */
     int32_t memo_floats; /* the same, and one more for the clash of two denoisers of vectors */
@@ -159,6 +168,7 @@ struct kac_run {
 
     /* host */
     int32_t step;      /* steps queued so far */
+    int32_t resumed;   /* steps that were made before it was resumed */
     kac_calls calls;   /* asked: as queued, rows that are idle included; made: of the pilot */
     kac_calls counted; /* until the latest line that was read */
     kac_calls pilot;   /* what finding alpha took, in calls too */
@@ -194,12 +204,18 @@ struct kac_run {
     double *result_terms;    /* [samples_out][rewards] */
     char *text;              /* [samples_out][text_size] */
     size_t text_size;        /* of an object with its final zero */
+    uint8_t *objects;        /* molecules: [samples_out][stride], else NULL */
     int64_t forbidden;       /* samples whose reward is -infinity: their group had no other */
     double *log_evidence;    /* [targets] */
     double *log_evidence_se; /* [targets] */
     bool *evidence_reliable; /* [targets] */
     json_t *json;            /* run.json while it is written */
     kac_trajectories *trajectories; /* where they are kept, else NULL */
+
+    kac_part part[192];
+    int parts;
+    double elapsed; /* seconds until the latest checkpoint */
+    json_t *files;  /* digests of the files that it reads, once they are known */
 
     void *owned[128]; /* device memory to release */
     int owned_count;
@@ -209,6 +225,25 @@ struct kac_run {
 /* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
 void *kac_take(kac_run *run, int64_t count, size_t size);
 kac_particles kac_take_particles(kac_run *run, int32_t n);
+
+/* The same, of memory whose content outlives the step: a part of the run, in checkpoints under
+ * this name.  kac_part_add names memory that is there: OWNER.NAME, or NAME where `owner` is "". */
+void *kac_part_take(kac_run *run, const char *owner, const char *name, int64_t count,
+                    size_t size);
+kac_particles kac_part_take_particles(kac_run *run, const char *owner, int32_t n);
+void kac_part_add(kac_run *run, const char *owner, const char *name, void *data, size_t bytes,
+                  bool on_host);
+
+/* What a pilot has found, once it has run. */
+typedef struct kac_piloted {
+    bool known;
+    double alpha;
+    kac_calls calls;
+} kac_piloted;
+
+/* kac_run_create_on, without a pilot where its outcome is known. */
+kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
+                        kac_run **out);
 
 /* Puts the particles back to noise at level T, with equal weights and banks at zero. */
 kac_status kac_restart(kac_run *run);
@@ -372,6 +407,20 @@ bool kac_evidence_is_reliable(double standard_error, int64_t groups);
 void kac_refine_plan(kac_run *run, const kac_level *levels);
 kac_status kac_refine_open(kac_run *run);
 kac_status kac_refine_step(kac_run *run);
+
+/* Evaluates again what was known of the particles, or nodes of trees, when the checkpoint that has
+ * just been read was written: their entries are there, the denoiser's outputs are not.  These calls
+ * are not counted, so that the counts are those of a run that was never stopped. */
+kac_status kac_evaluate_again(kac_run *run);
+
+/* ---- checkpoint.c --------------------------------------------------------------------------
+ */
+
+/* Names the parts that the host keeps, and the memos, once all memory is taken. */
+void kac_checkpoint_open(kac_run *run);
+
+/* Digests of the files that the run reads.  Errors: those of kac_digest_file. */
+kac_status kac_checkpoint_files(kac_run *run);
 
 /* ---- gibbs.c -------------------------------------------------------------------------------
  */

@@ -44,4 +44,7 @@ kac_status kac_paths_step(kac_run *run);
 kac_status kac_trees_open(kac_run *run);
 kac_status kac_trees_step(kac_run *run);
 
+/* Forgets what is known of all states but the nodes' and those of the rows at work. */
+kac_status kac_trees_forget(kac_run *run);
+
 #endif /* KAC_SEARCH_H */

@@ -24,20 +24,21 @@ static void take_trees(kac_run *r)
                      .stride = r->shape.stride};
     int64_t nodes = (int64_t)t->n * t->capacity;
     int64_t rows = r->groups * r->set.search.expansions;
-    t->x = kac_take(r, nodes, (size_t)t->stride);
-    t->parent = kac_take(r, nodes, sizeof *t->parent);
-    t->child = kac_take(r, nodes, sizeof *t->child);
-    t->sibling = kac_take(r, nodes, sizeof *t->sibling);
-    t->children = kac_take(r, nodes, sizeof *t->children);
-    t->depth = kac_take(r, nodes, sizeof *t->depth);
-    t->visits = kac_take(r, nodes, sizeof *t->visits);
-    t->sum = kac_take(r, nodes, sizeof *t->sum);
-    t->value = kac_take(r, nodes, sizeof *t->value);
-    t->entry = kac_take(r, nodes + rows, sizeof *t->entry);
-    t->count = kac_take(r, t->n, sizeof *t->count);
-    t->root = kac_take(r, t->n, sizeof *t->root);
-    t->low = kac_take(r, t->n, sizeof *t->low);
-    t->high = kac_take(r, t->n, sizeof *t->high);
+    t->x = kac_part_take(r, "tree", "x", nodes, (size_t)t->stride);
+    t->parent = kac_part_take(r, "tree", "parent", nodes, sizeof *t->parent);
+    t->child = kac_part_take(r, "tree", "child", nodes, sizeof *t->child);
+    t->sibling = kac_part_take(r, "tree", "sibling", nodes, sizeof *t->sibling);
+    t->children = kac_part_take(r, "tree", "children", nodes, sizeof *t->children);
+    t->depth = kac_part_take(r, "tree", "depth", nodes, sizeof *t->depth);
+    t->visits = kac_part_take(r, "tree", "visits", nodes, sizeof *t->visits);
+    t->sum = kac_part_take(r, "tree", "sum", nodes, sizeof *t->sum);
+    t->value = kac_part_take(r, "tree", "value", nodes, sizeof *t->value);
+    t->entry = kac_part_take(r, "tree", "entry", nodes + rows, sizeof *t->entry);
+    t->count = kac_part_take(r, "tree", "count", t->n, sizeof *t->count);
+    t->root = kac_part_take(r, "tree", "root", t->n, sizeof *t->root);
+    t->low = kac_part_take(r, "tree", "low", t->n, sizeof *t->low);
+    t->high = kac_part_take(r, "tree", "high", t->n, sizeof *t->high);
+    kac_part_add(r, "tree", "at_depth", &r->search->root, sizeof r->search->root, true);
 }
 
 /* The level of each depth, and the depth at each level. */
@@ -77,7 +78,7 @@ kac_status kac_trees_open(kac_run *r)
             "process.template: search.kind dts does not weigh what restricts a site "
             "to some letters; give letters or ?");
     take_trees(r);
-    s->rows = kac_take_particles(r, rows);
+    s->rows = kac_part_take_particles(r, "rows", rows);
     int32_t *level = kac_take(r, set->search.stages + 1, sizeof *level);
     int32_t *depth = kac_take(r, r->steps + 1, sizeof *depth);
     s->args = (kac_tree_args){
@@ -101,7 +102,7 @@ kac_status kac_trees_open(kac_run *r)
         .at = kac_take(r, rows, sizeof(int32_t)),
         .from = kac_take(r, rows, sizeof(int32_t)),
         .to = kac_take(r, rows, sizeof(int32_t)),
-        .idle = kac_take(r, 2, sizeof(int64_t)),
+        .idle = kac_part_take(r, "tree", "idle", 2, sizeof(int64_t)),
     };
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
     s->rows.entry = s->trees.entry + (ptrdiff_t)s->trees.n * s->trees.capacity;
@@ -121,8 +122,7 @@ kac_status kac_trees_open(kac_run *r)
     return r->dev->ops->search.plant(r->dev, &s->args);
 }
 
-/* Forgets what is known of all states but the nodes' and those of the rows at work. */
-static kac_status forget_the_rest(kac_run *r)
+kac_status kac_trees_forget(kac_run *r)
 {
     const kac_states_ops *op = &r->dev->ops->states;
     kac_search *s = r->search;
@@ -137,7 +137,7 @@ static kac_status forget_the_rest(kac_run *r)
 static kac_status move(kac_run *r, bool first)
 {
     kac_search *s = r->search;
-    if (first || !s->keeps) KAC_TRY(forget_the_rest(r));
+    if (first || !s->keeps) KAC_TRY(kac_trees_forget(r));
     KAC_TRY(kac_evaluate_states(r, &s->rows));
     KAC_TRY(r->dev->ops->particles.tick(r->dev, r->clock));
     KAC_TRY(kac_propose(r, &s->rows, 1, &r->y));
@@ -157,7 +157,7 @@ static kac_status value_rows(kac_run *r)
         KAC_TRY(kac_evaluate_objects(r, &s->rows, &s->rows));
     } else {
         KAC_TRY(op->forget(r->dev, s->rows.entry, s->rows.n));
-        KAC_TRY(forget_the_rest(r));
+        KAC_TRY(kac_trees_forget(r));
         KAC_TRY(kac_evaluate_children(r, &s->rows, &s->rows));
     }
     return kac_value_children(r, &s->rows, s->args.ahead ? 1 : r->samples, &s->rows);

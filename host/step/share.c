@@ -28,10 +28,10 @@ static kac_status check_pools(const kac_run *r)
     if (r->pools < r->all_groups)
         return KAC_FAIL(
             KAC_ERR_INVALID,
-            "ranks: with sampler.select.group.scope global there are %d sets of groups "
-            "that select together, and %d ranks need as many; no set spans ranks in "
-            "this version",
-            r->pools, ranks);
+            "ranks: with sampler.select.group.scope global a rank needs a whole set of "
+            "groups that select together, and %d ranks have %d of them; no set spans "
+            "ranks in this version",
+            ranks, r->pools);
     return KAC_FAIL(
         KAC_ERR_INVALID,
         "ranks: %d of them need as many groups, and there are %d (sampler.groups, or "
@@ -66,11 +66,11 @@ kac_status kac_gather_groups(const kac_run *r, const void *mine, size_t bytes, v
     kac_status status = KAC_OK;
     if (into == NULL || sizes == NULL)
         status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d ranks", ranks);
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
-    for (int q = 0; q < ranks; q++) {
+    for (int q = 0; q < ranks && status == KAC_OK; q++) {
         into[q] = (char *)all + (size_t)r->place[q] * bytes;
         sizes[q] = (size_t)(r->place[q + 1] - r->place[q]) * bytes;
     }
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
     status = kac_ranks_gather(r->ranks, mine, own, into, sizes);
 done:
     free(into);

@@ -37,6 +37,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
         .look_back = r->set.process.order == 2,
+        .together = r->set.process.langevin_together,
         .retained = r->gibbs.children != NULL ? &r->gibbs.retained : NULL,
         .fault = r->fault,
         .y = y,
@@ -150,7 +151,7 @@ kac_status kac_guided_step(kac_run *r)
  * first two, in which working memory grows, and the last.  None where the host asks workers. */
 static bool is_like_the_last(const kac_run *r)
 {
-    return r->dev->records && r->step >= 2 && r->level > 1 &&
+    return r->dev->records && r->step - r->resumed >= 2 && r->level > 1 &&
            r->set.sampler.funnel[0] == '\0' && !kac_rewards_wait(r->guide);
 }
 

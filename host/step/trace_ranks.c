@@ -43,7 +43,7 @@ struct kac_gathering {
 /* As many lines as 64 MiB hold on the rank that has most, so that all ranks read at one step. */
 static int32_t lines_kept(const kac_run *r)
 {
-    int64_t most = 0, each = r->n / r->groups;
+    int64_t most = 1, each = r->n / r->groups;
     for (int q = 0; q < kac_ranks_size(r->ranks); q++)
         if (r->place[q + 1] - r->place[q] > most) most = r->place[q + 1] - r->place[q];
     int64_t line = most * (each * (int64_t)(sizeof(double) + sizeof(uint64_t)) +

@@ -100,6 +100,19 @@ kac_status kac_trajectories_step(kac_run *r)
     return kept ? keep_level(r) : KAC_OK;
 }
 
+static void name_parts(kac_run *r)
+{
+    kac_trajectories *p = r->trajectories;
+    size_t n = (size_t)p->n, most = (size_t)p->most;
+    kac_part_add(r, "trajectories", "every", &p->every, sizeof p->every, true);
+    kac_part_add(r, "trajectories", "kept", &p->kept, sizeof p->kept, true);
+    kac_part_add(r, "trajectories", "level", p->level, most * sizeof *p->level, true);
+    kac_part_add(r, "trajectories", "time", p->time, most * sizeof *p->time, true);
+    kac_part_add(r, "trajectories", "x", p->x, n * most * (size_t)r->shape.length, true);
+    kac_part_add(r, "trajectories", "parent", p->parent, n * most * sizeof *p->parent, true);
+    kac_part_add(r, "trajectories", "since", p->since, n * sizeof *p->since, true);
+}
+
 kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
 {
     const int64_t bytes_most = INT64_C(4) << 30;
@@ -149,7 +162,13 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
         return KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory for %zu particles", n);
     for (int32_t i = 0; i < r->n; i++)
         p->since[i] = i;
+    name_parts(r);
     return keep_level(r);
+}
+
+bool kac_run_keeps_trajectories(const kac_run *r)
+{
+    return r->trajectories != NULL;
 }
 
 /* ---- at the end ---------------------------------------------------------------------------- */

@@ -1,0 +1,139 @@
+/* checkpoints.c -- the checkpoints in the folder of a run: when they are due, and which are kept.
+ *
+ * DIR/checkpoint-STEP.safetensors, with the configuration in DIR/config.json.  The folder appears
+ * with the first; each is written under another name and then renamed, so what has its name is
+ * whole, and only then is an older one removed.
+ */
+#include "checkpoints.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { NAME = 64 };
+
+checkpoints checkpoints_begin(const kac_config *config)
+{
+    char text[NAME];
+    checkpoints c = {.seconds = (double)NAN, .keep = 1, .latest = cli_seconds(), .step = -1};
+    if (kac_config_get(config, "checkpoint.seconds", text, sizeof text) == KAC_OK &&
+        strcmp(text, "off") != 0)
+        c.seconds = strtod(text, NULL);
+    if (kac_config_get(config, "checkpoint.keep", text, sizeof text) == KAC_OK)
+        c.keep = strtoll(text, NULL, 10);
+    return c;
+}
+
+bool checkpoints_due(const checkpoints *c)
+{
+    return cli_seconds() - c->latest >= c->seconds; /* never, where it is NaN */
+}
+
+/* ---- which there are ----------------------------------------------------------------------- */
+
+/* The step in the name of a checkpoint, or -1. */
+static int64_t step_of(const char *name)
+{
+    int64_t step = -1;
+    int end = 0;
+    if (sscanf(name, "checkpoint-%" SCNd64 ".safetensors%n", &step, &end) != 1) return -1;
+    return end > 0 && name[end] == '\0' ? step : -1;
+}
+
+/* The latest checkpoint of fewer than `before` steps, or -1. */
+static int64_t latest_before(const char *dir, int64_t before)
+{
+    int64_t latest = -1;
+    DIR *open = opendir(dir);
+    if (open == NULL) return -1;
+    for (const struct dirent *entry; (entry = readdir(open)) != NULL;) {
+        int64_t step = step_of(entry->d_name);
+        if (step < before && step > latest) latest = step;
+    }
+    closedir(open);
+    return latest;
+}
+
+/* DIR/checkpoint-STEP.safetensors, to be freed; NULL without memory. */
+static char *path_of(const char *dir, int64_t step)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/checkpoint-%08" PRId64 ".safetensors", dir, step) < 0 ? NULL
+                                                                                     : path;
+}
+
+/* Leaves the one of `step` and the keep - 1 before it; later ones could not be used. */
+static void remove_others(const char *dir, int64_t step, int64_t keep)
+{
+    int64_t kept = 0;
+    for (int64_t s = INT64_MAX; (s = latest_before(dir, s)) >= 0;) {
+        if (s <= step && kept++ < keep) continue;
+        char *path = path_of(dir, s);
+        if (path != NULL) unlink(path);
+        free(path);
+    }
+}
+
+/* ---- writing and reading ------------------------------------------------------------------- */
+
+static cli_exit write_first(folder *f, const kac_config *config)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/" CONFIG_FILE, f->partial) < 0)
+        return cli_fail(CLI_MACHINE, "out of memory");
+    cli_exit code = cli_status(kac_config_write(config, path));
+    free(path);
+    return code;
+}
+
+/* What write_first and a failure left would else be among the results. */
+static void clear_first(const folder *f, const char *checkpoint)
+{
+    char *path = NULL;
+    if (checkpoint != NULL) unlink(checkpoint);
+    if (asprintf(&path, "%s/" CONFIG_FILE, f->partial) < 0) return;
+    unlink(path);
+    free(path);
+}
+
+cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config, kac_run *run,
+                           int64_t step)
+{
+    bool first = c->step < 0;
+    const char *dir = first ? f->partial : f->path;
+    char *path = path_of(dir, step);
+    cli_exit code = path != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
+    if (code == CLI_DONE && first) code = write_first(f, config);
+    if (code == CLI_DONE) code = cli_status(kac_run_checkpoint(run, path));
+    if (code == CLI_DONE && first)
+        code = folder_appear(f);
+    else if (first)
+        clear_first(f, path);
+    if (code == CLI_DONE) {
+        c->step = step;
+        remove_others(f->path, step, c->keep);
+    }
+    c->latest = cli_seconds();
+    free(path);
+    return code;
+}
+
+cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_run **out)
+{
+    cli_exit code = CLI_DONE;
+    int64_t step = INT64_MAX;
+    while ((step = latest_before(dir, step)) >= 0) {
+        char *path = path_of(dir, step);
+        if (path == NULL) return cli_fail(CLI_MACHINE, "out of memory");
+        kac_status status = kac_run_resume(config, path, out);
+        code = cli_status(status);
+        free(path);
+        if (status != KAC_ERR_INVALID && status != KAC_ERR_IO) return code;
+    }
+    return cli_fail(code == CLI_MACHINE ? code : CLI_MISTAKE,
+                    "%s: there is no checkpoint in it that can be used", dir);
+}
