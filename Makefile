@@ -83,13 +83,14 @@ cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
 mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
+plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so later.so other.so)
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
         fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
-programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
+programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(plugins) $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
@@ -148,6 +149,17 @@ $(BUILD)/tests/unit: $(unit) $(lib)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
 $(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
+# plug-ins, an example in C and one for tests in C++
+$(BUILD)/share.so: tools/plugins/share.c include/kac_plugin.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(werror) -Iinclude -shared $< -o $@
+plugin_cxx = $(CXX) $(opt) -std=c++20 -Wall -Wextra $(werror) -fPIC -fvisibility=hidden -Iinclude -shared
+$(BUILD)/tests/plugin_%.so: tests/plugin.cc include/kac_plugin.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(plugin_cxx) $(plugin_$*) $< -o $@
+plugin_queue := -DPLUGIN_QUEUES
+plugin_later := -DPLUGIN_VERSION=2
+plugin_other := -DPLUGIN_SYMBOL=another
 $(fuzz): %: %.o $(lib)
 	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)
 
@@ -186,7 +198,7 @@ emu-test:
 	@tests/test_emu.sh $(BUILD)
 
 # ---- checks ---------------------------------------------------------------------------
-src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/emu/* benchmarks/*.[ch])
+src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c benchmarks/*.[ch])
 scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
 
 format:
@@ -211,7 +223,7 @@ checks: format-check scripts-check tidy
 	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
-	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|twins_conv|twins_graph|twins_states|twins_passes|twins_search)/*'
+	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|gdss|twins_conv|twins_graph|twins_gdss|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 
@@ -241,7 +253,7 @@ nightly: check mutations
 race-programs: $(race)
 fuzz-programs: $(fuzz)
 # a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
-bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(if $(cuda),$(BUILD)/tests/curand)
+bundle: $(made) $(BUILD)/tests/unit $(BUILD)/benchmarks/bench_device $(BUILD)/benchmarks/bench_flips $(BUILD)/benchmarks/bench_gdss $(if $(cuda),$(BUILD)/tests/curand)
 	@tools/bundle $(BUILD) build/bundle
 gpu-check: bundle
 	@build/bundle/gpu-check
@@ -253,14 +265,15 @@ install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
 	install $(BUILD)/kac '$(DESTDIR)$(PREFIX)/bin'
-	install -m 644 include/kac.h '$(DESTDIR)$(PREFIX)/include'
+	install -m 644 include/kac.h include/kac_plugin.h '$(DESTDIR)$(PREFIX)/include'
 	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) '$(DESTDIR)$(PREFIX)/lib'
 	ln -sf $(soname) '$(DESTDIR)$(PREFIX)/lib/libkac.so'
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
 	cp -R models configs docs '$(DESTDIR)$(PREFIX)/share/kac'
-	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
+	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers' '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
 	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
+	install -m 644 tools/plugins/* '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
 
 # ---- the rest -------------------------------------------------------------------------
 has = $(shell echo '\#include <$1>' | $(CC) -E - >/dev/null 2>&1 && echo yes || echo no)

@@ -46,7 +46,8 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_UNSUPPORTED, /* this build or machine lacks the feature */
     KAC_ERR_DEVICE,      /* the accelerator runtime failed */
     KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
-    KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer */
+    KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
+                            plug-in failed */
     KAC_ERR_RANK,        /* another rank died or hangs, or was not waited for any longer */
     KAC_ERR_INTERNAL,    /* a bug in kac */
 } kac_status;
@@ -174,8 +175,8 @@ KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
 KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
 
 /* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
- * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and all of
- * device but precision and cache may differ.  Trajectories are kept where they were.
+ * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and
+ * device.name, threads and isa may differ.  Trajectories are kept where they were.
  * Errors: those of kac_run_create, and INVALID (damaged, of another version, configuration or model).
  */
 KAC_API kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out);
@@ -242,8 +243,7 @@ KAC_API kac_status kac_inspect(const char *path, FILE *out);
  * which it grows.  `device` as device.name, `isa` as device.isa.  docs/files.md lists the tensors of a recording.
  * Errors: INVALID (a file, or nothing to compare), IO, NOMEM, UNSUPPORTED, DEVICE. */
 KAC_API kac_status kac_verify(const char *model, const char *recording, const char *device,
-                              const char *isa, FILE *out, double *worst,
-                              double *tolerance);
+                              const char *isa, FILE *out, double *worst, double *tolerance);
 
 /* Writes a table of the runs in `dirs` (folders written by kac_run_write), a row each.
  * Errors: INVALID (not a run), IO. */

@@ -13,7 +13,7 @@ KAC_HD static inline float kac_activate(kac_activation act, float x)
     case KAC_ACT_RELU: return x < 0 ? 0 : x;
     case KAC_ACT_GELU: return kac_geluf(x);
     case KAC_ACT_TANH: return kac_tanhf(x);
-    case KAC_ACT_ELU: return x > 0 ? x : kac_expf(x) - 1;
+    case KAC_ACT_ELU: return kac_eluf(x);
     }
     return x;
 }

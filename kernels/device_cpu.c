@@ -213,5 +213,6 @@ const kac_ops kac_cpu_ops = {
                           kac_cpu_quadratic_vjp, kac_cpu_quadratic_drop},
             .gdss = {kac_cpu_gdss_pack, kac_cpu_gdss_forward, kac_cpu_gdss_vjp,
                      kac_cpu_gdss_drop},
+            .gin = {kac_cpu_gin_pack, kac_cpu_gin_forward, kac_cpu_gin_vjp, kac_cpu_gin_drop},
         },
 };

@@ -307,6 +307,8 @@ static const kac_ops cuda_ops = {
                           kac_cuda_quadratic_vjp, kac_cuda_quadratic_drop},
             .gdss = {kac_cuda_gdss_pack, kac_cuda_gdss_forward, kac_cuda_gdss_vjp,
                      kac_cuda_gdss_drop},
+            .gin = {kac_cuda_gin_pack, kac_cuda_gin_forward, kac_cuda_gin_vjp,
+                    kac_cuda_gin_drop},
         },
 };
 

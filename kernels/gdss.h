@@ -12,7 +12,7 @@
 #ifndef KAC_GDSS_H
 #define KAC_GDSS_H
 
-#include "networks.h"
+#include "gdss_weights.h"
 
 enum {
     KAC_GDSS_ROUND = 16, /* floats that rows are rounded to */
@@ -38,11 +38,6 @@ struct kac_net {
 static inline int32_t kac_gdss_round(int64_t floats)
 {
     return (int32_t)((floats + KAC_GDSS_ROUND - 1) / KAC_GDSS_ROUND * KAC_GDSS_ROUND);
-}
-
-static inline int64_t kac_gdss_length(int64_t nodes, int64_t features)
-{
-    return 1 + nodes * features + nodes * (nodes - 1) / 2;
 }
 
 /* A graph on its way through the networks. */
@@ -114,12 +109,6 @@ static inline void kac_gdss_divide(const kac_net *net, int32_t n, int back, floa
     for (int i = 0; i < 2; i++)
         g->g_mlp[i] = kac_gdss_take(g, net->mlp_width, wide);
     g->turned = kac_gdss_take(g, n, step);
-}
-
-/* The live nodes that a row states. */
-static inline int32_t kac_gdss_live(const kac_net *net, const float *row)
-{
-    return row[0] >= (float)net->w.nodes ? net->w.nodes : row[0] >= 1 ? (int32_t)row[0] : 0;
 }
 
 /* Answers one row (networks.h) in `memory`, which has room for its graph. */

@@ -3,7 +3,6 @@
 
 #include <stdatomic.h>
 
-#include "exact.h"
 #include "ops.h"
 #include "query.h"
 #include "scratch_cpu.h"
@@ -20,14 +19,6 @@ typedef struct copier {
     size_t used;
 } copier;
 
-/* Weight decay leaves the weights of dead units far below the rounding of any sum that they are
- * in, and most of the time would be spent on products that are no normal numbers.  What is
- * smaller than this counts as 0. */
-static float of_size(float x)
-{
-    return kac_absf(x) < 0x1p-64f ? 0 : x;
-}
-
 /* *data [rows][columns] becomes its copy, turned to [columns][rows] where `turn`. */
 static void copy(copier *c, const float **data, int64_t rows, int64_t columns, int turn)
 {
@@ -36,7 +27,8 @@ static void copy(copier *c, const float **data, int64_t rows, int64_t columns, i
         float *to = c->memory + c->used;
         for (int64_t i = 0; i < rows; i++)
             for (int64_t j = 0; j < columns; j++)
-                to[turn ? j * rows + i : i * columns + j] = of_size(from[i * columns + j]);
+                to[turn ? j * rows + i : i * columns + j] =
+                    kac_gdss_weight(from[i * columns + j]);
         *data = to;
     }
     c->used += (size_t)(rows * columns);
@@ -82,16 +74,6 @@ static void copy_all(copier *c, kac_gdss_weights *w)
     copy_network(c, &w->adj);
 }
 
-/* Whether a convolution's features are all 0. */
-static int is_silent(const kac_gdss_linear *conv)
-{
-    for (int64_t i = 0; i < (int64_t)conv->in * conv->out; i++)
-        if (conv->weight[i] != 0) return 0;
-    for (int32_t i = 0; i < conv->out; i++)
-        if (conv->bias[i] != 0) return 0;
-    return 1;
-}
-
 static void grow(int32_t *most, int32_t value)
 {
     if (value > *most) *most = value;
@@ -112,8 +94,7 @@ static void measure_mlp(kac_net *net, const kac_gdss_mlp *mlp)
 static void find_silent(const kac_gdss_attention *layer, uint8_t *silent)
 {
     for (int32_t c = 0; c < layer->channels; c++)
-        silent[c] = is_silent(&layer->conv[c][KAC_GDSS_QUERY]) ||
-                    is_silent(&layer->conv[c][KAC_GDSS_KEY]);
+        silent[c] = (uint8_t)kac_gdss_has_no_scores(layer, c);
 }
 
 /* Sizes of what a network's layers need; *width and *channels count the features and channels of

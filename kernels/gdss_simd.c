@@ -271,7 +271,7 @@ static void normalise(const kac_gdss_graph *g, const float *channel)
     for (int32_t j = 0; j < g->n; j++)
         add(step, g->full + (int64_t)j * step, degree);
     for (int32_t i = 0; i < step; i++)
-        degree[i] = 1 / sqrtf(degree[i] > 1 ? degree[i] : 1);
+        degree[i] = kac_gdss_degree(degree[i]);
     for (int32_t i = 0; i < g->n; i++) {
         const float *restrict row = g->full + (int64_t)i * step;
         float *restrict norm = g->norm + (int64_t)i * step;
@@ -445,12 +445,6 @@ static convolution convolution_of(const attention *a, int32_t c, int nodes, int 
                          .rows = end - first};
 }
 
-/* What a head's products of queries and keys are multiplied by before tanh. */
-static float scale_of(const attention *a)
-{
-    return 1 / sqrtf((float)a->layer->conv[0][KAC_GDSS_VALUE].out);
-}
-
 /* g->dot = Q^T K of head h. */
 static void compare(const kac_gdss_graph *g, const attention *a, int32_t h)
 {
@@ -473,7 +467,7 @@ static void compare(const kac_gdss_graph *g, const attention *a, int32_t h)
 static void run_heads(const kac_gdss_graph *g, const attention *a, float *out)
 {
     const int64_t count = (int64_t)g->n * g->step;
-    const float scale = scale_of(a);
+    const float scale = kac_gdss_scale(a->layer);
     memset(g->sum, 0, (size_t)count * sizeof *g->sum);
     for (int32_t h = 0; h < a->heads; h++) {
         const float *restrict dot = g->dot;
@@ -489,7 +483,7 @@ static void run_heads(const kac_gdss_graph *g, const attention *a, float *out)
 static void heads_back(const kac_gdss_graph *g, const attention *a, const float *g_score)
 {
     const int64_t count = (int64_t)g->n * g->step;
-    const float scale = scale_of(a);
+    const float scale = kac_gdss_scale(a->layer);
     const int32_t size = a->layer->conv[0][KAC_GDSS_QUERY].out;
     const int32_t width = size / a->heads;
     unpack(g, g_score, 0.5f / (float)a->heads, 0, g->sum);
@@ -816,7 +810,7 @@ static void run(const kac_gdss_graph *g, const float *row)
 static void begin(const kac_net *net, const float *row, int back, float *to, float *memory,
                   kac_gdss_graph *g)
 {
-    kac_gdss_divide(net, kac_gdss_live(net, row), back, memory, g);
+    kac_gdss_divide(net, kac_gdss_live(net->w.nodes, row), back, memory, g);
     memset(to, 0, (size_t)kac_gdss_length(net->w.nodes, net->w.features) * sizeof *to);
 }
 

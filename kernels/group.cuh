@@ -124,14 +124,6 @@ static __device__ inline float kac_rsqrt(float x)
     return rsqrtf(x);
 }
 
-/* Bytes of shared memory that a launch of the kernel may ask for. */
-template <class K> static kac_status kac_allow_shared(K *kernel, size_t bytes)
-{
-    return kac_cuda_status(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
-        "shared memory");
-}
-
 #else
 
 struct kac_shared_tile {
@@ -156,12 +148,6 @@ template <int SUMS> static inline void kac_group_keep(float *d)
 }
 template <int LEFT> static inline void kac_group_wait()
 {
-}
-template <class K> static kac_status kac_allow_shared(K *kernel, size_t bytes)
-{
-    (void)kernel;
-    (void)bytes;
-    return KAC_OK;
 }
 #define kac_shared_publish() ((void)0)
 #define kac_group_begin()    ((void)0)

@@ -486,6 +486,48 @@ typedef struct kac_gdss_ops {
     kac_net_drop_fn *drop;
 } kac_gdss_ops;
 
+/* ---- gin: a graph isomorphism network, all live nodes joined (reward of graphs) ------------
+ */
+
+enum { KAC_GIN_MAX_NODES = 1024, KAC_GIN_MAX_LAYERS = 16, KAC_GIN_MAX_WIDTH = 1 << 14 };
+
+/* relu between the two dense layers of one. */
+typedef struct kac_gin_layer {
+    int32_t in, hidden, out;
+    const float *weight[2]; /* [hidden][in], [out][hidden] */
+    const float *bias[2];   /* [hidden], [out] */
+} kac_gin_layer;
+
+typedef struct kac_gin_weights {
+    int32_t nodes;    /* N, the most */
+    int32_t features; /* F, what the first layer reads */
+    int32_t layers;
+    int32_t outputs;
+    kac_gin_layer layer[KAC_GIN_MAX_LAYERS];
+    const float *weight, *bias; /* of the end: [outputs][out of the last layer], [outputs] */
+} kac_gin_weights;
+
+typedef kac_status kac_gin_pack_fn(kac_device *dev, const kac_gin_weights *host_weights,
+                                   kac_net **out);
+
+/* A row is that of a gdss.  A layer gives each live node its two dense layers of the sum of all
+ * live nodes, and a dead one those of itself, relu after all but the last; the mean of all N
+ * nodes, dead ones too, goes through the end.  Only n and the features of live nodes are read,
+ * and the gradient with respect to all other numbers is 0.
+ * K. Xu, W. Hu, J. Leskovec and S. Jegelka, "How powerful are graph neural networks?", ICLR
+ * 2019, with epsilon 0. */
+kac_gin_pack_fn kac_cpu_gin_pack, kac_cuda_gin_pack;
+kac_net_forward_fn kac_cpu_gin_forward, kac_cuda_gin_forward;
+kac_net_vjp_fn kac_cpu_gin_vjp, kac_cuda_gin_vjp;
+kac_net_drop_fn kac_cpu_gin_drop, kac_cuda_gin_drop;
+
+typedef struct kac_gin_ops {
+    kac_gin_pack_fn *pack;
+    kac_net_forward_fn *forward;
+    kac_net_vjp_fn *vjp;
+    kac_net_drop_fn *drop;
+} kac_gin_ops;
+
 /* ---- all of them --------------------------------------------------------------------------
  */
 
@@ -501,6 +543,7 @@ typedef struct kac_network_ops {
     kac_gmm_ops gmm;
     kac_quadratic_ops quadratic;
     kac_gdss_ops gdss;
+    kac_gin_ops gin;
 } kac_network_ops;
 
 #ifdef __cplusplus

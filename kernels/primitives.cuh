@@ -35,6 +35,8 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 }
 /* A loop of constant length over registers: only an unrolled one keeps them registers. */
 #define KAC_UNROLL _Pragma("unroll")
+/* A device function that is compiled once and called. */
+#define KAC_OUT_OF_LINE __noinline__
 
 /* x with 10 bits after the point, to nearest; lo and hi with 7, as two halves of a word. */
 static __device__ inline uint32_t kac_tf32(float x)
@@ -90,6 +92,7 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
 #else
 #define KAC_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define KAC_OUT_OF_LINE       __attribute__((noinline))
 #define kac_tf32              emu::tf32
 #define kac_bf16_pair         emu::bf16_pair
 #define kac_mma_tf32(d, a, b) emu::mma(d, a, b, false, KAC_EMU_SITE)
@@ -107,6 +110,14 @@ kac_status kac_cuda_status(cudaError_t err, const char *what);
 /* Device memory of at least so many bytes, the same for every operation: what one leaves there
  * is gone when the next begins.  Grows where it must, so that only first calls may wait. */
 kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out);
+
+/* Bytes of shared memory that a launch of the kernel may ask for. */
+template <class K> static inline kac_status kac_allow_shared(K *kernel, size_t bytes)
+{
+    return kac_cuda_status(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+        "shared memory");
+}
 
 static inline cudaStream_t kac_stream(const kac_device *dev)
 {

@@ -64,6 +64,15 @@ holds() {
     if ! "$@" >/dev/null 2>&1; then bad+="    not so: $what"$'\n'; fi
 }
 
+# Whether python3 has RDKit, which from here on it has: Debian's own python3 may not come first.
+has_rdkit() {
+    if python3 -c 'import rdkit' 2>/dev/null; then return 0; fi
+    /usr/bin/python3 -c 'import rdkit' 2>/dev/null || return 1
+    mkdir -p "$work/bin"
+    ln -sf /usr/bin/python3 "$work/bin/python3"
+    PATH=$work/bin:$PATH
+}
+
 lines() {
     awk 'END { print NR }' "$1" 2>/dev/null || echo 0
 }

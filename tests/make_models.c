@@ -89,6 +89,39 @@ static kac_status write_landscape(const char *dir, const landscape_source *sourc
     return status;
 }
 
+/* A denoiser of molecules of up to four atoms C, N or O: a mixture of graphs in closed form. */
+static kac_status write_molecules(const char *dir)
+{
+    enum { NODES = 4, ATOMS = 3, PAIRS = 6, NUMBERS = 1 + NODES * ATOMS + PAIRS, KINDS = 5 };
+    static const char atoms[KINDS][NODES + 1] = {"CCCO", "CCNC", "CNOC", "OCOC", "NCCN"};
+    /* of the pairs 01 02 03 12 13 23; the last is in two pieces */
+    static const char bonds[KINDS][PAIRS + 1] = {"100101", "110011", "201001", "200110",
+                                                 "100001"};
+    static float means[KINDS][NUMBERS], variances[KINDS], weights[KINDS];
+    for (int k = 0; k < KINDS; k++) {
+        float *pairs = means[k] + 1 + NODES * ATOMS;
+        means[k][0] = NODES;
+        for (int i = 0; i < NODES; i++)
+            means[k][1 + i * ATOMS + (strchr("CNO", atoms[k][i]) - "CNO")] = 1;
+        for (int p = 0; p < PAIRS; p++)
+            pairs[p] = (float)(bonds[k][p] - '0');
+        variances[k] = 0.02F;
+        weights[k] = 1;
+    }
+    const kac_tensor tensors[] = {
+        {"means", KAC_F32, 2, {KINDS, NUMBERS}, means, sizeof means},
+        {"variances", KAC_F32, 1, {KINDS}, variances, sizeof variances},
+        {"weights", KAC_F32, 1, {KINDS}, weights, sizeof weights}};
+    const char *const metadata[][2] = {
+        {"kac.arch", "gmm"},           {"kac.nodes", "4"},
+        {"kac.features", "3"},         {"kac.noise_nodes", "ve 0.1 1"},
+        {"kac.atoms", "C,N,O"},        {"kac.noise_pairs", "ve 0.1 1"},
+        {"kac.node_counts", "3:1,4:4"}};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/molecules.safetensors", dir);
+    return kac_tensors_write(path, metadata, 7, tensors, 3);
+}
+
 /* A Gaussian mixture as a denoiser of graphs of up to 4 nodes, and a reward of them. */
 static kac_status write_graphs(const char *dir)
 {
@@ -134,7 +167,8 @@ int main(int argc, char **argv)
     }
     if (write_optimus(argv[1]) != KAC_OK || write_graphs(argv[1]) != KAC_OK ||
         write_landscape(argv[1], &landscape_tis) != KAC_OK ||
-        write_landscape(argv[1], &landscape_gb1) != KAC_OK) {
+        write_landscape(argv[1], &landscape_gb1) != KAC_OK ||
+        write_molecules(argv[1]) != KAC_OK) {
         fprintf(stderr, "make_models: %s\n", kac_last_error());
         return 1;
     }

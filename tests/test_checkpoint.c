@@ -1,6 +1,7 @@
 /* test_checkpoint.c -- a run that is resumed, after any of its steps, ends with every bit of one that
  * was never stopped; what is damaged or of another run is refused. */
 #include <criterion/criterion.h>
+#include <glob.h>
 
 #include "gaussian_run.h"
 #include "on_device.h"
@@ -214,11 +215,12 @@ Test(checkpoint, another_device)
                                 "sampler.children=3";
     kac_config *config = configure(settings);
     kac_config *later = configure(settings);
-    cr_assert_eq(table_configure(later, "device.name=cpu device.threads=2 device.batch=5 "
+    cr_assert_eq(table_configure(later, "device.name=cpu device.threads=2 "
                                         "device.isa=portable checkpoint.seconds=off "
                                         "output.dir=elsewhere"),
                  KAC_OK);
     expect_equal(config, later, 1, settings);
+    expect_equal(later, config, 1, settings);
     kac_config_destroy(config);
     kac_config_destroy(later);
 }
@@ -312,6 +314,68 @@ Test(checkpoint, vectors)
     vec_remove(&files);
 }
 
+Test(checkpoint, graphs)
+{
+    static const float mean[4] = {2, 0.5F, 0.25F, 1.25F};
+    static const float variance[4] = {1, 0.125F, 0.25F, 0.5F};
+    vec_files files = {0};
+    net_file_meta(&files.model, "kac.arch", "gmm");
+    net_file_meta(&files.model, "kac.nodes", "2");
+    net_file_meta(&files.model, "kac.features", "1");
+    net_file_meta(&files.model, "kac.noise_nodes", "ve 0.1 1");
+    net_file_meta(&files.model, "kac.noise_pairs", "ve 0.1 1");
+    net_file_meta(&files.model, "kac.node_counts", "1:1,2:3");
+    memcpy(net_file_add(&files.model, KAC_F32, "means", 2, 1, 4), mean, sizeof mean);
+    memcpy(net_file_add(&files.model, KAC_F32, "variances", 2, 1, 4), variance,
+           sizeof variance);
+    *(float *)net_file_add(&files.model, KAC_F32, "weights", 1, 1) = 1;
+    net_file_write(&files.model);
+    net_file_meta(&files.reward, "kac.arch", "quadratic");
+    memcpy(net_file_add(&files.reward, KAC_F32, "matrix", 2, 1, 4), variance, sizeof variance);
+    *(float *)net_file_add(&files.reward, KAC_F32, "target", 1, 1) = 0.5F;
+    *(float *)net_file_add(&files.reward, KAC_F32, "deviation", 1, 1) = 1;
+    memcpy(net_file_add(&files.reward, KAC_F32, "linear", 1, 4), mean, sizeof mean);
+    net_file_write(&files.reward);
+
+    kac_config *config = NULL;
+    const char *settings = "process.kind=graph process.steps=6 process.corrector=langevin "
+                           "sampler.algorithm=smc sampler.groups=3 sampler.particles=6";
+    cr_assert_eq(vec_config(&files, settings, &config), KAC_OK, "%s", kac_last_error());
+    expect_equal(config, config, 1, settings);
+    kac_config_destroy(config);
+    vec_remove(&files);
+}
+
+/* The shipped configurations, made small; networks, twists and all drivers take part. */
+Test(checkpoint, shipped_configurations)
+{
+    static const char *const elsewhere[] = {"gb1_smc", "tis_smc", "utr5_svdd",
+                                            "_worker", "zinc_",   "qm9_"};
+    glob_t found = {0};
+    if (strcmp(device_name(), "cpu") != 0) cr_skip_test("they take long on the emulator");
+    cr_assert_eq(glob("configs/*.yaml", 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *path = found.gl_pathv[i];
+        kac_config *config = NULL;
+        bool ours = true;
+        for (size_t k = 0; k < sizeof elsewhere / sizeof *elsewhere; k++)
+            if (strstr(path, elsewhere[k]) != NULL) ours = false;
+        if (!ours) continue; /* their models are the user's */
+        cr_assert_eq(kac_config_create(&config), KAC_OK);
+        cr_assert_eq(kac_config_read(config, path), KAC_OK, "%s", kac_last_error());
+        cr_assert_eq(table_configure(config, "process.steps=8 sampler.groups=2 "
+                                             "output.likelihood=off device.threads=1"),
+                     KAC_OK, "%s", kac_last_error());
+        kac_run *run = NULL;
+        cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s: %s", path, kac_last_error());
+        int64_t steps = kac_run_steps(run);
+        kac_run_destroy(run);
+        expect_equal(config, config, steps / 2, path);
+        kac_config_destroy(config);
+    }
+    globfree(&found);
+}
+
 /* ---- what is refused ------------------------------------------------------------------------ */
 
 static void expect_refused(const kac_config *config, const char *name, const char *text)
@@ -393,8 +457,9 @@ Test(checkpoint, of_another_run)
 /* What is written of a configuration is read as the same. */
 Test(checkpoint, configuration)
 {
-    kac_config *config = configure(BASE "sampler.algorithm=nested sampler.alpha=0.1 "
-                                        "sampler.select.group.below=0.3 output.dir=a,b");
+    kac_config *config =
+        configure(BASE "sampler.algorithm=nested sampler.alpha=0.1 "
+                       "sampler.select.group.trigger.below=0.3 output.dir=a,b");
     kac_config *again = NULL;
     cr_assert_eq(kac_config_write(config, in_out("other")), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_config_create(&again), KAC_OK);

@@ -630,9 +630,10 @@ static char *explain(const char *key)
 Test(config, explains)
 {
     char *text = explain("reward.3.output");
-    cr_assert_str_eq(text, "reward.N.output\n  Which output of the network, or number of the "
-                           "worker's line, counted from 0.\n"
-                           "  an integer from 0 to 4095; default 0\n");
+    cr_assert_str_eq(text,
+                     "reward.N.output\n  Which output of the network or plug-in, or number "
+                     "of the worker's line, counted from 0.\n"
+                     "  an integer from 0 to 4095; default 0\n");
     free(text);
     text = explain("reward.0");
     cr_assert_not_null(strstr(text, "reward.N.weight\n"));

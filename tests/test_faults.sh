@@ -316,7 +316,7 @@ interrupted() {
     wait "$pid" 2>/dev/null || code=$?
     sed -i '/^kac: step/d' "$work/err"
 }
-config long 'process: {steps: 1000000}' 'sampler: {groups: 4, particles: 4}'
+config long 'process: {steps: 1000000}' 'sampler: {groups: 4, particles: 4}' 'checkpoint: {seconds: off}'
 sed -i '2d' "$work/long.yaml" # the shorter process
 for signal in INT TERM HUP; do
     begin "SIG$signal in the middle"

@@ -233,8 +233,7 @@ static void run_law(const vec_files *files, const char *settings, int particles,
     kac_run *run = NULL;
     char text[1024];
     double square[STATES] = {0};
-    snprintf(text, sizeof text, "process.kind=graph device.name=%s %s", device_name(),
-             settings);
+    snprintf(text, sizeof text, "process.kind=graph %s", settings);
     cr_assert_eq(vec_run(files, text, &run), KAC_OK, "%s: %s", settings, kac_last_error());
     int64_t samples = kac_run_samples(run);
     *n = (double)samples / particles;
@@ -317,6 +316,65 @@ Test(graph_laws, smc_has_the_tilted_law)
     check_run(SMC ALONE "sampler.on_dead=revive sampler.revive.levels=2", 4, true, p, 0);
 }
 
+/* A value that sums the atoms of a graph, times `weight`. */
+static void write_value(net_file *f, double weight)
+{
+    static const char *const ones[] = {"convs.0.nn.0.weight", "convs.0.nn.3.weight"};
+    static const char *const biases[] = {"convs.0.nn.0.bias", "convs.0.nn.3.bias"};
+    *f = (net_file){0};
+    net_file_meta(f, "kac.arch", "gin");
+    net_file_meta(f, "kac.nodes", "2");
+    net_file_meta(f, "kac.features", "1");
+    net_file_meta(f, "kac.edges", "complete");
+    for (int i = 0; i < 2; i++) {
+        vec_fill(f, ones[i], (double[]){1}, 1, 1);
+        vec_fill(f, biases[i], (double[]){i == 0 ? 3 : 0}, 0, 1);
+    }
+    vec_fill(f, "lin.weight", &weight, 1, 1);
+    vec_fill(f, "lin.bias", (double[]){0.5}, 0, 1);
+    net_file_write(f);
+}
+
+Test(graph_laws, smc_with_a_learned_value_has_the_tilted_law)
+{
+    net_file value;
+    char settings[1024];
+    double p[STATES];
+    exact_law(STEPS, false, p);
+    write_value(&value, 0.4);
+    snprintf(settings, sizeof settings,
+             SMC ALONE "sampler.value.kind=learned sampler.value.file=%s", value.path);
+    check_run(settings, 4, true, p, 0);
+    net_file_remove(&value);
+}
+
+/* Children with more of what the value likes are kept. */
+Test(graph_laws, svdd_mc_follows_a_learned_value)
+{
+    double atoms[2] = {0, 0};
+    for (int side = 0; side < 2; side++) {
+        vec_files files;
+        net_file value;
+        char settings[1024];
+        double mean[STATES], error[STATES], n = 0;
+        write_value(&value, side == 0 ? -1 : 1);
+        write_files(&files);
+        snprintf(settings, sizeof settings,
+                 "sampler.algorithm=svdd_mc sampler.children=4 sampler.groups=2000 "
+                 "sampler.particles=1 " ALONE "sampler.value.file=%s",
+                 value.path);
+        run_law(&files, settings, 1, false, mean, error, &n);
+        for (int k = 0; k < STATES; k++) {
+            double x[D];
+            numbers_of(k, x);
+            atoms[side] += mean[k] * (x[1] + x[2]) / x[0];
+        }
+        vec_remove(&files);
+        net_file_remove(&value);
+    }
+    cr_expect_gt(atoms[1], atoms[0] + 0.2, "%g and %g", atoms[1], atoms[0]);
+}
+
 Test(graph_laws, smc_with_a_corrector_has_the_tilted_law)
 {
     enum { ROWS = 400000 };
@@ -355,7 +413,8 @@ static void run_text(const vec_files *files, const char *settings, char *text, s
     kac_run_destroy(run);
 }
 
-/* On this build's device, the bytes of one thread of the CPU. */
+/* On this build's device, the bytes of one thread of the CPU: so laws hold there that the rest of
+ * the suite looks for on the CPU. */
 Test(graph_laws, devices_threads_batches_and_reuse_change_nothing)
 {
     static char want[1 << 16], found[1 << 16];
@@ -475,6 +534,8 @@ Test(graph_laws, files_that_do_not_say_what_graphs_they_have_are_refused)
         {"kac.noise_pairs", "ve 0.2 1", "must be `kac.noise_nodes`"},
         {"kac.node_counts", "2:", "is not nodes:weight"},
         {"kac.node_counts", "9:1", "graphs of 9 nodes"},
+        {"kac.atoms", "C;N", "`kac.atoms` is `C;N`"},
+        {"kac.atoms", "C,N", "2 elements, and the nodes of"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         vec_files files;

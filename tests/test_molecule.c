@@ -126,7 +126,9 @@ Test(molecule, one_bond_too_many_charges_nitrogen_and_oxygen)
     /* neither two bonds too many, nor fluorine, nor sulfur, which may have six */
     expect("NCCCCC", "011 021 031 041 051", false, "C[N+](C)(C)(C)C");
     expect("FCC", "011 021", false, "CFC");
-    expect("SCCC", "011 021 031", false, "CS(C)C");
+    expect("SCCC", "011 021 031", false, "C[SH](C)C");
+    expect("PCCCC", "011 021 031 041", false, "C[PH](C)(C)C");
+    expect("SCC", "012 022", false, "C=S=C");
     /* two at once are no single bond too many */
     expect("NCC", "013 022", false, "C#N=C");
 }

@@ -160,10 +160,12 @@ refused 3
 
 begin 'and one that does not'
 sed -i '/exit 9/d' "$work/worker.sh"
-run "$kac" run "$work/worker.yaml" --out "$work/worked" --quiet
-shared 3 "$work/worked.3" "$work/worker.yaml"
+run "$kac" run "$work/worker.yaml" --set sampler.reuse=off --out "$work/worked" --quiet
+shared 3 "$work/worked.3" "$work/worker.yaml" --set sampler.reuse=off
 expect 0
 holds 'the samples are the same' cmp "$work/worked/samples.csv" "$work/worked.3/samples.csv"
+holds 'those of all ranks are counted' test \
+    "$(sed -n 's/^ *"answered": //p' "$work/worked.3/run.json")" = "$(sed -n 's/^ *"answered": //p' "$work/worked/run.json")"
 
 # ---- one of them is lost --------------------------------------------------------------------
 

@@ -32,6 +32,15 @@ for config in configs/*.yaml; do
             continue
         fi
         ;;
+    zinc_* | qm9_*)
+        weights=../shared/data/gdss/gdss_zinc250k.safetensors
+        if [[ $name == qm9_* ]]; then weights=../shared/data/gdss/gdss_qm9.safetensors; fi
+        if [ ! -f "$weights" ] || ! has_rdkit; then
+            skip "$weights or RDKit is absent"
+            continue
+        fi
+        given=(--set model.file="$weights")
+        ;;
     gb1_smc) needs=(reward.0.file gb1_fitness gb1_landscape model.file gb1_denoiser gb1_landscape) ;;
     esac
     for ((i = 0; i < ${#needs[@]}; i += 3)); do
@@ -44,7 +53,11 @@ for config in configs/*.yaml; do
     run "$kac" run "$config" "${given[@]}" "${small[@]}" --out "$work/$name"
     expect 0
     files=(samples.csv trace.jsonl run.json)
-    [[ $name == gmm_* ]] || files+=(samples.fasta) # vectors have no letters
+    case $name in
+    gmm_*) ;; # vectors have no letters
+    zinc_* | qm9_*) files+=(samples.smi samples.sdf) ;;
+    *) files+=(samples.fasta) ;;
+    esac
     for file in "${files[@]}"; do
         holds "$file is there" test -s "$work/$name/$file"
     done

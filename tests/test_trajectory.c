@@ -1,6 +1,7 @@
 /* test_trajectory.c -- recorded paths: shapes, ends, lines of descent, repetition. */
 #include <criterion/criterion.h>
 
+#include "gaussian_run.h"
 #include "table_run.h"
 
 enum { STEPS = 6 };
@@ -119,6 +120,52 @@ Test(trajectory, shapes_and_metadata)
     cr_expect_str_eq(kac_tensors_metadata(r.file, "kac.terms"), "reward");
     cr_expect(strncmp(kac_tensors_metadata(r.file, "kac.reward"), "1*", 2) == 0);
     forget(&r);
+}
+
+/* Of vectors all numbers are kept: each path starts from noise and ends in its sample. */
+Test(trajectory, vectors)
+{
+    vec_files files;
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    kac_tensors *file = NULL;
+    char dir[256];
+    cr_assert(table_folder(dir));
+    vec_write(&vec_gaussian, &files);
+    cr_assert_eq(vec_config(&files,
+                            "process.steps=6 process.schedule=edm sampler.algorithm=smc "
+                            "sampler.groups=3 sampler.particles=8 "
+                            "sampler.select.group.trigger.kind=every",
+                            &config),
+                 KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_keep_trajectories(run, 1), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < STEPS; k++)
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_finish(run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_write_trajectories(run, dir), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_tensors_open(table_path(dir, "trajectories"), &file), KAC_OK);
+    const kac_tensor *x = kac_tensors_find(file, "x");
+    cr_assert(x->dtype == KAC_F32 && x->shape[0] == 24 && x->shape[2] == VEC);
+    const float(*state)[VEC] = x->data;
+    for (int i = 0; i < 24; i++) {
+        kac_sample s;
+        double object[VEC], start = 0;
+        cr_assert_eq(kac_run_sample(run, i, &s), KAC_OK);
+        vec_parse(s.object, VEC, object);
+        for (int l = 0; l < VEC; l++) {
+            cr_expect_float_eq((double)state[i * (STEPS + 1) + STEPS][l], object[l], 1e-6);
+            start += fabs((double)state[i * (STEPS + 1)][l]);
+        }
+        cr_expect_gt(start, 10); /* noise of deviation 80 */
+    }
+    cr_expect_eq(kac_tensors_metadata(file, "kac.nodes"), NULL);
+    kac_tensors_close(file);
+    unlink(table_path(dir, "trajectories"));
+    rmdir(dir);
+    kac_run_destroy(run);
+    kac_config_destroy(config);
+    vec_remove(&files);
 }
 
 /* Each path starts from noise, never changes what it has revealed, and ends in the sample of

@@ -35,6 +35,7 @@ OPENER(pwm, all->pwm.vjp)
 OPENER(filter, NULL)
 OPENER(gmm, all->gmm.vjp)
 OPENER(quadratic, all->quadratic.vjp)
+OPENER(gin, all->gin.vjp)
 
 /* A network and its queries. */
 typedef struct subject {
@@ -45,6 +46,7 @@ typedef struct subject {
     int outputs;  /* floats of an answer */
     int channels; /* floats of a gradient, for each site */
     bool tokens, soft, vectors;
+    int nodes; /* of graphs: a vector begins with a count of up to so many */
 } subject;
 
 /* ---- inputs, in the host's memory --------------------------------------------------------- */
@@ -90,6 +92,7 @@ static inputs random_inputs(const subject *s, int rows)
         uint8_t *row = in.tokens + (ptrdiff_t)i * in.stride;
         in.src[i] = (i + 1) * 7 % rows;
         in.dst[i] = rows - 1 - i;
+        if (s->nodes > 0) in.soft[i * s->length] = (float)(i * 5 % (s->nodes + 3)) - 1;
         if (s->vectors) memcpy(row, in.soft + (ptrdiff_t)i * s->length, 4 * (size_t)s->length);
         for (int l = 0; l < s->length && !s->vectors; l++) {
             row[l] = (uint8_t)((net_file_random(&seed) + 1) / 2 * (float)s->states);
@@ -230,14 +233,14 @@ Test(twins_networks, tables)
             values[k] = -INFINITY;
         w.values = values;
         compare(&(subject){"table_denoiser", open_table_denoiser, &w, s, length, length * s,
-                           s + 1, true, false, false});
+                           s + 1, true, false, false, 0});
         w.rows = power(s, length);
         compare(&(subject){"table_reward with gaps", open_table_reward, &w, s, length, 1, s,
-                           true, true, false});
+                           true, true, false, 0});
         for (int k = 0; k < rows; k += 11)
             values[k] = 0.25f;
         compare(&(subject){"table_reward", open_table_reward, &w, s, length, 1, s, true, true,
-                           false});
+                           false, 0});
         free(values);
     }
 }
@@ -260,7 +263,7 @@ Test(twins_networks, markov)
         }
         kac_markov_weights w = {s, p, p + s};
         compare(&(subject){"markov", open_markov, &w, s, length, length * s, s + 1, true, false,
-                           false});
+                           false, 0});
         free(p);
     }
 }
@@ -273,7 +276,7 @@ Test(twins_networks, pwm)
         int s = shapes[i][0], length = shapes[i][1];
         float *weight = random_floats(&seed, (size_t)(s * length), 2);
         kac_pwm_weights w = {s, length, weight};
-        compare(&(subject){"pwm", open_pwm, &w, s, length, 1, s, true, true, false});
+        compare(&(subject){"pwm", open_pwm, &w, s, length, 1, s, true, true, false, 0});
         free(weight);
     }
 }
@@ -288,7 +291,7 @@ Test(twins_networks, filters)
         for (int kind = KAC_FILTER_SHARE; kind <= KAC_FILTER_MOTIF; kind++) {
             kac_filter_weights w = {(kac_filter_kind)kind, 4, 0x6, 4, width, sets};
             compare(&(subject){"filter", open_filter, &w, 4, length, 1, 0, true,
-                               kind == KAC_FILTER_SHARE, false});
+                               kind == KAC_FILTER_SHARE, false, 0});
         }
 }
 
@@ -307,7 +310,7 @@ Test(twins_networks, gmm)
             weights[j] += 0.6f;
         for (int round = 0; round < 2; round++) {
             kac_gmm_weights w = {d, k, weights, means, variances, round};
-            compare(&(subject){"gmm", open_gmm, &w, 1, d, d, 1, true, false, true});
+            compare(&(subject){"gmm", open_gmm, &w, 1, d, d, 1, true, false, true, 0});
         }
         free(means);
         free(variances);
@@ -329,11 +332,45 @@ Test(twins_networks, quadratic)
             deviation[j] += 0.75f;
         for (int k = 0; k < 2; k++) {
             kac_quadratic_weights w = {d, m, matrix, target, deviation, k ? linear : NULL};
-            compare(&(subject){"quadratic", open_quadratic, &w, 1, d, 1, 1, true, true, true});
+            compare(
+                &(subject){"quadratic", open_quadratic, &w, 1, d, 1, 1, true, true, true, 0});
         }
         free(matrix);
         free(target);
         free(deviation);
         free(linear);
+    }
+}
+
+/* Sizes that fill no vector, and more than a chunk. */
+Test(twins_networks, gin)
+{
+    static const int shapes[][5] = {
+        {1, 1, 1, 1, 1}, {3, 2, 2, 5, 9}, {9, 4, 3, 33, 17}, {38, 9, 5, 70, 41}};
+    uint64_t seed = 6;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int *shape = shapes[i], outputs = (int)i + 1;
+        kac_gin_weights w = {shape[0], shape[1], shape[2], outputs, {{0}}, NULL, NULL};
+        float *made[4 * KAC_GIN_MAX_LAYERS + 2];
+        int count = 0, in = shape[1];
+        for (int k = 0; k < w.layers; k++) {
+            kac_gin_layer *layer = &w.layer[k];
+            *layer = (kac_gin_layer){.in = in, .hidden = shape[3] + k, .out = shape[4] + k};
+            const int sizes[2][2] = {{in, layer->hidden}, {layer->hidden, layer->out}};
+            for (int h = 0; h < 2; h++) {
+                size_t n = (size_t)(sizes[h][0] * sizes[h][1]);
+                float scale = 1 / sqrtf((float)sizes[h][0]);
+                layer->weight[h] = made[count++] = random_floats(&seed, n, scale);
+                layer->bias[h] = made[count++] =
+                    random_floats(&seed, (size_t)sizes[h][1], 0.5f);
+            }
+            in = layer->out;
+        }
+        w.weight = made[count++] = random_floats(&seed, (size_t)(in * outputs), 0.5f);
+        w.bias = made[count++] = random_floats(&seed, (size_t)outputs, 0.5f);
+        const int d = 1 + w.nodes * w.features + w.nodes * (w.nodes - 1) / 2;
+        compare(&(subject){"gin", open_gin, &w, 1, d, outputs, 1, true, true, true, w.nodes});
+        while (count > 0)
+            free(made[--count]);
     }
 }

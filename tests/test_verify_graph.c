@@ -20,8 +20,7 @@ static kac_status verify(const char *model, const char *recording, char *text, s
 {
     FILE *out = fmemopen(text, size, "w");
     cr_assert_not_null(out);
-    kac_status status =
-        kac_verify(model, recording, "cpu", "auto", out, worst, &tolerance);
+    kac_status status = kac_verify(model, recording, "cpu", "auto", out, worst, &tolerance);
     cr_assert(fclose(out) == 0);
     return status;
 }
@@ -128,6 +127,13 @@ static double deviation_of(int step) /* of the nodes, vp 0.1 1 */
     return sqrt(1 - exp(-0.5 * t * t * 0.9 - t * 0.1));
 }
 
+/* In floats, as the original has it: coarse at the last step. */
+static double recorded_deviation_of(int step)
+{
+    float t = (float)time_of(step);
+    return (double)sqrtf(1 - expf(2 * (-0.25F * (t * t) * 0.9F - 0.5F * t * 0.1F)));
+}
+
 static double beta_of(int step)
 {
     return (0.1 + (POINTS - 1 - step) * 0.9 / (POINTS - 1)) / POINTS;
@@ -138,11 +144,11 @@ static double sigma_of(int step)
     return step < POINTS ? 0.2 * pow(5, (POINTS - 1.0 - step) / (POINTS - 1)) : 0;
 }
 
-/* The scores are answers times this. */
-static batch scores_of(batch a, int step)
+/* The scores that answers stand for; the deviation is that of the nodes. */
+static batch scores_of(batch a, double deviation)
 {
     for (int k = 0; k < B * N * F; k++)
-        a.x[k] = (float)(-(double)a.x[k] / deviation_of(step));
+        a.x[k] = (float)(-(double)a.x[k] / deviation);
     return a;
 }
 
@@ -294,23 +300,26 @@ static void record_step(net_file *f, const char *model, int step)
     named(f, &x, step, "in.x", "in.adj");
     named(f, &z[0], step, "z_raw.corr_x", "z_raw.corr_adj");
     named(f, &z[1], step, "z_raw.pred_x", "z_raw.pred_adj");
-    batch s = scores_of(answers(model, &x), step);
-    x = corrected(x, &s, &z[0], step);
-    named(f, &s, step, "corr.score_x", "corr.score_adj");
-    named(f, &x, step, "corr.x", "corr.adj");
-    s = scores_of(answers(model, &x), step);
-    x = predicted(x, &s, &z[1], step);
-    named(f, &s, step, "pred.score_x", "pred.score_adj");
-    if (step == POINTS - 1)
-        named(f, &x, step, "pred.x_mean", "pred.adj_mean");
-    else
-        named(f, &x, step, "pred.x", "pred.adj");
+    for (int move = 0; move < 2; move++) {
+        static const char *const names[2][4] = {
+            {"corr.score_x", "corr.score_adj", "corr.x", "corr.adj"},
+            {"pred.score_x", "pred.score_adj", "pred.x", "pred.adj"}};
+        batch a = answers(model, &x), s = scores_of(a, recorded_deviation_of(step));
+        named(f, &s, step, names[move][0], names[move][1]);
+        s = scores_of(a, deviation_of(step));
+        x = (move == 0 ? corrected : predicted)(x, &s, &z[move], step);
+        if (move == 1 && step == POINTS - 1)
+            named(f, &x, step, "pred.x_mean", "pred.adj_mean");
+        else
+            named(f, &x, step, names[move][2], names[move][3]);
+    }
 }
 
 static batch whole_step(const char *model, batch x, int step)
 {
     for (int move = 0; move < 2; move++) {
-        batch s = scores_of(answers(model, &x), step), z = noise_at(7, step, move);
+        batch s = scores_of(answers(model, &x), deviation_of(step));
+        batch z = noise_at(7, step, move);
         x = (move == 0 ? corrected : predicted)(x, &s, &z, step);
     }
     return x;
@@ -373,8 +382,7 @@ static void record_schedule(net_file *f)
 static double replay(const net_file *model, net_file *recording, char *text, size_t size)
 {
     double worst = -1;
-    kac_status status =
-        verify(model->path, net_file_write(recording), text, size, &worst);
+    kac_status status = verify(model->path, net_file_write(recording), text, size, &worst);
     cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
     return worst;
 }

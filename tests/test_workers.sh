@@ -332,12 +332,20 @@ else
     holds 'line by line' cmp <(sed -n '/^```python$/,/^```$/p' docs/workers.md | sed '1d;$d') tools/workers/template.py
 
     begin 'tools/workers/rdkit_properties.py'
-    run python3 tools/workers/rdkit_properties.py <<<$'3\nCCO\nC(C)(C)(C)(C)C\nc1ccccc1'
-    if python3 -c 'import rdkit' 2>/dev/null; then
+    if has_rdkit; then
+        run python3 tools/workers/rdkit_properties.py <<<$'4\nCCO\nC(C)(C)(C)(C)C\n\nc1ccccc1'
         expect 0
-        holds 'a line each, of five numbers' awk 'NF != 5 { exit 1 } END { exit NR != 3 }' "$work/out"
-        holds 'the second is none' awk 'NR == 2 && $0 != "nan nan nan nan 0.0" { exit 1 }' "$work/out"
+        holds 'a line each, of five numbers' awk 'NF != 5 { exit 1 } END { exit NR != 4 }' "$work/out"
+        holds 'the second and third are none' awk '/^nan nan nan nan 0.0$/ { n++ } END { exit n != 2 }' "$work/out"
+        begin 'tools/workers/rdkit_properties.py: properties by name'
+        run python3 tools/workers/rdkit_properties.py weight ease sa valid <<<$'1\nc1ccccc1'
+        expect 0
+        holds 'benzene' awk '$1 != 78.11399999999999 || $2 - (10 - $3) / 9 > 1e-12 || $3 != 1 || $4 != 1 { exit 1 }' "$work/out"
+        run python3 tools/workers/rdkit_properties.py qed size </dev/null
+        expect 1
+        says 'no property size; there are qed, sa, ease, logp, weight, valid'
     else
+        run python3 tools/workers/rdkit_properties.py </dev/null
         expect 1
         says 'needs RDKit: python3 -m pip install rdkit'
     fi

@@ -2,8 +2,9 @@
 
 The file holds both networks, with the names of the checkpoint after `x.` and `adj.`, and what kac needs to know of them
 as JSON in the metadata; the elements of the atoms, `kac.atoms`, which for QM9 and ZINC250k are those of the published
-code; and with `--node-counts` how often molecules have so many atoms, `kac.node_counts`. Only tensors and dictionaries are built from a checkpoint; whatever else is pickled in it is
-neither imported nor run. Weights keep their own licence; GDSS's repository states none.
+code; and with `--node-counts` how often molecules have so many atoms, `kac.node_counts`. Only tensors and dictionaries
+are built from a checkpoint; whatever else is pickled in it is neither imported nor run. Weights keep their own licence;
+GDSS's repository states none.
 """
 
 from __future__ import annotations

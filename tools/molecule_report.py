@@ -1,8 +1,10 @@
 """Compare the molecules of a kac run with a recorded sample of another program, by two-sample tests.
 
+    kac run configs/qm9_pretrained.yaml --set process.atoms=none --out runs/qm9
     molecule_report.py runs/qm9 --atoms C,N,O,F --reference qm9_samples.tsv.gz
 
-A run is its folder; its graphs are the rows of numbers of samples.csv, as docs/files.md has them. The reference is a
+A run is its folder; its graphs are the rows of numbers of samples.csv, as docs/files.md has them and `process.atoms`
+none leaves them. The reference is a
 table (tab-separated, may be gzipped) with the columns valid_without_correction, smiles, qed and sa. Molecules are built
 as published (Jo, Lee and Hwang 2022): an atom for each node with a feature above 1/2, bonds in the order of the rows, a
 charge of +1 where N, O or S exceeds its valence by one; then, while a valence is not allowed, the highest bond of that
@@ -31,6 +33,7 @@ try:
 except ImportError as error:
     sys.exit(f"molecule_report.py needs RDKit: apt-get install python3-rdkit ({error})")
 
+RDLogger.DisableLog("rdApp.*")
 ORDERS = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
 VALENCES = {"N": 3, "O": 2, "S": 2}  # atoms that may carry a charge
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -232,7 +235,6 @@ def main() -> int:
     parser.add_argument("--atoms", required=True, help="elements of the features, C,N,O,F")
     parser.add_argument("--reference", type=Path, required=True, help="samples.tsv or .tsv.gz")
     args = parser.parse_args()
-    RDLogger.DisableLog("rdApp.*")
     try:
         runs = {folder.name: read_run(folder, args.atoms.split(",")) for folder in args.runs}
         print(report(runs, read_reference(args.reference)))

@@ -25,6 +25,11 @@ from kac_io import Cnn1d, ConvGru, ConvRegressor, encode, load, load_module, one
 from promoter_data import single_linkage
 from train_promoter_denoiser import discrete_bound, markov_nll
 
+try:
+    import molecule_report
+except SystemExit:  # without RDKit
+    molecule_report = None
+
 
 class Files(unittest.TestCase):
     def setUp(self) -> None:
@@ -330,6 +335,47 @@ class Landscapes(Files):
             landscape.read(landscape.LANDSCAPES["gb1"], path)
         with self.assertRaisesRegex(ValueError, "line 2 is not of this table"):
             landscape.read(landscape.LANDSCAPES["tis"], path)
+
+
+@unittest.skipIf(molecule_report is None, "RDKit is not here")
+class Molecules(unittest.TestCase):
+    def graph(self, atoms: str, *bonds: tuple[int, int, int]) -> list[float]:
+        """A row of numbers of a graph of at most 7 nodes, of the elements C, N and O."""
+        features = [float(atom == element) for atom in atoms.ljust(7) for element in "CNO"]
+        orders = {(i, j): order for i, j, order in bonds}
+        pairs = [float(orders.get((i, j), 0)) for i in range(7) for j in range(i + 1, 7)]
+        return [float(len(atoms)), *features, *pairs]
+
+    def describe(self, atoms: str, *bonds: tuple[int, int, int]) -> dict[str, object]:
+        return molecule_report.describe(self.graph(atoms, *bonds), 7, "CNO", molecule_report.load_sascorer())
+
+    def test_a_molecule_as_it_is(self) -> None:
+        found = self.describe("CCO", (0, 1, 1), (1, 2, 1))
+        self.assertEqual((found["valid"], found["pieces"], found["smiles"]), (True, 1, "CCO"))
+        self.assertAlmostEqual(found["qed"], 0.4068, places=3)
+
+    def test_a_charge_makes_it_valid(self) -> None:
+        found = self.describe("NCCCC", (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1))
+        self.assertEqual((found["valid"], found["smiles"]), (True, "C[N+](C)(C)C"))
+
+    def test_the_highest_bond_loses_an_order(self) -> None:
+        found = self.describe("CCCC", (0, 1, 2), (0, 2, 2), (0, 3, 1))  # 5 bonds of the first carbon
+        self.assertEqual((found["valid"], found["smiles"]), (False, "C=C(C)C"))
+
+    def test_the_longest_piece_is_kept(self) -> None:
+        found = self.describe("CCNO", (0, 1, 1), (1, 2, 1))
+        self.assertEqual((found["valid"], found["pieces"], found["smiles"]), (True, 2, "CCN"))
+
+    def test_probabilities(self) -> None:
+        self.assertAlmostEqual(molecule_report.fisher(1, 10, 9, 10), 0.0010934, places=6)
+        self.assertAlmostEqual(molecule_report.fisher(5, 10, 10, 20), 1.0, places=6)
+        same, p = molecule_report.smirnov(range(100), range(100))
+        self.assertEqual((same, p), (0.0, 1.0))
+        distance, p = molecule_report.smirnov(range(100), range(50, 150))
+        self.assertAlmostEqual(distance, 0.5)
+        self.assertLess(p, 1e-9)
+        distance, p = molecule_report.smirnov(range(100), [x + 15 for x in range(100)])
+        self.assertTrue(0.15 < p < 0.25, p)  # 0.21 exactly
 
 
 class Numbers(unittest.TestCase):

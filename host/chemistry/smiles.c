@@ -73,18 +73,19 @@ static int32_t root_of(const kac_molecule *m, int32_t label)
 
 /* ---- writing ---------------------------------------------------------------------------- */
 
+/* Without brackets a reader adds hydrogens up to the lowest valence, and no two readers agree on
+ * those beyond it. */
 static void put_atom(writer *w, const kac_atom *atom)
 {
-    char text[32];
-    if (atom->charge == 0) {
+    char text[32], count[16] = "";
+    int32_t hydrogens = kac_atom_hydrogens(atom);
+    if (atom->charge == 0 && (hydrogens == 0 || atom->valence <= atom->element->valence[0])) {
         put(w, atom->element->symbol);
         return;
     }
-    int32_t hydrogens = kac_atom_hydrogens(atom);
-    char count[16] = "";
     if (hydrogens > 1) snprintf(count, sizeof count, "%d", (int)hydrogens);
-    snprintf(text, sizeof text, "[%s%s%s+]", atom->element->symbol, hydrogens > 0 ? "H" : "",
-             count);
+    snprintf(text, sizeof text, "[%s%s%s%s]", atom->element->symbol, hydrogens > 0 ? "H" : "",
+             count, atom->charge > 0 ? "+" : "");
     put(w, text);
 }
 
@@ -167,11 +168,11 @@ static void begin(kac_molecule *m)
 }
 
 /* A bond costs its symbol and two numbers, "(123456)" with a sign before it, in parentheses; an
- * atom "[NH3+]" and a dot. */
+ * atom "[NH4+]" and a dot. */
 size_t kac_smiles_size(int32_t most)
 {
     size_t atoms = (size_t)most;
-    return atoms * sizeof "([Br]).=" + atoms * (atoms - 1) / 2 * (1 + 2 * sizeof "%(123456)");
+    return atoms * sizeof "([NH4+])=." + atoms * (atoms - 1) / 2 * (1 + 2 * sizeof "%(123456)");
 }
 
 void kac_smiles_write(kac_molecule *m, char *text)

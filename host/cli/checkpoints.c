@@ -66,10 +66,30 @@ static char *path_of(const char *dir, int64_t step)
                                                                                      : path;
 }
 
+/* Removes what a killed run was writing. */
+static void remove_unfinished(const char *dir)
+{
+    static const char begin[] = "checkpoint-", end[] = ".partial";
+    DIR *open = opendir(dir);
+    if (open == NULL) return;
+    for (const struct dirent *entry; (entry = readdir(open)) != NULL;) {
+        size_t length = strlen(entry->d_name);
+        char *path = NULL;
+        if (strncmp(entry->d_name, begin, sizeof begin - 1) != 0 || length < sizeof end ||
+            strcmp(entry->d_name + length - (sizeof end - 1), end) != 0)
+            continue;
+        if (asprintf(&path, "%s/%s", dir, entry->d_name) < 0) break;
+        unlink(path);
+        free(path);
+    }
+    closedir(open);
+}
+
 /* Leaves the one of `step` and the keep - 1 before it; later ones could not be used. */
 static void remove_others(const char *dir, int64_t step, int64_t keep)
 {
     int64_t kept = 0;
+    remove_unfinished(dir);
     for (int64_t s = INT64_MAX; (s = latest_before(dir, s)) >= 0;) {
         if (s <= step && kept++ < keep) continue;
         char *path = path_of(dir, s);
@@ -109,13 +129,12 @@ cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config, 
     cli_exit code = path != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
     if (code == CLI_DONE && first) code = write_first(f, config);
     if (code == CLI_DONE) code = cli_status(kac_run_checkpoint(run, path));
-    if (code == CLI_DONE && first)
-        code = folder_appear(f);
-    else if (first)
-        clear_first(f, path);
+    if (code == CLI_DONE && first) code = folder_appear(f);
     if (code == CLI_DONE) {
         c->step = step;
         remove_others(f->path, step, c->keep);
+    } else if (first) {
+        clear_first(f, path);
     }
     c->latest = cli_seconds();
     free(path);

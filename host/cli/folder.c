@@ -187,10 +187,18 @@ cli_exit folder_resume(folder *f, const char *path)
 
 cli_exit folder_appear(folder *f)
 {
-    cli_exit code = folder_commit(f);
+    folder next = {.path = f->path};
+    cli_exit code = make_partial(&next);
     if (code != CLI_DONE) return code;
+    code = folder_commit(f);
+    if (code != CLI_DONE) {
+        rmdir(next.partial);
+        free(next.partial);
+        return code;
+    }
+    f->partial = next.partial;
     f->replace = true;
-    return make_partial(f);
+    return CLI_DONE;
 }
 
 cli_exit folder_commit(folder *f)

@@ -38,7 +38,7 @@ static const command commands[] = {
     {"resume", cli_resume, "DIR [--set KEY=VALUE]... [--record DIR] [--force] [--quiet]",
      "go on with a run that was stopped",
      "  DIR              the folder of the run, with its checkpoints\n"
-     "  --set KEY=VALUE  of device (but precision and cache) and checkpoint only; repeatable\n"
+     "  --set KEY=VALUE  device.name, threads and isa, and checkpoint, only; repeatable\n"
      "  --record DIR     where the run was started with it: the folder for the trajectories\n"
      "  --force          replace that folder where it holds an earlier run\n"
      "  --quiet          no progress and no summary\n"

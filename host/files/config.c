@@ -308,7 +308,7 @@ kac_status kac_config_json(const kac_config *config, json_t **out)
 
 kac_status kac_config_identity(const kac_config *config, json_t **out)
 {
-    static const char *const free_of_device[] = {"name", "batch", "threads", "isa"};
+    static const char *const free_of_device[] = {"name", "threads", "isa"};
     json_t *root = NULL;
     KAC_TRY(kac_config_json(config, &root));
     json_object_del(json_object_get(root, "output"), "dir");

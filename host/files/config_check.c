@@ -440,6 +440,7 @@ static kac_status check_graph(const kac_settings *settings)
     if (settings->process.corrector == KAC_CORRECTOR_NONE &&
         settings->process.langevin_together)
         return refuse_graph("process.langevin", "a corrector for batch");
+    if (settings->model.plugin) return refuse_graph("model.kind", "a network");
     if (settings->model.unconditional[0] != '\0')
         return refuse_graph("model.unconditional", "one denoiser");
     if (settings->driver.kind != KAC_DRIVER_NONE) return refuse_graph("driver.kind", "none");
@@ -503,7 +504,10 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     kac_settings settings;
     KAC_TRY(kac_config_resolve(config, &settings));
     if (settings.model.file[0] == '\0')
-        return KAC_FAIL(KAC_ERR_INVALID, "model.file: required, a safetensors file");
+        return KAC_FAIL(KAC_ERR_INVALID, "model.file: required, a %s",
+                        settings.model.plugin ? "shared object" : "safetensors file");
+    if (!settings.model.plugin && settings.model.options[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "model.options: goes with model.kind plugin only");
     KAC_TRY(check_process(&settings));
     KAC_TRY(check_sizes(&settings));
     KAC_TRY(check_selection(&settings));

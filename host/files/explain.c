@@ -40,6 +40,7 @@ static const struct {
     {"device", "Where the run is computed; none of it changes a result."},
     {"job", "How ranks share a run (ranks.md)."},
     {"output", "What is written."},
+    {"checkpoint", "What a run that is stopped leaves to go on from."},
 };
 
 static void explain_all(FILE *out)

@@ -70,9 +70,14 @@ static bool is_template(const char *text)
 #define LARGEST    1e30
 
 static const kac_key keys[] = {
+    {"model.kind", SWITCH(model.plugin, "network", "plugin"), .initial = "network",
+     .help = "What model.file is: a network, or a shared object with a denoiser of your own "
+             "(docs/plugins.md)."},
     {"model.file", TEXT(model.file), .initial = "",
-     .help = "The denoiser: a safetensors file that names its architecture and alphabet. "
-             "Required."},
+     .help = "The denoiser: a safetensors file that names its architecture and alphabet, or a "
+             "shared object. Required."},
+    {"model.options", TEXT(model.options), .initial = "",
+     .help = "Kind plugin: what it is told, text of its own kind."},
 
     {"model.unconditional", TEXT(model.unconditional), .initial = "",
      .help =
@@ -195,18 +200,25 @@ static const kac_key keys[] = {
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
      .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
     {"reward.N.kind",
-     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "gc",
+     CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "plugin", "gc",
             "homopolymer", "motif"),
      .initial = "network",
-     .help = "A network (convgru, conv_regressor), a position weight matrix, a table of all "
-             "objects, or a quadratic function of a vector, from a file; a program of any kind "
-             "that reads objects and writes numbers (worker); or without a file the "
-             "share of G and C, the length of the "
-             "longest run of one letter, or the number of places where a motif begins."},
+     .help =
+         "A network (convgru, conv_regressor, gin), a position weight matrix, a table of all "
+         "objects, or a quadratic function of a vector, from a file; a program of any kind "
+         "that reads objects and writes numbers (worker); a shared object (plugin); or "
+         "without a file the "
+         "share of G and C, the length of the "
+         "longest run of one letter, or the number of places where a motif begins."},
     {"reward.N.file", TEXT(reward[0].file), .initial = "",
-     .help = "A safetensors file. Required of network, pwm, table and quadratic."},
+     .help = "A safetensors file; kind plugin: a shared object (docs/plugins.md). Required of "
+             "network, pwm, table, quadratic and plugin."},
     {"reward.N.output", INTEGER(reward[0].output, 0, 4095), .initial = "0",
-     .help = "Which output of the network, or number of the worker's line, counted from 0."},
+     .help = "Which output of the network or plug-in, or number of the worker's line, counted "
+             "from 0."},
+    {"reward.N.options", TEXT(reward[0].options), .initial = "",
+     .help = "Kind plugin: what it is told, text of its own kind. Terms with one file and the "
+             "same options share it."},
     {"reward.N.command", WORDS(reward[0].command), .accepts = kac_command_reads,
      .expected = "a program and its arguments, a list of words such as [python3, mine.py], or "
                  "words separated by blanks",

@@ -51,6 +51,7 @@ typedef enum kac_reward_kind {
     KAC_REWARD_TABLE,
     KAC_REWARD_QUADRATIC,
     KAC_REWARD_WORKER,
+    KAC_REWARD_PLUGIN,
     KAC_REWARD_GC, /* from here on without a file: filters */
     KAC_REWARD_HOMOPOLYMER,
     KAC_REWARD_MOTIF
@@ -60,11 +61,12 @@ typedef struct kac_reward_settings {
     char name[KAC_NAME]; /* column of samples.csv; "" = made from the file's name */
     kac_reward_kind kind;
     char file[KAC_PATH];
-    int64_t output;            /* head of the network, or number of a worker's line */
+    int64_t output; /* head of the network, or number of what a worker or plug-in says */
     char command[KAC_COMMAND]; /* worker: a program with its arguments (kac_command_words) */
     int64_t processes, batch;  /* worker: copies of it, and objects that one gets at a time */
     double timeout;            /* worker: seconds without a line after which it is hung */
     int64_t attempts; /* worker: failures on one object alone, after which it is given up */
+    char options[KAC_PATH];   /* plugin: what it is told */
     char motifs[KAC_PATH];    /* motif: "GAATTC,GGATCC" */
     bool both_strands;        /* motif */
     double weight;            /* 0 and nothing of what follows: recorded, never guides */
@@ -139,7 +141,9 @@ typedef enum kac_final {
 
 typedef struct kac_settings {
     struct {
+        bool plugin; /* kind: network | plugin */
         char file[KAC_PATH];
+        char options[KAC_PATH];       /* plugin */
         char unconditional[KAC_PATH]; /* the second denoiser */
         double guidance;              /* w */
     } model;
@@ -334,8 +338,8 @@ kac_status kac_config_parse(struct kac_config *config, const char *path, const v
  * Errors: NOMEM. */
 kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
 
-/* The same without what does not decide about results: output.dir, checkpoint, job, and of device all
- * but precision and cache.  Errors: NOMEM. */
+/* The same without what may be another where a run goes on: output.dir, checkpoint, job, and
+ * device.name, threads and isa.  Errors: NOMEM. */
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
 /* Whether two of these are equal; else the first key that differs, as text. */

@@ -216,7 +216,11 @@ static kac_status check_source(const kac_reward_settings *reward, int i)
     KAC_TRY(check_worker(reward, i));
     if (!kac_reward_is_filter(reward) && reward->kind != KAC_REWARD_WORKER &&
         reward->file[0] == '\0')
-        return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.file: required, a safetensors file", i);
+        return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.file: required, a %s", i,
+                        reward->kind == KAC_REWARD_PLUGIN ? "shared object"
+                                                          : "safetensors file");
+    if (reward->kind != KAC_REWARD_PLUGIN && reward->options[0] != '\0')
+        return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.options: goes with kind plugin only", i);
     if (kac_reward_is_filter(reward) && (reward->file[0] != '\0' || reward->output != 0))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "reward.%d.kind: gc, homopolymer and motif have no file and no output "

@@ -6,12 +6,12 @@
 
 extern const kac_arch kac_arch_cnn1d, kac_arch_table_denoiser, kac_arch_markov, kac_arch_gmm;
 extern const kac_arch kac_arch_convgru, kac_arch_conv_regressor, kac_arch_pwm,
-    kac_arch_table_reward, kac_arch_quadratic, kac_arch_gdss;
+    kac_arch_table_reward, kac_arch_quadratic, kac_arch_gdss, kac_arch_gin;
 
 static const kac_arch *const archs[] = {
     &kac_arch_cnn1d,     &kac_arch_table_denoiser, &kac_arch_markov, &kac_arch_gmm,
     &kac_arch_convgru,   &kac_arch_conv_regressor, &kac_arch_pwm,    &kac_arch_table_reward,
-    &kac_arch_quadratic, &kac_arch_gdss,
+    &kac_arch_quadratic, &kac_arch_gdss,           &kac_arch_gin,
 };
 enum { ARCHS = sizeof archs / sizeof archs[0] };
 

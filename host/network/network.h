@@ -32,6 +32,7 @@ struct kac_network {
     kac_net_vjp_fn *vjp; /* NULL: it has no gradient */
     kac_net_drop_fn *drop;
     char path[1024];
+    char options[1024];                /* plug-ins: what they were told */
     char alphabet[KAC_MAX_STATES + 1]; /* one letter a state, without the mask */
     int32_t states;                    /* S */
     int32_t length;                    /* the file's default L, 0: none */
@@ -39,6 +40,7 @@ struct kac_network {
     int32_t outputs;                   /* reward heads; a denoiser has 0 */
     int32_t reads_time;
     int32_t takes_soft;    /* rewards: forward and vjp accept probabilities */
+    int32_t waits;         /* in forward the host waits for the device */
     kac_graph_model graph; /* nodes 0: not of graphs */
 };
 
@@ -70,6 +72,19 @@ typedef struct kac_filter_spec {
  * Errors: INVALID (letters without G and C, a motif's letter that is none), NOMEM. */
 kac_status kac_filter_open(kac_device *dev, const kac_filter_spec *spec, const char *alphabet,
                            kac_network **out);
+
+/* A shared object of include/kac_plugin.h; of `role` reward for objects of these letters ("":
+ * vectors) and length. */
+typedef struct kac_plugin_spec {
+    kac_role role;
+    const char *path, *options;
+    const char *alphabet;
+    int32_t length;
+} kac_plugin_spec;
+
+/* Loads it and opens what it has.  Errors: INVALID (no plug-in, another version, shapes that are
+ * none, or it refuses), IO, NOMEM; and of its forward WORKER. */
+kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_network **out);
 
 /* Whether sequences of `length` can be evaluated.  Errors: INVALID. */
 kac_status kac_network_check_length(const kac_network *network, int32_t length);

@@ -106,8 +106,8 @@ kac_status kac_replay_ask(const kac_replay *r, const kac_query *host_query)
     KAC_TRY_DONE(upload(r->dev, q.soft,
                         rows * (size_t)q.length * (size_t)r->net->states * sizeof *q.soft,
                         &soft));
-    KAC_TRY_DONE(upload(r->dev, q.levels, sizeof *q.levels * (size_t)(q.clock->level + 1),
-                        &levels));
+    KAC_TRY_DONE(
+        upload(r->dev, q.levels, sizeof *q.levels * (size_t)(q.clock->level + 1), &levels));
     KAC_TRY_DONE(upload(r->dev, q.clock, sizeof *q.clock, &clock));
     KAC_TRY_DONE(upload(r->dev, q.out, bytes, &out));
     q.tokens = tokens;
@@ -193,8 +193,7 @@ static kac_status replay_outputs(kac_replay *r, kac_query *q, const kac_tensor *
     q->out = out;
     q->out_stride = (int32_t)outputs;
     kac_status status = ask(r, q, 0, q->capacity, 0);
-    if (status == KAC_OK)
-        status = kac_replay_compare(r, out, recorded, rows, outputs, outputs);
+    if (status == KAC_OK) status = kac_replay_compare(r, out, recorded, rows, outputs, outputs);
     free(out);
     return status;
 }
@@ -241,8 +240,7 @@ static kac_status run(kac_replay *r, const char *model)
                         kac_tensors_path(r->recording));
     KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
                              &r->net));
-    if (graph && r->net->arch->scores)
-        return sets ? kac_replay_sets(r) : kac_replay_sampler(r);
+    if (graph && r->net->arch->scores) return sets ? kac_replay_sets(r) : kac_replay_sampler(r);
     if (graph || r->net->arch->vectors)
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: the recording holds %s, and a %s reads %s",
                         model, graph ? "graphs" : "sequences", r->net->arch->name,

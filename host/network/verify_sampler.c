@@ -171,7 +171,7 @@ static float number(uint64_t stream, int64_t k)
 
 static uint64_t stream_of(const sampler *s, int64_t step, int move, int part)
 {
-    return mix(s->seed * golden + (uint64_t)(8 * step + 2 + 2 * move + part));
+    return mix(s->seed * golden + (uint64_t)(8 * step + 2 + 2 * (int64_t)move + part));
 }
 
 /* The noise of a move, from the seed. */

@@ -1,4 +1,5 @@
-/* reward.c -- reward terms over networks and workers, with a memo of objects already scored. */
+/* reward.c -- reward terms over networks, plug-ins and workers, with a memo of objects already
+ * scored. */
 #include "reward.h"
 
 #include <stdio.h>
@@ -52,7 +53,8 @@ static kac_status check_objects(const kac_rewards_config *config, const kac_netw
 static const char *const kind_name[] = {[KAC_REWARD_NETWORK] = "network",
                                         [KAC_REWARD_PWM] = "pwm",
                                         [KAC_REWARD_TABLE] = "table",
-                                        [KAC_REWARD_QUADRATIC] = "quadratic"};
+                                        [KAC_REWARD_QUADRATIC] = "quadratic",
+                                        [KAC_REWARD_PLUGIN] = "plugin"};
 
 static kac_status check_fit(const kac_rewards_config *config, const kac_network *network,
                             const kac_reward_settings *term)
@@ -61,6 +63,7 @@ static kac_status check_fit(const kac_rewards_config *config, const kac_network 
     kac_reward_kind kind = strcmp(arch, "pwm") == 0         ? KAC_REWARD_PWM
                            : strcmp(arch, "table") == 0     ? KAC_REWARD_TABLE
                            : strcmp(arch, "quadratic") == 0 ? KAC_REWARD_QUADRATIC
+                           : strcmp(arch, "plugin") == 0    ? KAC_REWARD_PLUGIN
                                                             : KAC_REWARD_NETWORK;
     if (kind != term->kind)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is a %s, so the kind of this reward is %s",
@@ -161,6 +164,19 @@ static kac_status take_text(kac_rewards *r, const kac_rewards_config *config)
     return KAC_FAIL(KAC_ERR_NOMEM, "rewards: no memory for the text of %zu objects", batch);
 }
 
+/* Opens the file of a term, a network or a plug-in. */
+static kac_status open_file(kac_rewards *r, const kac_rewards_config *config,
+                            const kac_reward_settings *s, kac_network **out)
+{
+    kac_plugin_spec spec = {.role = KAC_ROLE_REWARD,
+                            .path = s->file,
+                            .options = s->options,
+                            .alphabet = config->form->alphabet,
+                            .length = config->form->shape.length};
+    if (s->kind == KAC_REWARD_PLUGIN) return kac_plugin_open(r->dev, &spec, out);
+    return kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, out);
+}
+
 /* Opens the file of `term`, or finds it among those open. */
 static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, int term)
 {
@@ -168,10 +184,11 @@ static kac_status open_term(kac_rewards *r, const kac_rewards_config *config, in
     int at = 0;
     if (kac_reward_is_filter(s)) return open_filter(r, config, term);
     if (s->kind == KAC_REWARD_WORKER) return open_worker(r, config, term);
-    while (at < r->networks && strcmp(r->network[at]->path, s->file) != 0)
+    while (at < r->networks && (strcmp(r->network[at]->path, s->file) != 0 ||
+                                strcmp(r->network[at]->options, s->options) != 0))
         at++;
     if (at == r->networks) {
-        KAC_TRY(kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, &r->network[at]));
+        KAC_TRY(open_file(r, config, s, &r->network[at]));
         append(r);
         r->files++;
     }
@@ -283,6 +300,8 @@ bool kac_rewards_soft(const kac_rewards *r, const char **refuses)
 
 bool kac_rewards_wait(const kac_rewards *r)
 {
+    for (int i = 0; i < r->networks; i++)
+        if (r->network[i]->waits) return true;
     return r->workers.count > 0;
 }
 
@@ -321,7 +340,7 @@ static kac_status ask_all(kac_rewards *r, kac_query q, float *terms)
 }
 
 /* Every worker on the fresh rows among the n of x, beside what networks said in r->found.  Here
- * the host waits for the device, as nowhere else in the loop, and then for the workers. */
+ * the host waits for the device, and then for the workers. */
 static kac_status ask_workers(kac_rewards *r, const uint8_t *x, int32_t n)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;

@@ -33,7 +33,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out);
 void kac_rewards_close(kac_rewards *rewards);
 
-/* Whether the host waits for workers when objects are scored. */
+/* Whether the host waits when objects are scored, for workers or for the device. */
 bool kac_rewards_wait(const kac_rewards *rewards);
 
 /* What the workers, each of a term, have done: worker i of kac_rewards_workers. */
@@ -52,7 +52,7 @@ bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
 int32_t kac_rewards_column(const kac_rewards *rewards, int term);
 
 /* terms[i] = the row of columns of each live row of `rows`, shape [rows->n][columns], device
- * memory.  *made (device) grows by the number of objects evaluated.  Waits where there are workers.
+ * memory.  *made (device) grows by the number of objects evaluated.  Waits where kac_rewards_wait.
  * Errors: DEVICE, WORKER. */
 kac_status kac_rewards_score(kac_rewards *rewards, const kac_rows *rows, float *terms,
                              int64_t *made);

@@ -17,6 +17,8 @@
 
 static const char *const format = "1"; /* of the parts; a change of theirs needs another */
 
+static const char *const trace = "trace"; /* the part that grows */
+
 enum { DIGEST_TEXT = 20 };
 
 /* ---- the parts ---------------------------------------------------------------------------- */
@@ -53,6 +55,14 @@ static void add_objects(kac_run *r, const char *owner, const kac_rewards *reward
     add(r, owner, "terms", m->terms, m->capacity, (size_t)m->n_terms * sizeof *m->terms);
 }
 
+/* The part of the trace has `lines` lines. */
+static void fit_trace(kac_run *r, int32_t lines)
+{
+    for (int i = 0; i < r->parts; i++)
+        if (strcmp(r->part[i].name, trace) == 0)
+            r->part[i].bytes = (size_t)lines * sizeof *r->line;
+}
+
 void kac_checkpoint_open(kac_run *r)
 {
     const struct {
@@ -74,7 +84,7 @@ void kac_checkpoint_open(kac_run *r)
         {"elapsed", &r->elapsed, sizeof r->elapsed},
         {"lines", &r->lines, sizeof r->lines},
         {"lines.read", &r->trace.read, sizeof r->trace.read},
-        {"trace", r->line, (size_t)r->moves * sizeof *r->line},
+        {trace, r->line, 0},
     };
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         kac_part_add(r, "", host[i].name, host[i].data, host[i].bytes, true);
@@ -203,6 +213,7 @@ kac_status kac_run_checkpoint(kac_run *r, const char *path)
         status = no_memory(path);
         goto done;
     }
+    fit_trace(r, r->lines);
     KAC_TRY_DONE(fetch_parts(r, path, tensors, copies));
     const char *const metadata[][2] = {
         {"kac.checksum", checksum}, {"kac.checkpoint", format}, {"kac.version", kac_version()},
@@ -299,6 +310,12 @@ static kac_status read_part(const kac_tensors *file, const char *name, void *out
 /* All parts, once it is sure that all fit. */
 static kac_status read_parts(kac_run *r, const kac_tensors *file)
 {
+    int32_t lines = 0;
+    KAC_TRY(read_part(file, "lines", &lines, sizeof lines));
+    if (lines < 0 || lines > r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: %d lines of a trace do not fit this run",
+                        kac_tensors_path(file), lines);
+    fit_trace(r, lines);
     for (int i = 0; i < r->parts; i++) {
         const kac_tensor *x = kac_tensors_find(file, r->part[i].name);
         if (x == NULL || x->bytes != r->part[i].bytes || kac_tensors_count(file) != r->parts)

@@ -140,6 +140,38 @@ done:
     return status;
 }
 
+/* What workers have done, at rank 0 on all ranks together. */
+static kac_status add_up_workers(const kac_run *r, const kac_rewards *rewards)
+{
+    size_t ranks = (size_t)kac_ranks_size(r->ranks);
+    kac_status status = KAC_OK;
+    kac_worker_counts *of = calloc(ranks, sizeof *of);
+    void **into = calloc(ranks, sizeof *into);
+    size_t *sizes = calloc(ranks, sizeof *sizes);
+    if (of == NULL || into == NULL || sizes == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu ranks", ranks);
+    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
+        into[q] = &of[q];
+        sizes[q] = sizeof *of;
+    }
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (int i = 0; of != NULL && i < kac_rewards_workers(rewards); i++) {
+        int term = 0;
+        kac_worker_counts *own = kac_rewards_worker(rewards, i, &term);
+        KAC_TRY_DONE(kac_ranks_gather(r->ranks, own, sizeof *own, into, sizes));
+        for (size_t q = 1; q < ranks; q++) { /* zeros on other ranks */
+            own->answered += of[q].answered;
+            own->failures += of[q].failures;
+            own->given_up += of[q].given_up;
+        }
+    }
+done:
+    free(of);
+    free(into);
+    free(sizes);
+    return status;
+}
+
 /* The population of all ranks at rank 0, in the order of the groups; the others keep none. */
 static kac_status gather(kac_run *r, population *p)
 {
@@ -162,6 +194,8 @@ static kac_status gather(kac_run *r, population *p)
     p->log_z = rows;
     KAC_TRY(gather_rows(r, r->host_group, 1, sizeof *r->host_group, &rows));
     r->host_group = rows;
+    KAC_TRY(add_up_workers(r, r->guide));
+    KAC_TRY(add_up_workers(r, r->judge));
     p->first = 0;
     p->groups = kac_ranks_rank(r->ranks) == 0 ? r->all_groups : 0;
     p->n = blocks * p->groups * (int32_t)each;

@@ -101,6 +101,15 @@ int kac_run_denoisers(const kac_run *r)
     return r->unconditional != NULL ? 2 : 1;
 }
 
+static kac_status open_denoiser(kac_run *r)
+{
+    const kac_settings *s = &r->set;
+    kac_plugin_spec spec = {
+        .role = KAC_ROLE_DENOISER, .path = s->model.file, .options = s->model.options};
+    if (s->model.plugin) return kac_plugin_open(r->dev, &spec, &r->denoiser);
+    return kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser);
+}
+
 /* The second denoiser, of classifier-free guidance or a product. */
 static kac_status open_unconditional(kac_run *r)
 {
@@ -155,7 +164,7 @@ static kac_status open_rewards(kac_run *r)
                         "sampler.value.estimate soft: %s does not take probabilities; use "
                         "argmax or sample",
                         refuses);
-    if (s->sampler.value == KAC_VALUE_STATE && !r->vectors && kac_rewards_wait(r->guide))
+    if (s->sampler.value == KAC_VALUE_STATE && !r->vectors && kac_rewards_workers(r->guide) > 0)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.value.kind state: a worker reads whole objects, none with "
                         "masked letters; use posterior_mean");
@@ -224,7 +233,7 @@ static kac_status open_networks(kac_run *r)
                                           kac_ranks_local(r->ranks), own, sizeof own);
     KAC_TRY(kac_device_open(name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
-    KAC_TRY(kac_network_open(r->dev, s->model.file, KAC_ROLE_DENOISER, &r->denoiser));
+    KAC_TRY(open_denoiser(r));
     KAC_TRY(choose_process(r));
 
     r->reads_time = r->denoiser->reads_time;

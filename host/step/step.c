@@ -148,11 +148,13 @@ kac_status kac_guided_step(kac_run *r)
 }
 
 /* A guided step whose operations are those of the step before, on the same memory: all but the
- * first two, in which working memory grows, and the last.  None where the host asks workers. */
+ * first two, in which working memory grows, and the last.  None where the host asks workers,
+ * or plug-ins by copies. */
 static bool is_like_the_last(const kac_run *r)
 {
     return r->dev->records && r->step - r->resumed >= 2 && r->level > 1 &&
-           r->set.sampler.funnel[0] == '\0' && !kac_rewards_wait(r->guide);
+           r->set.sampler.funnel[0] == '\0' && !r->denoiser->waits &&
+           !kac_rewards_wait(r->guide);
 }
 
 /* Records a guided step instead of making it. */

@@ -18,7 +18,7 @@ struct kac_trajectories {
     int32_t kept, most; /* levels so far, levels in the end */
     int32_t *level;     /* [most] */
     double *time;       /* [most] */
-    uint8_t *x;         /* [n][most][L] */
+    uint8_t *x;         /* [n][most] states */
     int32_t *parent;    /* [most][n] */
     int32_t *since;     /* [n] slot at the latest kept level of each particle's ancestor */
     int32_t *next;      /* [n] scratch */
@@ -52,11 +52,17 @@ void kac_trajectories_close(kac_trajectories *trajectories)
 /* ---- while the run goes on ------------------------------------------------------------------
  */
 
+/* Bytes of a state: letters, or the floats of a vector. */
+static size_t state_bytes(const kac_run *r)
+{
+    return (size_t)r->shape.length * (r->vectors ? sizeof(float) : 1);
+}
+
 /* The state of slot i, or of the path that ends there, at the k-th kept level. */
 static uint8_t *state(const kac_run *r, int32_t i, int32_t k)
 {
     const kac_trajectories *p = r->trajectories;
-    return p->x + ((size_t)i * (size_t)p->most + (size_t)k) * (size_t)r->shape.length;
+    return p->x + ((size_t)i * (size_t)p->most + (size_t)k) * state_bytes(r);
 }
 
 static int32_t *parents(const kac_run *r, int32_t k)
@@ -79,7 +85,7 @@ static kac_status keep_level(kac_run *r)
     KAC_TRY(op->download(r->dev, p->rows, r->x.x, (size_t)r->n * stride));
     p->time[k] = level.t;
     for (int32_t i = 0; i < r->n; i++) {
-        memcpy(state(r, i, k), p->rows + (size_t)i * stride, (size_t)r->shape.length);
+        memcpy(state(r, i, k), p->rows + (size_t)i * stride, state_bytes(r));
         parents(r, k)[i] = p->since[i];
         p->since[i] = i;
     }
@@ -130,7 +136,7 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: every %" PRId64 " steps, want 1 or more", every);
     int64_t levels = (r->moves + every - 1) / every + 1;
-    int64_t row = levels * (r->shape.length + (int64_t)sizeof(int32_t));
+    int64_t row = levels * (int64_t)(state_bytes(r) + sizeof(int32_t));
     if (row > bytes_most / r->n)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: %d particles x %" PRId64 " levels x %d sites take more "
@@ -147,7 +153,7 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
     p->most = (int32_t)levels;
     p->level = calloc((size_t)levels, sizeof *p->level);
     p->time = calloc((size_t)levels, sizeof *p->time);
-    p->x = calloc(n * (size_t)levels, (size_t)r->shape.length);
+    p->x = calloc(n * (size_t)levels, state_bytes(r));
     p->parent = calloc(n * (size_t)levels, sizeof *p->parent);
     p->since = calloc(n, sizeof *p->since);
     p->next = calloc(n, sizeof *p->next);
@@ -176,18 +182,18 @@ bool kac_run_keeps_trajectories(const kac_run *r)
 void kac_trajectories_finish(kac_run *r, const kac_finished *finished)
 {
     kac_trajectories *p = r->trajectories;
-    size_t length = (size_t)r->shape.length;
+    size_t bytes = state_bytes(r);
     int32_t *at = p->since; /* slot at level k of the ancestor of each final particle */
 
     for (int32_t i = 0; i < r->n; i++)
         at[i] = i;
     for (int32_t k = p->kept - 1; k > 0; k--) {
         for (int32_t i = 0; i < p->n; i++)
-            memcpy(p->rows + (size_t)i * length, state(r, i, k - 1), length);
+            memcpy(p->rows + (size_t)i * bytes, state(r, i, k - 1), bytes);
         for (int32_t i = 0; i < r->n; i++)
             at[i] = parents(r, k)[at[i]];
         for (int32_t i = 0; i < r->n; i++)
-            memcpy(state(r, i, k - 1), p->rows + (size_t)at[i] * length, length);
+            memcpy(state(r, i, k - 1), p->rows + (size_t)at[i] * bytes, bytes);
     }
     size_t terms = (size_t)r->n * (size_t)r->set.rewards;
     for (size_t i = 0; i < terms; i++)
@@ -264,7 +270,7 @@ kac_status kac_run_write_trajectories(const kac_run *r, const char *dir)
         return KAC_FAIL(KAC_ERR_INVALID, "trajectories: none were kept to the end of a run");
 
     kac_status status = KAC_OK;
-    char path[2 * KAC_PATH], alpha[32], seed[32];
+    char path[2 * KAC_PATH], alpha[32], seed[32], nodes[16], features[16];
     char *reward = reward_text(s);
     char *names = names_text(s);
     if (reward == NULL || names == NULL) {
@@ -274,14 +280,19 @@ kac_status kac_run_write_trajectories(const kac_run *r, const char *dir)
     snprintf(path, sizeof path, "%s/trajectories.safetensors", dir);
     snprintf(alpha, sizeof alpha, "%.17g", s->sampler.alpha);
     snprintf(seed, sizeof seed, "%" PRIu64, s->seed);
+    snprintf(nodes, sizeof nodes, "%d", (int)r->shape.nodes);
+    snprintf(features, sizeof features, "%d", (int)r->shape.features);
     const char *const metadata[][2] = {
         {"kac.record", "trajectories"}, {"kac.alphabet", r->denoiser->alphabet},
         {"kac.model", s->model.file},   {"kac.algorithm", s->sampler.algorithm},
         {"kac.reward", reward},         {"kac.terms", names},
         {"kac.alpha", alpha},           {"kac.seed", seed},
+        {"kac.nodes", nodes},           {"kac.features", features}, /* of graphs only */
     };
+    enum { OF_GRAPHS = 2, ALL = sizeof metadata / sizeof *metadata };
+    const kac_dtype dtype = r->vectors ? KAC_F32 : KAC_U8;
     const kac_tensor tensors[] = {
-        widen(widen(tensor("x", KAC_U8, p->x, r->n), p->kept), r->shape.length),
+        widen(widen(tensor("x", dtype, p->x, r->n), p->kept), r->shape.length),
         tensor("level", KAC_I32, p->level, p->kept),
         tensor("time", KAC_F64, p->time, p->kept),
         widen(tensor("terms", KAC_F32, p->terms, r->n), s->rewards),
@@ -289,8 +300,8 @@ kac_status kac_run_write_trajectories(const kac_run *r, const char *dir)
         tensor("log_weight", KAC_F64, p->log_weight, r->n),
         tensor("group", KAC_I32, p->group, r->n),
     };
-    status = kac_tensors_write(path, metadata, sizeof metadata / sizeof *metadata, tensors,
-                               sizeof tensors / sizeof *tensors);
+    status = kac_tensors_write(path, metadata, r->shape.nodes > 0 ? ALL : ALL - OF_GRAPHS,
+                               tensors, sizeof tensors / sizeof *tensors);
 done:
     free(reward);
     free(names);

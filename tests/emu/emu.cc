@@ -617,21 +617,33 @@ cudaError_t cudaGetDeviceCount(int *count)
     *count = 1;
     return cudaSuccess;
 }
+/* Multiprocessors: what KAC_EMU_PROCESSORS says, as work may be shared out by them. */
+static int processors()
+{
+    const char *text = getenv("KAC_EMU_PROCESSORS");
+    return text != nullptr && *text != '\0' ? atoi(text) : 1;
+}
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int ordinal)
 {
     if (ordinal != 0) return cudaErrorInvalidDevice;
     *prop = cudaDeviceProp();
     snprintf(prop->name, sizeof prop->name, "emulator");
     prop->major = 9;
-    prop->multiProcessorCount = 1;
+    prop->multiProcessorCount = processors();
     prop->totalGlobalMem = (size_t)1 << 32;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal)
 {
-    if (attr != cudaDevAttrMultiProcessorCount || ordinal != 0) return cudaErrorInvalidValue;
-    *value = 1;
-    return cudaSuccess;
+    if (ordinal != 0) return cudaErrorInvalidDevice;
+    switch (attr) {
+    case cudaDevAttrMultiProcessorCount: *value = processors(); return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = 228 << 10; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        *value = emu::SHARED_BYTES;
+        return cudaSuccess;
+    }
+    return cudaErrorInvalidValue;
 }
 cudaError_t cudaSetDevice(int ordinal)
 {

@@ -10,6 +10,7 @@
  * before anyone resumes; 2, 3 the same with whoever can resume running ahead; 4 and above a
  * random order of that seed.  KAC_EMU_GUARD=1 takes device memory away from the host, so that
  * host code that touches it faults.
+ * KAC_EMU_PROCESSORS is how many multiprocessors it has, 1 where it says nothing.
  *
  * Not modelled: weak memory order, interleaving of instructions within a warp, time.
  */
@@ -125,6 +126,8 @@ void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int co
 
 /* ---- memory and launches -------------------------------------------------------------------- */
 
+/* The most that a block may ask for, as on Hopper. */
+enum { SHARED_BYTES = 227 << 10 };
 /* Shared memory of the block that belongs to a place in the source. */
 void *shared(const void *site, size_t bytes);
 void *dynamic_shared();
@@ -245,8 +248,17 @@ const char *cudaGetErrorString(cudaError_t err);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int ordinal);
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
+enum cudaDeviceAttr {
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrMaxSharedMemoryPerMultiprocessor = 81,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal);
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+template <class K> cudaError_t cudaFuncSetAttribute(K *, cudaFuncAttribute, int bytes)
+{
+    return bytes <= emu::SHARED_BYTES ? cudaSuccess : cudaErrorInvalidValue;
+}
 cudaError_t cudaSetDevice(int ordinal);
 cudaError_t cudaMalloc(void **ptr, size_t bytes);
 cudaError_t cudaFree(void *ptr);

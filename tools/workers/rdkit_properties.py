@@ -1,10 +1,13 @@
-"""Properties of molecules by RDKit, as a worker of kac: SMILES in, a line of five numbers out (docs/workers.md).
+"""Properties of molecules by RDKit, as a worker of kac: SMILES in, a line of numbers out (docs/workers.md).
 
-    output 0  QED, drug-likeness from 0 to 1
-    output 1  SA, synthetic accessibility from 1 (easy) to 10 (hard)
-    output 2  logP, Crippen's
-    output 3  weight, in daltons
-    output 4  validity: 1, or 0 for a SMILES that RDKit cannot read; the others are nan then
+    rdkit_properties.py [NAME ...]      which, in this order; without names qed sa logp weight valid
+
+    qed     drug-likeness, 0 to 1 (Bickerton et al. 2012)
+    sa      synthetic accessibility, 1 (easy) to 10 (hard) (Ertl and Schuffenhauer 2009)
+    ease    (10 - sa) / 9, 0 (hard) to 1 (easy), as published comparisons of generators have it
+    logp    the logarithm of the octanol-water partition coefficient (Wildman and Crippen 1999)
+    weight  in daltons
+    valid   1, or 0 for a SMILES that RDKit cannot read or that has no atom; the others are nan then
 """
 
 import importlib.util
@@ -15,11 +18,11 @@ try:
     from rdkit import Chem, RDConfig, RDLogger
     from rdkit.Chem import QED, Crippen, Descriptors
 except ImportError as error:
-    sys.exit(f"rdkit_properties.py needs RDKit: python3 -m pip install rdkit ({error})")
+    sys.exit(f"rdkit_properties.py needs RDKit: python3 -m pip install rdkit, or apt-get install python3-rdkit ({error})")
 
 
 def load_sascorer():
-    """The published scorer (Ertl and Schuffenhauer 2009), which RDKit ships beside its modules."""
+    """The published scorer, which RDKit ships beside its modules."""
     path = os.path.join(RDConfig.RDContribDir, "SA_Score", "sascorer.py")
     spec = importlib.util.spec_from_file_location("sascorer", path)
     if spec is None or not os.path.exists(path):
@@ -29,26 +32,43 @@ def load_sascorer():
     return module
 
 
-def properties(smiles, sascorer):
+def properties():
+    """Every property by its name; the scorer is read where it is wanted."""
+    scorer = []
+
+    def accessibility(molecule):
+        if not scorer:
+            scorer.append(load_sascorer())
+        return scorer[0].calculateScore(molecule)
+
+    return {
+        "qed": QED.qed,
+        "sa": accessibility,
+        "ease": lambda molecule: (10 - accessibility(molecule)) / 9,
+        "logp": Crippen.MolLogP,
+        "weight": Descriptors.MolWt,
+        "valid": lambda molecule: 1,
+    }
+
+
+def numbers(smiles, functions):
     molecule = Chem.MolFromSmiles(smiles) if smiles else None
     if molecule is None or molecule.GetNumAtoms() == 0:
-        return (float("nan"),) * 4 + (0,)
-    return (
-        QED.qed(molecule),
-        sascorer.calculateScore(molecule),
-        Crippen.MolLogP(molecule),
-        Descriptors.MolWt(molecule),
-        1,
-    )
+        return [0.0 if name == "valid" else float("nan") for name, _ in functions]
+    return [float(function(molecule)) for _, function in functions]
 
 
 def main():
+    known = properties()
+    names = sys.argv[1:] or ["qed", "sa", "logp", "weight", "valid"]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.exit(f"rdkit_properties.py: no property {unknown[0]}; there are {', '.join(known)}")
+    functions = [(name, known[name]) for name in names]
     RDLogger.DisableLog("rdApp.*")
-    sascorer = load_sascorer()
     while count := sys.stdin.readline():
         for _ in range(int(count)):
-            numbers = properties(sys.stdin.readline().strip(), sascorer)
-            print(*(repr(float(x)) for x in numbers), flush=True)
+            print(*map(repr, numbers(sys.stdin.readline().strip(), functions)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# test_molecules.sh BUILD -- molecules end to end: what a run leaves, what workers read, and that
+# RDKit and the published procedure agree with what kac made of graphs.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+"$build/tests/make_models" "$work" || exit 1
+
+# A worker that answers the length of a SMILES and whether it is in several pieces.
+cat >"$work/length.sh" <<'SH'
+#!/bin/sh
+while read -r count; do
+    while [ "$count" -gt 0 ]; do
+        read -r smiles
+        case $smiles in *.*) echo "${#smiles} 1" ;; *) echo "${#smiles} 0" ;; esac
+        count=$((count - 1))
+    done
+done
+SH
+chmod +x "$work/length.sh"
+cat >"$work/molecules.yaml" <<YAML
+model: {file: $work/molecules.safetensors}
+process: {kind: graph, steps: 40}
+reward:
+  - {name: length, kind: worker, command: [$work/length.sh], output: 0}
+  - {name: pieces, kind: worker, command: [$work/length.sh], output: 1, weight: 0}
+sampler: {algorithm: smc, groups: 8, particles: 4, alpha: 2}
+YAML
+
+# sample NAME ARGUMENT...: a run of it into $work/NAME.
+sample() {
+    local out=$work/$1
+    shift
+    run "$kac" run "$work/molecules.yaml" "$@" --out "$out" --quiet
+    expect 0
+}
+objects() { # objects NAME: the column of samples.csv
+    tail -n +2 "$work/$1/samples.csv" | cut -d, -f4
+}
+
+# ---- files ----------------------------------------------------------------------------------
+
+begin 'a run leaves SMILES and SDF'
+sample plain
+holds 'it has samples' test "$(lines "$work/plain/samples.csv")" -eq 33
+holds 'they are SMILES' test "$(objects plain | grep -cE '^[][CNOH+=#()0-9]+$')" -eq 32
+holds 'several' test "$(objects plain | sort -u | wc -l)" -gt 3
+holds 'all are in one piece' test "$(objects plain | grep -c '[.]')" -eq 0
+holds 'samples.smi has them too, with their ids' cmp <(objects plain | awk '{ print $0 "\t" NR - 1 }') "$work/plain/samples.smi"
+holds 'samples.sdf has a record each' test "$(grep -c '^\$\$\$\$$' "$work/plain/samples.sdf")" -eq 32
+holds 'with the SMILES' cmp <(objects plain) <(grep -A 1 '^> <smiles>' "$work/plain/samples.sdf" | grep -v '^>\|^--')
+for name in length reward log_weight group; do
+    holds "and $name" test "$(grep -c "^> <$name>\$" "$work/plain/samples.sdf")" -eq 32
+done
+holds 'there is no samples.fasta' test ! -e "$work/plain/samples.fasta"
+# shellcheck disable=SC2016 # dollars are awk's
+holds 'the worker has read what samples.csv shows' awk -F, 'NR > 1 && ($7 != length($4) || $8 != 0) { exit 1 }' "$work/plain/samples.csv"
+
+begin 'the same bytes however it is computed'
+sample other --set device.batch=7 --set sampler.reuse=off --set reward.0.processes=3 --set reward.1.processes=3
+for file in samples.csv samples.smi samples.sdf; do
+    holds "$file" cmp "$work/plain/$file" "$work/other/$file"
+done
+
+begin 'without correction there are molecules in pieces'
+sample raw --set process.correction=none --set sampler.algorithm=pretrained --set sampler.groups=200
+holds 'in pieces' test "$(objects raw | grep -c '[.]')" -gt 10
+# shellcheck disable=SC2016
+holds 'the worker sees them' awk -F, 'NR > 1 && $8 != ($4 ~ /[.]/) { exit 1 }' "$work/raw/samples.csv"
+sample mended --set sampler.algorithm=pretrained --set sampler.groups=200
+holds 'with it there are none' test "$(objects mended | grep -c '[.]')" -eq 0
+holds 'and many are as they were' test "$(paste <(objects raw) <(objects mended) | awk '$1 == $2' | wc -l)" -gt 20
+
+begin 'process.atoms: none leaves numbers'
+sample numbers --set process.atoms=none --set sampler.algorithm=pretrained
+# shellcheck disable=SC2016
+holds 'nineteen of them' awk -F, 'NR > 1 && split($4, x, " ") != 19 { exit 1 }' "$work/numbers/samples.csv"
+holds 'and no samples.sdf' test ! -e "$work/numbers/samples.sdf"
+
+begin 'process.atoms: other elements'
+sample fluorine --set process.atoms=C,F,S
+holds 'they are in the SMILES' test "$(objects fluorine | grep -c '[FS]')" -gt 10
+holds 'and no others' test "$(objects fluorine | grep -c '[NO]')" -eq 0
+
+begin 'process.atoms: what does not fit is refused'
+run "$kac" run "$work/molecules.yaml" --set process.atoms=C,N --out "$work/no" --quiet
+expect 2
+says 'process.atoms: 2 elements, and the nodes of'
+run "$kac" run "$work/molecules.yaml" --set process.atoms=C,Xx,O --out "$work/no" --quiet
+expect 2
+says 'expected symbols of C N O F P S Cl Br I B with commas between them'
+holds 'nothing is left' test ! -e "$work/no"
+
+# ---- the rows -------------------------------------------------------------------------------
+
+for row in pretrained best_of_n best_of_n_pool smc das nested funnel beam svdd_pm svdd_r \
+    'svdd_mc --set sampler.value.kind=state' 'fk_steering --set sampler.value.estimate=argmax'; do
+    read -ra words <<<"$row"
+    begin "molecules by ${words[0]}"
+    sample "row-${words[0]}" --set sampler.algorithm="${words[0]}" "${words[@]:1}" --set sampler.particles=4 \
+        --set sampler.groups=4 --set process.steps=12 --set sampler.funnel=
+    holds 'SMILES' test "$(objects "row-${words[0]}" | grep -cE '^[][CNOH+=#()0-9]+$')" -gt 0
+done
+
+# ---- RDKit ----------------------------------------------------------------------------------
+
+begin 'RDKit agrees with what kac makes of graphs'
+if ! has_rdkit; then
+    skip 'there is no RDKit'
+else
+    mkdir "$work/graphs"
+    run python3 tests/molecules.py "$build/tests/molecules" "$work/graphs"
+    expect 0
+    holds 'random graphs' test "$(grep -c '^random .* 200 graphs' "$work/out")" -eq 3
+
+    begin 'RDKit reads samples.sdf and samples.smi alike'
+    run python3 - "$work/plain" <<'PYTHON'
+import sys
+from rdkit import Chem
+structures = list(Chem.SDMolSupplier(sys.argv[1] + "/samples.sdf"))
+smiles = [line.split("\t")[0] for line in open(sys.argv[1] + "/samples.smi")]
+assert len(structures) == len(smiles) == 32
+for molecule, text in zip(structures, smiles):
+    assert Chem.MolToSmiles(molecule) == Chem.CanonSmiles(text), text
+    assert molecule.GetProp("smiles") == text
+    assert int(molecule.GetProp("length")) == len(text)
+PYTHON
+    expect 0
+fi
+
+weights=../shared/data/gdss/gdss_qm9.safetensors
+if [ ! -f "$weights" ] || ! has_rdkit; then
+    begin 'QED guides the published model of QM9'
+    skip "$weights or RDKit is absent"
+else
+    begin 'QED guides the published model of QM9'
+    qm9=(configs/qm9_qed_svdd.yaml --set model.file="$weights" --set process.steps=60 --set sampler.groups=16)
+    run "$kac" run "${qm9[@]}" --set sampler.children=4 --out "$work/guided" --quiet
+    expect 0
+    run "$kac" run "${qm9[@]}" --set sampler.algorithm=pretrained --set sampler.children=1 \
+        --set sampler.select.parent.rule=none --out "$work/free" --quiet
+    expect 0
+    # shellcheck disable=SC2016
+    mean='NR > 1 { s += $5 } END { print s / (NR - 1) }'
+    guided=$(awk -F, "$mean" "$work/guided/samples.csv") free=$(awk -F, "$mean" "$work/free/samples.csv")
+    holds "$guided is more than $free" awk "BEGIN { exit !($guided > $free + 0.03) }"
+fi
+
+finish

@@ -1,0 +1,317 @@
+#!/usr/bin/env bash
+# test_resume.sh BUILD -- runs that are stopped and killed end, resumed, with the bytes of runs that
+# were left alone; checkpoints that are damaged or of another run are refused.  KAC_KILLS is the
+# number of kills, 10 unless set.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+models=$work/models
+mkdir "$models"
+"$build/tests/make_models" "$models" || exit 1
+kills=${KAC_KILLS:-10}
+RANDOM=20 # the same kills in every run, as far as the machine is the same
+
+# config NAME [LINE...]: a toy, and lines to add.
+config() {
+    local file=$work/$1.yaml
+    shift
+    {
+        echo "model: {file: $models/denoiser.safetensors}"
+        echo "reward: [{kind: table, file: $models/reward.safetensors}]"
+        echo "device: {threads: 1}"
+        printf '%s\n' "$@"
+    } >"$file"
+}
+
+# start COMMAND...: kac in the background, as $pid.
+start() {
+    set -m # else the shell lets children in the background ignore SIGINT
+    "$kac" "$@" >"$work/out" 2>"$work/err" &
+    pid=$!
+    set +m
+}
+# ended: waits for it; $code is how it ended.
+ended() {
+    code=0
+    wait "$pid" 2>/dev/null || code=$?
+}
+# await TEST...: until that is so, or it has ended.
+await() {
+    until "$@" >/dev/null 2>&1 || ! kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
+}
+newest() { # FOLDER: its latest checkpoint
+    find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | sort | tail -n 1
+}
+count() { # FOLDER: its checkpoints
+    find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | wc -l
+}
+has_checkpoints() { # FOLDER LEAST
+    test "$(count "$1")" -ge "$2"
+}
+damage() { # FILE: another byte in the middle
+    local at=$(($(stat -c %s "$1") / 2)) byte=$'\x55'
+    if [ "$(od -An -tx1 -j "$at" -N 1 "$1")" = ' 55' ]; then byte=$'\xaa'; fi
+    printf %s "$byte" | dd of="$1" bs=1 seek="$at" conv=notrunc 2>/dev/null
+}
+plain() { # FILE: without what is another in each run
+    sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
+}
+# No worker is there, now or soon.
+alone() {
+    local i
+    for ((i = 0; i < 200; i++)); do
+        if ! pgrep -f "$work/log.worker" >/dev/null; then return 0; fi
+        sleep 0.05
+    done
+    return 1
+}
+# equal FOLDER FOLDER: all results, and nothing else, but for the time that it took.
+equal() {
+    local file
+    holds "$2 holds what $1 does" test "$(ls "$work/$1")" = "$(ls "$work/$2")"
+    holds 'samples.csv is the same' cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
+    for file in trace.jsonl run.json; do
+        plain "$work/$1/$file" >"$work/one"
+        plain "$work/$2/$file" >"$work/two"
+        holds "$file is the same" cmp "$work/one" "$work/two"
+    done
+}
+clean() {
+    holds 'nothing is beside the folder' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
+}
+
+# ---- kills ----------------------------------------------------------------------------------
+
+config smc 'process: {steps: 1000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
+config off 'process: {steps: 400}' 'sampler: {groups: 32, particles: 64, alpha: 0.3, reuse: off}'
+config svdd 'process: {steps: 1000}' 'sampler: {algorithm: svdd_pm, groups: 64, particles: 8, children: 4, alpha: 0.3}'
+config nested 'process: {steps: 600}' 'sampler: {algorithm: nested, groups: 32, particles: 16, children: 4, alpha: 0.3}'
+config refine 'process: {steps: 40}' 'sampler: {algorithm: rerd, groups: 32, particles: 32, alpha: 0.3}' 'driver: {iterations: 150}'
+config gibbs 'process: {steps: 20}' 'sampler: {algorithm: particle_gibbs, groups: 32, particles: 32, alpha: 0.3}' 'driver: {sweeps: 80}'
+config mcts 'process: {steps: 20}' 'sampler: {algorithm: mcts, groups: 64, alpha: 0.3}' 'search: {rollouts: 200, stages: 4}'
+cat >"$work/vectors.yaml" <<END
+model: {file: models/gmm_ring.safetensors}
+process: {kind: gaussian, steps: 400, order: 2, eta: 1}
+reward: [{kind: quadratic, file: models/gmm_measurement.safetensors}]
+sampler: {algorithm: smc, groups: 32, particles: 32, twist: {kind: posterior_mean}}
+device: {threads: 1}
+END
+config worker 'process: {steps: 1000}' 'sampler: {groups: 4, particles: 16, alpha: 0.3, reuse: off}'
+mkdir "$work/log.worker"
+sed -i "s|^reward: .*|reward: [{kind: worker, processes: 2, command: [$build/tests/worker, $work/log.worker, good, '1']}]|" "$work/worker.yaml"
+
+kinds=(smc off svdd nested refine gibbs mcts vectors worker)
+hit=0
+for ((k = 0; k < ${#kinds[@]}; k++)); do
+    kind=${kinds[k]}
+    begin "$kind, killed and resumed"
+    run "$kac" run "$work/$kind.yaml" --out "$work/$kind.whole" --quiet
+    expect 0
+    # a thousandth of a second: killed while it writes
+    pause=0.0$((RANDOM % 5))1
+    start run "$work/$kind.yaml" --out "$work/$kind.cut" --quiet --set checkpoint.seconds=$pause
+    for ((i = k; i < kills; i += ${#kinds[@]})); do
+        await has_checkpoints "$work/$kind.cut" 1
+        sleep 0.$((RANDOM % 4))$((RANDOM % 10))
+        if kill -KILL "$pid" 2>/dev/null; then hit=$((hit + 1)); fi
+        ended
+        holds 'no process is left' alone
+        if [ -f "$work/$kind.cut/run.json" ]; then break; fi
+        start resume "$work/$kind.cut" --quiet --set checkpoint.seconds=$pause
+    done
+    ended
+    expect 0
+    if [ "$code" -ne 0 ]; then continue; fi
+    sed -i "s/\"seconds\": $pause.*/\"seconds\": 600.0,/" "$work/$kind.cut/run.json"
+    equal "$kind.whole" "$kind.cut"
+    clean
+done
+begin 'kills that met a run'
+holds "half of them did, not $hit" test $((2 * hit)) -ge "$kills"
+
+# ---- signals --------------------------------------------------------------------------------
+
+config long 'process: {steps: 2000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
+begin 'a run that is left alone'
+run "$kac" run "$work/long.yaml" --out "$work/long" --quiet
+expect 0
+for signal in TERM INT HUP; do
+    begin "SIG$signal leaves a checkpoint"
+    rm -rf "$work/cut"
+    start run "$work/long.yaml" --out "$work/cut"
+    await grep -q '^kac: step' "$work/err"
+    kill -s $signal "$pid"
+    ended
+    expect 3
+    says 'stopped at step'
+    says "kac resume $work/cut goes on"
+    holds 'one checkpoint, and the configuration' test "$(count "$work/cut")$(find "$work/cut" -type f | wc -l)" = 12
+    clean
+    run "$kac" resume "$work/cut"
+    expect 0
+    equal long cut
+    clean
+done
+
+begin 'SIGUSR1 leaves a checkpoint and goes on'
+rm -rf "$work/cut"
+start run "$work/long.yaml" --out "$work/cut"
+await grep -q '^kac: step' "$work/err"
+kill -s USR1 "$pid"
+await has_checkpoints "$work/cut" 1
+holds 'it is there' has_checkpoints "$work/cut" 1
+ended
+expect 0
+equal long cut
+
+begin 'without checkpoints'
+rm -rf "$work/cut"
+start run "$work/long.yaml" --out "$work/cut" --set checkpoint.seconds=off
+await grep -q '^kac: step' "$work/err"
+kill -s USR1 "$pid"
+sleep 0.2
+kill -s TERM "$pid"
+ended
+expect 3
+says 'nothing was written'
+holds 'there is no folder' test ! -e "$work/cut"
+clean
+
+# ---- which are kept, and which are used -------------------------------------------------------
+
+# stopped: the long run, stopped in its folder cut with the checkpoints that it keeps.
+stopped() {
+    rm -rf "$work/cut"
+    start run "$work/long.yaml" --out "$work/cut" --set checkpoint.seconds=0.02 --set checkpoint.keep=3
+    await has_checkpoints "$work/cut" 3
+    kill -s TERM "$pid"
+    ended
+}
+begin 'three are kept'
+stopped
+expect 3
+holds 'there are three' test "$(count "$work/cut")" -eq 3
+cp -r "$work/cut" "$work/kept"
+
+begin 'a checkpoint that is damaged: the one before'
+damage "$(newest "$work/cut")"
+run "$kac" resume "$work/cut" --quiet --set checkpoint.seconds=600 --set checkpoint.keep=2
+expect 0
+says 'damaged'
+equal long cut
+
+begin 'a checkpoint that is cut short, and one that is empty'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+latest=$(newest "$work/cut")
+truncate -s 100000 "$latest"
+: >"$work/cut/checkpoint-00001999.safetensors"
+run "$kac" resume "$work/cut" --quiet --set checkpoint.seconds=600 --set checkpoint.keep=2
+expect 0
+says "$latest"
+equal long cut
+
+begin 'none that can be used'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+for file in "$work"/cut/checkpoint-*; do damage "$file"; done
+run "$kac" resume "$work/cut"
+expect 2
+says 'no checkpoint in it that can be used'
+holds 'they stay' test "$(count "$work/cut")" -eq 3
+clean
+
+begin 'of another configuration'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+run "$kac" resume "$work/cut" --set seed=2
+expect 2
+says 'another seed'
+sed -i 's/"alpha": 0.*,/"alpha": 0.5,/' "$work/cut/config.json"
+run "$kac" resume "$work/cut"
+expect 2
+says 'another sampler.alpha'
+
+begin 'of another model'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+cp "$models/reward.safetensors" "$work/reward.kept"
+damage "$models/reward.safetensors"
+run "$kac" resume "$work/cut"
+expect 2
+says 'reward.safetensors has changed since'
+cp "$work/reward.kept" "$models/reward.safetensors"
+
+begin 'by another number of threads and other instructions'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+KAC_ISA=portable run "$kac" resume "$work/cut" --quiet --set device.threads=2
+expect 0
+holds 'samples.csv is the same' cmp "$work/long/samples.csv" "$work/cut/samples.csv"
+
+# ---- the folder -----------------------------------------------------------------------------
+
+begin 'a folder that holds a stopped run'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+run "$kac" run "$work/long.yaml" --out "$work/cut" --quiet
+expect 2
+says 'kac resume goes on with it'
+run "$kac" run "$work/long.yaml" --out "$work/cut" --quiet --force
+expect 0
+equal long cut
+
+begin 'a run that is complete'
+run "$kac" resume "$work/long"
+expect 0
+says 'is complete'
+
+begin 'a folder that is none of a run'
+mkdir -p "$work/other"
+run "$kac" resume "$work/other"
+expect 2
+says 'is not the folder of a run that was stopped'
+
+begin 'a full disk: the run goes on without checkpoints'
+rm -rf "$work/cut"
+# shellcheck disable=SC2016
+run bash -c 'ulimit -f 200; exec "$@"' - "$kac" run "$work/long.yaml" --out "$work/cut" --quiet --set output.trace=off --set checkpoint.seconds=0.05
+expect 0
+says 'cannot write'
+holds 'samples.csv is the same' cmp "$work/long/samples.csv" "$work/cut/samples.csv"
+holds 'nothing else is there' test "$(ls "$work/cut")" = "$(printf '%s\n' run.json samples.csv samples.fasta)"
+clean
+
+begin 'trajectories'
+rm -rf "$work/cut"
+run "$kac" run "$work/long.yaml" --out "$work/recorded" --record "$work/paths" --record-every 250 --quiet
+expect 0
+start run "$work/long.yaml" --out "$work/cut" --record "$work/cut.paths" --record-every 250
+await grep -q '^kac: step' "$work/err"
+kill -s TERM "$pid"
+ended
+expect 3
+run "$kac" resume "$work/cut"
+expect 2
+says 'give --record DIR'
+run "$kac" resume "$work/cut" --record "$work/cut.paths" --quiet
+expect 0
+equal recorded cut
+holds 'they are the same' cmp "$work/paths/trajectories.safetensors" "$work/cut.paths/trajectories.safetensors"
+clean
+
+begin 'a sweep goes on with a point that was stopped'
+run "$kac" sweep "$work/long.yaml" --vary sampler.alpha=0.3,0.6 --out "$work/sweep" --no-baseline --quiet
+expect 0
+start sweep "$work/long.yaml" --vary sampler.alpha=0.3,0.6 --out "$work/cut.sweep" --no-baseline
+await grep -q '^kac: step' "$work/err"
+kill -s TERM "$pid"
+ended
+expect 3
+holds 'it left a checkpoint' has_checkpoints "$work/cut.sweep/point_000" 1
+run "$kac" sweep "$work/long.yaml" --vary sampler.alpha=0.3,0.6 --out "$work/cut.sweep" --no-baseline --quiet
+expect 0
+equal sweep/point_000 cut.sweep/point_000
+equal sweep/point_001 cut.sweep/point_001
+
+finish
