@@ -249,6 +249,7 @@ nightly: check mutations
 	@KAC_LAWS_SCALE=4 build/release/tests/unit --filter 'landscape/*'
 	@$(MAKE) MODE=asan test
 	@$(MAKE) OMP=0 BUILD=build/serial test
+	@KAC_KILLS=200 tests/test_resume.sh build/release
 	@$(MAKE) fuzz FUZZ_SECONDS=1200
 race-programs: $(race)
 fuzz-programs: $(fuzz)

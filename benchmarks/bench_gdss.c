@@ -160,7 +160,7 @@ static float *make_rows(const kac_graph_model *g, int rows, double mean, const w
     for (int r = 0; r < rows; r++) {
         const int n = live_nodes(g, mean);
         float *row = all + (size_t)r * (size_t)g->length;
-        float *pair = row + 1 + g->nodes * g->features;
+        float *pair = row + 1 + (ptrdiff_t)g->nodes * g->features;
         *flops += flops_of(w, n);
         row[0] = (float)n;
         for (int i = 0; i < n * g->features; i++)

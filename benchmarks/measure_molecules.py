@@ -137,7 +137,7 @@ class Bench:
         columns = ["model", "threads", "molecules", "kac"]
         columns += [column for peer in self.peers for column in (peer, "ratio")]
         columns += ["molecules/s of 1000 steps", "GFLOP/s", "networks", "moves"]
-        lines = ["| " + " | ".join(columns) + " |", "| --- | " + "---: | " * (len(columns) - 1)]
+        lines = ["| " + " | ".join(columns) + " |", "| --- |" + " ---: |" * (len(columns) - 1)]
         for name, threads, batch in dict.fromkeys((r["model"], r["threads"], r["batch"]) for r in self.results):
             case = {"model": name, "threads": threads, "batch": batch}
             own = self.median("rate", **case, program="kac")

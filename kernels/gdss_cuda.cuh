@@ -308,13 +308,25 @@ static __device__ __forceinline__ void gdss_multiply_by(const gdss_product<A, B>
     }
 }
 
+/* What a product by tiles of so many rows takes, in instructions of one of a multiprocessor's four
+ * schedulers: warps of tiles, times what one has for each k. */
+static __device__ inline int32_t gdss_cost(int32_t rows, int32_t across, int32_t tile)
+{
+    const int32_t tiles = (rows + tile - 1) / tile * across;
+    const int32_t each = tile * GDSS_COLUMNS + (tile + 3) / 4 + 3;
+    return (tiles + 4 * KAC_WARP - 1) / (4 * KAC_WARP) * each;
+}
+
 /* Large tiles reuse more of what they load, small ones keep more threads at work. */
 template <bool A, bool B>
 static __device__ KAC_OUT_OF_LINE void gdss_multiply(gdss_product<A, B> p)
 {
     const int32_t across = (p.columns + GDSS_COLUMNS - 1) / GDSS_COLUMNS;
-    if ((p.rows + GDSS_TILE - 1) / GDSS_TILE * across * 2 >= (int32_t)blockDim.x)
+    const int32_t two = gdss_cost(p.rows, across, 2), four = gdss_cost(p.rows, across, 4);
+    if (gdss_cost(p.rows, across, GDSS_TILE) < (two < four ? two : four))
         gdss_multiply_by<GDSS_TILE>(p);
+    else if (four < two)
+        gdss_multiply_by<4>(p);
     else
         gdss_multiply_by<2>(p);
 }

@@ -244,11 +244,11 @@ static void unpack(const kac_gdss_graph *g, const float *channel, float scale, f
     }
 }
 
-/* channel[pair] = scale (full[i][j] + full[j][i]) or, with keep, that more; zeros beyond. */
-static void fold(const kac_gdss_graph *g, const float *full, float scale, int keep,
-                 float *channel)
+/* channel[pair] = scale (full[i][j] + full[j][i]) or, with keep, that more; zeros beyond.  Rows
+ * of full are `step` floats apart. */
+static void fold(const kac_gdss_graph *g, const float *full, int64_t step, float scale,
+                 int keep, float *channel)
 {
-    const int64_t step = g->step;
     float *end = channel + g->pairs;
     for (int32_t i = 0; i < g->n; i++)
         for (int32_t j = i + 1; j < g->n; j++) {
@@ -318,7 +318,7 @@ static void square(const kac_gdss_graph *g, float *channels)
                         .rows = g->n,
                         .inner = g->n,
                         .columns = g->step});
-    fold(g, g->dot, 0.5f, 0, channels + g->pairs); /* it is symmetric to the bit */
+    fold(g, g->dot, g->step, 0.5f, 0, channels + g->pairs); /* it is symmetric to the bit */
 }
 
 /* The gradient of channels[1] goes to that of channels[0]: with G symmetric, G A + A G. */
@@ -336,7 +336,7 @@ static void square_back(const kac_gdss_graph *g, const float *channels, float *g
                         .rows = g->n,
                         .inner = g->n,
                         .columns = g->step});
-    fold(g, g->dot, 1, 1, gradients);
+    fold(g, g->dot, g->step, 1, 1, gradients);
 }
 
 /* ---- graph convolutions ------------------------------------------------------------------ */
@@ -445,8 +445,8 @@ static convolution convolution_of(const attention *a, int32_t c, int nodes, int 
                          .rows = end - first};
 }
 
-/* g->dot = Q^T K of head h. */
-static void compare(const kac_gdss_graph *g, const attention *a, int32_t h)
+/* g->dot = Q^T K of head h, rows `step` floats apart. */
+static void compare(const kac_gdss_graph *g, const attention *a, int32_t h, int64_t step)
 {
     const int32_t size = a->layer->conv[0][KAC_GDSS_QUERY].out;
     const int32_t width = size / a->heads;
@@ -457,26 +457,34 @@ static void compare(const kac_gdss_graph *g, const attention *a, int32_t h)
                         .b = query + (int64_t)size * g->step,
                         .b_step = g->step,
                         .out = g->dot,
-                        .out_step = g->step,
+                        .out_step = step,
                         .rows = g->n,
                         .inner = width,
                         .columns = g->step});
 }
 
+/* Floats between rows of n x n numbers that go through tanh: n where a row is one tile of columns,
+ * whose whole vectors reach into the next row, which is written after it; so hardly any are
+ * computed for nothing. */
+static int64_t packed_step(const kac_gdss_graph *g)
+{
+    return g->step <= VECTORS * KAC_LANES ? g->n : g->step;
+}
+
 /* The mean over heads of tanh, and over both directions of a pair. */
 static void run_heads(const kac_gdss_graph *g, const attention *a, float *out)
 {
-    const int64_t count = (int64_t)g->n * g->step;
+    const int64_t step = packed_step(g), count = kac_gdss_round(g->n * step);
     const float scale = kac_gdss_scale(a->layer);
     memset(g->sum, 0, (size_t)count * sizeof *g->sum);
     for (int32_t h = 0; h < a->heads; h++) {
         const float *restrict dot = g->dot;
         float *restrict sum = g->sum;
-        compare(g, a, h);
+        compare(g, a, h, step);
         for (int64_t i = 0; i < count; i++)
             sum[i] += kac_tanhf(dot[i] * scale);
     }
-    fold(g, g->sum, 0.5f / (float)a->heads, 0, out);
+    fold(g, g->sum, step, 0.5f / (float)a->heads, 0, out);
 }
 
 /* The gradient of the scores becomes that of queries and keys. */
@@ -492,7 +500,7 @@ static void heads_back(const kac_gdss_graph *g, const attention *a, const float 
         const int64_t key = query + (int64_t)size * g->step;
         float *restrict dot = g->dot;
         const float *restrict sum = g->sum;
-        compare(g, a, h);
+        compare(g, a, h, g->step);
         for (int64_t i = 0; i < count; i++) {
             float y = kac_tanhf(dot[i] * scale);
             dot[i] = sum[i] * fmaf(-y, y, 1.0f) * scale;

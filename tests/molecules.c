@@ -20,7 +20,7 @@ static void fill_row(const kac_shape *shape, const uint8_t *atom, const uint8_t 
     row[0] = (float)shape->nodes;
     for (int32_t i = 0; i < shape->nodes; i++)
         for (int32_t f = 0; f < shape->features; f++)
-            row[1 + i * shape->features + f] = atom[i] == f;
+            row[1 + i * shape->features + f] = atom[i] == f ? 1.0F : 0.0F;
     for (int32_t p = 0; p < pairs; p++)
         row[1 + shape->nodes * shape->features + p] = bond[p];
 }

@@ -11,7 +11,7 @@ case $build in *asan*) emu=build/emu_asan ;; esac
 # ---- every kernel against its twin and against plain arithmetic ------------------------------
 
 # What runs quickly on the emulator; `laws` and the like need thousands of groups.
-operations='@(backend|masked|gaussian|graph|gdss|states|weigh|survive|completions|schemes|parent_stage|group_stage|revive|networks|cnn1d|vjp|filters|twins*)/*'
+operations='@(backend|masked|gaussian|graph|gdss|states|weigh|survive|completions|schemes|parent_stage|group_stage|revive|networks|cnn1d|vjp|filters|verify_graph|twins*)/*'
 unit() { # TITLE ORDER FILTER
     begin "$1"
     run env KAC_EMU_ORDER="$2" tests/run-unit "$emu" "$3"
@@ -29,6 +29,23 @@ build/emu) # other orders of the threads find missing barriers
     unit 'a random order' 5 '@(masked|states|weigh|twins_g*|twins_s*|twins_p*|twins_r*|networks|cnn1d)/*'
     ;;
 esac
+
+# ---- recordings of the published networks and sampler of graphs -------------------------------
+
+weights=../shared/data/gdss/gdss_zinc250k.safetensors
+originals='scores steps schedule'
+[ $emu != build/emu ] || originals+=' traj' # 8,000 moves
+for what in $originals; do
+    begin "the original's $what"
+    recording=../shared/data/gdss_golden/zinc250k_$what.safetensors
+    if [ ! -f "$weights" ] || [ ! -f "$recording" ]; then
+        skip '../shared/data is absent'
+        continue
+    fi
+    run env KAC_EMU_GUARD=1 KAC_DEVICE=cuda:0 "$emu/kac" verify "$weights" "$recording"
+    expect 0
+    holds 'it agrees' grep -q 'agrees with the recording' "$work/out"
+done
 
 # ---- mistakes that the emulator reports ------------------------------------------------------
 
@@ -61,7 +78,7 @@ twin() { # NAME ARGUMENT...
 for config in configs/*.yaml; do
     name=$(basename "$config" .yaml)
     case $name in
-    tis_smc | gb1_smc | utr5_svdd) continue ;; # their models are the user's; test_runs.sh converts them
+    tis_smc | gb1_smc | utr5_svdd | zinc_* | qm9_*) continue ;; # their models are the user's; test_runs.sh converts them
     promoter_worker) command -v python3 >/dev/null || continue ;;
     esac
     begin "$config on the emulator"

@@ -638,7 +638,7 @@ static kac_status verify(const char *model, const char *recording, char *text, s
     cr_assert_not_null(out);
     double tolerance = 0;
     kac_status status =
-        kac_verify(model, recording, "cpu", "auto", out, worst, &tolerance);
+        kac_verify(model, recording, device_name(), "auto", out, worst, &tolerance);
     cr_assert(fclose(out) == 0);
     return status;
 }

@@ -194,7 +194,7 @@ static void expect_bits(const float *got, const float *want, int n, const char *
 Test(gin, forward_is_message_passing_between_all_nodes)
 {
     model m;
-    float rows[ROWS * D], out[ROWS * OUTPUTS], first[ROWS * OUTPUTS];
+    float rows[ROWS * D], out[ROWS * OUTPUTS] = {0}, first[ROWS * OUTPUTS] = {0};
     make_model(&m);
     make_rows(rows);
     for (int isa = 0; isa <= (int)KAC_ISA_AVX512; isa++) {
@@ -231,7 +231,8 @@ Test(gin, forward_is_message_passing_between_all_nodes)
 Test(gin, gradient_is_the_slope)
 {
     model m;
-    float rows[ROWS * D], grad[ROWS * D], first[ROWS * D], cotangent[ROWS * OUTPUTS];
+    float rows[ROWS * D], grad[ROWS * D] = {0}, first[ROWS * D] = {0};
+    float cotangent[ROWS * OUTPUTS];
     uint64_t seed = 3;
     make_model(&m);
     make_rows(rows);
@@ -278,7 +279,7 @@ Test(gin, only_counts_and_live_features_are_read)
     const float counts[] = {N + 5, INFINITY, -3, NAN, 0.5f, 2.75f};
     const int as[] = {N, N, 0, 0, 0, 2};
     model m;
-    float rows[ROWS * D], out[ROWS * OUTPUTS], want[(N + 1) * OUTPUTS];
+    float rows[ROWS * D], out[ROWS * OUTPUTS] = {0}, want[(N + 1) * OUTPUTS] = {0};
     make_model(&m);
     make_rows(rows);
     kac_device *device = open_device(-1);

@@ -1,6 +1,7 @@
 /* test_molecule.c -- graphs to molecules: valences, charges, correction, SMILES, SDF; what the
  * published code made of recorded graphs is in shared/data/gdss_golden. */
 #include <criterion/criterion.h>
+#include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,6 +189,19 @@ static void join(parsed *p, int32_t a, int32_t b, int32_t order)
     p->sums.bonds++;
 }
 
+/* The number of a ring, 1, %12 or %(123), at *text, which moves on; -1: there is none. */
+static int32_t ring_number(const char **text)
+{
+    char digits[8] = "", *end = NULL;
+    bool wide = strncmp(*text, "%(", 2) == 0, two = !wide && **text == '%';
+    const char *from = *text + (wide ? 2 : two);
+    memcpy(digits, from, strnlen(from, wide ? 7 : two ? 2 : 1));
+    if (digits[0] < '0' || digits[0] > '9') return -1;
+    int32_t number = (int32_t)strtol(digits, &end, 10);
+    *text = from + (end - digits) + wide;
+    return number;
+}
+
 /* A reader of the SMILES that are written here, lower-case atoms too. */
 static void read_smiles(const char *text, parsed *p)
 {
@@ -197,11 +211,10 @@ static void read_smiles(const char *text, parsed *p)
         rings[r] = -1;
     p->sums.fragments = text[0] != '\0';
     while (*text != '\0') {
-        int used = 1, number = -1;
+        int32_t used = 1, number = ring_number(&text);
         bool bracket = *text == '[';
-        if (sscanf(text, "%%(%d)%n", &number, &used) == 1 ||
-            sscanf(text, "%%%2d%n", &number, &used) == 1 ||
-            sscanf(text, "%1d%n", &number, &used) == 1) {
+        if (number >= 0) {
+            used = 0;
             if (rings[number] < 0) {
                 rings[number] = before;
                 ring_order[number] = order;
@@ -222,12 +235,12 @@ static void read_smiles(const char *text, parsed *p)
             p->sums.fragments++;
         } else {
             char letter = text[bracket];
-            p->letter[p->sums.atoms] = letter >= 'a' ? (char)(letter - 'a' + 'A') : letter;
+            p->letter[p->sums.atoms] = (char)toupper(letter);
             if (before >= 0) join(p, before, p->sums.atoms, order);
             before = p->sums.atoms++;
             order = 1;
             if (bracket) {
-                used = (int)strcspn(text, "]") + 1;
+                used = (int32_t)strcspn(text, "]") + 1;
                 p->sums.charges += text[used - 2] == '+';
             } else if (strncmp(text, "Cl", 2) == 0 || strncmp(text, "Br", 2) == 0) {
                 used = 2;

@@ -234,6 +234,7 @@ over
 begin 'the launcher is told to stop'
 rm -rf "$work/place"
 mkdir "$work/place"
+start=(mpirun --mca odls_base_sigkill_timeout 60 "${start[@]:1}") # a step may take long here
 hit TERM launcher
 holds 'the launcher says that it failed' test "$code" -ne 0
 says 'kac: stopped at step'

@@ -32,6 +32,16 @@ for config in configs/*.yaml; do
             continue
         fi
         ;;
+    zinc_dock_svdd)
+        weights=../shared/data/gdss/gdss_zinc250k.safetensors
+        if [ ! -f "$weights" ] || ! command -v vina >/dev/null || ! command -v obabel >/dev/null ||
+            ! command -v faketime >/dev/null; then
+            skip "$weights, vina, obabel or faketime is absent"
+            continue
+        fi
+        given=(--set model.file="$weights" --set process.nodes=6 --set sampler.children=2
+            --set 'reward.0.command=python3 tools/workers/dock_vina.py tests/ring.pdbqt --center 0 0 0 --size 14 14 14')
+        ;;
     zinc_* | qm9_*)
         weights=../shared/data/gdss/gdss_zinc250k.safetensors
         if [[ $name == qm9_* ]]; then weights=../shared/data/gdss/gdss_qm9.safetensors; fi

@@ -1,8 +1,8 @@
 """Model files of kac, seen from Python: reader, writer and PyTorch reference networks.
 
-A model file is safetensors with float32 tensors; its `__metadata__` names the architecture. The three
-modules here are the only PyTorch definition of each architecture: training, converters and goldens use them.
-Positions are the last but one axis of every input and output; inputs are one-hot or probability rows.
+A model file is safetensors with float32 tensors; its `__metadata__` names the architecture. The modules here
+are the only PyTorch definition of each architecture: training, converters and goldens use them. Positions are
+the last but one axis of every input and output; inputs are one-hot or probability rows, or rows of graphs.
 """
 
 from __future__ import annotations
@@ -366,6 +366,51 @@ def _parse_layer(text: str) -> dict:
     return {"kind": kind} | layer
 
 
+# ---------------------------------------------------------------- gin (reward of graphs)
+
+
+class Gin(nn.Module):
+    """Graph isomorphism network, all live nodes joined: rows of graphs [B,1+NF+N(N-1)/2] -> output [B,outputs].
+
+    A row is the count of live nodes, their features, and an adjacency that is not looked at. `widths` are the inner
+    and outer width of each layer.
+    """
+
+    def __init__(
+        self, nodes: int, features: int, widths: Sequence[tuple[int, int]], outputs: int = 1, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.nodes, self.features, self.dropout = nodes, features, dropout
+        self.convs, self.batch_norms = nn.ModuleList(), nn.ModuleList()
+        size = features
+        for hidden, out in widths:
+            conv = nn.Module()
+            conv.nn = nn.Sequential(nn.Linear(size, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out))
+            self.convs.append(conv)
+            self.batch_norms.append(nn.BatchNorm1d(out))
+            size = out
+        self.lin = nn.Linear(size, outputs)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        live = (torch.arange(self.nodes) < rows[:, :1])[..., None]
+        x = rows[:, 1 : 1 + self.nodes * self.features].reshape(len(rows), self.nodes, self.features) * live
+        for conv, norm in zip(self.convs, self.batch_norms, strict=True):
+            x = torch.where(live, (x * live).sum(1, keepdim=True), x)
+            x = norm(conv.nn(x.flatten(0, 1))).reshape(len(rows), self.nodes, -1)
+            if conv is not self.convs[-1]:
+                x = F.relu(x)
+            x = F.dropout(x, self.dropout, self.training)
+        return self.lin(x.mean(1))
+
+    def metadata(self) -> dict[str, str]:
+        sizes = {"kac.nodes": str(self.nodes), "kac.features": str(self.features)}
+        return {"kac.arch": "gin", "kac.edges": "complete"} | sizes
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state dict without BatchNorm's step counters."""
+        return {name: t for name, t in self.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
 # ---------------------------------------------------------------- any architecture
 
 
@@ -406,8 +451,16 @@ def load_module(path: str | Path) -> tuple[nn.Module, dict[str, str]]:
             float(meta.get("kac.offset", 0)),
         )
         tensors = {f"{'kernels' if kind == 'kernel' else 'biases'}.{i}": t for (i, kind), t in named.items()}
+    elif arch == "gin":
+        layers = range(sum(name.endswith(".nn.0.bias") for name in tensors))
+        net = Gin(
+            int(meta["kac.nodes"]),
+            int(meta["kac.features"]),
+            [(len(tensors[f"convs.{i}.nn.0.bias"]), len(tensors[f"convs.{i}.nn.3.bias"])) for i in layers],
+            len(tensors["lin.bias"]),
+        )
     else:
-        raise ValueError(f"{path}: kac.arch is {arch!r}, not cnn1d, convgru or conv_regressor")
+        raise ValueError(f"{path}: kac.arch is {arch!r}, not cnn1d, convgru, conv_regressor or gin")
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kac_io import Cnn1d, ConvGru, ConvRegressor, load_module, one_hot, save
+from kac_io import Cnn1d, ConvGru, ConvRegressor, Gin, load_module, one_hot, save
 
 DNA, PROTEIN = "ACGT", "ACDEFGHIKLMNPQRSTVWY"
 EVERY_LAYER = (
@@ -78,6 +78,19 @@ def write_reward(folder: Path, name: str, net: ConvGru | ConvRegressor, alphabet
             "output_probabilities": net(soft.double()).float(),
         }
     record(folder, name, tensors, seed)
+
+
+def write_gin(folder: Path, name: str, net: Gin, seed: int) -> None:
+    torch.manual_seed(seed)
+    randomise(net, 1.5)
+    save(folder / f"{name}.safetensors", net.tensors(), net.metadata() | {"kac.card": f"random weights, seed {seed}"})
+    count = torch.arange(net.nodes + 1)
+    rows = torch.randn(len(count), 1 + net.nodes * net.features + net.nodes * (net.nodes - 1) // 2)
+    rows[:, 0] = count
+    net, _ = load_module(folder / f"{name}.safetensors")
+    with torch.no_grad():
+        output = net.double()(rows.double()).float()
+    record(folder, name, {"vectors": rows, "output": output}, seed)
 
 
 def gradient(net: nn.Module, x: Tensor, cotangent: Tensor, *others: Tensor) -> Tensor:
@@ -177,6 +190,7 @@ def main() -> int:
         25,
         8,
     )
+    write_gin(out, "gin", Gin(6, 4, [(22, 13), (18, 9), (24, 12)], outputs=2), 16)
     random = ["cnn1d_time", "cnn1d_protein", "convgru_norm", "conv_regressor_flatten", "conv_regressor_globalmax"]
     shipped = ["promoter_denoiser", "promoter_expression"]
     models = [out / f"{name}.safetensors" for name in random]

@@ -1,14 +1,15 @@
 """Compare the molecules of a kac run with a recorded sample of another program, by two-sample tests.
 
-    kac run configs/qm9_pretrained.yaml --set process.atoms=none --out runs/qm9
-    molecule_report.py runs/qm9 --atoms C,N,O,F --reference qm9_samples.tsv.gz
+    kac run configs/qm9_pretrained.yaml --set process.correction=none --out runs/qm9
+    molecule_report.py runs/qm9 --reference qm9_samples.tsv.gz
 
-A run is its folder; its graphs are the rows of numbers of samples.csv, as docs/files.md has them and `process.atoms`
-none leaves them. The reference is a
-table (tab-separated, may be gzipped) with the columns valid_without_correction, smiles, qed and sa. Molecules are built
-as published (Jo, Lee and Hwang 2022): an atom for each node with a feature above 1/2, bonds in the order of the rows, a
-charge of +1 where N, O or S exceeds its valence by one; then, while a valence is not allowed, the highest bond of that
-atom loses an order; and of several pieces the one with the longest SMILES is kept. QED and SA are of that piece.
+A run is its folder; its molecules are the objects of samples.csv, SMILES of graphs as they came out
+(`process.correction: none`), or with `--atoms` the numbers that they are (`process.atoms: none`). The reference is a
+table (tab-separated, may be gzipped) with the columns valid_without_correction, raw_smiles, smiles, qed and sa.
+Molecules are completed as published (Jo, Lee and Hwang 2022): where there are numbers, an atom for each node with a
+feature above 1/2, bonds in the order of the rows, a charge of +1 where N, O or S exceeds its valence by one; then,
+while a valence is not allowed, the highest bond of that atom loses an order; and of several pieces the one with the
+longest SMILES is kept. QED and SA are of that piece.
 
 Prints a table in Markdown. Validity and several pieces are compared by Fisher's exact test, QED and SA by that of
 Kolmogorov and Smirnov; p is the probability of such a difference, or a larger one, between two samples of one law.
@@ -107,8 +108,7 @@ def correct(molecule: Chem.RWMol) -> Chem.RWMol:
     return molecule
 
 
-def describe(row: Sequence[float], nodes: int, atoms: Sequence[str], sascorer) -> dict[str, object]:
-    molecule = build(row, nodes, atoms)
+def describe(molecule: Chem.RWMol, sascorer) -> dict[str, object]:
     valid = excess(molecule) is None
     pieces = Chem.MolToSmiles(correct(molecule)).split(".")
     kept = Chem.MolFromSmiles(max(pieces, key=len))
@@ -124,15 +124,28 @@ def describe(row: Sequence[float], nodes: int, atoms: Sequence[str], sascorer) -
     }
 
 
-def read_run(folder: Path, atoms: Sequence[str]) -> list[dict[str, object]]:
+def nodes_of(numbers: int, features: int) -> int:
+    """N of rows of 1 + N F + N (N - 1) / 2 numbers."""
+    nodes = 1
+    while 1 + nodes * features + nodes * (nodes - 1) // 2 < numbers:
+        nodes += 1
+    if 1 + nodes * features + nodes * (nodes - 1) // 2 != numbers:
+        raise ValueError(f"rows of {numbers} numbers are no graphs of {features} features")
+    return nodes
+
+
+def read_run(folder: Path, atoms: Sequence[str] | None) -> list[dict[str, object]]:
     sascorer = load_sascorer()
     with open(folder / "samples.csv", newline="") as file:
-        rows = [[float(x) for x in entry["object"].split()] for entry in csv.DictReader(file)]
-    most = (len(rows[0]) - 1) * 2  # 1 + N F + N (N - 1) / 2 numbers
-    nodes = next(n for n in range(1, 1 + most) if 2 * n * len(atoms) + n * (n - 1) >= most)
-    if 2 * nodes * len(atoms) + nodes * (nodes - 1) != most:
-        raise ValueError(f"{folder}: rows of {len(rows[0])} numbers are no graphs of {len(atoms)} features")
-    return [describe(row, nodes, atoms, sascorer) for row in rows]
+        objects = [entry["object"] for entry in csv.DictReader(file)]
+    if atoms is None:
+        molecules = [Chem.MolFromSmiles(text, sanitize=False) for text in objects]
+        if None in molecules:
+            raise ValueError(f"{folder}: `{objects[molecules.index(None)]:.60}` is no SMILES; numbers want --atoms")
+        return [describe(Chem.RWMol(molecule), sascorer) for molecule in molecules]
+    rows = [[float(x) for x in text.split()] for text in objects]
+    nodes = nodes_of(len(rows[0]), len(atoms))
+    return [describe(build(row, nodes, atoms), sascorer) for row in rows]
 
 
 def read_reference(path: Path) -> list[dict[str, object]]:
@@ -232,11 +245,11 @@ def report(runs: dict[str, list[dict[str, object]]], reference: list[dict[str, o
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs of kac")
-    parser.add_argument("--atoms", required=True, help="elements of the features, C,N,O,F")
+    parser.add_argument("--atoms", help="objects are numbers: elements of the features, C,N,O,F")
     parser.add_argument("--reference", type=Path, required=True, help="samples.tsv or .tsv.gz")
     args = parser.parse_args()
     try:
-        runs = {folder.name: read_run(folder, args.atoms.split(",")) for folder in args.runs}
+        runs = {folder.name: read_run(folder, args.atoms.split(",") if args.atoms else None) for folder in args.runs}
         print(report(runs, read_reference(args.reference)))
     except (OSError, KeyError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

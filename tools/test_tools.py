@@ -270,6 +270,37 @@ class Values(Files):
         self.assertAlmostEqual(self.value_of("--------"), 2, delta=0.6)
         self.assertGreater(self.value_of("CCCCCC--"), 4)
 
+    def graphs(self, n: int = 400) -> Path:
+        """Graphs of 1 to 4 nodes whose noise falls; r sums a feature of the nodes at the end."""
+        rng = np.random.default_rng(3)
+        count = rng.integers(1, 5, n)
+        live = np.arange(4) < count[:, None]
+        x0 = rng.integers(0, 2, (n, 4)) * live
+        x = np.zeros((n, 5, 1 + 4 + 6), np.float32)
+        x[..., 0] = count[:, None]
+        for k in range(5):
+            x[:, k, 1:5] = (x0 + rng.standard_normal((n, 4)) * (0.4 - k / 10)) * live
+        meta = {"kac.record": "trajectories", "kac.alphabet": "", "kac.model": "m", "kac.algorithm": "pretrained"}
+        tensors = {"x": x, "level": np.arange(4, -1, -1, dtype=np.int32), "reward": x0.sum(1).astype(np.float64)}
+        tensors["group"] = np.arange(n, dtype=np.int32)
+        sizes = {"kac.reward": "1*r", "kac.nodes": "4", "kac.features": "1"}
+        save(self.folder / "graphs.safetensors", tensors, meta | sizes)
+        return self.folder / "graphs.safetensors"
+
+    def test_a_gin_learns_from_graphs(self) -> None:
+        record = str(self.graphs())
+        code, _, _ = self.train(record, "--arch", "gin", "--steps", "400")
+        self.assertEqual(code, 0)
+        net, meta = load_module(self.folder / "v.safetensors")
+        self.assertEqual((meta["kac.arch"], meta["kac.edges"], meta["kac.nodes"]), ("gin", "complete", "4"))
+        rows = np.zeros((3, 11), np.float32)
+        rows[:, :5] = [[4, 1, 1, 1, 1], [4, 0, 0, 1, 0], [2, 1, 1, 9, 9]]  # what is dead is not looked at
+        for guess, truth in zip(train_value.predict(net, rows, 0), (4, 1, 2), strict=True):
+            self.assertAlmostEqual(float(guess), truth, delta=0.6)
+        code, _, error = self.train(record, "--steps", "5")
+        self.assertEqual(code, 2)
+        self.assertIn("gin is for graphs", error)
+
     def test_the_same_seed_gives_the_same_file(self) -> None:
         first = second = b""
         record = str(self.record())
@@ -338,7 +369,7 @@ class Landscapes(Files):
 
 
 @unittest.skipIf(molecule_report is None, "RDKit is not here")
-class Molecules(unittest.TestCase):
+class Molecules(Files):
     def graph(self, atoms: str, *bonds: tuple[int, int, int]) -> list[float]:
         """A row of numbers of a graph of at most 7 nodes, of the elements C, N and O."""
         features = [float(atom == element) for atom in atoms.ljust(7) for element in "CNO"]
@@ -347,7 +378,8 @@ class Molecules(unittest.TestCase):
         return [float(len(atoms)), *features, *pairs]
 
     def describe(self, atoms: str, *bonds: tuple[int, int, int]) -> dict[str, object]:
-        return molecule_report.describe(self.graph(atoms, *bonds), 7, "CNO", molecule_report.load_sascorer())
+        molecule = molecule_report.build(self.graph(atoms, *bonds), 7, "CNO")
+        return molecule_report.describe(molecule, molecule_report.load_sascorer())
 
     def test_a_molecule_as_it_is(self) -> None:
         found = self.describe("CCO", (0, 1, 1), (1, 2, 1))
@@ -365,6 +397,18 @@ class Molecules(unittest.TestCase):
     def test_the_longest_piece_is_kept(self) -> None:
         found = self.describe("CCNO", (0, 1, 1), (1, 2, 1))
         self.assertEqual((found["valid"], found["pieces"], found["smiles"]), (True, 2, "CCN"))
+
+    def test_runs_of_both_forms(self) -> None:
+        (self.folder / "samples.csv").write_text("id,object\n0,C=C(=C)C.O\n1,CCO\n")
+        smiles = molecule_report.read_run(self.folder, None)
+        self.assertEqual([x["smiles"] for x in smiles], ["C=C(C)C", "CCO"])
+        self.assertEqual([x["valid"] for x in smiles], [False, True])
+        rows = [self.graph("CCCCO", (0, 1, 2), (0, 2, 2), (0, 3, 1)), self.graph("CCO", (0, 1, 1), (1, 2, 1))]
+        lines = ["id,object", *(f"{i},{' '.join(map(str, row))}" for i, row in enumerate(rows))]
+        (self.folder / "samples.csv").write_text("\n".join(lines) + "\n")
+        self.assertEqual(molecule_report.read_run(self.folder, ["C", "N", "O"]), smiles)
+        with self.assertRaisesRegex(ValueError, "no graphs of 2 features"):
+            molecule_report.read_run(self.folder, ["C", "N"])
 
     def test_probabilities(self) -> None:
         self.assertAlmostEqual(molecule_report.fisher(1, 10, 9, 10), 0.0010934, places=6)

@@ -1,7 +1,8 @@
 """Train a value network on recorded trajectories: what reward an unfinished state will come to.
 
 RECORD is a trajectories.safetensors that `kac run --record DIR` left, best of unguided runs (algorithm pretrained).
-The network reads a state with zeros for its masks and no time, and answers in units of the weighted reward r:
+The network reads a state with zeros for its masks, or a graph with its noise, and no time, and answers in units of the
+weighted reward r:
 
 --kind mean   V(x) = E[r(x0) | x]: least squares, the regression of the published SVDD-MC code.
 --kind soft   V(x) = alpha log E[exp(r(x0) / alpha) | x], the value under which each step samples p*. With
@@ -29,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kac_io import ConvGru, ConvRegressor, load, load_module, one_hot, save
+from kac_io import ConvGru, ConvRegressor, Gin, load, load_module, one_hot, save
 from promoter_data import pearson
 
 MOST_Z = 5.0  # where the soft loss becomes a straight line
@@ -39,7 +40,7 @@ OPTIONS = "kind alpha arch channels steps batch lr weight_decay held_out seed".s
 
 @dataclass
 class Record:
-    """x uint8 [n,levels,L]; level [levels]; reward float32 [n]; group [n]; what the files say of themselves."""
+    """x uint8 [n,levels,L], or float32 of graphs; level [levels]; reward float32 [n]; group [n]; the metadata."""
 
     x: np.ndarray
     level: np.ndarray
@@ -71,6 +72,8 @@ def read_records(paths: list[Path], steered: bool) -> Record:
         for key in ("kac.model", "kac.reward", "kac.alphabet"):
             if part.meta[key] != first.meta[key]:
                 raise ValueError(f"{path}: {key} is {part.meta[key]}, in {paths[0]} it is {first.meta[key]}")
+        if part.x.dtype != first.x.dtype or part.x.shape[2] != first.x.shape[2]:
+            raise ValueError(f"{path}: its states are others than those of {paths[0]}")
         if not np.array_equal(part.level, first.level):
             raise ValueError(f"{path}: it has other levels than {paths[0]}")
     groups = np.cumsum([0] + [part.group.max() + 1 for part in parts[:-1]])
@@ -94,6 +97,11 @@ def hold_out(record: Record, share: float, seed: int) -> tuple[np.ndarray, np.nd
 
 def make_network(arch: str, record: Record, channels: int) -> nn.Module:
     """A small network whose output is to be scaled by the rewards' spread (`finish`)."""
+    if (arch == "gin") != ("kac.nodes" in record.meta):
+        raise ValueError(f"--arch {arch}: gin is for graphs, and what is for graphs is gin")
+    if arch == "gin":
+        nodes, features = int(record.meta["kac.nodes"]), int(record.meta["kac.features"])
+        return Gin(nodes, features, [(2 * channels, channels)] * BLOCKS, dropout=0.1)
     if arch == "convgru":
         return ConvGru(record.letters, channels, blocks=BLOCKS, residual=True)
     time, layers = record.x.shape[2], []
@@ -110,7 +118,9 @@ def make_network(arch: str, record: Record, channels: int) -> nn.Module:
 
 
 def rows_of(states: np.ndarray, letters: int) -> Tensor:
-    """States uint8 [B,L] -> rows [B,L,S]; a mask is a row of zeros."""
+    """States uint8 [B,L] -> rows [B,L,S], a mask a row of zeros; or graphs float32 [B,D] as they are."""
+    if states.dtype == np.float32:
+        return torch.from_numpy(states)
     return one_hot(torch.from_numpy(states), letters)
 
 
@@ -160,14 +170,15 @@ def finish(net: nn.Module, spread: float, middle: float) -> nn.Module:
         net.fold()
         net.scale, net.offset = spread, middle
     else:
-        net.head.weight.mul_(spread)
-        net.head.bias.mul_(spread).add_(middle)
+        end = net.lin if isinstance(net, Gin) else net.head
+        end.weight.mul_(spread)
+        end.bias.mul_(spread).add_(middle)
     return net
 
 
 @torch.no_grad()
 def predict(net: nn.Module, states: np.ndarray, letters: int) -> np.ndarray:
-    """Values [B] of states uint8 [B,L]."""
+    """Values [B] of states [B,L]."""
     parts = np.array_split(states, -(-len(states) // 1024))
     return torch.cat([net(rows_of(part, letters))[:, 0] for part in parts]).numpy()
 
@@ -195,7 +206,8 @@ def measure(net: nn.Module, record: Record, rows: np.ndarray, args: argparse.Nam
     for k in range(0, len(record.level), max(1, len(record.level) // 12)):
         states = record.x[rows, k]
         guess = predict(net, states, record.letters)
-        cells = [f"{record.level[k]}", f"{(states == record.letters).mean():.2f}", correlation(guess, truth)]
+        masked = f"{(states == record.letters).mean():.2f}" if states.dtype == np.uint8 else "-"
+        cells = [f"{record.level[k]}", masked, correlation(guess, truth)]
         cells.append(f"{np.sqrt(np.mean((guess - truth) ** 2)):.2f}")
         if soft:
             cells.append(f"{np.mean(np.exp((truth - guess) / args.alpha)):.2f}")
@@ -213,7 +225,7 @@ def correlation(guess: np.ndarray, truth: np.ndarray) -> str:
 
 
 def write(net: nn.Module, record: Record, args: argparse.Namespace, seconds: float) -> None:
-    known = net.metadata() if isinstance(net, ConvRegressor) else net.metadata(record.meta["kac.alphabet"])
+    known = net.metadata(record.meta["kac.alphabet"]) if isinstance(net, ConvGru) else net.metadata()
     extra = {
         "kac.role": "reward",
         "kac.value.kind": args.kind,
@@ -241,7 +253,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the value network to write")
     parser.add_argument("--kind", choices=["mean", "soft"], default="mean")
     parser.add_argument("--alpha", type=float, help="kind soft: the temperature, in units of r")
-    parser.add_argument("--arch", choices=["conv_regressor", "convgru"], default="conv_regressor")
+    parser.add_argument("--arch", choices=["conv_regressor", "convgru", "gin"], default="conv_regressor")
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=128)

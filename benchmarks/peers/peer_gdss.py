@@ -187,7 +187,7 @@ def table_of(noise: dict) -> Tensor:
 
 class Sampler:
     def __init__(self, model: Model, sizes: Tensor, device: torch.device):
-        self.model, self.step_number = model, torch.zeros((), dtype=torch.long, device=device)
+        self.model, self.step_number = model, torch.zeros(1, dtype=torch.long, device=device)
         self.flags = (torch.arange(model.nodes)[None] < sizes[:, None]).float().to(device)
         self.x, self.adj = self.draw()
 
@@ -202,7 +202,7 @@ class Sampler:
 
     def step(self) -> None:
         """One step of the corrector and the predictor, into self.x and self.adj."""
-        rows = [table[self.step_number] for table in self.model.tables]
+        rows = [table.index_select(0, self.step_number)[0] for table in self.model.tables]  # nothing waits for the GPU
         state = [self.x, self.adj]
         for predicts in (False, True):
             scores, moved = self.answers(rows, *state), []

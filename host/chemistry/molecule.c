@@ -7,9 +7,10 @@
 #include "graph.h"
 
 static const kac_element elements[KAC_ELEMENTS] = {
-    {"C", {4}, 0},       {"N", {3}, 1},       {"O", {2}, 1},       {"F", {1}, 0},
-    {"P", {3, 5, 7}, 0}, {"S", {2, 4, 6}, 0}, {"I", {1, 3, 5}, 0}, {"Cl", {1}, 0},
-    {"Br", {1}, 0},      {"B", {3}, 0},
+    {"C", {4}, false},       {"N", {3}, true},        {"O", {2}, true},
+    {"F", {1}, false},       {"P", {3, 5, 7}, false}, {"S", {2, 4, 6}, false},
+    {"I", {1, 3, 5}, false}, {"Cl", {1}, false},      {"Br", {1}, false},
+    {"B", {3}, false},
 };
 
 /* ---- chemistry -------------------------------------------------------------------------- */
@@ -195,7 +196,8 @@ void kac_molecule_read(kac_molecule *m, const kac_shape *shape, const float *row
     int32_t n = kac_graph_nodes(row), *place = m->label;
     m->atoms = m->bonds = 0;
     for (int32_t i = 0; i < n; i++) {
-        const kac_element *element = element_of(&m->chemistry, row + 1 + i * shape->features);
+        const kac_element *element =
+            element_of(&m->chemistry, row + 1 + (ptrdiff_t)i * shape->features);
         place[i] = element != NULL ? m->atoms : -1;
         if (element != NULL) m->atom[m->atoms++] = (kac_atom){element, 0, 0};
     }

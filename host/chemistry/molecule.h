@@ -19,8 +19,8 @@
 /* The elements that a SMILES may write without brackets. */
 typedef struct kac_element {
     char symbol[3];
-    int8_t valence[3]; /* that hydrogens fill up to, rising, 0 where there are fewer */
-    int8_t charged;    /* 1: +1 lets it have one bond more */
+    int32_t valence[3]; /* that hydrogens fill up to, rising, 0 where there are fewer */
+    bool charged;       /* +1 lets it have one bond more */
 } kac_element;
 
 enum { KAC_ELEMENTS = 10 };

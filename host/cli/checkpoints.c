@@ -38,10 +38,13 @@ bool checkpoints_due(const checkpoints *c)
 /* The step in the name of a checkpoint, or -1. */
 static int64_t step_of(const char *name)
 {
-    int64_t step = -1;
-    int end = 0;
-    if (sscanf(name, "checkpoint-%" SCNd64 ".safetensors%n", &step, &end) != 1) return -1;
-    return end > 0 && name[end] == '\0' ? step : -1;
+    static const char begin[] = "checkpoint-";
+    char *end = NULL;
+    const char *digits = name + sizeof begin - 1;
+    if (strncmp(name, begin, sizeof begin - 1) != 0 || *digits < '0' || *digits > '9')
+        return -1;
+    long long step = strtoll(digits, &end, 10);
+    return strcmp(end, ".safetensors") == 0 ? (int64_t)step : -1;
 }
 
 /* The latest checkpoint of fewer than `before` steps, or -1. */

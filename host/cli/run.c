@@ -338,9 +338,11 @@ static cli_exit sample(sampling *s, const request *r)
     progress_end(&s->shown);
     if (status == KAC_OK && s->stop) return say_stopped(s);
     if (status == KAC_OK) status = complete(s, r);
-    if (status != KAC_OK) return team_status(s->ranks, status);
-
-    cli_exit code = team_code(s->ranks, leads ? commit_outputs(s->out) : CLI_DONE);
+    cli_exit code = team_status(s->ranks, status);
+    if (code == CLI_DONE) code = team_code(s->ranks, leads ? commit_outputs(s->out) : CLI_DONE);
+    if (code == CLI_MACHINE && s->saved.step >= 0)
+        fprintf(stderr, "kac: kac resume %s goes on after step %lld\n", s->out->run.path,
+                (long long)s->saved.step);
     if (code != CLI_DONE || r->quiet || r->point || !leads) return code;
     return print_summary(s->run, s->out->run.path);
 }
@@ -357,8 +359,8 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
     if (code == CLI_DONE) code = open_run(&s, r);
     s.saved = checkpoints_begin(config);
     if (code == CLI_DONE) code = sample(&s, r);
+    end_outputs(&o); /* first: a launcher that stops a job does not wait for long */
     kac_run_destroy(s.run);
-    end_outputs(&o);
     return code;
 }
 

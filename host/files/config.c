@@ -320,13 +320,13 @@ kac_status kac_config_identity(const kac_config *config, json_t **out)
     return KAC_OK;
 }
 
-bool kac_config_agrees(const json_t *a, const json_t *b, char *key, size_t size)
+bool kac_config_agrees(json_t *a, const json_t *b, char *key, size_t size)
 {
     const char *name = NULL;
-    const json_t *inner = NULL;
+    json_t *inner = NULL;
     size_t i = 0, used = strlen(key);
     if (json_equal(a, b)) return true;
-    json_object_foreach((json_t *)(uintptr_t)a, name, inner)
+    json_object_foreach(a, name, inner)
     {
         snprintf(key + used, size - used, used > 0 ? ".%s" : "%s", name);
         if (!kac_config_agrees(inner, json_object_get(b, name), key, size)) return false;

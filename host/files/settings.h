@@ -343,7 +343,7 @@ kac_status kac_config_json(const struct kac_config *config, struct json_t **out)
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
 /* Whether two of these are equal; else the first key that differs, as text. */
-bool kac_config_agrees(const struct json_t *a, const struct json_t *b, char *key, size_t size);
+bool kac_config_agrees(struct json_t *a, const struct json_t *b, char *key, size_t size);
 
 /* A row of the table of algorithms (step/algorithms.c): settings under a name. */
 typedef struct kac_algorithm {

@@ -6,13 +6,13 @@
 
 #include "network.h"
 
-enum { NAME = 64, LINEARS = 2 * KAC_GIN_MAX_LAYERS };
+enum { NAME = 64 };
 
 /* What a file says, and the layers whose weights are not as it has them: [out][in], then [out],
  * to free. */
 typedef struct contents {
     kac_gin_weights w;
-    float *folded[LINEARS];
+    float *folded[KAC_GIN_MAX_LAYERS][2];
 } contents;
 
 /* NAME.weight [out][in] and NAME.bias [out]; out -1: what the weight says. */
@@ -100,13 +100,13 @@ static kac_status find_layer(const kac_tensors *file, int32_t i, int32_t in, con
     KAC_TRY(find_linear(file, name, in, &layer->hidden, &layer->weight[0], &layer->bias[0]));
     (void)snprintf(name, sizeof name, "convs.%d.nn.1", (int)i);
     KAC_TRY(fold(file, name, in, layer->hidden, &layer->weight[0], &layer->bias[0],
-                 &c->folded[2 * i]));
+                 &c->folded[i][0]));
     (void)snprintf(name, sizeof name, "convs.%d.nn.3", (int)i);
     KAC_TRY(find_linear(file, name, layer->hidden, &layer->out, &layer->weight[1],
                         &layer->bias[1]));
     (void)snprintf(name, sizeof name, "batch_norms.%d", (int)i);
     return fold(file, name, layer->hidden, layer->out, &layer->weight[1], &layer->bias[1],
-                &c->folded[2 * i + 1]);
+                &c->folded[i][1]);
 }
 
 static kac_status find_layers(const kac_tensors *file, contents *c)
@@ -165,8 +165,9 @@ static kac_status load(kac_device *dev, const kac_tensors *file, kac_network *ne
     network->drop = ops->drop;
     KAC_TRY_DONE(ops->pack(dev, &c->w, &network->net));
 done:
-    for (int i = 0; i < LINEARS; i++)
-        free(c->folded[i]);
+    for (int i = 0; i < KAC_GIN_MAX_LAYERS; i++)
+        for (int k = 0; k < 2; k++)
+            free(c->folded[i][k]);
     free(c);
     return status;
 }

@@ -224,6 +224,21 @@ static kac_status replay_reward(kac_replay *r)
     return KAC_OK;
 }
 
+/* A reward of vectors: `vectors` [B][L] and `output`. */
+static kac_status replay_vectors(kac_replay *r)
+{
+    const kac_tensor *vectors = NULL, *output = NULL;
+    const int64_t any[2] = {-1, -1};
+    KAC_TRY(kac_replay_find(r, "vectors", KAC_F32, 2, any, &vectors));
+    KAC_TRY(check_sizes(r, vectors));
+    const int64_t shape[2] = {vectors->shape[0], r->net->outputs};
+    KAC_TRY(kac_replay_find(r, "output", KAC_F32, 2, shape, &output));
+    kac_query q = {.tokens = vectors->data,
+                   .stride = (int32_t)(vectors->shape[1] * (int64_t)sizeof(float)),
+                   .length = (int32_t)vectors->shape[1]};
+    return replay_outputs(r, &q, output);
+}
+
 /* ---- any network ------------------------------------------------------------------------ */
 
 static kac_status run(kac_replay *r, const char *model)
@@ -241,6 +256,8 @@ static kac_status run(kac_replay *r, const char *model)
     KAC_TRY(kac_network_open(r->dev, model, denoiser ? KAC_ROLE_DENOISER : KAC_ROLE_REWARD,
                              &r->net));
     if (graph && r->net->arch->scores) return sets ? kac_replay_sets(r) : kac_replay_sampler(r);
+    if (!denoiser && r->net->arch->vectors && kac_tensors_find(r->recording, "vectors") != NULL)
+        return replay_vectors(r);
     if (graph || r->net->arch->vectors)
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s: the recording holds %s, and a %s reads %s",
                         model, graph ? "graphs" : "sequences", r->net->arch->name,

@@ -373,12 +373,14 @@ static kac_status compare_object(sampler *s, int part)
 static kac_status replay_objects(sampler *s)
 {
     kac_device *dev = s->r->dev;
+    const kac_fresh none = {0}; /* every row is wanted, fresh or not */
     const kac_complete_args a = {.shape = s->shape,
                                  .clock = s->clock,
                                  .groups = s->group,
                                  .levels = s->device_levels,
                                  .x = s->x.x,
                                  .memo = &s->memo,
+                                 .fresh = &none,
                                  .fault = s->fault,
                                  .n = s->rows,
                                  .batch = s->rows,

@@ -63,7 +63,7 @@ static void fit_trace(kac_run *r, int32_t lines)
             r->part[i].bytes = (size_t)lines * sizeof *r->line;
 }
 
-void kac_checkpoint_open(kac_run *r)
+static void add_parts(kac_run *r)
 {
     const struct {
         const char *name;
@@ -140,9 +140,10 @@ done:
     return status;
 }
 
-kac_status kac_checkpoint_files(kac_run *r)
+kac_status kac_checkpoint_open(kac_run *r)
 {
-    return r->files == NULL ? digest_files(&r->set, &r->files) : KAC_OK;
+    add_parts(r);
+    return isnan(r->set.checkpoint.seconds) ? KAC_OK : digest_files(&r->set, &r->files);
 }
 
 /* Two of these of one configuration. */
@@ -203,7 +204,7 @@ kac_status kac_run_checkpoint(kac_run *r, const char *path)
         goto done;
     }
     KAC_TRY_DONE(kac_run_sync(r, NULL));
-    KAC_TRY_DONE(kac_checkpoint_files(r));
+    if (r->files == NULL) KAC_TRY_DONE(digest_files(&r->set, &r->files));
     KAC_TRY_DONE(kac_config_identity(r->config, &identity));
     r->elapsed = kac_now() - r->began;
     snprintf(step, sizeof step, "%d of %d", r->step, r->moves);

@@ -688,9 +688,7 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
     KAC_TRY(take_host(r));
-    KAC_TRY(start_run(r));
-    kac_checkpoint_open(r);
-    return isnan(s->checkpoint.seconds) ? KAC_OK : kac_checkpoint_files(r);
+    return start_run(r);
 }
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
@@ -727,6 +725,7 @@ kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_pi
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
 #endif
     KAC_TRY_DONE(open_run(r));
+    KAC_TRY_DONE(kac_checkpoint_open(r));
 done:
     if (status != KAC_OK) {
         kac_run_destroy(r);

@@ -416,11 +416,9 @@ kac_status kac_evaluate_again(kac_run *run);
 /* ---- checkpoint.c --------------------------------------------------------------------------
  */
 
-/* Names the parts that the host keeps, and the memos, once all memory is taken. */
-void kac_checkpoint_open(kac_run *run);
-
-/* Digests of the files that the run reads.  Errors: those of kac_digest_file. */
-kac_status kac_checkpoint_files(kac_run *run);
+/* Names the parts that the host keeps, and the memos, once all memory is taken; where there will be
+ * checkpoints, makes the digests of the files as they are now.  Errors: those of kac_digest_file. */
+kac_status kac_checkpoint_open(kac_run *run);
 
 /* ---- gibbs.c -------------------------------------------------------------------------------
  */

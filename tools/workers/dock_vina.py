@@ -26,9 +26,7 @@ class Failure(Exception):
 
 
 def read_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("receptor", help="the rigid receptor, PDBQT")
     parser.add_argument("--center", nargs=3, type=float, required=True, help="of the box, in angstrom")
     parser.add_argument("--size", nargs=3, type=float, required=True, help="of the box, in angstrom")
@@ -73,7 +71,7 @@ class Docking:
         self.vina = ["vina", "--receptor", arguments.receptor, "--ligand", "/dev/stdin"]
         self.vina += ["--out", "/dev/stdout", "--verbosity", "0", "--cpu", "1"]
         for name, numbers in (("center", arguments.center), ("size", arguments.size)):
-            for axis, number in zip("xyz", numbers):
+            for axis, number in zip("xyz", numbers, strict=True):
                 self.vina += [f"--{name}_{axis}", repr(number)]
         self.search = ["--seed", str(arguments.seed), "--exhaustiveness", str(arguments.exhaustiveness)]
         # what Vina thinks of the receptor, before the first molecule is asked for
