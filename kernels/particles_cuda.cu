@@ -39,34 +39,21 @@ static __device__ kac_weigh_args args_of(const weigh_call *call)
     return a;
 }
 
-template <bool PLAIN>
-static __device__ void value_child(const kac_weigh_args *a, const kac_objective *o, int64_t c)
-{
-    int32_t bad = -1;
-    a->y->value[c] = PLAIN ? kac_plain_value(a, o, c, &bad) : kac_child_value(a, o, c, &bad);
-    if (bad >= 0 && !a->invalid_is_worst)
-        kac_fault_note(a->fault,
-                       {KAC_FAULT_NAN, (int32_t)(c / a->children), a->clock->move, bad});
-}
-
-/* PLAIN: one completion a child and the sum of the terms, of which more threads fit.  Bound by
- * waiting for memory, so a thread asks for that of its next children first. */
+/* PLAIN: one completion a child and the sum of the terms, of which more threads fit. */
 template <bool PLAIN>
 KAC_KERNEL __launch_bounds__(KAC_THREADS, PLAIN ? 6 : 4) value(KAC_ARGS weigh_call call)
 {
-    constexpr int AHEAD = 4;
     kac_weigh_args a = args_of(&call);
-    const int64_t n = kac_children_in_use(&a), step = (int64_t)blockDim.x * gridDim.x;
-    for (int64_t c = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; c < n; c += AHEAD * step) {
-        KAC_UNROLL
-        for (int k = 0; k < AHEAD; k++) {
-            const int64_t next = c + k * step;
-            if (next >= n) break;
-            KAC_AHEAD(&a.x->group[kac_parent_of(next, a.children)]);
-            if (a.terms != NULL) KAC_AHEAD(a.terms + next * a.samples * a.columns);
-        }
-        for (int64_t k = c; k < n && k < c + AHEAD * step; k += step)
-            value_child<PLAIN>(&a, &call.a.objective, k);
+    const kac_objective *o = &call.a.objective;
+    KAC_EACH (c, kac_children_in_use(&a)) {
+        int32_t bad = -1;
+        if (PLAIN)
+            a.y->value[c] = kac_plain_value(&a, o, c, &bad);
+        else
+            a.y->value[c] = kac_child_value(&a, o, c, &bad);
+        if (bad >= 0 && !a.invalid_is_worst)
+            kac_fault_note(a.fault,
+                           {KAC_FAULT_NAN, (int32_t)(c / a.children), a.clock->move, bad});
     }
 }
 

@@ -21,11 +21,6 @@
     T *name = reinterpret_cast<T *>(kac_dynamic_)
 /* In a loop that waits for another block. */
 #define KAC_SPIN() __nanosleep(20)
-/* Asks for the line of memory that *p is in, to be read soon. */
-static __device__ inline void KAC_AHEAD(const void *p)
-{
-    asm volatile("prefetch.global.L1 [%0];" ::"l"(p));
-}
 /* A clock that all blocks share. */
 static __device__ inline int64_t KAC_NANOSECONDS()
 {
@@ -85,7 +80,6 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
         sizeof(T) * (n)))
 #define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
 #define KAC_SPIN()                  emu::spin(KAC_EMU_SITE)
-#define KAC_AHEAD(p)                ((void)(p))
 #define KAC_NANOSECONDS()           emu::nanoseconds()
 #ifdef __clang__
 #define KAC_UNROLL _Pragma("clang loop unroll(full)")

@@ -62,7 +62,7 @@ def correct(molecule):
 
 
 def canonical(smiles):
-    """Of the Kekule form, whether or not the valences are right; RDKit's aromatic form depends on the order of atoms."""
+    """Of the Kekule form, valences right or not; RDKit's aromatic form depends on the order of atoms."""
     molecule = Chem.MolFromSmiles(smiles, sanitize=False)
     molecule.UpdatePropertyCache(False)
     return Chem.MolToSmiles(molecule)

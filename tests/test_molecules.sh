@@ -126,6 +126,19 @@ for molecule, text in zip(structures, smiles):
     assert int(molecule.GetProp("length")) == len(text)
 PYTHON
     expect 0
+
+    begin 'tools/molecules_grid.py draws the best ones'
+    run python3 tools/molecules_grid.py "$work/plain" --most 6 --columns 3 --out "$work/best.svg"
+    expect 0
+    holds 'it says how many' grep -qx "$work/best.svg: 6 molecules" "$work/out"
+    holds 'a picture three by two' python3 -c '
+import sys
+import xml.etree.ElementTree as xml
+root = xml.parse(sys.argv[1]).getroot()
+assert root.tag.endswith("svg") and root.get("width") == "660px" and root.get("height") == "400px"' "$work/best.svg"
+    run python3 tools/molecules_grid.py "$work" --out "$work/none.svg"
+    expect 2
+    says 'molecules_grid.py: '
 fi
 
 weights=../shared/data/gdss/gdss_qm9.safetensors

@@ -16,8 +16,7 @@ static kac_status verify(const char *model, const char *recording, const char *i
     FILE *out = fmemopen(text, size, "w");
     cr_assert_not_null(out);
     double tolerance = 0;
-    kac_status status =
-        kac_verify(model, recording, "cpu", isa, out, worst, &tolerance);
+    kac_status status = kac_verify(model, recording, "cpu", isa, out, worst, &tolerance);
     cr_assert(fclose(out) == 0);
     return status;
 }

@@ -53,7 +53,8 @@ def main() -> int:
         target = args.out or args.run / "samples.svg"
         target.write_text(draw(molecules, max(args.columns, 1)))
     except ImportError as error:
-        parser.exit(2, f"{parser.prog} needs RDKit: python3 -m pip install rdkit, or apt-get install python3-rdkit ({error})\n")
+        how = "python3 -m pip install rdkit, or apt-get install python3-rdkit"
+        parser.exit(2, f"{parser.prog} needs RDKit: {how} ({error})\n")
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"{target}: {len(molecules)} molecules")

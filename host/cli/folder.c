@@ -176,6 +176,15 @@ static void remove_partials(const char *path)
     free(pattern);
 }
 
+cli_exit folder_clean(const char *path)
+{
+    folder f = {NULL, NULL, false};
+    cli_exit code = name_folder(&f, path);
+    if (code == CLI_DONE) remove_partials(f.path);
+    folder_end(&f);
+    return code;
+}
+
 cli_exit folder_resume(folder *f, const char *path)
 {
     cli_exit code = name_folder(f, path);

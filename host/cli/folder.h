@@ -22,8 +22,10 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
 /* Whether the folder `path` holds a file called `name`. */
 bool folder_holds(const char *path, const char *name);
 
-/* The folder `path` of a run that has left checkpoints: it will be replaced at the end.  Siblings that
- * a killed run left behind are removed. */
+/* Removes the siblings that killed runs left beside the folder `path`. */
+cli_exit folder_clean(const char *path);
+
+/* The folder `path` of a run that has left checkpoints, cleaned: it will be replaced at the end. */
 cli_exit folder_resume(folder *f, const char *path);
 
 /* Gives the sibling its name, in place of an earlier run where there is one. */

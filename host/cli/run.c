@@ -428,6 +428,8 @@ static cli_exit resume(request *r)
         if (!folder_holds(r->out, "run.json"))
             return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped",
                             r->out);
+        cli_exit cleaned = folder_clean(r->out);
+        if (cleaned != CLI_DONE) return cleaned;
         if (!r->quiet) fprintf(stderr, "kac: the run in %s is complete\n", r->out);
         return CLI_DONE;
     }

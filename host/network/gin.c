@@ -6,7 +6,7 @@
 
 #include "network.h"
 
-enum { NAME = 64 };
+enum { NAME = 64, FULL = 96 }; /* room for a layer, and for a tensor of it */
 
 /* What a file says, and the layers whose weights are not as it has them: [out][in], then [out],
  * to free. */
@@ -15,11 +15,11 @@ typedef struct contents {
     float *folded[KAC_GIN_MAX_LAYERS][2];
 } contents;
 
-/* NAME.weight [out][in] and NAME.bias [out]; out -1: what the weight says. */
+/* NAME.weight [out][in] and NAME.bias [out], out what the weight says. */
 static kac_status find_linear(const kac_tensors *file, const char *name, int32_t in,
                               int32_t *out, const float **weight, const float **bias)
 {
-    char full[NAME];
+    char full[FULL];
     const kac_tensor *x = NULL;
     const int64_t shape[2] = {-1, in};
     (void)snprintf(full, sizeof full, "%s.weight", name);
@@ -42,7 +42,7 @@ typedef struct norm {
 
 static bool exists(const kac_tensors *file, const char *name)
 {
-    char full[NAME];
+    char full[FULL];
     (void)snprintf(full, sizeof full, "%s.weight", name);
     return kac_tensors_find(file, full) != NULL;
 }
@@ -52,7 +52,7 @@ static kac_status find_norm(const kac_tensors *file, const char *name, int64_t s
     static const char *const parts[] = {"weight", "bias", "running_mean", "running_var"};
     const float **const data[] = {&n->weight, &n->bias, &n->mean, &n->var};
     for (int i = 0; i < 4; i++) {
-        char full[NAME];
+        char full[FULL];
         const kac_tensor *x = NULL;
         (void)snprintf(full, sizeof full, "%s.%s", name, parts[i]);
         KAC_TRY(kac_tensors_floats(file, full, 1, &size, &x));

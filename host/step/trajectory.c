@@ -114,7 +114,7 @@ static void name_parts(kac_run *r)
     kac_part_add(r, "trajectories", "kept", &p->kept, sizeof p->kept, true);
     kac_part_add(r, "trajectories", "level", p->level, most * sizeof *p->level, true);
     kac_part_add(r, "trajectories", "time", p->time, most * sizeof *p->time, true);
-    kac_part_add(r, "trajectories", "x", p->x, n * most * (size_t)r->shape.length, true);
+    kac_part_add(r, "trajectories", "x", p->x, n * most * state_bytes(r), true);
     kac_part_add(r, "trajectories", "parent", p->parent, n * most * sizeof *p->parent, true);
     kac_part_add(r, "trajectories", "since", p->since, n * sizeof *p->since, true);
 }

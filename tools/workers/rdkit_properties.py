@@ -18,7 +18,8 @@ try:
     from rdkit import Chem, RDConfig, RDLogger
     from rdkit.Chem import QED, Crippen, Descriptors
 except ImportError as error:
-    sys.exit(f"rdkit_properties.py needs RDKit: python3 -m pip install rdkit, or apt-get install python3-rdkit ({error})")
+    how = "python3 -m pip install rdkit, or apt-get install python3-rdkit"
+    sys.exit(f"rdkit_properties.py needs RDKit: {how} ({error})")
 
 
 def load_sascorer():
