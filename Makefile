@@ -8,7 +8,7 @@
 # make install PREFIX=/usr/local DESTDIR=
 # make MODE=asan    other builds: debug asan tsan fuzz, each in its own folder
 # make MODE=emu     the CUDA kernels on the emulator of tests/emu, as device cuda:0; emu_asan too
-# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0
+# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0 MPICC=
 
 MODE  ?= release
 BUILD ?= build/$(MODE)
@@ -20,7 +20,8 @@ OMP    ?= 1
 NVCC   ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA   ?= $(if $(NVCC),1,0)
 CXX    := $(if $(filter clang,$(CC)),clang++,g++)
-MPI    ?= 0
+MPICC  ?= $(shell command -v mpicc)
+MPI    ?= $(if $(MPICC),1,0)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 MAKEFLAGS += --no-print-directory
@@ -61,7 +62,7 @@ nverror  := $(if $(WERROR),-Werror all-warnings -Xcompiler -Werror)
 
 # ---- sources --------------------------------------------------------------------------
 # kernels/X_simd.c is compiled once for each instruction set; simd.h names its functions
-c    := $(filter-out %_simd.c host/cli/%,$(wildcard kernels/*.c host/*/*.c))
+c    := $(filter-out %_simd.c host/cli/% host/ranks/mpi.c,$(wildcard kernels/*.c host/*/*.c))
 simd := $(wildcard kernels/*_simd.c)
 isas := portable $(if $(filter x86_64 amd64,$(shell uname -m)),avx2 avx512)
 isa.portable :=
@@ -80,9 +81,10 @@ soname  := libkac.so.$(firstword $(subst ., ,$(version)))
 lib     := $(BUILD)/libkac.a
 cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
+mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
 plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so later.so other.so)
-made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release emu%,$(MODE)),$(cuda))
+made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
@@ -92,7 +94,7 @@ programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/work
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
 
 # ---- rules; the include path is the layer rule ----------------------------------------
-host := -Iinclude -Ikernels $(addprefix -Ihost/,chemistry process network reward step files validate)
+host := -Iinclude -Ikernels $(addprefix -Ihost/,chemistry process network reward step ranks files validate)
 $(BUILD)/kernels/%.o:  inc = -Iinclude -Ikernels
 $(BUILD)/host/%.o:     inc = $(host)
 $(BUILD)/host/cli/%.o: inc = -Iinclude
@@ -115,6 +117,8 @@ $(BUILD)/$(soname): $(obj)
 	$(CC) $(link) -shared -Wl,-soname,$(soname) $^ -o $@ $(libs)
 $(BUILD)/kac: $(cli) $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
+$(BUILD)/libkac_mpi.so: host/ranks/mpi.c $(BUILD)/flags
+	OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(link) $(werror) -Iinclude -Ikernels -shared $< -o $@
 ifneq ($(emulate),)
 $(BUILD)/emu/%.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -205,8 +209,8 @@ format-check:
 scripts-check:
 	shellcheck $(scripts)
 tidy: # two at a time
-	printf '%s\n' $(filter %.c,$(src)) | xargs -n 1 -P 2 sh -c \
-	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
+	printf '%s\n' $(filter-out $(if $(mpi),,host/ranks/mpi.c),$(filter %.c,$(src))) | xargs -n 1 -P 2 sh -c \
+	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests $(patsubst -I%,-isystem %,$(filter -I%,$(if $(mpi),$(shell $(MPICC) --showme:compile)))) -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
 	   2>/dev/null || { echo "tidy: $$0" >&2; exit 1; }'
 
 check: checks
@@ -263,7 +267,7 @@ install: all
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
 	install $(BUILD)/kac '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 include/kac.h include/kac_plugin.h '$(DESTDIR)$(PREFIX)/include'
-	install -m 644 $(lib) $(BUILD)/$(soname) '$(DESTDIR)$(PREFIX)/lib'
+	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) '$(DESTDIR)$(PREFIX)/lib'
 	ln -sf $(soname) '$(DESTDIR)$(PREFIX)/lib/libkac.so'
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
@@ -285,7 +289,7 @@ info:
 	@echo 'criterion   $(call has,criterion/criterion.h) (tests)'
 	@echo 'checks      $(call tool,clang) $(call tool,clang-format) $(call tool,clang-tidy) $(call tool,shellcheck)'
 	@echo 'CUDA        $(if $(filter 1,$(CUDA)),$(NVCC),left out (no nvcc, or CUDA=0))'
-	@echo 'MPI         $(or $(shell command -v mpicc),no mpicc), not used by this version'
+	@echo 'MPI         $(if $(filter 1,$(MPI)),$(MPICC),left out (no mpicc, or MPI=0))'
 clean:
 	rm -rf build
 

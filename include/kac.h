@@ -48,6 +48,7 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
     KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
                             plug-in failed */
+    KAC_ERR_RANK,        /* another rank died or hangs, or was not waited for any longer */
     KAC_ERR_INTERNAL,    /* a bug in kac */
 } kac_status;
 
@@ -98,6 +99,34 @@ KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t partic
  * appears complete or not at all.  Errors: INVALID (the path), IO, NOMEM. */
 KAC_API kac_status kac_config_write(const kac_config *config, const char *path);
 
+/* ---- ranks ------------------------------------------------------------------------------ */
+
+/* The processes that share runs, each with a part of the groups (docs/ranks.md).  NULL is this
+ * process alone, in every function.  All ranks make the same calls in the same order: those with
+ * `ranks`, and of a run kac_run_create_on, kac_run_step, kac_run_sync and kac_run_finish. */
+typedef struct kac_ranks kac_ranks;
+
+/* `kind` "self" is this process alone, "mpi" the processes of its MPI job, which it joins; once a
+ * process.  `expected` is how many the launcher has started, 0: whatever MPI says.  Where
+ * `is_stopped` (may be NULL) is true, other ranks are waited for no longer than half a second.
+ * Errors: INVALID (another number of ranks), UNSUPPORTED (no libkac_mpi.so, or no MPI), NOMEM. */
+KAC_API kac_status kac_ranks_open(const char *kind, int expected, bool (*is_stopped)(void),
+                                  kac_ranks **out);
+
+/* After the last run.  Where another rank is lost, ends all processes of the job with exit code
+ * 3, this one too.  Accepts NULL. */
+KAC_API void kac_ranks_close(kac_ranks *ranks);
+
+KAC_API int kac_ranks_rank(const kac_ranks *ranks); /* 0 .. size - 1 */
+KAC_API int kac_ranks_size(const kac_ranks *ranks);
+
+/* All ranks say how they fared.  Where one has failed, every one gets the status and the message
+ * of the lowest of them, "rank N: " before it unless all have, and so does every later call of
+ * this kind.  Else votes[0 .. count - 1], two at most, become the largest of all ranks' votes.
+ * Errors: any, and RANK. */
+KAC_API kac_status kac_ranks_agree(kac_ranks *ranks, kac_status status, int64_t *votes,
+                                   int count);
+
 /* ---- runs ------------------------------------------------------------------------------- */
 
 /* One sampling run: model, rewards, population. */
@@ -108,6 +137,12 @@ typedef struct kac_run kac_run;
  * OpenMP threads.  Errors: INVALID, IO, NOMEM, UNSUPPORTED, DEVICE. */
 KAC_API kac_status kac_run_create(const kac_config *config, kac_run **out);
 KAC_API void kac_run_destroy(kac_run *run);
+
+/* The same, shared by ranks; they must outlive it.  Each rank samples its own groups; rank 0 has
+ * the progress, samples, evidence and files of all, the others have none of them.
+ * Errors: the same, INVALID also where there are fewer groups than ranks.  They are this rank's
+ * alone, as those of the other functions are: kac_ranks_agree tells the others. */
+KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
 /* Queues one reverse step.  Call it kac_run_steps() times.
  * Errors: INVALID (no step is left), DEVICE. */

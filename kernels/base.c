@@ -30,6 +30,7 @@ const char *kac_status_string(kac_status status)
     case KAC_ERR_DEVICE: return "device error";
     case KAC_ERR_NUMERIC: return "numerical failure";
     case KAC_ERR_WORKER: return "worker failed";
+    case KAC_ERR_RANK: return "another rank is lost";
     case KAC_ERR_INTERNAL: return "internal error";
     }
     return "unknown status";

@@ -40,4 +40,13 @@ KAC_HD static inline double kac_summary_share(int k)
  * to the lower, so that their bits do not depend on who adds. */
 enum { KAC_SUMMARY_LANES = 32 };
 
+/* Their sum, in lane[0] too; the others are scratch then. */
+KAC_HD static inline double kac_summary_total(double *lane)
+{
+    for (int32_t half = KAC_SUMMARY_LANES / 2; half > 0; half /= 2)
+        for (int32_t i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+
 #endif /* KAC_SUMMARY_H */

@@ -33,10 +33,7 @@ static void sum_groups(const kac_summary_args *a, kac_summary *out)
         out->selected += a->groups[g].selected;
         out->tries += a->groups[g].tries;
     }
-    for (int32_t half = KAC_SUMMARY_LANES / 2; half > 0; half /= 2)
-        for (int32_t i = 0; i < half; i++)
-            lane[i] += lane[i + half];
-    out->ess = lane[0] / a->n_groups;
+    out->ess = kac_summary_total(lane) / a->n_groups;
 }
 
 kac_status kac_cpu_summarise(kac_device *dev, const kac_summary_args *a, kac_summary *out)

@@ -19,7 +19,7 @@ holds 'the same names in the same order' cmp "$work/rows" "$work/sections"
 
 begin 'keys that the manual names exist'
 # `process.steps`, `sampler.alpha=0.2`: in backquotes, or after --set
-grep -ohE '(`|--set )(model|process|reward|sampler|driver|search|device|output)\.[a-z0-9_.]*[a-z]' \
+grep -ohE '(`|--set )(model|process|reward|sampler|driver|search|device|job|output)\.[a-z0-9_.]*[a-z]' \
     docs/*.md README.md 2>/dev/null | sed 's/.*[` ]//' | sort -u >"$work/keys"
 holds 'some are named' test -s "$work/keys"
 while read -r key; do holds "$key" "$kac" explain "$key"; done <"$work/keys"

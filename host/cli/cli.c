@@ -8,6 +8,12 @@
 #include <time.h>
 
 static char latest[4096];
+static bool muted;
+
+void cli_mute(bool mute)
+{
+    muted = mute;
+}
 
 const char *cli_complaint(void)
 {
@@ -20,7 +26,7 @@ cli_exit cli_fail(cli_exit code, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(latest, sizeof latest, fmt, args);
     va_end(args);
-    fprintf(stderr, "kac: %s\n", latest);
+    if (!muted) fprintf(stderr, "kac: %s\n", latest);
     return code;
 }
 
@@ -34,7 +40,8 @@ static cli_exit code_of(kac_status status)
     case KAC_ERR_IO:
     case KAC_ERR_UNSUPPORTED:
     case KAC_ERR_DEVICE:
-    case KAC_ERR_WORKER: return CLI_MACHINE;
+    case KAC_ERR_WORKER:
+    case KAC_ERR_RANK: return CLI_MACHINE;
     case KAC_ERR_INTERNAL: return CLI_BUG;
     }
     return CLI_BUG;
@@ -48,7 +55,7 @@ cli_exit cli_status(kac_status status)
     (void)snprintf(latest, sizeof latest, "%s", text);
     for (char *end; (end = strchr(latest, '\n')) != NULL;)
         *end = ' ';
-    for (size_t length; *text != '\0'; text += length + (text[length] == '\n')) {
+    for (size_t length; *text != '\0' && !muted; text += length + (text[length] == '\n')) {
         length = strcspn(text, "\n");
         fprintf(stderr, "kac: %.*s\n", (int)length, text);
     }

@@ -3,6 +3,7 @@
 #define KAC_CLI_H
 
 #include <getopt.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "kac.h"
@@ -21,6 +22,9 @@ cli_command_fn cli_run, cli_inspect, cli_explain, cli_devices, cli_verify, cli_v
 
 /* Writes "kac: ..." to stderr and returns `code`. */
 __attribute__((format(printf, 2, 3))) cli_exit cli_fail(cli_exit code, const char *fmt, ...);
+
+/* Whether complaints from now on are kept and not written: another rank writes them. */
+void cli_mute(bool mute);
 
 /* What cli_fail or cli_status has written last, without "kac: "; lines after the first come after
  * a blank.  "" before any. */

@@ -18,7 +18,7 @@ static cli_command_fn help, version;
 static const command commands[] = {
     {"run", cli_run,
      "CONFIG.yaml [--set KEY=VALUE]... [--out DIR]\n"
-     "        [--record DIR [--record-every K]] [--force] [--quiet]",
+     "        [--record DIR [--record-every K]] [--ranks KIND] [--force] [--quiet]",
      "sample as a configuration says",
      "  --set KEY=VALUE  set a key of the configuration, such as sampler.alpha=0.2; "
      "repeatable\n"
@@ -26,6 +26,9 @@ static const command commands[] = {
      "  --record DIR     another folder, for the trajectories of all particles; "
      "docs/files.md\n"
      "  --record-every K keep the states after every K-th step only\n"
+     "  --ranks KIND     who shares the run: mpi, the processes of this MPI job; self, this "
+     "process\n"
+     "                   alone; auto, unless given, what mpirun or srun says; docs/ranks.md\n"
      "  --force          replace these folders where they hold an earlier run\n"
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"

@@ -13,6 +13,7 @@
 #include "folder.h"
 #include "progress.h"
 #include "run.h"
+#include "team.h"
 
 enum { VALUE = 1024 }; /* longest value of a key, as text */
 
@@ -21,6 +22,7 @@ typedef struct request {
     const char **set; /* [sets] "KEY=VALUE" */
     int sets;
     const char *out;    /* or NULL: output.dir */
+    const char *ranks;  /* auto, self or mpi */
     const char *record; /* folder of the trajectories, or NULL */
     int64_t every;      /* steps between two recorded levels */
     bool force;
@@ -86,6 +88,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
                                             {"out", required_argument, NULL, 'o'},
+                                            {"ranks", required_argument, NULL, 'n'},
                                             {"record", required_argument, NULL, 'r'},
                                             {"record-every", required_argument, NULL, 'e'},
                                             {"force", no_argument, NULL, 'f'},
@@ -97,6 +100,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
         switch (option) {
         case 's': r->set[r->sets++] = optarg; break;
         case 'o': r->out = optarg; break;
+        case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
         case 'e':
             if (!read_count(optarg, &r->every))
@@ -112,6 +116,10 @@ static cli_exit read_request(int argc, char **argv, request *r)
     if (r->every != 0 && r->record == NULL)
         return cli_fail(CLI_MISTAKE, "--record-every: it goes with --record DIR");
     if (r->every == 0) r->every = 1;
+    if (r->ranks == NULL) r->ranks = "auto";
+    if (strcmp(r->ranks, "auto") != 0 && strcmp(r->ranks, "self") != 0 &&
+        strcmp(r->ranks, "mpi") != 0)
+        return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", r->ranks);
     r->config = argv[optind];
     return CLI_DONE;
 }
@@ -129,12 +137,12 @@ cli_exit cli_set(kac_config *config, const char *assignment)
 }
 
 /* The file, then the environment, then --set and --out; *out is the folder to make. */
-static cli_exit configure(kac_config *config, const request *r, char *out)
+static cli_exit configure(kac_config *config, const request *r, kac_ranks *ranks, char *out)
 {
     kac_status status = kac_config_read(config, r->config);
     if (status == KAC_OK && cli_isa(NULL) != NULL)
         status = kac_config_set(config, "device.isa", cli_isa(NULL));
-    cli_exit code = cli_status(status);
+    cli_exit code = team_status(ranks, status);
     for (int i = 0; i < r->sets && code == CLI_DONE; i++)
         code = cli_set(config, r->set[i]);
     if (code != CLI_DONE) return code;
@@ -159,13 +167,19 @@ typedef struct outputs {
 
 /* A run on its way. */
 typedef struct sampling {
+    kac_ranks *ranks;
     kac_run *run;
     const kac_config *config;
     outputs *out;
     checkpoints saved;
     progress shown;
     kac_progress now;
+    bool saves; /* checkpoints */
+    bool stop;  /* all ranks stop after the latest step */
 } sampling;
+
+/* What follows a step. */
+typedef enum halt { GO_ON, LOOK, SAVE } halt;
 
 /* A checkpoint of the present step; where it cannot be written, the run goes on without. */
 static void save(sampling *s)
@@ -175,30 +189,49 @@ static void save(sampling *s)
     unfinished[0] = s->out->run.partial;
 }
 
+/* Ranks agree on how they fare, whether they stop here, and what follows: what rank 0 wants, who
+ * has the clock, or a checkpoint that any of them was asked for. */
+static kac_status keep_pace(sampling *s, kac_status status, halt *next)
+{
+    bool leads = kac_ranks_rank(s->ranks) == 0;
+    int64_t votes[2] = {stopped, leads || *next == SAVE ? (int64_t)*next : GO_ON};
+    status = kac_ranks_agree(s->ranks, status, votes, 2);
+    s->stop = votes[0] > 0;
+    *next = (halt)votes[1];
+    return status;
+}
+
+/* What shall follow step `step`, which is about to be made. */
+static halt what_follows(const sampling *s, int64_t step, double waited)
+{
+    bool last = step == s->shown.steps;
+    if (s->saves && !last && (asked || checkpoints_due(&s->saved))) return SAVE;
+    return last || cli_seconds() - waited >= 0.1 ? LOOK : GO_ON;
+}
+
 /* All steps that are left.  Waiting for the device ten times a second is enough to show progress
  * and to hear of a failure soon, and seldom enough to cost nothing. */
 static kac_status take_steps(sampling *s)
 {
     double waited = cli_seconds();
-    int64_t steps = s->shown.steps;
-    bool saves = !isnan(s->saved.seconds);
-    for (int64_t step = s->now.step + 1; step <= steps && !stopped; step++) {
-        kac_status status = kac_run_step(s->run);
-        if (status != KAC_OK) return status;
-        bool due = saves && step < steps && (asked || checkpoints_due(&s->saved));
-        if (!due && step < steps && cli_seconds() - waited < 0.1) continue;
-        status = kac_run_sync(s->run, &s->now);
+    halt next = GO_ON;
+    kac_status status = keep_pace(s, KAC_OK, &next);
+    for (int64_t step = s->now.step + 1; step <= s->shown.steps && !s->stop; step++) {
+        next = what_follows(s, step, waited);
+        status = keep_pace(s, kac_run_step(s->run), &next);
+        if (status == KAC_OK && next == GO_ON) continue;
+        if (status == KAC_OK) status = kac_run_sync(s->run, &s->now);
         if (status != KAC_OK) return status;
         progress_show(&s->shown, &s->now);
-        if (due) {
+        if (next == SAVE) {
             asked = 0;
             save(s);
         }
         waited = cli_seconds();
     }
-    if (!stopped) return KAC_OK;
-    kac_status status = kac_run_sync(s->run, &s->now);
-    if (status == KAC_OK && saves && s->now.step > s->saved.step && s->now.step > 0) save(s);
+    if (status != KAC_OK || !s->stop) return status;
+    status = kac_run_sync(s->run, &s->now);
+    if (status == KAC_OK && s->saves && s->now.step > s->saved.step && s->now.step > 0) save(s);
     return status;
 }
 
@@ -259,69 +292,82 @@ static void end_outputs(outputs *o)
 }
 
 /* The run, new or where it was stopped. */
-static cli_exit open_run(const kac_config *config, const request *r, const outputs *o,
-                         kac_run **out)
+static cli_exit open_run(sampling *s, const request *r)
 {
+    const char *dir = s->out->run.path;
     if (!r->resume) {
-        kac_status status = kac_run_create(config, out);
+        kac_status status = kac_run_create_on(s->ranks, s->config, &s->run);
         if (status == KAC_OK && r->record != NULL)
-            status = kac_run_keep_trajectories(*out, r->every);
-        return cli_status(status);
+            status = kac_run_keep_trajectories(s->run, r->every);
+        return team_status(s->ranks, status);
     }
-    cli_exit code = checkpoints_resume(o->run.path, config, out);
-    if (code != CLI_DONE || kac_run_keeps_trajectories(*out) == (r->record != NULL))
+    cli_exit code = checkpoints_resume(dir, s->config, &s->run);
+    if (code != CLI_DONE || kac_run_keeps_trajectories(s->run) == (r->record != NULL))
         return code;
     return r->record != NULL
-               ? cli_fail(CLI_MISTAKE, "--record: the run in %s keeps no trajectories",
-                          o->run.path)
+               ? cli_fail(CLI_MISTAKE, "--record: the run in %s keeps no trajectories", dir)
                : cli_fail(CLI_MISTAKE, "the run in %s keeps trajectories; give --record DIR",
-                          o->run.path);
+                          dir);
 }
 
-/* Steps, results, files.  A run that has made its last step ends as it would have, whatever signal
- * comes then. */
+/* Results into the outputs, by rank 0.  A run that has made its last step ends as it would have,
+ * whatever signal comes then. */
+static kac_status complete(sampling *s, const request *r)
+{
+    kac_status status = kac_ranks_agree(s->ranks, kac_run_finish(s->run), NULL, 0);
+    if (status != KAC_OK) return status;
+    if (kac_ranks_rank(s->ranks) == 0) {
+        status = kac_run_write(s->run, s->out->run.partial);
+        if (status == KAC_OK && r->record != NULL)
+            status = kac_run_write_trajectories(s->run, s->out->record.partial);
+    }
+    return kac_ranks_agree(s->ranks, status, NULL, 0);
+}
+
+/* Steps, results, files. */
 static cli_exit sample(sampling *s, const request *r)
 {
+    bool leads = kac_ranks_rank(s->ranks) == 0;
     double particles =
         number(s->config, "sampler.groups") * number(s->config, "sampler.particles");
     kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
     if (r->resume) s->saved.step = s->now.step;
-    s->shown = progress_begin(r->quiet, kac_run_steps(s->run), particles);
+    s->saves = !isnan(s->saved.seconds) && kac_ranks_size(s->ranks) == 1;
+    s->shown = progress_begin(r->quiet || !leads, kac_run_steps(s->run), particles);
     if (status == KAC_OK) status = take_steps(s);
     progress_end(&s->shown);
-    if (status == KAC_OK && stopped) return say_stopped(s);
-    if (status == KAC_OK) status = kac_run_finish(s->run);
-    if (status == KAC_OK) status = kac_run_write(s->run, s->out->run.partial);
-    if (status == KAC_OK && r->record != NULL)
-        status = kac_run_write_trajectories(s->run, s->out->record.partial);
-    cli_exit code = cli_status(status);
-    if (code == CLI_DONE) code = commit_outputs(s->out);
+    if (status == KAC_OK && s->stop) return say_stopped(s);
+    if (status == KAC_OK) status = complete(s, r);
+    cli_exit code = team_status(s->ranks, status);
+    if (code == CLI_DONE) code = team_code(s->ranks, leads ? commit_outputs(s->out) : CLI_DONE);
     if (code == CLI_MACHINE && s->saved.step >= 0)
         fprintf(stderr, "kac: kac resume %s goes on after step %lld\n", s->out->run.path,
                 (long long)s->saved.step);
-    if (code != CLI_DONE || r->quiet || r->point) return code;
+    if (code != CLI_DONE || r->quiet || r->point || !leads) return code;
     return print_summary(s->run, s->out->run.path);
 }
 
 /* From a configuration to its folder. */
-static cli_exit run_configured(const kac_config *config, const request *r, const char *out)
+static cli_exit run_configured(const kac_config *config, const request *r, kac_ranks *ranks,
+                               const char *out)
 {
     outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
-    sampling s = {.config = config, .out = &o};
+    sampling s = {.ranks = ranks, .config = config, .out = &o};
+    bool leads = kac_ranks_rank(ranks) == 0;
     watch_signals();
-    cli_exit code = begin_outputs(&o, r, out);
-    if (code == CLI_DONE) code = open_run(config, r, &o, &s.run);
+    cli_exit code = team_code(ranks, leads ? begin_outputs(&o, r, out) : CLI_DONE);
+    if (code == CLI_DONE) code = open_run(&s, r);
     s.saved = checkpoints_begin(config);
     if (code == CLI_DONE) code = sample(&s, r);
+    end_outputs(&o); /* first: a launcher that stops a job does not wait for long */
     kac_run_destroy(s.run);
-    end_outputs(&o);
     return code;
 }
 
 cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
 {
     const request r = {.quiet = quiet, .point = true, .resume = resume};
-    return run_configured(config, &r, out);
+    return run_configured(config, &r, NULL, out);
 }
 
 bool cli_stopped(void)
@@ -333,14 +379,17 @@ cli_exit cli_run(int argc, char **argv)
 {
     request r = {0};
     kac_config *config = NULL;
+    kac_ranks *ranks = NULL;
     char out[VALUE];
 
     cli_exit code = read_request(argc, argv, &r);
+    if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
-    if (code == CLI_DONE) code = configure(config, &r, out);
-    if (code == CLI_DONE) code = run_configured(config, &r, out);
+    if (code == CLI_DONE) code = configure(config, &r, ranks, out);
+    if (code == CLI_DONE) code = run_configured(config, &r, ranks, out);
     kac_config_destroy(config);
     free(r.set);
+    kac_ranks_close(ranks);
     return code;
 }
 
@@ -388,8 +437,8 @@ static cli_exit resume(request *r)
         return cli_fail(CLI_MACHINE, "out of memory");
     r->config = file;
     cli_exit code = cli_status(kac_config_create(&config));
-    if (code == CLI_DONE) code = configure(config, r, out);
-    if (code == CLI_DONE) code = run_configured(config, r, out);
+    if (code == CLI_DONE) code = configure(config, r, NULL, out);
+    if (code == CLI_DONE) code = run_configured(config, r, NULL, out);
     kac_config_destroy(config);
     free(file);
     return code;
@@ -399,6 +448,9 @@ cli_exit cli_resume(int argc, char **argv)
 {
     request r;
     cli_exit code = read_resumption(argc, argv, &r);
+    if (code == CLI_DONE && team_launched() > 1)
+        code = cli_fail(CLI_MISTAKE, "resume: one process goes on with a run in this version; "
+                                     "start it without mpirun or srun");
     if (code == CLI_DONE) code = resume(&r);
     free(r.set);
     return code;

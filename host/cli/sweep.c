@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "run.h"
+#include "team.h"
 
 enum { MOST_KEYS = 16, MOST_POINTS = 10000, PATH = 4096 };
 
@@ -348,6 +349,10 @@ cli_exit cli_sweep(int argc, char **argv)
 {
     sweep s;
     cli_exit code = read_sweep(argc, argv, &s);
+    if (code == CLI_DONE && team_launched() > 1)
+        code = cli_fail(CLI_MISTAKE,
+                        "sweep: ranks share one run, not a sweep; start it as one process, or "
+                        "mpirun kac run for each point");
     if (code == CLI_DONE) code = check_points(&s);
     if (code == CLI_DONE && mkdir(s.out, 0777) != 0 && errno != EEXIST)
         code = cli_fail(CLI_MISTAKE, "cannot make the folder %s: %s", s.out, strerror(errno));

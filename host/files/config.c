@@ -313,6 +313,7 @@ kac_status kac_config_identity(const kac_config *config, json_t **out)
     KAC_TRY(kac_config_json(config, &root));
     json_object_del(json_object_get(root, "output"), "dir");
     json_object_del(root, "checkpoint");
+    json_object_del(root, "job");
     for (size_t i = 0; i < sizeof free_of_device / sizeof *free_of_device; i++)
         json_object_del(json_object_get(root, "device"), free_of_device[i]);
     *out = root;

@@ -38,6 +38,7 @@ static const struct {
     {"budget", "What a run may cost."},
     {"seed", "Randomness."},
     {"device", "Where the run is computed; none of it changes a result."},
+    {"job", "How ranks share a run (ranks.md)."},
     {"output", "What is written."},
     {"checkpoint", "What a run that is stopped leaves to go on from."},
 };

@@ -534,6 +534,11 @@ static const kac_key keys[] = {
      .help = "Instructions of the CPU; auto takes the widest, and results do not depend on "
              "them."},
 
+    {"job.patience", NUMBER(job.patience, 1, 1e9), .initial = "1800",
+     .help =
+         "Runs of several ranks: seconds that they wait for one of them in a step before the "
+         "job ends and names it. More than the longest step takes."},
+
     {"output.dir", TEXT(output.dir), .initial = "",
      .help = "Folder of the results, which must not exist; --out on the command line."},
     {"output.trace", SWITCH(output.trace, "off", "on"), .initial = "on",

@@ -255,6 +255,9 @@ typedef struct kac_settings {
         int isa;         /* -1 = auto, else kac_isa */
     } device;
     struct {
+        double patience; /* seconds that ranks wait for each other */
+    } job;
+    struct {
         char dir[KAC_PATH];
         bool trace;
         bool likelihood; /* estimate log-likelihoods of the samples */
@@ -335,8 +338,8 @@ kac_status kac_config_parse(struct kac_config *config, const char *path, const v
  * Errors: NOMEM. */
 kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
 
-/* The same without what may be another where a run goes on: output.dir, checkpoint, and device.name,
- * threads and isa.  Errors: NOMEM. */
+/* The same without what may be another where a run goes on: output.dir, checkpoint, job, and
+ * device.name, threads and isa.  Errors: NOMEM. */
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
 /* Whether two of these are equal; else the first key that differs, as text. */

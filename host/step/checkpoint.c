@@ -197,6 +197,12 @@ kac_status kac_run_checkpoint(kac_run *r, const char *path)
     void *copies[sizeof r->part / sizeof *r->part] = {NULL};
     kac_tensor *tensors = calloc((size_t)r->parts, sizeof *tensors);
     uint64_t digest = 0;
+    if (kac_ranks_size(r->ranks) > 1) {
+        status =
+            KAC_FAIL(KAC_ERR_INVALID,
+                     "%s: a run that ranks share leaves no checkpoints in this version", path);
+        goto done;
+    }
     KAC_TRY_DONE(kac_run_sync(r, NULL));
     if (r->files == NULL) KAC_TRY_DONE(digest_files(&r->set, &r->files));
     KAC_TRY_DONE(kac_config_identity(r->config, &identity));
@@ -341,7 +347,7 @@ kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **
     KAC_TRY_DONE(check_origin(file, config));
     KAC_TRY_DONE(read_part(file, "alpha", &piloted.alpha, sizeof piloted.alpha));
     KAC_TRY_DONE(read_part(file, "pilot", &piloted.calls, sizeof piloted.calls));
-    KAC_TRY_DONE(kac_run_open(config, &piloted, &r));
+    KAC_TRY_DONE(kac_run_open(NULL, config, &piloted, &r));
     if (kac_tensors_find(file, "trajectories.every") != NULL) {
         KAC_TRY_DONE(read_part(file, "trajectories.every", &every, sizeof every));
         KAC_TRY_DONE(kac_run_keep_trajectories(r, every));

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
+#include "beside.h"
 #include "cuda_backend.h"
 
 const char *const kac_isa_names[] = {"portable", "avx2", "avx512"};
@@ -31,33 +31,11 @@ static kac_isa best_isa(void)
 
 /* ---- the CUDA backend, a shared object of its own ------------------------------------------ */
 
-/* Writes the folder of `path`, which may be a link, with `under` after it. */
-static bool folder_of(const char *path, const char *under, char *out)
-{
-    char whole[PATH_MAX];
-    if (path == NULL || realpath(path, whole) == NULL) return false;
-    char *slash = strrchr(whole, '/');
-    if (slash == NULL) return false;
-    *slash = '\0';
-    int length = snprintf(out, PATH_MAX, "%s/%slibkac_cuda.so", whole, under);
-    return length > 0 && length < PATH_MAX && access(out, R_OK) == 0;
-}
-
-/* Where the backend lies: beside the program or the library, or as installed. */
-static bool find_library(char *out)
-{
-    Dl_info own;
-    const char *library = dladdr(&kac_cpu_ops, &own) != 0 ? own.dli_fname : NULL;
-    return folder_of("/proc/self/exe", "", out) ||
-           folder_of("/proc/self/exe", "../lib/", out) ||
-           folder_of("/proc/self/exe", "../", out) || folder_of(library, "", out);
-}
-
 /* Its operations.  It stays open: what it has allocated outlives every device. */
 static kac_status cuda_backend(const kac_ops **out)
 {
     char path[PATH_MAX];
-    if (!find_library(path))
+    if (!kac_find_beside("libkac_cuda.so", path))
         return KAC_FAIL(KAC_ERR_UNSUPPORTED, "this build has no libkac_cuda.so beside it");
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s", dlerror());
@@ -102,6 +80,21 @@ static const char *default_device(int isa)
     const char *wanted = getenv("KAC_DEVICE");
     if (wanted != NULL && *wanted != '\0' && strcmp(wanted, "auto") != 0) return wanted;
     return isa < 0 && cuda_backend(&cuda) == KAC_OK ? "cuda:0" : "cpu";
+}
+
+const char *kac_device_of_rank(const char *name, int isa, int local, char *text, size_t size)
+{
+    const kac_ops *cuda = NULL;
+    char about[512];
+    int gpus = 0;
+    bool is_auto = strcmp(name, "auto") == 0;
+    if (local == 0 || !is_auto || strcmp(default_device(isa), "cuda:0") != 0) return name;
+    if (getenv("KAC_DEVICE") != NULL || cuda_backend(&cuda) != KAC_OK) return name;
+    while (cuda->memory.describe(gpus, about, sizeof about) == KAC_OK)
+        gpus++;
+    if (gpus < 2) return name;
+    (void)snprintf(text, size, "cuda:%d", local % gpus);
+    return text;
 }
 
 kac_status kac_device_open(const char *name, int isa, kac_device **out)

@@ -15,6 +15,11 @@ extern const char *const kac_isa_names[KAC_ISA_AVX512 + 1];
  * instruction set), NOMEM, DEVICE. */
 kac_status kac_device_open(const char *name, int isa, kac_device **out);
 
+/* The name under which the rank with number `local` on its machine opens a device: where `name` is
+ * auto, nothing else is said, and there are several GPUs, the ranks take them in turn; `text` may
+ * hold it. */
+const char *kac_device_of_rank(const char *name, int isa, int local, char *text, size_t size);
+
 /* How networks that are packed from now on compute.  Errors: UNSUPPORTED (the CPU is exact). */
 kac_status kac_device_set_precision(kac_device *dev, kac_precision precision);
 

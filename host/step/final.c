@@ -10,9 +10,11 @@
 #include "run.h"
 
 /* The finished population in host memory: the particles, or with particle Gibbs the objects that
- * its kept sweeps left, sweep by sweep, one of each group. */
+ * its kept sweeps left, sweep by sweep, one of each group.  First those of this rank, then at rank 0 of
+ * all. */
 typedef struct population {
-    int32_t n;
+    int32_t n, groups;
+    int32_t first;         /* number of the first group */
     const uint8_t *device; /* [n][stride] */
     uint8_t *x;            /* [n][stride] */
     double *log_w;         /* [n] */
@@ -68,10 +70,11 @@ static bool is_gibbs(const kac_run *r)
     return r->set.driver.kind == KAC_DRIVER_GIBBS;
 }
 
-static int32_t group_of(const kac_run *r, size_t row)
+static int32_t group_of(const kac_run *r, const population *p, size_t row)
 {
-    if (is_gibbs(r)) return (int32_t)(row % (size_t)r->groups);
-    return (int32_t)(row / (size_t)(r->n / r->groups)); /* a funnel may have left fewer */
+    if (is_gibbs(r)) return p->first + (int32_t)(row % (size_t)p->groups);
+    return p->first +
+           (int32_t)(row / (size_t)(p->n / p->groups)); /* a funnel may have left fewer */
 }
 
 /* r of every object, by the weights of its group. */
@@ -83,8 +86,8 @@ static void compute_rewards(const kac_run *r, population *p)
         int32_t bad = -1;
         for (int32_t term = 0; term < o.terms; term++)
             row[term] = (float)p->terms[i * (size_t)o.terms + (size_t)term];
-        p->reward[i] = kac_objective_reward(&o, r->weight + (ptrdiff_t)group_of(r, i) * o.terms,
-                                            row, &bad);
+        const double *weight = r->weight + (ptrdiff_t)group_of(r, p, i) * o.terms;
+        p->reward[i] = kac_objective_reward(&o, weight, row, &bad);
     }
 }
 
@@ -92,6 +95,8 @@ static kac_status fetch(kac_run *r, population *p)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
     size_t rewards = (size_t)r->set.rewards;
+    p->groups = r->groups;
+    p->first = r->first;
     p->n = is_gibbs(r) ? (r->passes - r->gibbs.first) * r->groups : r->n;
     p->device = is_gibbs(r) ? r->gibbs.object : r->x.x;
     size_t n = (size_t)p->n;
@@ -100,9 +105,7 @@ static kac_status fetch(kac_run *r, population *p)
     p->terms = calloc(n * rewards + 1, sizeof *p->terms);
     p->reward = calloc(n, sizeof *p->reward);
     p->log_z = calloc((size_t)r->groups, sizeof *p->log_z);
-    p->scratch = calloc((size_t)r->groups, sizeof *p->scratch);
-    p->order = calloc(n, sizeof *p->order);
-    if (!p->x || !p->log_w || !p->terms || !p->reward || !p->log_z || !p->scratch || !p->order)
+    if (!p->x || !p->log_w || !p->terms || !p->reward || !p->log_z)
         return KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of %zu particles", n);
 
     KAC_TRY(op->download(r->dev, p->x, p->device, n * (size_t)r->shape.stride));
@@ -114,6 +117,88 @@ static kac_status fetch(kac_run *r, population *p)
     KAC_TRY(fetch_terms(r, r->guide, r->terms, p));
     KAC_TRY(fetch_terms(r, r->judge, r->judge_terms, p));
     compute_rewards(r, p);
+    return KAC_OK;
+}
+
+/* *out is `rows`, this rank's, of `bytes` a group in each of `blocks` blocks; at rank 0 they are
+ * freed, and it is those of all ranks.  Errors: NOMEM, RANK. */
+static kac_status gather_rows(const kac_run *r, void *rows, int32_t blocks, size_t bytes,
+                              void **out)
+{
+    size_t own = (size_t)r->groups * bytes, whole = (size_t)r->all_groups * bytes;
+    bool first = kac_ranks_rank(r->ranks) == 0;
+    kac_status status = KAC_OK;
+    char *all = calloc(first ? (size_t)blocks * whole + 1 : 1, 1);
+    if (all == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of all ranks");
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (int32_t b = 0; b < blocks; b++)
+        KAC_TRY_DONE(kac_gather_groups(r, (const char *)rows + (size_t)b * own, bytes,
+                                       first ? all + (size_t)b * whole : NULL));
+done:
+    if (status == KAC_OK) *out = first ? all : rows;
+    free(status == KAC_OK && first ? rows : all);
+    return status;
+}
+
+/* What workers have done, at rank 0 on all ranks together. */
+static kac_status add_up_workers(const kac_run *r, const kac_rewards *rewards)
+{
+    size_t ranks = (size_t)kac_ranks_size(r->ranks);
+    kac_status status = KAC_OK;
+    kac_worker_counts *of = calloc(ranks, sizeof *of);
+    void **into = calloc(ranks, sizeof *into);
+    size_t *sizes = calloc(ranks, sizeof *sizes);
+    if (of == NULL || into == NULL || sizes == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu ranks", ranks);
+    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
+        into[q] = &of[q];
+        sizes[q] = sizeof *of;
+    }
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (int i = 0; of != NULL && i < kac_rewards_workers(rewards); i++) {
+        int term = 0;
+        kac_worker_counts *own = kac_rewards_worker(rewards, i, &term);
+        KAC_TRY_DONE(kac_ranks_gather(r->ranks, own, sizeof *own, into, sizes));
+        for (size_t q = 1; q < ranks; q++) { /* zeros on other ranks */
+            own->answered += of[q].answered;
+            own->failures += of[q].failures;
+            own->given_up += of[q].given_up;
+        }
+    }
+done:
+    free(of);
+    free(into);
+    free(sizes);
+    return status;
+}
+
+/* The population of all ranks at rank 0, in the order of the groups; the others keep none. */
+static kac_status gather(kac_run *r, population *p)
+{
+    int32_t blocks = is_gibbs(r) ? p->n / p->groups : 1;
+    size_t each = (size_t)(p->n / blocks / p->groups);
+    size_t terms = each * (size_t)r->set.rewards * sizeof *p->terms;
+    void *rows = NULL;
+    if (kac_ranks_size(r->ranks) == 1) return KAC_OK;
+    for (int32_t g = 0; g < r->groups; g++)
+        r->host_group[g].offset += r->first * (r->n / r->groups);
+    KAC_TRY(gather_rows(r, p->x, blocks, each * (size_t)r->shape.stride, &rows));
+    p->x = rows;
+    KAC_TRY(gather_rows(r, p->log_w, blocks, each * sizeof *p->log_w, &rows));
+    p->log_w = rows;
+    KAC_TRY(gather_rows(r, p->terms, blocks, terms, &rows));
+    p->terms = rows;
+    KAC_TRY(gather_rows(r, p->reward, blocks, each * sizeof *p->reward, &rows));
+    p->reward = rows;
+    KAC_TRY(gather_rows(r, p->log_z, 1, sizeof *p->log_z, &rows));
+    p->log_z = rows;
+    KAC_TRY(gather_rows(r, r->host_group, 1, sizeof *r->host_group, &rows));
+    r->host_group = rows;
+    KAC_TRY(add_up_workers(r, r->guide));
+    KAC_TRY(add_up_workers(r, r->judge));
+    p->first = 0;
+    p->groups = kac_ranks_rank(r->ranks) == 0 ? r->all_groups : 0;
+    p->n = blocks * p->groups * (int32_t)each;
     return KAC_OK;
 }
 
@@ -144,17 +229,17 @@ bool kac_evidence_is_reliable(double standard_error, int64_t groups)
 static void estimate_evidence(kac_run *r, population *p)
 {
     double *of_target = p->scratch;
-    for (int32_t g = 0; g < r->groups && !is_gibbs(r); g++) {
+    for (int32_t g = 0; g < p->groups && !is_gibbs(r); g++) {
         const kac_group *group = &r->host_group[g];
         p->log_z[g] = group->log_z + log_mean(p->log_w + group->offset, group->count);
     }
     for (int32_t t = 0; t < r->targets; t++) {
         int32_t n = 0;
         double square = 0;
-        for (int32_t g = 0; g < r->groups; g++)
+        for (int32_t g = 0; g < p->groups; g++)
             if (r->target[g] == t) of_target[n++] = p->log_z[g];
         double log_z = log_mean(of_target, n);
-        r->log_evidence[t] = r->weighted ? log_z : (double)NAN;
+        r->log_evidence[t] = r->weighted && n > 0 ? log_z : (double)NAN;
         r->log_evidence_se[t] = (double)NAN;
         /* Groups that were selected together share one normaliser: they are no replicates. */
         if (!r->weighted || r->set.sampler.global || n < 2 || log_z == -HUGE_VAL) continue;
@@ -194,7 +279,7 @@ static void keep(kac_run *r, const population *p, int32_t i, double log_weight)
     kac_result *out = &r->result[r->samples_out++];
     *out = (kac_result){
         .row = i, .slot = i, .reward = p->reward[i], .log_likelihood = (double)NAN};
-    out->group = group_of(r, (size_t)i);
+    out->group = group_of(r, p, (size_t)i);
     out->log_weight = r->weighted ? log_weight : (double)NAN;
     r->forbidden += p->reward[i] == -HUGE_VAL;
 }
@@ -265,8 +350,8 @@ static void keep_weighted(kac_run *r, const population *p, const kac_group *grou
  * weighted by the evidence that its group found in sweep 0. */
 static void keep_retained(kac_run *r, const population *p)
 {
-    for (int32_t g = 0; g < r->groups; g++)
-        for (int32_t i = g; i < p->n; i += r->groups) {
+    for (int32_t g = 0; g < p->groups; g++)
+        for (int32_t i = g; i < p->n; i += p->groups) {
             keep(r, p, i, p->log_z[g]);
             r->result[r->samples_out - 1].slot = r->host_group[g].offset;
         }
@@ -280,10 +365,10 @@ static void select_final(kac_run *r, population *p)
         return;
     }
     if (r->set.sampler.final_pool) {
-        keep_best(r, p, 0, r->n, (asked != 0 ? asked : 1) * r->groups);
+        keep_best(r, p, 0, p->n, (asked != 0 ? asked : 1) * p->groups);
         return;
     }
-    for (int32_t g = 0; g < r->groups; g++) {
+    for (int32_t g = 0; g < p->groups; g++) {
         const kac_group *group = &r->host_group[g];
         int64_t most = asked != 0 ? asked : group->count;
         switch (r->set.sampler.final) {
@@ -312,34 +397,72 @@ static void write_results(kac_run *r, const population *p)
     }
 }
 
-static kac_status add_likelihoods(kac_run *r, const population *p)
+/* Log-likelihoods of samples first .. end - 1 of x [n][stride], which their numbers key. */
+static kac_status estimate_likelihoods(kac_run *r, const uint8_t *x, size_t first, size_t end,
+                                       double *out)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
-    size_t n = (size_t)r->samples_out;
-    size_t stride = (size_t)r->shape.stride;
+    size_t stride = (size_t)r->shape.stride, most = (size_t)r->n;
     kac_status status = KAC_OK;
-    uint8_t *x = calloc(n, stride);
-    int32_t *id = calloc(n, sizeof *id);
-    double *out = calloc(n, sizeof *out);
-    if (!x || !id || !out) {
-        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the likelihoods of %zu samples", n);
-        goto done;
-    }
-    for (size_t k = 0; k < n; k++) {
-        id[k] = (int32_t)k;
-        memcpy(x + k * stride, p->x + (size_t)r->result[k].row * stride, stride);
-    }
-    for (size_t first = 0; first < n; first += (size_t)r->n) {
-        size_t some = n - first < (size_t)r->n ? n - first : (size_t)r->n;
+    int32_t *id = calloc(most, sizeof *id);
+    if (id == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for likelihoods");
+    for (; first < end; first += most) {
+        size_t some = end - first < most ? end - first : most;
+        for (size_t k = 0; k < some; k++)
+            id[k] = (int32_t)(first + k);
         KAC_TRY_DONE(op->upload(r->dev, r->completion, x + first * stride, some * stride));
-        KAC_TRY_DONE(op->upload(r->dev, r->scratch, id + first, some * sizeof *id));
+        KAC_TRY_DONE(op->upload(r->dev, r->scratch, id, some * sizeof *id));
         KAC_TRY_DONE(kac_likelihood(r, r->completion, r->scratch, (int32_t)some, out + first));
     }
-    for (size_t k = 0; k < n; k++)
+done:
+    free(id);
+    return status;
+}
+
+/* Each rank takes its share of the samples; ranks get them from rank 0, which gets the likelihoods. */
+static kac_status share_likelihoods(kac_run *r, size_t n, uint8_t *x, double *out)
+{
+    size_t ranks = (size_t)kac_ranks_size(r->ranks), rank = (size_t)kac_ranks_rank(r->ranks);
+    size_t first = n * rank / ranks, end = n * (rank + 1) / ranks;
+    kac_status status = KAC_OK;
+    void **into = calloc(ranks, sizeof *into);
+    size_t *sizes = calloc(ranks, sizeof *sizes);
+    if (into == NULL || sizes == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu ranks", ranks);
+    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
+        into[q] = out + n * q / ranks;
+        sizes[q] = (n * (q + 1) / ranks - n * q / ranks) * sizeof *out;
+    }
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY_DONE(kac_ranks_broadcast(r->ranks, x, n * (size_t)r->shape.stride));
+    status = estimate_likelihoods(r, x, first, end, out);
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    status = kac_ranks_gather(r->ranks, out + first, (end - first) * sizeof *out, into, sizes);
+done:
+    free(into);
+    free(sizes);
+    return status;
+}
+
+static kac_status add_likelihoods(kac_run *r, const population *p)
+{
+    int64_t count = r->samples_out; /* none but at rank 0 */
+    size_t stride = (size_t)r->shape.stride;
+    KAC_TRY(kac_ranks_agree(r->ranks, KAC_OK, &count, 1));
+    size_t n = (size_t)count;
+    kac_status status = KAC_OK;
+    uint8_t *x = calloc(n + 1, stride);
+    double *out = calloc(n + 1, sizeof *out);
+    if (x == NULL || out == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the likelihoods of %zu samples", n);
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (int64_t k = 0; k < r->samples_out; k++)
+        memcpy(x + (size_t)k * stride, p->x + (size_t)r->result[k].row * stride, stride);
+    KAC_TRY_DONE(share_likelihoods(r, n, x, out));
+    for (int64_t k = 0; k < r->samples_out; k++)
         r->result[k].log_likelihood = out[k];
 done:
     free(x);
-    free(id);
     free(out);
     return status;
 }
@@ -350,7 +473,7 @@ static kac_status finish_trajectories(kac_run *r, const population *p)
     double *log_weight = calloc((size_t)r->n, sizeof *log_weight);
     if (log_weight == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory for %d weights", r->n);
     for (int32_t i = 0; i < r->n; i++) {
-        const kac_group *group = &r->host_group[group_of(r, (size_t)i)];
+        const kac_group *group = &r->host_group[group_of(r, p, (size_t)i)];
         log_weight[i] = r->weighted ? group->log_z + p->log_w[i] : (double)NAN;
     }
     kac_finished finished = {p->terms, p->reward, log_weight};
@@ -372,14 +495,18 @@ kac_status kac_run_finish(kac_run *r)
                                          (size_t)r->groups * sizeof *r->host_group));
 
     KAC_TRY_DONE(fetch(r, &p));
+    KAC_TRY_DONE(gather(r, &p));
     size_t n = (size_t)p.n;
-    r->result = calloc(n, sizeof *r->result);
+    p.scratch = calloc((size_t)p.groups + 1, sizeof *p.scratch);
+    p.order = calloc(n + 1, sizeof *p.order);
+    r->result = calloc(n + 1, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
     r->text_size = kac_object_size(&r->form);
-    r->text = calloc(n, r->text_size);
+    r->text = calloc(n + 1, r->text_size);
     bool molecules = r->form.molecule != NULL;
-    if (molecules) r->objects = calloc(n, (size_t)r->shape.stride);
-    if (!r->result || !r->result_terms || !r->text || (molecules && !r->objects)) {
+    if (molecules) r->objects = calloc(n + 1, (size_t)r->shape.stride);
+    if (!p.scratch || !p.order || !r->result || !r->result_terms || !r->text ||
+        (molecules && !r->objects)) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu samples", n);
         goto done;
     }

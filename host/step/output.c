@@ -266,7 +266,7 @@ static json_t *targets(const kac_run *r)
     json_t *json = json_array();
     for (int32_t t = 0; t < r->targets; t++)
         json_array_append_new(json, json_pack("{s[]s[]}", "groups", "weights"));
-    for (int32_t g = 0; g < r->groups; g++) {
+    for (int32_t g = 0; g < r->all_groups; g++) {
         json_t *target = json_array_get(json, (size_t)r->target[g]);
         json_t *groups = json_object_get(target, "groups");
         json_t *weights = json_object_get(target, "weights");
@@ -282,7 +282,7 @@ static json_t *targets(const kac_run *r)
 static json_t *revival(const kac_run *r)
 {
     int64_t tries = 0, alive = 0, short_of = 0, dead = 0;
-    for (int32_t g = 0; g < r->groups; g++) {
+    for (int32_t g = 0; g < r->all_groups; g++) {
         const kac_group *group = &r->host_group[g];
         tries += group->tries;
         alive += group->alive;
@@ -320,18 +320,18 @@ static kac_status run_json(const kac_run *r, json_t **out)
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssfsIsosbsosososIsIsIsIsIsosos{ssss}so}", "kac", kac_version(), "algorithm",
+        "{sssssfsIsosbsosososIsIsIsIsIsosos{sssssi}so}", "kac", kac_version(), "algorithm",
         s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
         config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
         "log_evidence_se", by_target(r, r->log_evidence_se), "log_evidence_reliable",
-        reliable_by_target(r), "groups", (json_int_t)r->groups, "particles",
+        reliable_by_target(r), "groups", (json_int_t)r->all_groups, "particles",
         (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
         (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
         evaluations(r->counted.denoiser_made,
                     r->counted.denoiser_asked - r->counted.denoiser_made,
                     r->counted.reward_made, r->counted.reward_asked - r->counted.reward_made),
         "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa",
-        kac_isa_names[r->dev->isa], "summary", summary(r));
+        kac_isa_names[r->dev->isa], "ranks", kac_ranks_size(r->ranks), "summary", summary(r));
     if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
     if (r->counted.gradients > 0)
         json_object_set_new(json_object_get(*out, "evaluations"), "gradients",

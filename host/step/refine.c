@@ -40,10 +40,11 @@ static kac_status place_sequences(kac_run *r)
                               .stride = r->shape.stride};
 
     KAC_TRY_DONE(kac_sequences_read(r->set.driver.start, &form, &given, &count));
-    if (count > r->n) {
+    int32_t each = r->n / r->groups;
+    if (count > (int64_t)r->all_groups * each) {
         status = KAC_FAIL(KAC_ERR_INVALID,
                           "driver.start: %lld sequences in %s for %d groups of %d particles",
-                          (long long)count, r->set.driver.start, r->groups, r->n / r->groups);
+                          (long long)count, r->set.driver.start, r->all_groups, each);
         goto done;
     }
     x = calloc((size_t)r->n, stride);
@@ -65,11 +66,10 @@ static kac_status place_sequences(kac_run *r)
                               (long long)s + 1, r->set.driver.start, l + 1);
             goto done;
         }
-    int32_t each = r->n / r->groups;
     for (int32_t i = 0; i < r->n; i++) {
-        int32_t g = i / each;
-        int64_t own = g < count ? (count - g - 1) / r->groups + 1 : 0; /* sequences of g */
-        int64_t s = own > 0 ? g + (i % each) % own * r->groups : g % count;
+        int32_t g = r->first + i / each, all = r->all_groups;
+        int64_t own = g < count ? (count - g - 1) / all + 1 : 0; /* sequences of g */
+        int64_t s = own > 0 ? g + (i % each) % own * all : g % count;
         memcpy(x + (size_t)i * stride, given + (size_t)s * stride, stride);
     }
     KAC_TRY_DONE(r->dev->ops->memory.upload(r->dev, r->x.x, x, (size_t)r->n * stride));

@@ -228,7 +228,10 @@ static kac_status open_chemistry(kac_run *r)
 static kac_status open_networks(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    KAC_TRY(kac_device_open(s->device.name, s->device.isa, &r->dev));
+    char own[KAC_NAME];
+    const char *name = kac_device_of_rank(s->device.name, s->device.isa,
+                                          kac_ranks_local(r->ranks), own, sizeof own);
+    KAC_TRY(kac_device_open(name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
     KAC_TRY(open_denoiser(r));
     KAC_TRY(choose_process(r));
@@ -481,8 +484,8 @@ static kac_status start_groups(kac_run *r)
         ones[g] = 1;
         group[g] = (kac_group){.offset = g * each,
                                .count = each,
-                               .id = g,
-                               .target = r->target[g],
+                               .id = r->first + g,
+                               .target = r->target[r->first + g],
                                .alpha = s->sampler.alpha,
                                .lambda = s->sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
                                .ess = 1};
@@ -492,7 +495,8 @@ static kac_status start_groups(kac_run *r)
     KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
     KAC_TRY_DONE(op->upload(r->dev, r->pool_first, r->first_of_pool,
                             ((size_t)r->pools + 1) * sizeof *r->pool_first));
-    status = op->upload(r->dev, r->group_weight, r->weight, weights * sizeof *r->weight);
+    status = op->upload(r->dev, r->group_weight, r->weight + (ptrdiff_t)r->first * s->rewards,
+                        weights * sizeof *r->weight);
 done:
     free(group);
     free(ones);
@@ -668,7 +672,7 @@ static kac_status open_run(kac_run *r)
     const kac_settings *s = &r->set;
     int64_t groups = s->sampler.groups;
     read_step(r);
-    KAC_TRY(plan_run(r, groups));
+    KAC_TRY(plan_run(r, kac_groups_a_rank(r, groups)));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
     r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
 
@@ -677,8 +681,9 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(start_given(r));
     KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
-    KAC_TRY(plan_run(r, groups));
+    r->all_groups = (int32_t)groups;
     KAC_TRY(kac_open_targets(r));
+    KAC_TRY(plan_run(r, r->groups));
     if (s->driver.kind == KAC_DRIVER_SEARCH) KAC_TRY(kac_search_check(r));
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
@@ -688,18 +693,26 @@ static kac_status open_run(kac_run *r)
 
 kac_status kac_run_create(const kac_config *config, kac_run **out)
 {
-    KAC_REQUIRE(config != NULL && out != NULL);
-    kac_piloted none = {.known = false};
-    return kac_run_open(config, &none, out);
+    return kac_run_create_on(NULL, config, out);
 }
 
-kac_status kac_run_open(const kac_config *config, const kac_piloted *piloted, kac_run **out)
+kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out)
+{
+    KAC_REQUIRE(config != NULL && out != NULL);
+    kac_piloted none = {.known = false};
+    return kac_run_open(ranks, config, &none, out);
+}
+
+kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
+                        kac_run **out)
 {
     kac_status status = KAC_OK;
     kac_run *r = calloc(1, sizeof *r);
     if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory");
     r->began = r->lap = kac_now();
+    r->ranks = ranks;
     KAC_TRY_DONE(kac_config_settings(config, &r->set));
+    kac_ranks_set_patience(ranks, r->set.job.patience);
     KAC_TRY_DONE(kac_config_clone(config, &r->config));
     if (piloted->known) {
         r->set.sampler.alpha = piloted->alpha;
@@ -742,7 +755,9 @@ void kac_run_destroy(kac_run *r)
         kac_device_close(r->dev);
     }
     kac_search_close(r);
+    kac_gathering_close(r->trace.gathering);
     kac_config_destroy(r->config);
+    free(r->place);
     json_decref(r->files);
     free(r->line);
     free(r->funnel);
@@ -831,12 +846,27 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, row, fault->slot, source);
 }
 
+/* What the device of any rank noted first, its slot counted through all ranks.  Errors: DEVICE, and
+ * those of kac_ranks_agree. */
+static kac_status first_trouble(const kac_run *r, kac_trouble *out)
+{
+    kac_fault fault = {0};
+    kac_status status = r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault);
+    kac_trouble own = kac_fault_read(fault);
+    own.slot += r->first * (r->n / r->groups);
+    if (own.kind != KAC_FAULT_NONE) fault.number = kac_fault_number(own);
+    /* The largest number comes first; votes have a sign, whose bit is turned over. */
+    int64_t vote = (int64_t)(fault.number ^ UINT64_C(1) << 63);
+    KAC_TRY(kac_ranks_agree(r->ranks, status, &vote, 1));
+    *out = kac_fault_read((kac_fault){(uint64_t)vote ^ UINT64_C(1) << 63});
+    return KAC_OK;
+}
+
 kac_status kac_run_sync(kac_run *r, kac_progress *out)
 {
     KAC_REQUIRE(r != NULL);
-    kac_fault fault;
-    KAC_TRY(r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault));
-    kac_trouble trouble = kac_fault_read(fault);
+    kac_trouble trouble;
+    KAC_TRY(first_trouble(r, &trouble));
     if (trouble.kind != KAC_FAULT_NONE) return report(r, &trouble);
     if (r->step > 0) KAC_TRY(kac_trace_record(r));
     KAC_TRY(kac_trace_flush(r));

@@ -1,5 +1,7 @@
 /* run.h -- the state of one run, shared by the files of step/.
  *
+ * Of several ranks that share it, each has a run of its own groups, and rank 0 the results of all.
+ *
  * Notation: T steps, n particles in G groups, M children a particle, J completions a child,
  * K candidates a particle after the parent stage, L sites, S letters.  Upper case in comments
  * only.  Pointers are device memory unless said otherwise.
@@ -10,6 +12,7 @@
 #include <jansson.h>
 
 #include "memo.h"
+#include "ranks.h"
 #include "reward.h"
 #include "settings.h"
 
@@ -37,6 +40,7 @@ typedef struct kac_line {
     double t, ess_least;
     int32_t eves;                         /* distinct first ancestors of the particles */
     double lap;                           /* seconds of this step */
+    int32_t particles;                    /* of this rank */
     int64_t denoiser_asked, reward_asked; /* rows so far, idle ones included */
     int64_t tries;                        /* on_dead revive, of all groups so far */
 } kac_line;
@@ -57,6 +61,7 @@ typedef struct kac_part {
 } kac_part;
 
 typedef struct kac_search kac_search;             /* search.h */
+typedef struct kac_gathering kac_gathering;       /* trace_ranks.c */
 typedef struct kac_trajectories kac_trajectories; /* trajectory.c */
 
 struct kac_run {
@@ -72,6 +77,12 @@ struct kac_run {
     kac_objective objective;    /* over the columns of `guide` */
     kac_rewards *classifier;    /* what the twist differentiates, or NULL */
     kac_rewards *value;         /* a learned value's network, or NULL */
+
+    /* among the ranks; host */
+    kac_ranks *ranks;   /* or NULL: alone */
+    int32_t all_groups; /* of the whole run; `groups` and `n` are this rank's */
+    int32_t first;      /* number of its first group */
+    int32_t *place;     /* [ranks + 1] the first group of each */
 
     kac_shape shape;
     kac_object_form form; /* of objects as text */
@@ -176,13 +187,14 @@ struct kac_run {
         double *sorted;       /* [n] scratch */
         int32_t *mark;        /* [eves_below] scratch */
         int32_t eves_below;
-        int32_t read; /* lines that the host has read */
-        double ahead; /* seconds of the device's clock before the host's */
+        int32_t read;             /* lines that the host has read */
+        double ahead;             /* seconds of the device's clock before the host's */
+        kac_gathering *gathering; /* of several ranks, else NULL */
     } trace;
     double *sort;          /* [n] scratch */
-    kac_group *host_group; /* [G] as of the latest line */
-    double *weight;        /* [G][rewards] weights of the terms */
-    int32_t *target;       /* [G] */
+    kac_group *host_group; /* [G] as of the end; then at rank 0 of all groups */
+    double *weight;        /* [all_groups][rewards] weights of the terms */
+    int32_t *target;       /* [all_groups] */
     int32_t targets;
     int32_t *first_of_pool; /* [pools + 1] groups */
     bool finished;
@@ -229,8 +241,9 @@ typedef struct kac_piloted {
     kac_calls calls;
 } kac_piloted;
 
-/* kac_run_create, without a pilot where its outcome is known. */
-kac_status kac_run_open(const kac_config *config, const kac_piloted *piloted, kac_run **out);
+/* kac_run_create_on, without a pilot where its outcome is known. */
+kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
+                        kac_run **out);
 
 /* Puts the particles back to noise at level T, with equal weights and banks at zero. */
 kac_status kac_restart(kac_run *run);
@@ -246,6 +259,36 @@ kac_status kac_guided_step(kac_run *run);
 kac_status kac_trace_open(kac_run *run);
 kac_status kac_trace_record(kac_run *run);
 kac_status kac_trace_flush(kac_run *run);
+
+/* ---- share.c -------------------------------------------------------------------------------
+ */
+
+/* The most groups that a rank may have where each is a pool of its own. */
+int64_t kac_groups_a_rank(const kac_run *run, int64_t groups);
+
+/* Deals the pools out to the ranks; from then on groups, pools and first_of_pool are this rank's.
+ * Errors: INVALID (a pool would span ranks), NOMEM. */
+kac_status kac_place_groups(kac_run *run);
+
+/* Rows of all groups, `bytes` a group: `mine` those of this rank, `all` at rank 0.  Errors: RANK. */
+kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
+
+/* ---- trace_ranks.c -------------------------------------------------------------------------
+ */
+
+/* Memory for lines of which rank 0 has not heard yet; nothing where one rank has the run. */
+kac_status kac_gathering_open(kac_run *run);
+void kac_gathering_close(kac_gathering *gathering); /* accepts NULL */
+
+/* Whether lines must be read before the next is recorded. */
+bool kac_gathering_is_full(const kac_run *run);
+
+/* What rank 0 needs for line `number`; then, at rank 0, the line is made one of all ranks. */
+kac_status kac_gathering_record(kac_run *run, int32_t number);
+kac_status kac_gathering_read(kac_run *run, int32_t number, kac_summary *summary);
+
+/* ---- the rest ------------------------------------------------------------------------------
+ */
 
 /* Denoiser calls that one state costs. */
 int kac_run_denoisers(const kac_run *run);

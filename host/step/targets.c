@@ -13,7 +13,7 @@ static kac_status number_targets(kac_run *r)
     size_t row = (size_t)r->set.rewards * sizeof *r->weight;
     int32_t first[MAX_TARGETS]; /* group of each target */
     r->targets = 0;
-    for (int32_t g = 0; g < r->groups; g++) {
+    for (int32_t g = 0; g < r->all_groups; g++) {
         const double *weight = r->weight + (ptrdiff_t)g * r->set.rewards;
         int32_t t = 0;
         while (t < r->targets &&
@@ -33,28 +33,29 @@ static kac_status number_targets(kac_run *r)
 static void divide_pools(kac_run *r)
 {
     r->pools = 0;
-    for (int32_t g = 0; g < r->groups; g++) {
+    for (int32_t g = 0; g < r->all_groups; g++) {
         bool joins = r->set.sampler.global && g > 0 && r->target[g] == r->target[g - 1];
         if (!joins) r->first_of_pool[r->pools++] = g;
     }
-    r->first_of_pool[r->pools] = r->groups;
+    r->first_of_pool[r->pools] = r->all_groups;
 }
 
 kac_status kac_open_targets(kac_run *r)
 {
-    size_t groups = (size_t)r->groups;
+    size_t groups = (size_t)r->all_groups;
     int rewards = r->set.rewards;
     r->weight = calloc(groups * (size_t)rewards + 1, sizeof *r->weight);
     r->target = calloc(groups, sizeof *r->target);
     r->first_of_pool = calloc(groups + 1, sizeof *r->first_of_pool);
     if (r->weight == NULL || r->target == NULL || r->first_of_pool == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
-    for (int32_t g = 0; g < r->groups; g++)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->all_groups);
+    for (int32_t g = 0; g < r->all_groups; g++)
         for (int term = 0; term < rewards; term++)
             r->weight[(ptrdiff_t)g * rewards + term] =
-                kac_reward_weight(&r->set.reward[term], g, r->groups);
+                kac_reward_weight(&r->set.reward[term], g, r->all_groups);
     KAC_TRY(number_targets(r));
     divide_pools(r);
+    KAC_TRY(kac_place_groups(r));
 
     r->objective = kac_objective_of(&r->set);
     for (int term = 0; term < rewards; term++)

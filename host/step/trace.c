@@ -16,6 +16,7 @@ kac_status kac_trace_open(kac_run *r)
     r->trace.sorted = kac_take(r, r->n, sizeof *r->trace.sorted);
     r->trace.mark = kac_take(r, r->n, sizeof *r->trace.mark);
     r->trace.eves_below = r->n;
+    KAC_TRY(kac_gathering_open(r));
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
     KAC_TRY(r->dev->ops->particles.stamp(r->dev, r->trace.stamp));
     KAC_TRY(op->download(r->dev, &now, r->trace.stamp, sizeof now));
@@ -39,6 +40,7 @@ kac_status kac_trace_record(kac_run *r)
     const int64_t *idle = kac_searches_trees(r) ? r->search->args.idle : r->revive.args.idle;
     kac_line line = {.progress = {.step = r->step},
                      .pass = r->pass,
+                     .particles = r->n,
                      .denoiser_asked = r->calls.denoiser_asked,
                      .reward_asked = r->calls.reward_asked};
     kac_summary_args a = {.levels = r->levels,
@@ -53,8 +55,10 @@ kac_status kac_trace_record(kac_run *r)
                           .sorted = r->trace.sorted,
                           .mark = r->trace.mark};
     if (r->lines > 0 && r->line[r->lines - 1].progress.step == r->step) return KAC_OK;
+    if (kac_gathering_is_full(r)) KAC_TRY(kac_trace_flush(r));
     KAC_TRY(count_distinct(r));
     KAC_TRY(r->dev->ops->particles.summarise(r->dev, &a, &r->trace.summary[r->lines]));
+    KAC_TRY(kac_gathering_record(r, r->lines));
     r->line[r->lines++] = line;
     kac_lap(r, KAC_PHASE_OTHER);
     return KAC_OK;
@@ -107,8 +111,10 @@ kac_status kac_trace_flush(kac_run *r)
                 n = r->lines - first < AT_ONCE ? r->lines - first : AT_ONCE;
         KAC_TRY(op->download(r->dev, summary, r->trace.summary + first,
                              (size_t)n * sizeof *summary));
-        for (int32_t i = 0; i < n; i++)
+        for (int32_t i = 0; i < n; i++) {
+            KAC_TRY(kac_gathering_read(r, first + i, &summary[i]));
             read_line(r, &summary[i], &r->line[first + i]);
+        }
         r->trace.read += n;
     }
     return KAC_OK;

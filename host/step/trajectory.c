@@ -127,6 +127,11 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
         return KAC_FAIL(KAC_ERR_INVALID, "trajectories: they are kept from the first step on");
     if (r->set.driver.kind != KAC_DRIVER_NONE)
         return KAC_FAIL(KAC_ERR_INVALID, "trajectories: driver.kind none only keeps them");
+    if (kac_ranks_size(r->ranks) > 1)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "trajectories: a run that ranks share keeps none in this version; start "
+            "one rank");
     if (every < 1)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: every %" PRId64 " steps, want 1 or more", every);

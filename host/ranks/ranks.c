@@ -1,0 +1,328 @@
+/* ranks.c -- the processes that share a run: agreeing, sending, waiting, and naming who is lost.
+ *
+ * Who waits looks at the clock.  After a while it tells rank 0 (and 1, should rank 0 be the one
+ * who is missing) in which call it waits; so when patience has run out, those two know who never
+ * came.
+ */
+#include "ranks.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <math.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "beside.h"
+#include "transport.h"
+
+enum { VOTES = 2, TEXT = 4096 };
+
+/* What ends the work of all ranks. */
+typedef struct failure {
+    int32_t status; /* kac_status */
+    char text[TEXT];
+} failure;
+
+struct kac_ranks {
+    kac_transport transport;
+    bool (*stopped)(void); /* or NULL */
+    double patience;       /* seconds */
+    int64_t number;        /* calls so far */
+    int64_t *waits;        /* [size] the call in which each rank was last known to wait */
+    void **into;           /* [size] scratch of a round */
+    size_t *sizes;         /* [size] */
+    failure failed;        /* once its status is not KAC_OK, nothing is sent any more */
+    bool lost;             /* a rank is missing */
+};
+
+static kac_ranks alone = {.transport = {.name = "self", .size = 1}};
+
+static kac_ranks *of(kac_ranks *ranks)
+{
+    return ranks != NULL ? ranks : &alone;
+}
+
+int kac_ranks_rank(const kac_ranks *ranks)
+{
+    return ranks != NULL ? ranks->transport.rank : 0;
+}
+
+int kac_ranks_size(const kac_ranks *ranks)
+{
+    return ranks != NULL ? ranks->transport.size : 1;
+}
+
+int kac_ranks_local(const kac_ranks *ranks)
+{
+    return ranks != NULL ? ranks->transport.local : 0;
+}
+
+void kac_ranks_set_patience(kac_ranks *ranks, double seconds)
+{
+    if (ranks != NULL) ranks->patience = seconds;
+}
+
+/* ---- waiting ------------------------------------------------------------------------------ */
+
+static double now(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A short wait spins, a long one sleeps: other ranks may need this core. */
+static void pause_after(double waited)
+{
+    const struct timespec nap = {.tv_nsec = waited < 0.02 ? 50000 : 1000000};
+    if (waited < 0.0005)
+        (void)sched_yield();
+    else
+        (void)nanosleep(&nap, NULL);
+}
+
+static void hear(kac_ranks *r)
+{
+    const kac_transport *t = &r->transport;
+    int from = 0;
+    int64_t number = 0;
+    while (t->told(t->state, &from, &number))
+        if (r->waits != NULL) r->waits[from] = number;
+}
+
+/* Rank 0 gives up first, then rank 1, because they know most; then all others. */
+static double patience_of(const kac_ranks *r)
+{
+    int rank = r->transport.rank;
+    return r->patience * (rank == 0 ? 1 : rank == 1 ? 1.1 : 1.2);
+}
+
+static kac_status give_up(kac_ranks *r)
+{
+    r->lost = true;
+    r->failed.status = KAC_ERR_RANK;
+    return KAC_FAIL(KAC_ERR_RANK, "%s", r->failed.text);
+}
+
+/* Names the ranks that have not come to where this one waits, as far as it knows. */
+static kac_status name_missing(kac_ranks *r)
+{
+    const kac_transport *t = &r->transport;
+    char names[TEXT / 2] = "";
+    size_t length = 0;
+    int missing = 0;
+    for (int q = 0; q < t->size && t->rank < 2; q++) {
+        if (q == t->rank || r->waits[q] >= r->number || length + 16 > sizeof names) continue;
+        length += (size_t)snprintf(names + length, sizeof names - length, "%s%d",
+                                   missing++ > 0 ? ", " : "", q);
+    }
+    (void)snprintf(r->failed.text, sizeof r->failed.text,
+                   "%s%s %s not answered for %g s (job.patience): lost, or hanging",
+                   missing > 1   ? "ranks "
+                   : missing > 0 ? "rank "
+                                 : "another rank",
+                   names, missing > 1 ? "have" : "has", r->patience);
+    return give_up(r);
+}
+
+/* Until the operation in progress has ended.  Errors: RANK. */
+static kac_status wait(kac_ranks *r)
+{
+    const double grace = 0.5; /* a launcher kills a second after it has asked to stop */
+    const kac_transport *t = &r->transport;
+    double soon = r->patience / 2 < 1 ? r->patience / 2 : 1;
+    double began = now(), stopped = HUGE_VAL;
+    bool told = false;
+    while (!t->done(t->state)) {
+        double at = now(), waited = at - began;
+        if (waited > soon && !told) {
+            for (int to = 0; to < 2; to++)
+                if (to != t->rank) t->tell(t->state, to, r->number);
+            told = true;
+        }
+        if (told) hear(r);
+        if (waited > patience_of(r)) return name_missing(r);
+        if (stopped == HUGE_VAL && r->stopped != NULL && r->stopped()) stopped = at;
+        if (at - stopped > grace) {
+            (void)snprintf(r->failed.text, sizeof r->failed.text,
+                           "stopped while it waited for other ranks; nothing was written");
+            return give_up(r);
+        }
+        pause_after(waited);
+    }
+    return KAC_OK;
+}
+
+/* The failure that ranks have agreed on, or KAC_OK. */
+static kac_status agreed(const kac_ranks *r)
+{
+    if (r->failed.status == KAC_OK) return KAC_OK;
+    return KAC_FAIL((kac_status)r->failed.status, "%s", r->failed.text);
+}
+
+/* A call that all ranks make. */
+static kac_status begin(kac_ranks *r)
+{
+    r->number++;
+    return agreed(r);
+}
+
+/* ---- operations --------------------------------------------------------------------------- */
+
+/* All ranks take over the failure of rank `from`; `all`: every one has failed, and so alike. */
+static kac_status adopt(kac_ranks *r, kac_status status, int from, bool all)
+{
+    const kac_transport *t = &r->transport;
+    failure *f = &r->failed;
+    if (t->rank == from) {
+        const char *text = kac_last_error();
+        if (*text == '\0') text = kac_status_string(status);
+        f->status = (int32_t)status;
+        if (all)
+            (void)snprintf(f->text, sizeof f->text, "%s", text);
+        else
+            (void)snprintf(f->text, sizeof f->text, "rank %d: %s", from, text);
+    }
+    t->broadcast(t->state, f, sizeof *f, from);
+    KAC_TRY(wait(r));
+    return agreed(r);
+}
+
+kac_status kac_ranks_agree(kac_ranks *ranks, kac_status status, int64_t *votes, int count)
+{
+    KAC_REQUIRE(count >= 0 && count <= VOTES);
+    kac_ranks *r = of(ranks);
+    const kac_transport *t = &r->transport;
+    int64_t word[2 + VOTES] = {status != KAC_OK ? t->size - t->rank : 0, status == KAC_OK};
+    if (t->size == 1) return status;
+    KAC_TRY(begin(r));
+    for (int i = 0; i < count; i++)
+        word[2 + i] = votes[i];
+    t->max(t->state, word, 2 + VOTES);
+    KAC_TRY(wait(r));
+    if (word[0] > 0) return adopt(r, status, t->size - (int)word[0], word[1] == 0);
+    for (int i = 0; i < count; i++)
+        votes[i] = word[2 + i];
+    return KAC_OK;
+}
+
+kac_status kac_ranks_broadcast(kac_ranks *ranks, void *bytes, size_t size)
+{
+    kac_ranks *r = of(ranks);
+    const kac_transport *t = &r->transport;
+    if (t->size == 1) return KAC_OK;
+    KAC_TRY(begin(r));
+    for (size_t at = 0; at < size; at += KAC_TRANSPORT_MOST) {
+        size_t some = size - at < KAC_TRANSPORT_MOST ? size - at : KAC_TRANSPORT_MOST;
+        t->broadcast(t->state, (char *)bytes + at, some, 0);
+        KAC_TRY(wait(r));
+    }
+    return KAC_OK;
+}
+
+/* The part of `size` bytes that goes in the round which begins at byte `at`. */
+static size_t part_of(size_t size, size_t at)
+{
+    size_t left = size > at ? size - at : 0;
+    return left < KAC_TRANSPORT_MOST ? left : KAC_TRANSPORT_MOST;
+}
+
+kac_status kac_ranks_gather(kac_ranks *ranks, const void *mine, size_t size, void *const *into,
+                            const size_t *sizes)
+{
+    kac_ranks *r = of(ranks);
+    const kac_transport *t = &r->transport;
+    size_t most = size;
+    if (t->size == 1) {
+        if (size > 0) memmove(into[0], mine, size);
+        return KAC_OK;
+    }
+    KAC_TRY(begin(r));
+    for (int q = 0; q < t->size && t->rank == 0; q++)
+        most = sizes[q] > most ? sizes[q] : most;
+    for (size_t from = 0; from < most; from += KAC_TRANSPORT_MOST) {
+        for (int q = 0; q < t->size && t->rank == 0; q++) {
+            r->sizes[q] = part_of(sizes[q], from);
+            r->into[q] = r->sizes[q] > 0 ? (char *)into[q] + from : NULL;
+        }
+        size_t own = part_of(size, from);
+        t->gather(t->state, own > 0 ? (const char *)mine + from : NULL, own, r->into, r->sizes);
+        KAC_TRY(wait(r));
+    }
+    return KAC_OK;
+}
+
+/* ---- opening and closing ------------------------------------------------------------------ */
+
+static kac_status join_mpi(kac_transport *out)
+{
+    char path[PATH_MAX];
+    kac_mpi_transport_fn *join = NULL;
+    if (!kac_find_beside("libkac_mpi.so", path))
+        return KAC_FAIL(
+            KAC_ERR_UNSUPPORTED,
+            "ranks: this build has no libkac_mpi.so beside it; make it where mpicc is");
+    /* Parts of MPI that are opened later look for its symbols. */
+    void *library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+    if (library == NULL) return KAC_FAIL(KAC_ERR_UNSUPPORTED, "ranks: %s", dlerror());
+    *(void **)&join = dlsym(library, KAC_MPI_SYMBOL);
+    if (join == NULL || join(KAC_MPI_VERSION, out) != KAC_OK)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "ranks: %s is of another version of kac", path);
+    return KAC_OK;
+}
+
+kac_status kac_ranks_over(const kac_transport *transport, bool (*is_stopped)(void),
+                          kac_ranks **out)
+{
+    size_t size = (size_t)transport->size;
+    kac_ranks *r = calloc(1, sizeof *r);
+    if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
+    *r = (kac_ranks){.transport = *transport,
+                     .stopped = is_stopped,
+                     .patience = 1800,
+                     .waits = calloc(size, sizeof *r->waits),
+                     .into = calloc(size, sizeof *r->into),
+                     .sizes = calloc(size, sizeof *r->sizes)};
+    if (r->waits == NULL || r->into == NULL || r->sizes == NULL) {
+        kac_ranks_close(r);
+        return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
+    }
+    *out = r;
+    return KAC_OK;
+}
+
+kac_status kac_ranks_open(const char *kind, int expected, bool (*is_stopped)(void),
+                          kac_ranks **out)
+{
+    KAC_REQUIRE(kind != NULL && out != NULL);
+    kac_transport transport = alone.transport;
+    bool mpi = strcmp(kind, "mpi") == 0;
+    if (!mpi && strcmp(kind, "self") != 0)
+        return KAC_FAIL(KAC_ERR_INVALID, "ranks \"%s\": there are \"self\" and \"mpi\"", kind);
+    if (mpi) KAC_TRY(join_mpi(&transport));
+    if (expected > 0 && expected != transport.size) {
+        if (mpi) transport.close(transport.state);
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "ranks: the launcher has started %d, and MPI knows of %d; with Slurm, srun "
+            "--mpi=pmix, or else --ranks self",
+            expected, transport.size);
+    }
+    return kac_ranks_over(&transport, is_stopped, out);
+}
+
+void kac_ranks_close(kac_ranks *ranks)
+{
+    enum { LOST = 3 }; /* exit code */
+    if (ranks == NULL) return;
+    const kac_transport *t = &ranks->transport;
+    if (ranks->lost) t->abort(t->state, LOST);
+    if (t->size > 1) hear(ranks);
+    if (t->close != NULL) t->close(t->state);
+    free(ranks->waits);
+    free(ranks->into);
+    free(ranks->sizes);
+    free(ranks);
+}

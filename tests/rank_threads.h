@@ -1,0 +1,210 @@
+/* rank_threads.h -- ranks that are threads of one process: the transport for tests.
+ *
+ * Each rank writes down which operation it has begun; whoever is the last to come does it for all.
+ */
+#ifndef RANK_THREADS_H
+#define RANK_THREADS_H
+
+#include <pthread.h>
+#include <string.h>
+
+#include "ranks.h"
+
+enum { MOST_RANKS = 8 };
+
+typedef enum deed { DEED_MAX, DEED_BROADCAST, DEED_GATHER } deed;
+
+typedef struct seat {
+    struct board *board;
+    int rank;
+    int64_t begun; /* operations */
+    deed deed;
+    int64_t *x;
+    int count;
+    void *bytes; /* broadcast */
+    const void *mine;
+    size_t size;
+    int from;
+    void *const *into;
+    const size_t *sizes;
+    int64_t note[MOST_RANKS]; /* by whom, 0: none */
+} seat;
+
+typedef struct board {
+    pthread_mutex_t lock;
+    int ranks;
+    int64_t done;
+    bool closed[MOST_RANKS];
+    seat seat[MOST_RANKS];
+} board;
+
+static inline void board_open(board *b, int ranks)
+{
+    memset(b, 0, sizeof *b);
+    pthread_mutex_init(&b->lock, NULL);
+    b->ranks = ranks;
+    for (int q = 0; q < ranks; q++) {
+        b->seat[q].board = b;
+        b->seat[q].rank = q;
+    }
+}
+
+/* What all have begun, for all. */
+static inline void board_do(board *b)
+{
+    seat *first = &b->seat[0];
+    for (int q = 1; q < b->ranks; q++) {
+        seat *s = &b->seat[q];
+        for (int i = 0; i < s->count && s->deed == DEED_MAX; i++)
+            if (s->x[i] > first->x[i]) first->x[i] = s->x[i];
+    }
+    for (int q = 0; q < b->ranks; q++) {
+        seat *s = &b->seat[q];
+        seat *from = &b->seat[s->from];
+        if (s->deed == DEED_MAX) memcpy(s->x, first->x, (size_t)s->count * sizeof *s->x);
+        if (s->deed == DEED_BROADCAST && s != from) memcpy(s->bytes, from->bytes, s->size);
+        if (s->deed == DEED_GATHER && s->size > 0) memmove(first->into[q], s->mine, s->size);
+    }
+    b->done++;
+}
+
+static inline void seat_begin(seat *s)
+{
+    bool all = true;
+    pthread_mutex_lock(&s->board->lock);
+    s->begun++;
+    for (int q = 0; q < s->board->ranks; q++)
+        all = all && s->board->seat[q].begun == s->begun;
+    if (all) board_do(s->board);
+    pthread_mutex_unlock(&s->board->lock);
+}
+
+static inline void seat_max(void *state, int64_t *x, int count)
+{
+    seat *s = state;
+    s->deed = DEED_MAX;
+    s->x = x;
+    s->count = count;
+    seat_begin(s);
+}
+
+static inline void seat_broadcast(void *state, void *bytes, size_t size, int from)
+{
+    seat *s = state;
+    s->deed = DEED_BROADCAST;
+    s->bytes = bytes;
+    s->size = size;
+    s->from = from;
+    seat_begin(s);
+}
+
+static inline void seat_gather(void *state, const void *mine, size_t size, void *const *into,
+                               const size_t *sizes)
+{
+    seat *s = state;
+    s->deed = DEED_GATHER;
+    s->mine = mine;
+    s->size = size;
+    s->from = 0;
+    s->into = into;
+    s->sizes = sizes;
+    seat_begin(s);
+}
+
+static inline bool seat_done(void *state)
+{
+    seat *s = state;
+    pthread_mutex_lock(&s->board->lock);
+    bool done = s->board->done >= s->begun;
+    pthread_mutex_unlock(&s->board->lock);
+    return done;
+}
+
+static inline void seat_tell(void *state, int to, int64_t number)
+{
+    seat *s = state;
+    pthread_mutex_lock(&s->board->lock);
+    s->board->seat[to].note[s->rank] = number;
+    pthread_mutex_unlock(&s->board->lock);
+}
+
+static inline bool seat_told(void *state, int *from, int64_t *number)
+{
+    seat *s = state;
+    bool told = false;
+    pthread_mutex_lock(&s->board->lock);
+    for (int q = 0; q < s->board->ranks && !told; q++)
+        if (s->note[q] > 0) {
+            *from = q;
+            *number = s->note[q];
+            s->note[q] = 0;
+            told = true;
+        }
+    pthread_mutex_unlock(&s->board->lock);
+    return told;
+}
+
+static inline void seat_close(void *state)
+{
+    seat *s = state;
+    s->board->closed[s->rank] = true;
+}
+
+/* A process would end here. */
+static inline void seat_abort(void *state, int code)
+{
+    (void)state, (void)code;
+}
+
+static inline kac_transport seat_transport(board *b, int rank)
+{
+    return (kac_transport){.name = "threads",
+                           .rank = rank,
+                           .size = b->ranks,
+                           .local = rank,
+                           .state = &b->seat[rank],
+                           .max = seat_max,
+                           .broadcast = seat_broadcast,
+                           .gather = seat_gather,
+                           .done = seat_done,
+                           .tell = seat_tell,
+                           .told = seat_told,
+                           .close = seat_close,
+                           .abort = seat_abort};
+}
+
+/* Runs `work` on each of the board's ranks, in a thread each. */
+typedef struct rank_task {
+    kac_ranks *ranks;
+    void *context;
+    void (*work)(kac_ranks *ranks, void *context);
+} rank_task;
+
+static inline void *rank_start(void *task)
+{
+    const rank_task *t = task;
+    t->work(t->ranks, t->context);
+    return NULL;
+}
+
+static inline void on_ranks(int ranks, void (*work)(kac_ranks *ranks, void *context),
+                            void *context)
+{
+    board b;
+    pthread_t thread[MOST_RANKS];
+    rank_task task[MOST_RANKS];
+    board_open(&b, ranks);
+    for (int q = 0; q < ranks; q++) {
+        kac_transport transport = seat_transport(&b, q);
+        task[q] = (rank_task){.context = context, .work = work};
+        if (kac_ranks_over(&transport, NULL, &task[q].ranks) != KAC_OK) abort();
+        if (pthread_create(&thread[q], NULL, rank_start, &task[q]) != 0) abort();
+    }
+    for (int q = 0; q < ranks; q++) {
+        pthread_join(thread[q], NULL);
+        kac_ranks_close(task[q].ranks);
+    }
+    pthread_mutex_destroy(&b.lock);
+}
+
+#endif /* RANK_THREADS_H */

@@ -1,0 +1,326 @@
+/* test_ranks.c -- ranks, as threads of one process: agreeing, gathering, who is lost; and runs that
+ * are the same whatever their number.  tests/test_ranks.sh does it with MPI. */
+#include <criterion/criterion.h>
+#include <unistd.h>
+
+#include "rank_threads.h"
+#include "run.h"
+#include "table_run.h"
+
+/* ---- one process alone -------------------------------------------------------------------- */
+
+Test(ranks, self)
+{
+    kac_ranks *ranks = NULL;
+    int64_t vote = 7;
+    int32_t mine[2] = {3, 4}, all[2] = {0, 0};
+    void *into[1] = {all};
+    size_t sizes[1] = {sizeof all};
+    cr_assert_eq(kac_ranks_open("self", 1, NULL, &ranks), KAC_OK);
+    cr_expect_eq(kac_ranks_rank(ranks), 0);
+    cr_expect_eq(kac_ranks_size(ranks), 1);
+    cr_expect_eq(kac_ranks_local(ranks), 0);
+    cr_expect_eq(kac_ranks_agree(ranks, KAC_OK, &vote, 1), KAC_OK);
+    cr_expect_eq(vote, 7);
+    cr_expect_eq(kac_ranks_agree(ranks, KAC_ERR_IO, &vote, 1), KAC_ERR_IO);
+    cr_expect_eq(kac_ranks_agree(ranks, KAC_OK, &vote, 1), KAC_OK, "one alone may go on");
+    cr_expect_eq(kac_ranks_broadcast(ranks, mine, sizeof mine), KAC_OK);
+    cr_expect_eq(kac_ranks_gather(ranks, mine, sizeof mine, into, sizes), KAC_OK);
+    cr_expect(all[0] == 3 && all[1] == 4);
+    kac_ranks_close(ranks);
+    cr_expect_eq(kac_ranks_agree(NULL, KAC_OK, &vote, 1), KAC_OK);
+    cr_expect_eq(kac_ranks_size(NULL), 1);
+}
+
+Test(ranks, kinds_and_numbers_are_checked)
+{
+    kac_ranks *ranks = NULL;
+    cr_expect_eq(kac_ranks_open("sockets", 0, NULL, &ranks), KAC_ERR_INVALID);
+    cr_expect(strstr(kac_last_error(), "mpi") != NULL);
+    cr_expect_eq(kac_ranks_open("self", 4, NULL, &ranks), KAC_ERR_INVALID);
+    cr_expect(strstr(kac_last_error(), "has started 4") != NULL, "%s", kac_last_error());
+    cr_expect_null(ranks);
+}
+
+/* ---- several ------------------------------------------------------------------------------ */
+
+static void gather_uneven(kac_ranks *ranks, void *context)
+{
+    int rank = kac_ranks_rank(ranks);
+    char mine[4] = "abc", all[16] = "";
+    size_t sizes[4] = {0, 1, 2, 3};
+    void *into[4] = {all, all, all + 1, all + 3};
+    int64_t votes[2] = {rank, -rank};
+    bool *good = context;
+    memset(mine, 'a' + rank, sizeof mine);
+    kac_status status = kac_ranks_agree(ranks, KAC_OK, votes, 2);
+    good[rank] = status == KAC_OK && votes[0] == 3 && votes[1] == 0;
+    status = kac_ranks_gather(ranks, mine, (size_t)rank, into, sizes);
+    good[rank] = good[rank] && status == KAC_OK;
+    if (rank == 0) good[rank] = good[rank] && memcmp(all, "bccddd", 6) == 0;
+    if (rank == 0) memcpy(all, "told", 4);
+    status = kac_ranks_broadcast(ranks, all, 4);
+    good[rank] = good[rank] && status == KAC_OK && memcmp(all, "told", 4) == 0;
+}
+
+Test(ranks, votes_gather_broadcast)
+{
+    bool good[4] = {false};
+    on_ranks(4, gather_uneven, good);
+    for (int q = 0; q < 4; q++)
+        cr_expect(good[q], "rank %d", q);
+}
+
+typedef struct verdict {
+    kac_status status, later;
+    char text[128], again[128];
+} verdict;
+
+/* Ranks 1 and 2 fail. */
+static void fail_on_two(kac_ranks *ranks, void *context)
+{
+    int rank = kac_ranks_rank(ranks);
+    verdict *v = (verdict *)context + rank;
+    kac_status status = rank == 1   ? KAC_FAIL(KAC_ERR_WORKER, "a worker of mine")
+                        : rank == 2 ? KAC_FAIL(KAC_ERR_IO, "a file")
+                                    : KAC_OK;
+    v->status = kac_ranks_agree(ranks, status, NULL, 0);
+    snprintf(v->text, sizeof v->text, "%s", kac_last_error());
+    v->later = kac_ranks_broadcast(ranks, v->again, sizeof v->again); /* moves nothing */
+    snprintf(v->again, sizeof v->again, "%s", kac_last_error());
+}
+
+Test(ranks, the_failure_of_the_lowest_is_everyones)
+{
+    verdict v[3] = {0};
+    on_ranks(3, fail_on_two, v);
+    for (int q = 0; q < 3; q++) {
+        cr_expect_eq(v[q].status, KAC_ERR_WORKER, "rank %d", q);
+        cr_expect_str_eq(v[q].text, "rank 1: a worker of mine");
+        cr_expect_eq(v[q].later, KAC_ERR_WORKER, "rank %d", q);
+        cr_expect_str_eq(v[q].again, v[q].text);
+    }
+}
+
+static void fail_on_all(kac_ranks *ranks, void *context)
+{
+    verdict *v = (verdict *)context + kac_ranks_rank(ranks);
+    v->status = kac_ranks_agree(ranks, KAC_FAIL(KAC_ERR_INVALID, "no such key"), NULL, 0);
+    snprintf(v->text, sizeof v->text, "%s", kac_last_error());
+}
+
+Test(ranks, what_all_meet_needs_no_name)
+{
+    verdict v[2] = {0};
+    on_ranks(2, fail_on_all, v);
+    for (int q = 0; q < 2; q++) {
+        cr_expect_eq(v[q].status, KAC_ERR_INVALID);
+        cr_expect_str_eq(v[q].text, "no such key");
+    }
+}
+
+/* Rank 2 does not come. */
+static void leave_out_one(kac_ranks *ranks, void *context)
+{
+    int rank = kac_ranks_rank(ranks);
+    verdict *v = (verdict *)context + rank;
+    kac_ranks_set_patience(ranks, 0.8);
+    if (rank == 2) return;
+    v->status = kac_ranks_agree(ranks, KAC_OK, NULL, 0);
+    snprintf(v->text, sizeof v->text, "%s", kac_last_error());
+    v->later = kac_ranks_agree(ranks, KAC_OK, NULL, 0); /* waits no more */
+}
+
+Test(ranks, who_does_not_come_is_named)
+{
+    verdict v[3] = {0};
+    on_ranks(3, leave_out_one, v);
+    for (int q = 0; q < 2; q++) {
+        cr_expect_eq(v[q].status, KAC_ERR_RANK);
+        cr_expect_eq(v[q].later, KAC_ERR_RANK);
+        cr_expect_str_eq(v[q].text,
+                         "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
+    }
+}
+
+/* ---- runs --------------------------------------------------------------------------------- */
+
+typedef struct setting {
+    kac_config *config;
+    kac_run *run[MOST_RANKS];
+    kac_status status[MOST_RANKS];
+    char text[MOST_RANKS][256];
+} setting;
+
+static void run_on(kac_ranks *ranks, void *context)
+{
+    setting *s = context;
+    int rank = kac_ranks_rank(ranks);
+    kac_run *run = NULL;
+    kac_status status =
+        kac_ranks_agree(ranks, kac_run_create_on(ranks, s->config, &run), NULL, 0);
+    for (int64_t k = 0; status == KAC_OK && k < kac_run_steps(run); k++) {
+        status = kac_ranks_agree(ranks, kac_run_step(run), NULL, 0);
+        if (status == KAC_OK && k % 3 == 1) status = kac_run_sync(run, NULL);
+    }
+    if (status == KAC_OK) status = kac_run_finish(run);
+    s->status[rank] = kac_ranks_agree(ranks, status, NULL, 0);
+    snprintf(s->text[rank], sizeof s->text[rank], "%s", kac_last_error());
+    s->run[rank] = run;
+}
+
+static void close_setting(setting *s)
+{
+    for (int q = 0; q < MOST_RANKS; q++)
+        kac_run_destroy(s->run[q]);
+    kac_config_destroy(s->config);
+}
+
+/* A run on `ranks` threads, of the models in `dir`. */
+static void sample_on(const char *dir, const char *settings, int ranks, setting *s)
+{
+    *s = (setting){0};
+    cr_assert_eq(kac_config_create(&s->config), KAC_OK);
+    cr_assert_eq(kac_config_set(s->config, "model.file", table_path(dir, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(s->config, "reward.0.kind", "table"), KAC_OK);
+    cr_assert_eq(kac_config_set(s->config, "reward.0.file", table_path(dir, "reward")), KAC_OK);
+    cr_assert_eq(table_configure(s->config, "device.threads=1 output.likelihood=on"), KAC_OK);
+    cr_assert_eq(table_configure(s->config, settings), KAC_OK, "%s", kac_last_error());
+    on_ranks(ranks, run_on, s);
+}
+
+/* The same doubles bit for bit, NaN included. */
+static bool same_bits(const double *a, const double *b, int64_t n)
+{
+    return memcmp(a, b, (size_t)n * sizeof *a) == 0;
+}
+
+static void expect_line(const kac_line *a, const kac_line *b, const char *what, int i)
+{
+    const kac_progress *p = &a->progress, *q = &b->progress;
+    cr_expect(same_bits(p->value, q->value, 3), "%s: values of line %d", what, i);
+    cr_expect(p->ess == q->ess && a->ess_least == b->ess_least, "%s: ESS of line %d", what, i);
+    cr_expect(p->selected == q->selected && a->eves == b->eves && p->distinct == q->distinct,
+              "%s: numbers of line %d: %d %d, %d %d, %d %d", what, i, (int)p->selected,
+              (int)q->selected, a->eves, b->eves, (int)p->distinct, (int)q->distinct);
+    cr_expect_eq(p->denoiser_calls + p->denoiser_saved, q->denoiser_calls + q->denoiser_saved,
+                 "%s: calls asked at line %d", what, i);
+    cr_expect(a->t == b->t && p->step == q->step && a->tries == b->tries, "%s", what);
+}
+
+static void expect_same(const kac_run *a, const kac_run *b, const char *what)
+{
+    cr_assert_eq(a->samples_out, b->samples_out, "%s: samples", what);
+    for (int64_t i = 0; i < a->samples_out; i++) {
+        const kac_result *x = &a->result[i], *y = &b->result[i];
+        cr_expect(x->slot == y->slot && x->group == y->group, "%s: sample %d", what, (int)i);
+        cr_expect(same_bits(&x->reward, &y->reward, 1) &&
+                      same_bits(&x->log_weight, &y->log_weight, 1) &&
+                      same_bits(&x->log_likelihood, &y->log_likelihood, 1),
+                  "%s: numbers of sample %d", what, (int)i);
+        cr_expect_str_eq(a->text + (size_t)i * a->text_size,
+                         b->text + (size_t)i * b->text_size);
+    }
+    cr_expect(same_bits(a->log_evidence, b->log_evidence, a->targets), "%s: evidence", what);
+    cr_assert_eq(a->lines, b->lines, "%s: lines", what);
+    for (int32_t i = 0; i < a->lines; i++)
+        expect_line(&a->line[i], &b->line[i], what, i);
+}
+
+static void with_models(void (*check)(const char *))
+{
+    static chain c;
+    char dir[256];
+    chain_make(&c, 3, 5, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    check(dir);
+    table_folder_remove(dir);
+}
+
+#define FEW "process.steps=5 sampler.alpha=0.5 sampler.groups=7 seed=7 "
+
+static void check_runs(const char *dir)
+{
+    static const char *const settings[] = {
+        FEW "sampler.algorithm=smc sampler.particles=6",
+        FEW "sampler.algorithm=smc sampler.particles=6 sampler.reuse=off",
+        FEW "sampler.algorithm=nested sampler.particles=4 sampler.children=3",
+        FEW "sampler.algorithm=svdd_pm sampler.particles=1 sampler.children=3",
+        FEW "sampler.algorithm=best_of_n_pool sampler.particles=6",
+        FEW "sampler.algorithm=smc sampler.particles=8 sampler.funnel=4,2",
+        FEW "sampler.algorithm=particle_gibbs sampler.particles=4 driver.sweeps=4 "
+            "driver.burn_in=2",
+        FEW "sampler.algorithm=smc sampler.particles=4 sampler.alpha=auto "
+            "sampler.pilot.particles=200",
+        FEW "sampler.algorithm=smc sampler.particles=4 budget.denoiser=700",
+        FEW "sampler.algorithm=smc sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5,2,2 "
+            "sampler.select.group.scope=global",
+    };
+    for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
+        setting alone, s;
+        sample_on(dir, settings[k], 1, &alone);
+        cr_assert_eq(alone.status[0], KAC_OK, "%s: %s", settings[k], alone.text[0]);
+        for (int ranks = 2; ranks <= 3; ranks++) {
+            sample_on(dir, settings[k], ranks, &s);
+            cr_assert_eq(s.status[0], KAC_OK, "%s: %s", settings[k], s.text[0]);
+            expect_same(alone.run[0], s.run[0], settings[k]);
+            cr_expect_eq(kac_run_samples(s.run[1]), 0, "rank 0 has them all");
+            close_setting(&s);
+        }
+        close_setting(&alone);
+    }
+}
+
+Test(ranks, runs_do_not_depend_on_their_number)
+{
+    with_models(check_runs);
+}
+
+static void check_refused(const char *dir)
+{
+    static const struct {
+        const char *settings, *says;
+    } wrong[] = {
+        {FEW "sampler.algorithm=smc sampler.groups=2", "there are 2 (sampler.groups"},
+        {FEW "sampler.algorithm=smc sampler.select.group.scope=global", "select together"},
+    };
+    setting s;
+    for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+        sample_on(dir, wrong[k].settings, 3, &s);
+        for (int q = 0; q < 3; q++) {
+            cr_expect_eq(s.status[q], KAC_ERR_INVALID);
+            cr_expect(strstr(s.text[q], wrong[k].says) != NULL, "%s", s.text[q]);
+        }
+        close_setting(&s);
+    }
+}
+
+Test(ranks, what_would_span_is_refused)
+{
+    with_models(check_refused);
+}
+
+/* Objects that start with A are dead; in one group of the second rank all do. */
+static void check_fault(const char *dir)
+{
+    setting alone, s;
+    const char *settings = FEW "sampler.algorithm=smc sampler.particles=2 sampler.groups=8 "
+                               "reward.0.at_least=0.4 seed=3";
+    sample_on(dir, settings, 1, &alone);
+    cr_assert_eq(alone.status[0], KAC_ERR_NUMERIC, "%s", alone.text[0]);
+    for (int ranks = 2; ranks <= 4; ranks++) {
+        sample_on(dir, settings, ranks, &s);
+        for (int q = 0; q < ranks; q++) {
+            cr_expect_eq(s.status[q], KAC_ERR_NUMERIC);
+            cr_expect_str_eq(s.text[q], alone.text[0], "on %d ranks", ranks);
+        }
+        close_setting(&s);
+    }
+    close_setting(&alone);
+}
+
+Test(ranks, the_first_fault_is_named_by_its_slot_among_all)
+{
+    with_models(check_fault);
+}
