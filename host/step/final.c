@@ -456,6 +456,7 @@ static kac_status add_likelihoods(kac_run *r, const population *p)
     if (x == NULL || out == NULL)
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the likelihoods of %zu samples", n);
     KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    if (x == NULL || out == NULL) goto done; /* as every rank has been told */
     for (int64_t k = 0; k < r->samples_out; k++)
         memcpy(x + (size_t)k * stride, p->x + (size_t)r->result[k].row * stride, stride);
     KAC_TRY_DONE(share_likelihoods(r, n, x, out));

@@ -667,24 +667,30 @@ static void read_step(kac_run *r)
     r->weighted = kac_properly_weighted(s);
 }
 
+/* How many groups there are, which of them this rank has, and how often they come down. */
+static kac_status plan_groups(kac_run *r)
+{
+    int64_t groups = r->set.sampler.groups;
+    KAC_TRY(plan_passes(r));
+    KAC_TRY(kac_budget(r, &groups));
+    r->all_groups = (int32_t)groups;
+    KAC_TRY(kac_open_targets(r));
+    KAC_TRY(plan_run(r, r->groups));
+    return r->set.driver.kind == KAC_DRIVER_SEARCH ? kac_search_check(r) : KAC_OK;
+}
+
 static kac_status open_run(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    int64_t groups = s->sampler.groups;
     read_step(r);
-    KAC_TRY(plan_run(r, kac_groups_a_rank(r, groups)));
+    KAC_TRY(plan_run(r, kac_groups_a_rank(r, s->sampler.groups)));
     int64_t batch = s->device.batch != 0 ? s->device.batch : default_batch;
     r->batch = (int32_t)(batch < r->most.children ? batch : r->most.children);
 
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
     KAC_TRY(start_given(r));
-    KAC_TRY(plan_passes(r));
-    KAC_TRY(kac_budget(r, &groups));
-    r->all_groups = (int32_t)groups;
-    KAC_TRY(kac_open_targets(r));
-    KAC_TRY(plan_run(r, r->groups));
-    if (s->driver.kind == KAC_DRIVER_SEARCH) KAC_TRY(kac_search_check(r));
+    KAC_TRY(plan_groups(r));
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
     KAC_TRY(take_host(r));
