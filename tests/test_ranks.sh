@@ -179,7 +179,7 @@ pid_of() {
         fi
     done
 }
-# hit SIGNAL RANK: a long job of three, one of which gets a signal once the job is at work; $pids.
+# hit SIGNAL RANK: a long job of three, one of which gets a signal once it is at work; $pids, $code.
 hit() {
     local i pid=''
     "${start[@]}" >"$work/out" 2>"$work/err" &
@@ -189,8 +189,7 @@ hit() {
         sleep 0.05
     done
     pids="$(pid_of 0) $(pid_of 1) $(pid_of 2)"
-    pid=$job
-    if [ "$2" != launcher ]; then pid=$(pid_of "$2"); fi
+    pid=$(pid_of "$2")
     kill "-$1" "$pid"
     code=0
     wait "$job" || code=$?
@@ -221,23 +220,22 @@ holds 'nothing is left over' test -z "$(ls -A "$work/place")"
 begin 'a rank that hangs'
 hit STOP 2
 expect 3
-says 'kac: rank 2 has not answered for 2 s'
+# on a machine that is busy rank 1 may be too slow to say that it waits
+holds 'it is named' grep -qE '^kac: ranks? (1, )?2 ha(s|ve) not answered for 2 s' "$work/err"
 over
 holds 'nothing is left over' test -z "$(ls -A "$work/place")"
 
 begin 'rank 0 hangs'
 hit STOP 0
 expect 3
-says 'kac: rank 0 has not answered for 2 s'
+holds 'it is named' grep -qE '^kac: ranks? 0(, 2)? ha(s|ve) not answered for 2 s' "$work/err"
 over
 
-begin 'the launcher is told to stop'
+begin 'a rank is told to stop'
 rm -rf "$work/place"
 mkdir "$work/place"
-start=(mpirun --mca odls_base_sigkill_timeout 60 "${start[@]:1}") # a step may take long here
-hit TERM launcher
-holds 'the launcher says that it failed' test "$code" -ne 0
-says 'kac: stopped at step'
+hit TERM 1
+expect 3
 over
 holds 'nothing is left over' test -z "$(ls -A "$work/place")"
 
