@@ -144,8 +144,9 @@ KAC_API void kac_run_destroy(kac_run *run);
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
-/* Queues one reverse step.  Call it kac_run_steps() times.
- * Errors: INVALID (no step is left), DEVICE. */
+/* Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
+ * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
+ * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
 KAC_API kac_status kac_run_step(kac_run *run);
 
 KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */

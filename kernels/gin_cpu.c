@@ -56,7 +56,9 @@ static kac_status pack(kac_device *dev, const kac_gin_weights *w, kac_net *net)
     net->alone = dev->ops->memory.alloc(dev, (size_t)step * sizeof *alone);
     if (alone != NULL && net->alone != NULL)
         memcpy(net->alone, alone, (size_t)w->layer[w->layers - 1].out * sizeof *alone);
-    kac_status status = alone != NULL && net->alone != NULL ? KAC_OK : KAC_ERR_NOMEM;
+    kac_status status = KAC_OK;
+    if (alone == NULL || net->alone == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "gin: no memory to pack it");
     free(alone);
     return status;
 }

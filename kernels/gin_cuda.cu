@@ -63,7 +63,7 @@ static kac_status pack(kac_device *dev, const kac_gin_weights *w, kac_net *net)
     net->kept_floats = net->out_at + kac_cuda_step(w->outputs);
 
     float *alone = kac_gin_alone(w);
-    if (alone == NULL) return KAC_ERR_NOMEM;
+    if (alone == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "gin: no memory to pack it");
     net->alone = kac_cuda_floats(dev, alone, width, step);
     free(alone);
     return net->alone != NULL ? KAC_OK : KAC_ERR_NOMEM;

@@ -226,7 +226,7 @@ KAC_KERNEL measure(KAC_ARGS propose_call call)
 }
 
 /* And their means, by one block of KAC_GRAPH_ROW_LANES. */
-KAC_KERNEL average(KAC_ARGS propose_call call)
+KAC_KERNEL __launch_bounds__(KAC_GRAPH_ROW_LANES) average(KAC_ARGS propose_call call)
 {
     int64_t children = children_of(&call), parents = children / call.a.children;
     double sum[4] = {0, 0, 0, 0};

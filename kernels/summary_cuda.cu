@@ -214,12 +214,12 @@ kac_status kac_cuda_summarise(kac_device *dev, const kac_summary_args *a, kac_su
 {
     int64_t n = a->x->n;
     void *scratch = NULL;
-    KAC_TRY(kac_cuda_scratch(dev, sizeof(selection), &scratch));
-    selection *s = (selection *)scratch;
     unsigned blocks = kac_blocks(n) < 512 ? kac_blocks(n) : 512;
     summary_call call = {*a, *a->x, n};
     if (n <= ALONE * FEW && a->eves_below <= ALONE * FEW)
         return KAC_LAUNCH(dev, summarise_alone, 1, ALONE, 0, call, out);
+    KAC_TRY(kac_cuda_scratch(dev, sizeof(selection), &scratch));
+    selection *s = (selection *)scratch;
     KAC_TRY(KAC_LAUNCH(dev, begin, 1, KAC_THREADS, 0, s, n));
     for (int digit = 0; digit < DIGITS; digit++) {
         KAC_TRY(KAC_LAUNCH(dev, count, blocks, KAC_THREADS, 0, a->x->value, n, digit, s));

@@ -34,7 +34,8 @@ typedef struct request {
 /* ---- signals ---------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stopped, asked;
-static char *volatile unfinished[2]; /* empty folders to remove on the way out, or NULL */
+static volatile sig_atomic_t completes; /* all steps are made: what comes now is too late */
+static char *volatile unfinished[2];    /* empty folders to remove on the way out, or NULL */
 
 static void stop(int signal)
 {
@@ -190,11 +191,11 @@ static void save(sampling *s)
 }
 
 /* Ranks agree on how they fare, whether they stop here, and what follows: what rank 0 wants, who
- * has the clock, or a checkpoint that any of them was asked for. */
+ * has the clock. */
 static kac_status keep_pace(sampling *s, kac_status status, halt *next)
 {
     bool leads = kac_ranks_rank(s->ranks) == 0;
-    int64_t votes[2] = {stopped, leads || *next == SAVE ? (int64_t)*next : GO_ON};
+    int64_t votes[2] = {stopped, leads ? (int64_t)*next : GO_ON};
     status = kac_ranks_agree(s->ranks, status, votes, 2);
     s->stop = votes[0] > 0;
     *next = (halt)votes[1];
@@ -229,6 +230,7 @@ static kac_status take_steps(sampling *s)
         }
         waited = cli_seconds();
     }
+    if (s->now.step == s->shown.steps) s->stop = false; /* there is nothing left to stop */
     if (status != KAC_OK || !s->stop) return status;
     status = kac_run_sync(s->run, &s->now);
     if (status == KAC_OK && s->saves && s->now.step > s->saved.step && s->now.step > 0) save(s);
@@ -280,12 +282,14 @@ static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
 
 static cli_exit commit_outputs(outputs *o)
 {
+    unfinished[0] = unfinished[1] = NULL; /* not empty, and soon not there */
     cli_exit code = o->record.path != NULL ? folder_commit(&o->record) : CLI_DONE;
     return code == CLI_DONE ? folder_commit(&o->run) : code;
 }
 
 static void end_outputs(outputs *o)
 {
+    completes = 0;
     unfinished[0] = unfinished[1] = NULL;
     folder_end(&o->run);
     folder_end(&o->record);
@@ -314,6 +318,7 @@ static cli_exit open_run(sampling *s, const request *r)
  * whatever signal comes then. */
 static kac_status complete(sampling *s, const request *r)
 {
+    completes = 1;
     kac_status status = kac_ranks_agree(s->ranks, kac_run_finish(s->run), NULL, 0);
     if (status != KAC_OK) return status;
     if (kac_ranks_rank(s->ranks) == 0) {
@@ -373,6 +378,11 @@ cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, b
 bool cli_stopped(void)
 {
     return stopped != 0;
+}
+
+bool cli_hurries(void)
+{
+    return stopped && !completes;
 }
 
 cli_exit cli_run(int argc, char **argv)

@@ -24,7 +24,7 @@ cli_exit team_join(const char *name, kac_ranks **out)
     int launched = team_launched();
     bool mpi = strcmp(name, "mpi") == 0 || (strcmp(name, "auto") == 0 && launched > 1);
     kac_status status = kac_ranks_open(mpi ? "mpi" : "self", mpi && launched > 1 ? launched : 0,
-                                       cli_stopped, out);
+                                       cli_hurries, out);
     if (status == KAC_OK) cli_mute(kac_ranks_rank(*out) > 0);
     return cli_status(status);
 }

@@ -37,7 +37,7 @@ static const struct {
     {"search", "How trees of noisy states are searched, with driver.kind search."},
     {"budget", "What a run may cost."},
     {"seed", "Randomness."},
-    {"device", "Where the run is computed; none of it changes a result."},
+    {"device", "Where the run is computed; none of it but precision changes a result."},
     {"job", "How ranks share a run (ranks.md)."},
     {"output", "What is written."},
     {"checkpoint", "What a run that is stopped leaves to go on from."},

@@ -78,6 +78,9 @@ static kac_status read_noise(const kac_tensors *file, const char *key, kac_noise
     KAC_TRY_DONE(read_number(file, key, object, "beta_min", &out->low));
     KAC_TRY_DONE(read_number(file, key, object, "beta_max", &out->high));
     out->kind = kind == 0 ? KAC_NOISE_VP : KAC_NOISE_VE;
+    if (out->low > out->high)
+        status = KAC_FAIL(KAC_ERR_INVALID, "%s: metadata `%s`: `beta_min` is above `beta_max`",
+                          kac_tensors_path(file), key);
 done:
     json_decref(object);
     return status;

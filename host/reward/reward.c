@@ -209,6 +209,18 @@ static kac_status open_value(kac_rewards *r, const kac_rewards_config *config)
     return check_objects(config, r->network[0]);
 }
 
+/* Room for all objects, or a quarter of a million that fit into MOST bytes; beyond that the memo
+ * starts afresh.  What a worker says may be dear, so there is that room whatever is expected. */
+static int32_t memo_capacity(const kac_rewards *r, const kac_rewards_config *config)
+{
+    enum { MOST = 256 << 20 };
+    int64_t capacity = 1 << 18, fitting = MOST / config->form->shape.stride;
+    if (fitting < capacity) capacity = fitting;
+    if (config->expected < capacity && r->workers.count == 0) capacity = config->expected;
+    if (capacity < config->batch || !config->reuse) capacity = config->batch;
+    return (int32_t)capacity;
+}
+
 kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
                             kac_rewards **out)
 {
@@ -227,12 +239,7 @@ kac_status kac_rewards_open(kac_device *dev, const kac_rewards_config *config,
     KAC_TRY_DONE(take_text(r, config));
 
     size_t batch = (size_t)config->batch;
-    /* Room for all objects, or a quarter of a million; beyond that the memo starts afresh.  What a
-     * worker says may be dear, so there is that room whatever is expected. */
-    int64_t capacity = 1 << 18;
-    if (config->expected < capacity && r->workers.count == 0) capacity = config->expected;
-    if (capacity < config->batch || !config->reuse) capacity = config->batch;
-    kac_memo_size size = {.capacity = (int32_t)capacity,
+    kac_memo_size size = {.capacity = memo_capacity(r, config),
                           .stride = config->form->shape.stride,
                           .n_terms = r->columns,
                           .reuse = config->reuse};

@@ -122,12 +122,13 @@ static void close_copies(kac_worker *w)
         (void)kac_child_kill(&w->keeper, &w->copies[i].child);
 }
 
-/* Keeps the end of what it says. */
+/* Keeps the end of what it says.  Of one that never stops, some now and more at the next look. */
 static void listen(copy *c)
 {
+    enum { LOOKS = 64 };
     char more[1024];
     ssize_t n = 0;
-    while ((n = read(c->child.err, more, sizeof more)) > 0) {
+    for (int k = 0; k < LOOKS && (n = read(c->child.err, more, sizeof more)) > 0; k++) {
         size_t from = n > SAID ? (size_t)n - SAID : 0;
         size_t length = (size_t)n - from;
         size_t kept = c->said_size + length > SAID ? SAID - length : c->said_size;

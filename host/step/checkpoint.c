@@ -143,7 +143,8 @@ done:
 kac_status kac_checkpoint_open(kac_run *r)
 {
     add_parts(r);
-    return isnan(r->set.checkpoint.seconds) ? KAC_OK : digest_files(&r->set, &r->files);
+    bool none = isnan(r->set.checkpoint.seconds) || kac_ranks_size(r->ranks) > 1;
+    return none ? KAC_OK : digest_files(&r->set, &r->files);
 }
 
 /* Two of these of one configuration. */

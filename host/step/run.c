@@ -709,6 +709,15 @@ kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run
     return kac_run_open(ranks, config, &none, out);
 }
 
+/* Every rank has made the pilot; what rank 0 found holds, should rewards not repeat themselves. */
+static kac_status share_pilot(kac_run *r, kac_status status)
+{
+    double *alpha = &r->set.sampler.alpha;
+    KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY(kac_ranks_broadcast(r->ranks, alpha, sizeof *alpha));
+    return kac_ranks_broadcast(r->ranks, &r->pilot, sizeof r->pilot);
+}
+
 kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
                         kac_run **out)
 {
@@ -724,7 +733,7 @@ kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_pi
         r->set.sampler.alpha = piloted->alpha;
         r->pilot = piloted->calls;
     } else if (isnan(r->set.sampler.alpha)) {
-        KAC_TRY_DONE(kac_pilot(config, &r->set, &r->pilot));
+        KAC_TRY_DONE(share_pilot(r, kac_pilot(config, &r->set, &r->pilot)));
     }
     r->calls = r->pilot;
 #ifdef _OPENMP

@@ -12,8 +12,9 @@
  *
  * Every algorithm is this step with the settings of its row (algorithms.c).  Feynman-Kac models
  * and their particle approximation: Del Moral, "Feynman-Kac Formulae", 2004, chapters 2 and 3.
- * Nothing here is read back by the host: counts, clock and decisions are device memory.  Only a
- * reward of workers is asked by the host, which waits for them in the middle of the step.
+ * Nothing here is read back by the host: counts, clock and decisions are device memory.  Only
+ * workers, and plug-ins that take host memory, are asked by the host, which waits for them in the
+ * middle of the step.
  */
 #include <math.h>
 
