@@ -83,6 +83,17 @@ Test(worker, answers_are_in_the_places_of_their_objects)
     }
 }
 
+/* A scratch file that is not empty. */
+static char *marked_file(void)
+{
+    char *file = scratch_file();
+    FILE *mark = fopen(file, "w");
+    cr_assert_not_null(mark);
+    fputs("once", mark);
+    fclose(mark);
+    return file;
+}
+
 Test(worker, what_a_copy_leaves_out_is_asked_again)
 {
     static const char skips[] = /* object 40 is left out, once; the next line comes too early */
@@ -90,10 +101,7 @@ Test(worker, what_a_copy_leaves_out_is_asked_again)
         "if [ $x = 40 ] && [ -s \"$0\" ]; then : >\"$0\"; else echo $((x * x)); fi; done; done";
     kac_worker_spec spec = plain;
     float out[OBJECTS];
-    char *file = scratch_file();
-    FILE *mark = fopen(file, "w");
-    fputs("once", mark);
-    fclose(mark);
+    char *file = marked_file();
     spec.timeout = 0.5;
     spec.attempts = 1000;
     kac_worker *worker = open_script(skips, file, spec);
@@ -148,10 +156,7 @@ Test(worker, after_an_error_it_can_be_asked_again)
         "done; done";
     kac_worker_spec spec = plain;
     float out[OBJECTS];
-    char *file = scratch_file();
-    FILE *mark = fopen(file, "w");
-    fputs("once", mark);
-    fclose(mark);
+    char *file = marked_file();
     spec.processes = 3;
     kac_worker *worker = open_script(moody, file, spec);
     cr_assert_eq(kac_worker_ask(worker, objects(), SIZE, OBJECTS, out, 1), KAC_ERR_WORKER);
