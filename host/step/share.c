@@ -18,12 +18,6 @@ int64_t kac_groups_a_rank(const kac_run *r, int64_t groups)
 static kac_status check_pools(const kac_run *r)
 {
     int ranks = kac_ranks_size(r->ranks);
-    if (ranks > 1 && r->set.process.kind == KAC_PROCESS_GRAPH &&
-        r->set.process.langevin_together)
-        return KAC_FAIL(
-            KAC_ERR_INVALID,
-            "ranks: with process.langevin batch the moves of a particle depend on all "
-            "others, so one rank has them all; take particle, or start one");
     if (r->pools >= ranks) return KAC_OK;
     if (r->pools < r->all_groups)
         return KAC_FAIL(
@@ -76,4 +70,16 @@ done:
     free(into);
     free(sizes);
     return status;
+}
+
+kac_status kac_share_norms(kac_run *r, kac_status status)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    enum { NUMBERS = sizeof(kac_norms) / sizeof(int64_t) };
+    int64_t sum[NUMBERS] = {0};
+    if (kac_ranks_size(r->ranks) == 1) return status;
+    if (status == KAC_OK) status = op->download(r->dev, sum, r->norms, sizeof sum);
+    KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY(kac_ranks_sum(r->ranks, sum, NUMBERS));
+    return op->upload(r->dev, r->norms, sum, sizeof sum);
 }
