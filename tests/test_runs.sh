@@ -14,6 +14,7 @@ sample() {
 same() { # the samples of two runs
     holds "samples.csv of $1 and $2 are the same" cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
 }
+no_negative() { ! grep -qE '"(denoiser|reward)(_saved)?": *-' "$@"; }
 small=(--set process.steps=12 --set sampler.groups=2 --set output.likelihood=off)
 
 # ---- every shipped configuration runs -------------------------------------------------------
@@ -79,6 +80,7 @@ for config in configs/*.yaml; do
         particles steps evaluations denoiser_saved reward_saved seconds; do
         holds "run.json has $key" grep -q "\"$key\":" "$work/$name/run.json"
     done
+    holds 'no count is negative' no_negative "$work/$name/run.json" "$work/$name/trace.jsonl"
 done
 
 # ---- one result -----------------------------------------------------------------------------
