@@ -321,6 +321,11 @@ run diff "$work/declared" "$work/exported"
 expect 0
 holds 'there are some' test -s "$work/declared"
 
+begin 'the libraries of a GPU and of ranks are installed where they are built'
+run make -n install BUILD="$build" MODE=release CUDA=1 NVCC=nvcc MPI=1 MPICC=mpicc PREFIX="$work/prefix"
+expect 0
+holds 'both go to lib' grep -qE "libkac_mpi.so .*libkac_cuda.so .*$work/prefix/lib'?\$" "$work/out"
+
 begin 'a program builds against what is installed'
 cat >"$work/user.c" <<'C'
 #include <kac.h>
