@@ -280,6 +280,15 @@ for recording in tests/golden/*_recording.safetensors; do
     expect 0
 done
 
+begin 'a file that is not there: which key names it, and where it was looked for'
+run sh -c "cd '$work' && '$kac' run '$root/configs/quickstart.yaml' --out '$work/nothing'"
+expect 2
+says 'kac: model.file: models/promoter_denoiser.safetensors: cannot be read: No such file'
+says "relative paths begin where kac is started, here $(cd "$work" && pwd -P)"
+run "$kac" run configs/quickstart.yaml --set model.file=README.md --set 'reward.0.file=~/none.safetensors' --out "$work/nothing"
+expect 2
+says 'kac: reward.0.file: ~/none.safetensors: cannot be read: No such file or directory; ~ is not expanded'
+
 begin 'kac verify: another network is found out'
 cp tests/golden/cnn1d_folded.safetensors "$work/other.safetensors"
 chmod u+w "$work/other.safetensors"
