@@ -267,7 +267,7 @@ install: all
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
 	install $(BUILD)/kac '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 include/kac.h include/kac_plugin.h '$(DESTDIR)$(PREFIX)/include'
-	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) '$(DESTDIR)$(PREFIX)/lib'
+	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) $(cuda) '$(DESTDIR)$(PREFIX)/lib'
 	ln -sf $(soname) '$(DESTDIR)$(PREFIX)/lib/libkac.so'
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
