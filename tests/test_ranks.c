@@ -16,7 +16,7 @@ Test(ranks, self)
     int32_t mine[2] = {3, 4}, all[2] = {0, 0};
     void *into[1] = {all};
     size_t sizes[1] = {sizeof all};
-    cr_assert_eq(kac_ranks_open("self", 1, NULL, &ranks), KAC_OK);
+    cr_assert_eq(kac_ranks_open("self", 1, &ranks), KAC_OK);
     cr_expect_eq(kac_ranks_rank(ranks), 0);
     cr_expect_eq(kac_ranks_size(ranks), 1);
     cr_expect_eq(kac_ranks_local(ranks), 0);
@@ -35,9 +35,9 @@ Test(ranks, self)
 Test(ranks, kinds_and_numbers_are_checked)
 {
     kac_ranks *ranks = NULL;
-    cr_expect_eq(kac_ranks_open("sockets", 0, NULL, &ranks), KAC_ERR_INVALID);
+    cr_expect_eq(kac_ranks_open("sockets", 0, &ranks), KAC_ERR_INVALID);
     cr_expect(strstr(kac_last_error(), "mpi") != NULL);
-    cr_expect_eq(kac_ranks_open("self", 4, NULL, &ranks), KAC_ERR_INVALID);
+    cr_expect_eq(kac_ranks_open("self", 4, &ranks), KAC_ERR_INVALID);
     cr_expect(strstr(kac_last_error(), "has started 4") != NULL, "%s", kac_last_error());
     cr_expect_null(ranks);
 }
