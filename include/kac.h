@@ -48,7 +48,7 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
     KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
                             plug-in failed */
-    KAC_ERR_RANK,        /* another rank died or hangs, or was not waited for any longer */
+    KAC_ERR_RANK,        /* another rank died or hangs */
     KAC_ERR_INTERNAL,    /* a bug in kac */
 } kac_status;
 

@@ -116,9 +116,17 @@ static void clear_unused(const kac_run *r, const kac_part *p, char *rows)
         memset(rows + k * b.own + used, 0, b.own - used);
 }
 
+/* Where each group of a table begins: they follow each other, and all have as many rows. */
+static void place(kac_group *group, int32_t groups, int32_t first)
+{
+    for (int32_t g = 0; g < groups; g++)
+        group[g].offset = (first + g) * group[g].count;
+}
+
 /* Numbers that count through the rows of this rank, counted through those of all, or back. */
 static void recount(const kac_run *r, const kac_part *p, char *rows, bool back)
 {
+    if (p->data == r->group) place((kac_group *)(void *)rows, r->groups, back ? 0 : r->first);
     if (p->through == NULL) return;
     uint32_t before = (uint32_t)r->first * (uint32_t)(*p->through / r->groups);
     for (int64_t i = 0; i < p->count; i++) {

@@ -577,11 +577,9 @@ static kac_status take_population(kac_run *r)
     r->clock = kac_part_take(
         r, "", "clock",
         (kac_part){.count = 1, .size = sizeof *r->clock, .share = KAC_PART_ALIKE});
-    r->group = kac_part_take(r, "", "groups",
-                             (kac_part){.count = r->groups,
-                                        .size = sizeof *r->group,
-                                        .share = KAC_PART_GROUPS,
-                                        .through = &r->x.n}); /* its offset */
+    r->group = kac_part_take(
+        r, "", "groups",
+        (kac_part){.count = r->groups, .size = sizeof *r->group, .share = KAC_PART_GROUPS});
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
     if (r->value != NULL || r->classifier != NULL)
