@@ -28,7 +28,7 @@ static void add(kac_run *r, const char *owner, const char *name, void *data, int
 {
     kac_part_add(
         r, owner, name,
-        (kac_part){.data = data, .count = count, .size = size, .share = KAC_PART_MEMO});
+        (kac_part){.data = data, .count = count, .size = size, .share = KAC_PART_PRIVATE});
 }
 
 /* What a sweep needs to make the rest of the memo anew. */
@@ -189,7 +189,7 @@ static uint64_t digest_of(const char *name, const void *bytes, size_t size)
 /* Whether a checkpoint that `ranks` wrote has this part. */
 static bool is_written(const kac_part *part, int ranks)
 {
-    return ranks == 1 || !kac_part_is_private(part);
+    return ranks == 1 || part->share != KAC_PART_PRIVATE;
 }
 
 /* The tensors of the parts that are written; returns how many. */
@@ -253,7 +253,7 @@ kac_status kac_run_checkpoint(kac_run *r, const char *path)
     KAC_REQUIRE(r != NULL && path != NULL && r->result == NULL); /* not finished */
     bool leads = kac_ranks_rank(r->ranks) == 0;
     kac_status status = KAC_OK;
-    kac_whole whole = {.memos = kac_ranks_size(r->ranks) == 1};
+    kac_whole whole = {.privates = kac_ranks_size(r->ranks) == 1};
     KAC_TRY_DONE(kac_run_sync(r, NULL));
     fit_trace(r, r->lines);
     r->elapsed = kac_now() - r->began;
@@ -384,7 +384,7 @@ static kac_status list_parts(const kac_run *r, const kac_tensors *file, const he
 /* The run as it was; `file` is rank 0's. */
 static kac_status read_parts(kac_run *r, const kac_tensors *file, const heading *h)
 {
-    kac_whole whole = {.memos = h->ranks == 1 && kac_ranks_size(r->ranks) == 1};
+    kac_whole whole = {.privates = h->ranks == 1 && kac_ranks_size(r->ranks) == 1};
     kac_status status = KAC_OK;
     if (h->lines < 0 || h->lines > r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "checkpoint: %d lines of a trace do not fit this run",
@@ -393,7 +393,7 @@ static kac_status read_parts(kac_run *r, const kac_tensors *file, const heading 
     if (file != NULL) status = list_parts(r, file, h, &whole);
     KAC_TRY(kac_ranks_confer(r->ranks, status));
     KAC_TRY(kac_parts_scatter(r, &whole));
-    return whole.memos ? kac_evaluate_again(r) : KAC_OK;
+    return whole.privates ? kac_evaluate_again(r) : KAC_OK;
 }
 
 /* A new run like the one that wrote the checkpoint. */

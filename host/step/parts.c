@@ -55,7 +55,7 @@ kac_particles kac_part_take_particles(kac_run *r, const char *owner, int32_t n,
     part.through = &r->groups;
     kac_part_add(r, owner, "group", part);
     part.data = p.entry;
-    part.share = KAC_PART_ENTRIES;
+    part.share = KAC_PART_PRIVATE;
     kac_part_add(r, owner, "entry", part);
     return p;
 }
@@ -75,11 +75,6 @@ static bool leads(const kac_run *r)
 static size_t own_bytes(const kac_part *p)
 {
     return (size_t)p->count * p->size;
-}
-
-bool kac_part_is_private(const kac_part *p)
-{
-    return p->share == KAC_PART_ENTRIES || p->share == KAC_PART_MEMO;
 }
 
 size_t kac_part_bytes(const kac_run *r, const kac_part *p)
@@ -164,12 +159,14 @@ static kac_status put(const kac_run *r, const kac_part *p, const void *from)
     return KAC_OK;
 }
 
-/* Most bytes that a part of this rank has. */
+/* Most bytes that a part of this rank has, which others hear of. */
 static size_t most_bytes(const kac_run *r)
 {
     size_t most = 1;
-    for (int i = 0; i < r->parts; i++)
-        if (own_bytes(&r->part[i]) > most) most = own_bytes(&r->part[i]);
+    for (int i = 0; i < r->parts; i++) {
+        const kac_part *p = &r->part[i];
+        if (p->share != KAC_PART_PRIVATE && own_bytes(p) > most) most = own_bytes(p);
+    }
     return most;
 }
 
@@ -193,7 +190,7 @@ static kac_status take_whole(const kac_run *r, kac_whole *w)
         const kac_part *p = &r->part[i];
         size_t bytes = kac_part_bytes(r, p);
         w->bytes[i] = p->data;
-        if (bytes == 0 || (is_alone(r) ? p->on_host : kac_part_is_private(p))) continue;
+        if (bytes == 0 || (is_alone(r) ? p->on_host : p->share == KAC_PART_PRIVATE)) continue;
         w->bytes[i] = w->copy[i] = calloc(1, bytes);
         if (w->copy[i] == NULL) return no_memory();
     }
@@ -229,8 +226,7 @@ static kac_status gather_part(const kac_run *r, const kac_part *p, char *own, ch
         memcpy(whole, own, own_bytes(p));
         if (p->share == KAC_PART_EXTENT) convert_extent(whole, r->groups, r->all_groups);
         break;
-    case KAC_PART_ENTRIES:
-    case KAC_PART_MEMO: break;
+    case KAC_PART_PRIVATE: break;
     }
     return KAC_OK;
 }
@@ -243,7 +239,7 @@ kac_status kac_parts_gather(const kac_run *r, kac_whole *w)
     KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
     for (int i = 0; i < r->parts; i++) {
         const kac_part *p = &r->part[i];
-        if (!alone && kac_part_is_private(p)) continue;
+        if (!alone && p->share == KAC_PART_PRIVATE) continue;
         kac_status fetched = alone ? copy_part(r, p, w->copy[i]) : fetch(r, p, own);
         if (taken == KAC_OK) taken = fetched;
         /* Who has failed takes part, so that nobody waits for it. */
@@ -279,8 +275,7 @@ static kac_status scatter_part(const kac_run *r, const kac_part *p, const char *
         KAC_TRY(kac_ranks_broadcast(r->ranks, own, own_bytes(p)));
         if (p->share == KAC_PART_EXTENT) convert_extent(own, r->all_groups, r->groups);
         break;
-    case KAC_PART_ENTRIES:
-    case KAC_PART_MEMO: break;
+    case KAC_PART_PRIVATE: break;
     }
     return KAC_OK;
 }
@@ -289,19 +284,13 @@ static kac_status scatter_part(const kac_run *r, const kac_part *p, const char *
 static kac_status take_part(const kac_run *r, const kac_part *p, const kac_whole *w, char *own,
                             kac_status *status)
 {
-    const void *whole = w->bytes[p - r->part];
-    const void *from = whole;
-    kac_status taken = KAC_OK;
-    if (kac_part_is_private(p) && !w->memos) {
-        if (p->share == KAC_PART_ENTRIES)
-            taken = r->dev->ops->states.forget(r->dev, p->data, (int32_t)p->count);
-    } else {
-        if (!is_alone(r)) {
-            KAC_TRY(scatter_part(r, p, whole, own));
-            from = own;
-        }
-        if (own_bytes(p) > 0) taken = put(r, p, from);
+    const void *from = w->bytes[p - r->part];
+    if (p->share == KAC_PART_PRIVATE && !w->privates) return KAC_OK;
+    if (!is_alone(r)) {
+        KAC_TRY(scatter_part(r, p, from, own));
+        from = own;
     }
+    kac_status taken = own_bytes(p) > 0 ? put(r, p, from) : KAC_OK;
     if (*status == KAC_OK) *status = taken;
     return KAC_OK;
 }

@@ -58,8 +58,8 @@ typedef enum kac_part_share {
     KAC_PART_ALIKE,   /* all have the same; where not, rank 0's counts */
     KAC_PART_EXTENT,  /* one int32: rows in use, as many for every group */
     KAC_PART_SUM,     /* int64 numbers that add up */
-    KAC_PART_ENTRIES, /* int32 entries of a memo; not kept, -1 */
-    KAC_PART_MEMO,    /* what a rank knows beside; not kept */
+    KAC_PART_PRIVATE, /* what it knows of states and objects: only of one that is alone, for one
+                       * that is; others have it as at the start */
 } kac_part_share;
 
 /* A part of what a run is between two steps.  All of them are a checkpoint. */
@@ -83,7 +83,7 @@ enum { KAC_PARTS = 192 }; /* of a run, the most */
 typedef struct kac_whole {
     const void *bytes[KAC_PARTS]; /* kac_part_bytes of each */
     void *copy[KAC_PARTS];        /* what kac_whole_free frees of them */
-    bool memos;                   /* with what a process alone knows; on all ranks */
+    bool privates;                /* with those parts, too; on all ranks */
 } kac_whole;
 
 typedef struct kac_search kac_search;             /* search.h */
@@ -261,9 +261,6 @@ void *kac_part_take(kac_run *run, const char *owner, const char *name, kac_part 
 kac_particles kac_part_take_particles(kac_run *run, const char *owner, int32_t n,
                                       const int32_t *in_use);
 void kac_part_add(kac_run *run, const char *owner, const char *name, kac_part part);
-
-/* Whether only a process that has the run alone writes it, for another that has. */
-bool kac_part_is_private(const kac_part *part);
 
 /* Bytes of a part of all ranks. */
 size_t kac_part_bytes(const kac_run *run, const kac_part *part);

@@ -44,7 +44,7 @@ static void take_trees(kac_run *r)
     t->value = take(r, "value", nodes, sizeof *t->value, NULL);
     t->entry = kac_part_take(
         r, "tree", "entry",
-        (kac_part){.count = nodes + rows, .size = sizeof *t->entry, .share = KAC_PART_ENTRIES});
+        (kac_part){.count = nodes + rows, .size = sizeof *t->entry, .share = KAC_PART_PRIVATE});
     t->count = take(r, "count", t->n, sizeof *t->count, NULL);
     t->root = take(r, "root", t->n, sizeof *t->root, through);
     t->low = take(r, "low", t->n, sizeof *t->low, NULL);
