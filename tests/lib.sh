@@ -7,6 +7,7 @@
 #   holds WHAT TEST.. what must be true, and the command that tells
 #   lines FILE        how many it has; 0 where it is not there
 #   skip REASON       the case can not be tried here
+#   leave REASON      nothing can be tried here: skips the case, and ends the test
 #   finish            prints the total and exits
 # shellcheck shell=bash
 set -uo pipefail
@@ -81,6 +82,12 @@ skip() {
     printf 'skipped: %s: %s\n' "$title" "$1"
     skipped=$((skipped + 1))
     title='' bad=''
+}
+
+leave() {
+    skip "$1"
+    echo "$(basename "$0" .sh): 0 passed, 0 failed, 1 skipped"
+    exit
 }
 
 finish() {
