@@ -3,6 +3,7 @@
 # make test         installs what is missing, builds, passes the tests; last line: the total
 # make emu-test     the CUDA kernels on the emulator, no GPU needed; part of make test
 # make check        everything a change must pass; make fuzz, make nightly: the long forms
+# make cluster-test the job files on a private Slurm, and the container; part of make nightly
 # make bench        speed
 # make bundle       build/bundle, a folder that runs on any x86-64 Linux; make gpu-check tests a GPU
 # make install PREFIX=/usr/local DESTDIR=
@@ -88,7 +89,7 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug as
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
-        fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
+        fuzz fuzz-programs mutations cluster-test nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(plugins) $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
@@ -199,7 +200,7 @@ emu-test:
 
 # ---- checks ---------------------------------------------------------------------------
 src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c benchmarks/*.[ch])
-scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
+scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh tests/cluster/* docker/slurm/*.sbatch configs/*.sh)
 
 format:
 	clang-format -i $(src)
@@ -251,8 +252,13 @@ mutations: # do the tests catch the mistakes of tests/mutations?
 	@$(MAKE) CUDA=0 programs
 	@$(MAKE) MODE=emu programs
 	@tests/run-mutations
+# Slurm and containers, as root: minutes, and packages that nothing else needs
+cluster-test:
+	@CC='$(CC)' tools/install-deps cluster
+	@$(MAKE) programs
+	@JOBS=1 tests/run-all $(BUILD) tests/cluster/test_*.sh
 nightly: ANALYZE := all
-nightly: check mutations
+nightly: check mutations cluster-test
 	@KAC_LAWS_SCALE=16 build/release/tests/unit --filter '@(laws|biased)/*' # 65 536 groups a law
 	@KAC_LAWS_SCALE=4 build/release/tests/unit --filter 'landscape/*'
 	@$(MAKE) MODE=asan test
