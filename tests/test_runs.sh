@@ -304,6 +304,13 @@ run "$kac" compare "$work/toy-1" "$work/toy-2"
 expect 0
 holds 'a row a run' test "$(grep -c '^smc' "$work/out")" -eq 2
 
+begin 'kac compare heads the recorded reward with its name'
+sample judged "$work/toy.yaml" --set reward.1.file=tests/golden/convgru_plain.safetensors \
+    --set reward.1.weight=0 --set reward.1.name=ease
+run "$kac" compare "$work/toy-1" "$work/judged"
+expect 0
+holds 'its name' grep -qE '^ +denoiser calls +guiding reward +ease +$' "$work/out"
+
 begin 'kac explain --all'
 run "$kac" explain --all
 expect 0
