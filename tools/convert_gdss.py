@@ -119,6 +119,8 @@ def main() -> int:
         from kac_io import save
 
         save(args.target, tensors, meta | {"kac.card": f"converted from {args.source.name}"})
+    except ImportError as error:
+        parser.exit(2, f"{parser.prog}: {error}; it is among tools/requirements.txt (pip install -r)\n")
     except (OSError, ValueError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"{args.target}: {args.target.stat().st_size} bytes, {len(tensors)} tensors")
