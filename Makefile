@@ -250,6 +250,7 @@ nightly: check mutations
 	@$(MAKE) MODE=asan test
 	@$(MAKE) OMP=0 BUILD=build/serial test
 	@KAC_KILLS=200 tests/test_resume.sh build/release
+	@KAC_KILLS=200 tests/test_ranks_resume.sh build/release
 	@$(MAKE) fuzz FUZZ_SECONDS=1200
 race-programs: $(race)
 fuzz-programs: $(fuzz)

@@ -3,6 +3,9 @@
  * Files are written into a hidden sibling of the folder, .NAME.partial-XXXXXX, which is renamed
  * at the end.  It is made before anything is computed, so that a place where nothing can be
  * written is known at once.
+ *
+ * Who makes the steps of a run holds the lock of its configuration, CONFIG_FILE, which the kernel
+ * opens again when the process ends.  Where the file system has no locks, it goes without.
  */
 #include "folder.h"
 
@@ -14,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,7 +44,7 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 
 static void remove_tree(const char *path)
 {
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
         cli_fail(CLI_MACHINE, "cannot remove %s: %s", path, strerror(errno));
 }
 
@@ -155,6 +159,8 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
                             "replace it",
                             f->path);
         f->replace = true;
+        if (folder_holds(f->path, CONFIG_FILE)) code = folder_hold(f, f->path);
+        if (code != CLI_DONE) return code;
     }
     code = make_parents(f->path);
     return code == CLI_DONE ? make_partial(f) : code;
@@ -178,16 +184,52 @@ static void remove_partials(const char *path)
 
 cli_exit folder_clean(const char *path)
 {
-    folder f = {NULL, NULL, false};
+    folder f = {.path = NULL};
     cli_exit code = name_folder(&f, path);
     if (code == CLI_DONE) remove_partials(f.path);
     folder_end(&f);
     return code;
 }
 
+cli_exit folder_ready(const folder *f)
+{
+    if (mkdir(f->partial, 0777) == 0 || errno == EEXIST) return CLI_DONE;
+    return cli_fail(place_error(errno), "cannot make the folder %s: %s", f->partial,
+                    strerror(errno));
+}
+
+cli_exit folder_hold(folder *f, const char *dir)
+{
+    struct stat held, there;
+    char *path = NULL;
+    if (asprintf(&path, "%s/" CONFIG_FILE, dir) < 0)
+        return cli_fail(CLI_MACHINE, "out of memory");
+    FILE *lock = fopen(path, "r+e");
+    int error = errno;
+    cli_exit code = CLI_DONE;
+    if (lock == NULL) {
+        code = cli_fail(place_error(error), "cannot open %s: %s", path, strerror(error));
+    } else if (flock(fileno(lock), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        code = cli_fail(CLI_MISTAKE, "%s: another kac is at work on this run; stop it first",
+                        f->path);
+    } else if (fstat(fileno(lock), &held) != 0 || stat(path, &there) != 0 ||
+               held.st_ino != there.st_ino) {
+        code = cli_fail(CLI_MISTAKE, "%s: another kac has just ended this run", f->path);
+    }
+    if (code == CLI_DONE) {
+        if (f->lock != NULL) fclose(f->lock);
+        f->lock = lock;
+    } else if (lock != NULL) {
+        fclose(lock);
+    }
+    free(path);
+    return code;
+}
+
 cli_exit folder_resume(folder *f, const char *path)
 {
     cli_exit code = name_folder(f, path);
+    if (code == CLI_DONE) code = folder_hold(f, f->path);
     if (code != CLI_DONE) return code;
     f->replace = true;
     remove_partials(f->path);
@@ -246,7 +288,8 @@ cli_exit folder_commit(folder *f)
 void folder_end(folder *f)
 {
     if (f->partial != NULL) remove_tree(f->partial);
+    if (f->lock != NULL) fclose(f->lock);
     free(f->partial);
     free(f->path);
-    *f = (folder){NULL, NULL, false};
+    *f = (folder){.path = NULL};
 }

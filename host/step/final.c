@@ -143,33 +143,14 @@ done:
 /* What workers have done, at rank 0 on all ranks together. */
 static kac_status add_up_workers(const kac_run *r, const kac_rewards *rewards)
 {
-    size_t ranks = (size_t)kac_ranks_size(r->ranks);
-    kac_status status = KAC_OK;
-    kac_worker_counts *of = calloc(ranks, sizeof *of);
-    void **into = calloc(ranks, sizeof *into);
-    size_t *sizes = calloc(ranks, sizeof *sizes);
-    if (of == NULL || into == NULL || sizes == NULL)
-        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu ranks", ranks);
-    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
-        into[q] = &of[q];
-        sizes[q] = sizeof *of;
-    }
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
-    for (int i = 0; of != NULL && i < kac_rewards_workers(rewards); i++) {
+    for (int i = 0; i < kac_rewards_workers(rewards); i++) {
         int term = 0;
-        kac_worker_counts *own = kac_rewards_worker(rewards, i, &term);
-        KAC_TRY_DONE(kac_ranks_gather(r->ranks, own, sizeof *own, into, sizes));
-        for (size_t q = 1; q < ranks; q++) { /* zeros on other ranks */
-            own->answered += of[q].answered;
-            own->failures += of[q].failures;
-            own->given_up += of[q].given_up;
-        }
+        kac_worker_counts *of = kac_rewards_worker(rewards, i, &term);
+        int64_t counts[] = {of->answered, of->failures, of->given_up};
+        KAC_TRY(kac_add_up(r, counts, sizeof counts / sizeof *counts, counts));
+        *of = (kac_worker_counts){counts[0], counts[1], counts[2]};
     }
-done:
-    free(of);
-    free(into);
-    free(sizes);
-    return status;
+    return KAC_OK;
 }
 
 /* The population of all ranks at rank 0, in the order of the groups; the others keep none. */

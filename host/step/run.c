@@ -1,7 +1,6 @@
 /* run.c -- a run's memory, its trace, and the public functions around the step. */
 #include "run.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,37 +62,6 @@ kac_particles kac_take_particles(kac_run *r, int32_t n)
         .eve = kac_take(r, n, sizeof(int32_t)),
         .group = kac_take(r, n, sizeof(int32_t)),
     };
-}
-
-void kac_part_add(kac_run *r, const char *owner, const char *name, void *data, size_t bytes,
-                  bool on_host)
-{
-    assert(r->parts < (int)(sizeof r->part / sizeof *r->part));
-    kac_part *part = &r->part[r->parts++];
-    *part = (kac_part){.data = data, .bytes = bytes, .on_host = on_host};
-    snprintf(part->name, sizeof part->name, "%s%s%s", owner, owner[0] != '\0' ? "." : "", name);
-}
-
-void *kac_part_take(kac_run *r, const char *owner, const char *name, int64_t count, size_t size)
-{
-    void *data = kac_take(r, count, size);
-    kac_part_add(r, owner, name, data, (size_t)count * size, false);
-    return data;
-}
-
-kac_particles kac_part_take_particles(kac_run *r, const char *owner, int32_t n)
-{
-    kac_particles p = kac_take_particles(r, n);
-    size_t rows = (size_t)n;
-    kac_part_add(r, owner, "x", p.x, rows * (size_t)p.stride, false);
-    kac_part_add(r, owner, "log_w", p.log_w, rows * sizeof *p.log_w, false);
-    kac_part_add(r, owner, "bank", p.bank, rows * sizeof *p.bank, false);
-    kac_part_add(r, owner, "stat", p.stat, rows * sizeof *p.stat, false);
-    kac_part_add(r, owner, "value", p.value, rows * sizeof *p.value, false);
-    kac_part_add(r, owner, "entry", p.entry, rows * sizeof *p.entry, false);
-    kac_part_add(r, owner, "eve", p.eve, rows * sizeof *p.eve, false);
-    kac_part_add(r, owner, "group", p.group, rows * sizeof *p.group, false);
-    return p;
 }
 
 int kac_run_denoisers(const kac_run *r)
@@ -331,7 +299,8 @@ static kac_status open_evaluations(kac_run *r)
     r->terms = kac_take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = kac_take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = kac_take(r, r->n, sizeof(int32_t));
-    r->made = kac_part_take(r, "", "made", 4, sizeof(int64_t));
+    r->made = kac_part_take(
+        r, "", "made", (kac_part){.count = 4, .size = sizeof(int64_t), .share = KAC_PART_SUM});
     take_twist(r);
     return KAC_OK;
 }
@@ -606,13 +575,17 @@ static kac_status plan_run(kac_run *r, int64_t groups)
 static kac_status take_population(kac_run *r)
 {
     r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
-    r->clock = kac_part_take(r, "", "clock", 1, sizeof *r->clock);
-    r->group = kac_part_take(r, "", "groups", r->groups, sizeof *r->group);
+    r->clock = kac_part_take(
+        r, "", "clock",
+        (kac_part){.count = 1, .size = sizeof *r->clock, .share = KAC_PART_ALIKE});
+    r->group = kac_part_take(
+        r, "", "groups",
+        (kac_part){.count = r->groups, .size = sizeof *r->group, .share = KAC_PART_GROUPS});
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
     if (r->value != NULL || r->classifier != NULL)
         r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
-    r->x = kac_part_take_particles(r, "particles", r->n);
+    r->x = kac_part_take_particles(r, "particles", r->n, &r->x.n);
     r->y = kac_take_particles(r, r->most.children);
     r->fault = kac_take(r, 1, sizeof *r->fault);
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
@@ -736,7 +709,6 @@ kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_pi
     } else if (isnan(r->set.sampler.alpha)) {
         KAC_TRY_DONE(share_pilot(r, kac_pilot(config, &r->set, &r->pilot)));
     }
-    r->calls = r->pilot;
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
 #endif

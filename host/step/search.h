@@ -17,6 +17,7 @@ struct kac_search {
 
     /* mcts, dts */
     kac_trees trees;
+    int32_t nodes;      /* of all trees of this rank */
     kac_particles rows; /* [G E] states at work; their entries follow those of the nodes */
     kac_tree_args args;
     int32_t *at_level; /* host, [S + 1] level of each depth */

@@ -1,5 +1,6 @@
 /* share.c -- which groups of a run each rank has, and how their rows come together again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "run.h"
 
@@ -82,4 +83,52 @@ kac_status kac_share_norms(kac_run *r, kac_status status)
     KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
     KAC_TRY(kac_ranks_sum(r->ranks, sum, NUMBERS));
     return op->upload(r->dev, r->norms, sum, sizeof sum);
+}
+
+kac_status kac_scatter_groups(const kac_run *r, const void *all, size_t bytes, void *mine)
+{
+    const size_t most = (size_t)1 << 24; /* of a round */
+    size_t whole = (size_t)r->all_groups * bytes;
+    size_t begin = (size_t)r->first * bytes, end = begin + (size_t)r->groups * bytes;
+    kac_status status = KAC_OK;
+    char *round = malloc(whole < most ? whole + 1 : most);
+    if (round == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a round");
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (size_t at = 0; at < whole; at += most) {
+        size_t next = whole - at < most ? whole : at + most;
+        size_t from = begin > at ? begin : at, to = end < next ? end : next;
+        if (kac_ranks_rank(r->ranks) == 0) memcpy(round, (const char *)all + at, next - at);
+        KAC_TRY_DONE(kac_ranks_broadcast(r->ranks, round, next - at));
+        if (from < to) memcpy((char *)mine + (from - begin), round + (from - at), to - from);
+    }
+done:
+    free(round);
+    return status;
+}
+
+kac_status kac_add_up(const kac_run *r, const int64_t *mine, size_t count, int64_t *all)
+{
+    size_t ranks = kac_ranks_rank(r->ranks) == 0 ? (size_t)kac_ranks_size(r->ranks) : 0;
+    kac_status status = KAC_OK;
+    int64_t *of = calloc(ranks * count + 1, sizeof *of);
+    void **into = calloc(ranks + 1, sizeof *into);
+    size_t *sizes = calloc(ranks + 1, sizeof *sizes);
+    if (of == NULL || into == NULL || sizes == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %zu ranks", ranks);
+    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
+        into[q] = of + q * count;
+        sizes[q] = count * sizeof *of;
+    }
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY_DONE(kac_ranks_gather(r->ranks, mine, count * sizeof *mine, into, sizes));
+    for (size_t k = 0; k < count && ranks > 0; k++) {
+        all[k] = 0;
+        for (size_t q = 0; q < ranks; q++)
+            all[k] += of[q * count + k];
+    }
+done:
+    free(of);
+    free(into);
+    free(sizes);
+    return status;
 }

@@ -71,9 +71,11 @@ static kac_calls calls_until(const kac_run *r, const kac_line *line, const kac_s
     int64_t rewards = kac_rewards_networks(r->guide);
     int64_t samples = r->revive.levels > 0 ? 1 : r->samples; /* of an idle row */
     return (kac_calls){
-        .denoiser_asked = line->denoiser_asked - s->idle[0] * denoisers,
+        .denoiser_asked =
+            r->pilot.denoiser_asked + line->denoiser_asked - s->idle[0] * denoisers,
         .denoiser_made = r->pilot.denoiser_made + s->made[0] * denoisers,
-        .reward_asked = line->reward_asked - s->idle[1] * samples * rewards,
+        .reward_asked =
+            r->pilot.reward_asked + line->reward_asked - s->idle[1] * samples * rewards,
         .reward_made = r->pilot.reward_made + s->made[1] * rewards + s->made[3],
         .gradients = s->made[2],
     };

@@ -106,17 +106,28 @@ kac_status kac_trajectories_step(kac_run *r)
     return kept ? keep_level(r) : KAC_OK;
 }
 
+/* They are of a process that has the run alone. */
+static void name_part(kac_run *r, const char *name, void *data, size_t count, size_t size)
+{
+    kac_part_add(r, "trajectories", name,
+                 (kac_part){.data = data,
+                            .count = (int64_t)count,
+                            .size = size,
+                            .on_host = true,
+                            .share = KAC_PART_ALIKE});
+}
+
 static void name_parts(kac_run *r)
 {
     kac_trajectories *p = r->trajectories;
     size_t n = (size_t)p->n, most = (size_t)p->most;
-    kac_part_add(r, "trajectories", "every", &p->every, sizeof p->every, true);
-    kac_part_add(r, "trajectories", "kept", &p->kept, sizeof p->kept, true);
-    kac_part_add(r, "trajectories", "level", p->level, most * sizeof *p->level, true);
-    kac_part_add(r, "trajectories", "time", p->time, most * sizeof *p->time, true);
-    kac_part_add(r, "trajectories", "x", p->x, n * most * state_bytes(r), true);
-    kac_part_add(r, "trajectories", "parent", p->parent, n * most * sizeof *p->parent, true);
-    kac_part_add(r, "trajectories", "since", p->since, n * sizeof *p->since, true);
+    name_part(r, "every", &p->every, 1, sizeof p->every);
+    name_part(r, "kept", &p->kept, 1, sizeof p->kept);
+    name_part(r, "level", p->level, most, sizeof *p->level);
+    name_part(r, "time", p->time, most, sizeof *p->time);
+    name_part(r, "x", p->x, n * most, state_bytes(r));
+    name_part(r, "parent", p->parent, n * most, sizeof *p->parent);
+    name_part(r, "since", p->since, n, sizeof *p->since);
 }
 
 kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
