@@ -79,6 +79,19 @@ expect 0
 holds 'b is -a, c is a' awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     $at["a"] != -$at["b"] || $at["a"] != $at["c"] { exit 1 }' "$work/outputs/samples.csv"
 
+begin 'terms share what is opened with the same options, and nothing else'
+config handles "file: $models/denoiser.safetensors" "name: a, kind: plugin, file: $plugin, options: nth one" \
+    "name: b, kind: plugin, file: $plugin, options: nth" \
+    "name: c, kind: plugin, file: $plugin, options: nth one" \
+    "name: d, kind: plugin, file: $plugin, options: nth" \
+    "name: e, kind: plugin, file: $plugin" "$table"
+ask handles
+expect 0
+holds 'a is c, b is d, another; e is the table' awk -F, '
+    NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["a"] != 0 || $at["c"] != 0 || $at["b"] != 1 || $at["d"] != 1 || $at["e"] != $at["r"] { exit 1 }' \
+    "$work/handles/samples.csv"
+
 begin 'a denoiser of vectors'
 cat >"$work/vectors.yaml" <<EOF
 model: {kind: plugin, file: $plugin, options: vectors}

@@ -10,7 +10,7 @@
 #include "kac_plugin.h"
 #include "network.h"
 
-enum { PATH = sizeof((kac_network *)0)->path };
+enum { PATH = sizeof((kac_network *)0)->path, OPTIONS = sizeof((kac_network *)0)->options };
 
 static const kac_arch archs[2][2] = {
     {{"plugin", KAC_ROLE_DENOISER, 0, 0, NULL}, {"plugin", KAC_ROLE_DENOISER, 1, 0, NULL}},
@@ -302,6 +302,8 @@ kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_net
     KAC_REQUIRE(dev != NULL && spec != NULL && out != NULL);
     if (strlen(spec->path) >= PATH)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: the path is too long", spec->path);
+    if (strlen(spec->options) >= OPTIONS)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: its options are too long", spec->path);
     kac_network *network = calloc(1, sizeof *network);
     kac_net *net = calloc(1, sizeof *net);
     copies *host = calloc(1, sizeof *host);
@@ -314,6 +316,7 @@ kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_net
     net->copies = host;
     *network = (kac_network){.dev = dev, .net = net, .drop = drop};
     snprintf(network->path, sizeof network->path, "%s", spec->path);
+    snprintf(network->options, sizeof network->options, "%s", spec->options);
     kac_status status = prepare(spec, net, network);
     if (status == KAC_OK)
         *out = network;
