@@ -226,7 +226,9 @@ Test(laws, final_categorical)
     CHECK_LAWS(small_table,
                {8192, 4, SMC ESS("0.7") "sampler.final.kind=categorical sampler.final.keep=1"},
                {8192, 2, SMC NEVER "sampler.final.kind=categorical sampler.final.keep=1"},
-               {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"});
+               {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"},
+               {8192, 6, SMC ALWAYS "sampler.funnel=2 sampler.final.kind=categorical "
+                                    "sampler.final.keep=6"}); /* more than are left */
 }
 
 /* Exponents only decide what intermediate weights are: whatever they hang on, even on the

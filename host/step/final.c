@@ -338,6 +338,15 @@ static void keep_retained(kac_run *r, const population *p)
         }
 }
 
+/* The most samples that select_final keeps.  Draws repeat, and a funnel may have left a group with
+ * fewer than it keeps. */
+static int64_t most_samples(const kac_run *r, const population *p)
+{
+    int64_t kept = r->set.sampler.keep * p->groups;
+    if (is_gibbs(r) || kept == 0) return p->n;
+    return kept < p->n || r->set.sampler.final == KAC_FINAL_CATEGORICAL ? kept : p->n;
+}
+
 static void select_final(kac_run *r, population *p)
 {
     int64_t asked = r->set.sampler.keep; /* 0: all */
@@ -478,9 +487,9 @@ kac_status kac_run_finish(kac_run *r)
 
     KAC_TRY_DONE(fetch(r, &p));
     KAC_TRY_DONE(gather(r, &p));
-    size_t n = (size_t)p.n;
+    size_t n = (size_t)most_samples(r, &p);
     p.scratch = calloc((size_t)p.groups + 1, sizeof *p.scratch);
-    p.order = calloc(n + 1, sizeof *p.order);
+    p.order = calloc((size_t)p.n + 1, sizeof *p.order);
     r->result = calloc(n + 1, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
     r->text_size = kac_object_size(&r->form);
