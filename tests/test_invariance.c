@@ -133,6 +133,13 @@ Test(invariance, a_run_repeats)
         expect_invariant(every_row[k], more);
 }
 
+/* Whatever they say; a configuration may change its driver and keep the rest. */
+Test(invariance, keys_of_a_search_without_one)
+{
+    static const char *const more[] = {"", "search.kind=dts", "search.kind=mcts", NULL};
+    expect_invariant(SMC, more);
+}
+
 Test(invariance, seeds_differ)
 {
     table_run a = sample(SMC, "seed=1"), b = sample(SMC, "seed=2");

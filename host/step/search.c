@@ -16,7 +16,7 @@
 
 bool kac_searches_trees(const kac_run *r)
 {
-    return r->set.search.kind != KAC_SEARCH_DDBFS;
+    return r->set.driver.kind == KAC_DRIVER_SEARCH && r->set.search.kind != KAC_SEARCH_DDBFS;
 }
 
 /* ---- schedules -------------------------------------------------------------------------- */
