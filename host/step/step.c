@@ -64,6 +64,7 @@ kac_objective kac_learned_objective(void)
 static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t samples)
 {
     bool learned = r->value != NULL && r->level > 1; /* else the reward's terms */
+    bool restricts = r->allowed != NULL && r->set.sampler.twist == KAC_TWIST_NONE;
     return (kac_weigh_args){
         .clock = r->clock,
         .levels = r->levels,
@@ -78,7 +79,7 @@ static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t s
         .samples = samples,
         .potential = r->set.sampler.potential,
         .invalid_is_worst = r->set.sampler.invalid_is_worst,
-        .use_ratio = r->set.sampler.twist_weighs,
+        .use_ratio = r->set.sampler.twist_weighs || restricts, /* which no key turns off */
         .temper =
             r->set.sampler.temper == KAC_TEMPERING_ESS ? KAC_TEMPER_ESS : KAC_TEMPER_LEVEL,
         .temper_below = (int32_t)lround(r->set.sampler.temper_ess * 65536),
