@@ -424,7 +424,9 @@ Test(laws, dead_groups)
     static chain c;
     static const char *const rows[] = {NEVER BLIND, ALWAYS BLIND,
                                        ALWAYS SCHEME("systematic") BLIND, ALWAYS,
-                                       ESS("0.6") SAMPLE};
+                                       ESS("0.6") SAMPLE,
+                                       NEVER TEMPER("ess") "sampler.temper.ess=1",
+                                       ALWAYS TEMPER("geometric") "sampler.temper.gamma=0"};
     double exact[CHAIN_FUNCTIONS];
     char dir[256], settings[1024];
     chain_grid grid = {3, false};
@@ -436,7 +438,7 @@ Test(laws, dead_groups)
     for (int o = 0; o < c.objects; o++)
         if (chain_letter(&c, o, 0) == 0) c.reward[o] = -HUGE_VALF;
     int functions = chain_tilted(&c, grid, 0.7, exact);
-    for (int k = 0; k < 5; k++) {
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         table_run run = {0};
         law_sums sums = {.functions = functions};
         int which = 0, dead = 0;
