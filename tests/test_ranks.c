@@ -368,6 +368,42 @@ Test(ranks, the_first_fault_is_named_by_its_slot_among_all)
     with_models(check_fault);
 }
 
+/* A step that fails on rank 1 alone, which nobody has told the others. */
+static void fail_alone(kac_ranks *ranks, void *context)
+{
+    setting *s = context;
+    int rank = kac_ranks_rank(ranks);
+    kac_run *run = NULL;
+    cr_assert_eq(kac_run_create_on(ranks, s->config, &run), KAC_OK, "%s", kac_last_error());
+    if (rank == 1) {
+        kac_note("half a step");
+        cr_expect_eq(kac_end_where_failed(run, KAC_ERR_WORKER), KAC_ERR_WORKER);
+        kac_note("something else");
+    }
+    s->status[rank] = kac_run_sync(run, NULL);
+    snprintf(s->text[rank], sizeof s->text[rank], "%s", kac_last_error());
+    cr_expect_eq(kac_run_step(run), KAC_ERR_WORKER);
+    cr_expect_str_eq(kac_last_error(), s->text[rank]);
+    s->run[rank] = run;
+}
+
+static void check_ended(const char *dir)
+{
+    setting s = {0};
+    configure(dir, FEW "sampler.algorithm=smc sampler.particles=2 sampler.groups=6", &s);
+    on_ranks(3, fail_alone, &s);
+    for (int q = 0; q < 3; q++) {
+        cr_expect_eq(s.status[q], KAC_ERR_WORKER);
+        cr_expect_str_eq(s.text[q], "rank 1: half a step");
+    }
+    close_setting(&s);
+}
+
+Test(ranks, a_run_that_failed_on_one_has_ended_on_all)
+{
+    with_models(check_ended);
+}
+
 /* ---- checkpoints -------------------------------------------------------------------------- */
 
 typedef struct places {

@@ -473,15 +473,11 @@ static kac_status finish_trajectories(kac_run *r, const population *p)
     return KAC_OK;
 }
 
-kac_status kac_run_finish(kac_run *r)
+/* From the latest step, which has been waited for, to samples. */
+static kac_status make_results(kac_run *r)
 {
-    KAC_REQUIRE(r != NULL && r->result == NULL); /* once */
-    if (r->step < r->moves)
-        return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
-                        r->step, r->moves);
     population p = {0};
     kac_status status = KAC_OK;
-    KAC_TRY(kac_run_sync(r, NULL));
     KAC_TRY(r->dev->ops->memory.download(r->dev, r->host_group, r->group,
                                          (size_t)r->groups * sizeof *r->host_group));
 
@@ -512,6 +508,18 @@ kac_status kac_run_finish(kac_run *r)
 done:
     close_population(&p);
     return status;
+}
+
+kac_status kac_run_finish(kac_run *r)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_check_alive(r));
+    KAC_REQUIRE(r->result == NULL); /* once */
+    if (r->step < r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
+                        r->step, r->moves);
+    KAC_TRY(kac_run_sync(r, NULL));
+    return kac_end_where_failed(r, make_results(r));
 }
 
 int64_t kac_run_samples(const kac_run *r)

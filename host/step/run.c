@@ -745,6 +745,7 @@ void kac_run_destroy(kac_run *r)
     kac_search_close(r);
     kac_gathering_close(r->trace.gathering);
     kac_config_destroy(r->config);
+    free(r->failure);
     free(r->place);
     json_decref(r->files);
     free(r->line);
@@ -850,14 +851,35 @@ static kac_status first_trouble(const kac_run *r, kac_trouble *out)
     return KAC_OK;
 }
 
-kac_status kac_run_sync(kac_run *r, kac_progress *out)
+kac_status kac_end_where_failed(kac_run *r, kac_status status)
 {
-    KAC_REQUIRE(r != NULL);
+    if (status == KAC_OK || r->failed != KAC_OK) return status;
+    r->failed = status;
+    r->failure = strdup(kac_last_error());
+    return status;
+}
+
+kac_status kac_check_alive(const kac_run *r)
+{
+    if (r->failed == KAC_OK) return KAC_OK;
+    const char *text = r->failure != NULL ? r->failure : kac_status_string(r->failed);
+    return kac_ranks_agree(r->ranks, KAC_FAIL(r->failed, "%s", text), NULL, 0);
+}
+
+static kac_status sync_run(kac_run *r)
+{
     kac_trouble trouble;
     KAC_TRY(first_trouble(r, &trouble));
     if (trouble.kind != KAC_FAULT_NONE) return report(r, &trouble);
     if (r->step > 0) KAC_TRY(kac_trace_record(r));
-    KAC_TRY(kac_trace_flush(r));
+    return kac_trace_flush(r);
+}
+
+kac_status kac_run_sync(kac_run *r, kac_progress *out)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_check_alive(r));
+    KAC_TRY(kac_end_where_failed(r, sync_run(r)));
     if (out != NULL)
         *out = r->lines > 0 ? r->line[r->lines - 1].progress : (kac_progress){.ess = 1};
     return KAC_OK;

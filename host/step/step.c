@@ -192,11 +192,9 @@ static kac_status take_step(kac_run *r)
     return KAC_OK;
 }
 
-kac_status kac_run_step(kac_run *r)
+/* The next step, whatever leads it, and its line of the trace. */
+static kac_status lead_step(kac_run *r)
 {
-    KAC_REQUIRE(r != NULL);
-    if (r->step == r->moves)
-        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
     switch (r->set.driver.kind) {
     case KAC_DRIVER_NONE: KAC_TRY(take_step(r)); break;
     case KAC_DRIVER_SEARCH: KAC_TRY(kac_search_step(r)); break;
@@ -206,4 +204,13 @@ kac_status kac_run_step(kac_run *r)
     r->step++;
     if (r->trajectories != NULL) KAC_TRY(kac_trajectories_step(r));
     return r->set.output.trace ? kac_trace_record(r) : KAC_OK;
+}
+
+kac_status kac_run_step(kac_run *r)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_check_alive(r));
+    if (r->step == r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
+    return kac_end_where_failed(r, lead_step(r));
 }
