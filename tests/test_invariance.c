@@ -408,6 +408,31 @@ Test(invariance, reuse_with_a_denoiser_that_reads_time)
     }
 }
 
+/* In batches of 16 of the 2,816 that are asked for; there are 243. */
+Test(invariance, no_object_is_scored_twice)
+{
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    kac_progress progress;
+    char text[1024];
+    snprintf(text, sizeof text,
+             "sampler.algorithm=smc sampler.value.estimate=sample sampler.value.samples=2 "
+             "process.steps=6 sampler.groups=32 sampler.particles=8 device.batch=16 "
+             "model.file=%s/denoiser.safetensors reward.0.kind=table "
+             "reward.0.file=%s/reward.safetensors device.name=%s",
+             f.dir, f.dir, device_name());
+    cr_assert_eq(kac_config_create(&config), KAC_OK);
+    cr_assert_eq(table_configure(config, text), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    for (int64_t step = 0; step < kac_run_steps(run); step++)
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_sync(run, &progress), KAC_OK, "%s", kac_last_error());
+    cr_expect_leq(progress.reward_calls, 243, "%d", (int)progress.reward_calls);
+    cr_expect_eq(progress.reward_calls + progress.reward_saved, 256 * (5 * 2 + 1));
+    kac_run_destroy(run);
+    kac_config_destroy(config);
+}
+
 /* On a GPU the host queues steps and reads nothing back; what grows in the first two steps may
  * wait.  The trace is made all the same. */
 Test(invariance, steps_are_queued_without_waiting)

@@ -96,7 +96,7 @@ static kac_status open_unconditional(kac_run *r)
 }
 
 /* The guide, the judges, and the networks of values; and whether they take what they will be
- * given. */
+ * given.  How many steps there are is known by now. */
 static kac_status open_rewards(kac_run *r)
 {
     const kac_settings *s = &r->set;
@@ -108,9 +108,11 @@ static kac_status open_rewards(kac_run *r)
         .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
     };
+    kac_rewards_config judges = rewards;
+    judges.judge = true;
+    judges.expected = (int64_t)r->n * r->passes; /* finished objects */
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
-    rewards.judge = true;
-    KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
+    KAC_TRY(kac_rewards_open(r->dev, &judges, &r->judge));
     if (s->sampler.value == KAC_VALUE_LEARNED) {
         rewards.value = s->sampler.value_file;
         KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->value));
@@ -224,8 +226,7 @@ static kac_status open_networks(kac_run *r)
                            .features = r->denoiser->graph.features};
     r->slot_floats = r->shape.length * r->shape.states;
     r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
-    KAC_TRY(open_chemistry(r));
-    return open_rewards(r);
+    return open_chemistry(r);
 }
 
 /* Terms are columns of samples.csv, so no two may have one name. */
@@ -641,11 +642,10 @@ static void read_step(kac_run *r)
     r->weighted = kac_properly_weighted(s);
 }
 
-/* How many groups there are, which of them this rank has, and how often they come down. */
+/* How many groups there are, and which of them this rank has. */
 static kac_status plan_groups(kac_run *r)
 {
     int64_t groups = r->set.sampler.groups;
-    KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
     r->all_groups = (int32_t)groups;
     KAC_TRY(kac_open_targets(r));
@@ -664,6 +664,8 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
     KAC_TRY(start_given(r));
+    KAC_TRY(plan_passes(r));
+    KAC_TRY(open_rewards(r));
     KAC_TRY(plan_groups(r));
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
