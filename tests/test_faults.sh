@@ -240,10 +240,41 @@ holds 'both folders are there, and no other' test "$(find "$work/place" -mindept
 holds 'the record is there' test -s "$work/place/record/trajectories.safetensors"
 rm -rf "$out" "$work/place/record"
 
-begin 'a record in the output folder'
-kac_run "$work/good.yaml" --record "$out"
-says 'also the output folder'
-refused 2
+# Each would leave no place for the other, which would be known when all is done.
+for record in "$out" "$work/place/../place/./run" "$out/record" "$work/place" "$work/link/run/record"; do
+    begin "a record in the output folder, or around it: $record"
+    ln -sfn place "$work/link"
+    kac_run "$work/good.yaml" --record "$record"
+    rm "$work/link"
+    says 'may not be the same, nor one in the other'
+    refused 2
+done
+
+begin 'a record beside the output folder'
+kac_run "$work/good.yaml" --record "${out}s"
+expect 0
+rm -rf "$out" "${out}s"
+
+begin 'an output that somebody else has named meanwhile: nothing is lost'
+mkfifo "$work/go"
+cat >"$work/late.yaml" <<EOF
+model: {file: $models/denoiser.safetensors}
+process: {steps: 4}
+reward: [{kind: worker, command: [sh, -c, 'cat "\$0" >/dev/null; while read -r n; do while [ \$n -gt 0 ]; do read -r x; n=\$((n - 1)); echo 1; done; done', $work/go]}]
+sampler: {algorithm: smc, groups: 4, particles: 4}
+EOF
+start run "$work/late.yaml" --out "$out" --quiet
+begun() { test -n "$(ls -A "$work/place")"; }
+await begun
+mkdir "$out"
+echo mine >"$out/file"
+timeout 60 sh -c ': >"$0"' "$work/go"
+ended
+expect 3
+says 'what was made is in'
+holds 'it is as it was' grep -qx mine "$out/file"
+holds 'the samples are there' test -s "$(sed -n 's/^kac: what was made is in //p' "$work/err")/samples.csv"
+rm -rf "$work/place" && mkdir "$work/place"
 
 begin 'a record of too much'
 config long_record 'sampler: {algorithm: pretrained, groups: 20000}'

@@ -21,6 +21,10 @@ typedef struct folder {
  * then makes the sibling, and the folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
+/* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
+ * appear as a whole. */
+cli_exit folder_apart(const folder *f, const char *path, const char *option);
+
 /* Whether the folder `path` holds a file called `name`. */
 bool folder_holds(const char *path, const char *name);
 
@@ -38,7 +42,8 @@ cli_exit folder_hold(folder *f, const char *dir);
  * end. */
 cli_exit folder_resume(folder *f, const char *path);
 
-/* Gives the sibling its name, in place of an earlier run where there is one. */
+/* Gives the sibling its name, in place of an earlier run where there is one.  Where that fails, what
+ * is in it is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
 /* The same, and goes on: the folder appears with what is in it so far, and at the end it will be
