@@ -193,6 +193,22 @@ expect 2
 holds 'it is as it was' grep -qx mine "$out/file"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 
+begin '--force on a folder of somebody who has a config.json too'
+rm "$out/file"
+echo '{"model_type": "bert"}' >"$out/config.json"
+kac_run "$work/good.yaml" --force
+expect 2
+says "$out is not the folder of a run; --force does not replace it"
+holds 'it is as it was' test -s "$out/config.json"
+
+begin '--force on a run with something beside it'
+echo '{}' >"$out/run.json"
+mkdir "$out/notes"
+kac_run "$work/good.yaml" --force
+expect 2
+says "$out holds notes, which is no file of a run; --force does not replace it"
+holds 'it is as it was' test -d "$out/notes" -a -s "$out/config.json"
+
 begin '--force on a file'
 rm -rf "$out"
 echo mine >"$out"
@@ -204,18 +220,18 @@ rm "$out"
 begin '--force replaces an earlier run'
 kac_run "$work/good.yaml"
 expect 0
-echo old >"$out/mark"
+echo old >"$out/samples.fasta"
 kac_run "$work/good.yaml" --force
 expect 0
 holds 'the new run is there' test -s "$out/samples.csv"
-holds 'the old one is gone' test ! -e "$out/mark"
+holds 'the old one is gone' grep -q '^>' "$out/samples.fasta"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 
 begin 'a failed --force leaves the earlier run'
-echo old >"$out/mark"
+echo old >"$out/samples.fasta"
 kac_run "$work/good.yaml" --force --set reward.0.kind=pwm --set reward.0.file="$models/infinite.safetensors"
 expect 2
-holds 'the old one is there' test -e "$out/mark" -a -s "$out/samples.csv"
+holds 'the old one is there' grep -qx old "$out/samples.fasta"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 rm -rf "$out"
 

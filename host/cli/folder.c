@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <ftw.h>
 #include <glob.h>
 #include <stdio.h>
@@ -88,20 +89,39 @@ static char *make_sibling(const char *path, const char *kind)
     return sibling;
 }
 
-/* Whether --force may remove the folder at `path`: it holds a run, or nothing. */
-static bool replaceable(const char *path)
+/* Files that kac writes into the folder of a run; those that no other program writes come first. */
+static const char *const written[] = {"run.json",
+                                      "trajectories.safetensors",
+                                      "checkpoint-*",
+                                      CONFIG_FILE,
+                                      "samples.*",
+                                      "trace.jsonl"};
+enum { WRITTEN = sizeof written / sizeof *written, OF_KAC = 3 };
+
+/* Whether --force may remove the folder at `path`: it holds a run and nothing else, or nothing. */
+static cli_exit check_replaceable(const char *path)
 {
     DIR *dir = opendir(path);
-    if (dir == NULL) return false;
+    cli_exit code = CLI_DONE;
     bool run = false, empty = true;
-    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (strcmp(entry->d_name, "run.json") == 0 || strcmp(entry->d_name, CONFIG_FILE) == 0 ||
-            strcmp(entry->d_name, "trajectories.safetensors") == 0)
-            run = true;
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) empty = false;
+    if (dir == NULL)
+        return cli_fail(place_error(errno), "cannot read %s: %s", path, strerror(errno));
+    for (const struct dirent *entry; code == CLI_DONE && (entry = readdir(dir)) != NULL;) {
+        int known = 0;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        while (known < WRITTEN && fnmatch(written[known], entry->d_name, 0) != 0)
+            known++;
+        run = run || known < OF_KAC;
+        empty = false;
+        if (known == WRITTEN)
+            code = cli_fail(CLI_MISTAKE,
+                            "%s holds %s, which is no file of a run; --force does not replace it",
+                            path, entry->d_name);
     }
     closedir(dir);
-    return run || empty;
+    if (code != CLI_DONE || run || empty) return code;
+    return cli_fail(CLI_MISTAKE, "%s is not the folder of a run; --force does not replace it",
+                    path);
 }
 
 bool folder_holds(const char *path, const char *name)
@@ -198,11 +218,11 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
                             "%s exists; choose another %s, or --force to "
                             "replace it",
                             f->path, option);
-        if (!S_ISDIR(info.st_mode) || !replaceable(f->path))
-            return cli_fail(CLI_MISTAKE,
-                            "%s is not the folder of a run; --force does not "
-                            "replace it",
+        if (!S_ISDIR(info.st_mode))
+            return cli_fail(CLI_MISTAKE, "%s is not a folder; --force does not replace it",
                             f->path);
+        code = check_replaceable(f->path);
+        if (code != CLI_DONE) return code;
         f->replace = true;
         if (folder_holds(f->path, CONFIG_FILE)) code = folder_hold(f, f->path);
         if (code != CLI_DONE) return code;

@@ -16,9 +16,8 @@ typedef struct folder {
     FILE *lock;    /* the run's configuration, which nobody else may hold; or NULL */
 } folder;
 
-/* Refuses a `path` that exists, unless `force` is given and an earlier run or nothing is in it
- * (`option` is how the user names another);
- * then makes the sibling, and the folders above it. */
+/* Refuses a `path` that exists, unless `force` is given and an earlier run, with nothing beside it, or
+ * nothing is in it (`option` is how the user names another); then makes the sibling, and the folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
 /* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
