@@ -293,7 +293,14 @@ cli_exit folder_hold(folder *f, const char *dir)
 
 cli_exit folder_resume(folder *f, const char *path)
 {
+    struct stat info;
     cli_exit code = name_folder(f, path);
+    if (code == CLI_DONE && lstat(f->path, &info) == 0 && S_ISLNK(info.st_mode)) {
+        free(f->path); /* what it leads to is replaced, where that is */
+        f->path = realpath(path, NULL);
+        if (f->path == NULL)
+            return cli_fail(place_error(errno), "cannot find %s: %s", path, strerror(errno));
+    }
     if (code == CLI_DONE) code = folder_hold(f, f->path);
     if (code != CLI_DONE) return code;
     f->replace = true;

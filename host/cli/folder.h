@@ -37,8 +37,8 @@ cli_exit folder_ready(const folder *f);
  * process, whatever ends it; refuses where another process does. */
 cli_exit folder_hold(folder *f, const char *dir);
 
-/* The folder `path` of a run that has left checkpoints, held and cleaned: it will be replaced at the
- * end. */
+/* The folder `path` of a run that has left checkpoints, or the one that a link leads to, held and cleaned:
+ * it will be replaced at the end. */
 cli_exit folder_resume(folder *f, const char *path);
 
 /* Gives the sibling its name, in place of an earlier run where there is one.  Where that fails, what
