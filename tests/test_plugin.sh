@@ -145,7 +145,7 @@ bad 'another version' 2 'it is built for version 2 of kac_plugin.h, and this kac
 bad 'it refuses' 2 'it refuses: no licence was found' "kind: plugin, file: $plugin, options: refuse"
 bad 'no outputs' 2 'it says it has 0 outputs, want 1 to 4096' "kind: plugin, file: $plugin, options: no outputs"
 bad 'an output that it has not' 2 'there is no output 1; it has 1' "kind: plugin, file: $plugin, output: 1"
-bad 'letters twice' 2 'its alphabet must be printable letters, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
+bad 'letters twice' 2 'its alphabet must be printable letters but , " > ?, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
 bad 'no length' 2 'it says its length is -1' "$table" "kind: plugin, file: $plugin, options: long"
 bad 'options of another kind' 2 'reward.0.options: goes with kind plugin only' "$table, options: x"
 bad 'options of a network' 2 'model.options: goes with model.kind plugin only' "$table" "$good, options: x"

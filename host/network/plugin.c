@@ -254,9 +254,10 @@ static kac_status check_shape(const char *path, kac_role role, const kac_plugin_
         return KAC_FAIL(KAC_ERR_INVALID, "%s: its alphabet has more than %d letters", path,
                         KAC_PLUGIN_LETTERS);
     for (const char *c = shape->alphabet; *c != '\0'; c++)
-        if (*c <= ' ' || *c > '~' || strchr(c + 1, *c) != NULL)
+        if (!kac_is_letter(*c) || strchr(c + 1, *c) != NULL)
             return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: its alphabet must be printable letters, none twice", path);
+                            "%s: its alphabet must be printable letters but , \" > ?, none twice",
+                            path);
     return KAC_OK;
 }
 
