@@ -91,6 +91,26 @@ Test(landscape, codes_are_weighed_without_a_twist)
     landscape_free(&s);
 }
 
+/* The share of G and C takes probabilities, but no step shall be needed to learn that it has no slope. */
+Test(landscape, a_filter_has_no_gradient)
+{
+    landscape s;
+    table_run run = {0};
+    char dir[256];
+    cr_assert(landscape_create("ACGU", 4, &s));
+    landscape_fit(&s);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(landscape_write_run(&s, dir), KAC_OK, "%s", kac_last_error());
+    kac_status status = table_sample_letters(
+        s.alphabet, dir, "sampler.algorithm=tds process.steps=3 reward.1.kind=gc", &run);
+    cr_expect_eq(status, KAC_ERR_INVALID);
+    cr_expect_str_eq(kac_last_error(),
+                     "sampler.twist.kind: reward.1 (gc) has no gradient; use kind none, or leave "
+                     "this reward without weight and bounds");
+    table_folder_remove(dir);
+    landscape_free(&s);
+}
+
 /* Unguided runs follow the chain's law, not the denoiser's own: the letters of the last sites
  * are counted. */
 static void check_pretrained(const landscape_source *source, int cells)

@@ -305,6 +305,16 @@ bool kac_rewards_soft(const kac_rewards *r, const char **refuses)
     return r->workers.count == 0;
 }
 
+bool kac_rewards_have_gradients(const kac_rewards *r, const char **refuses)
+{
+    for (int i = 0; i < r->networks; i++)
+        if (r->network[i]->vjp == NULL) {
+            *refuses = r->network[i]->path;
+            return false;
+        }
+    return true;
+}
+
 bool kac_rewards_wait(const kac_rewards *r)
 {
     for (int i = 0; i < r->networks; i++)

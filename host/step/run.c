@@ -128,6 +128,12 @@ static kac_status open_rewards(kac_run *r)
                         "sampler.twist.kind: %s does not take probabilities, so it has no "
                         "gradient",
                         refuses);
+    if (s->sampler.twist == KAC_TWIST_POSTERIOR_MEAN &&
+        !kac_rewards_have_gradients(r->guide, &refuses))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.twist.kind: %s has no gradient; use kind none, or leave this "
+                        "reward without weight and bounds",
+                        refuses);
     if (s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
         s->sampler.estimate == KAC_ESTIMATE_SOFT && !kac_rewards_soft(r->guide, &refuses))
         return KAC_FAIL(KAC_ERR_INVALID,
