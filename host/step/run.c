@@ -843,6 +843,16 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, row, fault->slot, source);
 }
 
+/* Particles that a group had in step `move`, counted from 1, which a funnel may have made fewer since. */
+static int32_t particles_in(const kac_run *r, int32_t move)
+{
+    if (r->set.sampler.funnel[0] == '\0') return r->n / r->groups;
+    int32_t each = (int32_t)r->set.sampler.particles;
+    for (int32_t level = r->steps - 1; level > r->steps - move && level >= 0; level--)
+        if (r->funnel[level] > 0) each = r->funnel[level];
+    return each;
+}
+
 /* What the device of any rank noted first, its slot counted through all ranks.  Errors: DEVICE, and
  * those of kac_ranks_agree. */
 static kac_status first_trouble(const kac_run *r, kac_trouble *out)
@@ -850,7 +860,7 @@ static kac_status first_trouble(const kac_run *r, kac_trouble *out)
     kac_fault fault = {0};
     kac_status status = r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault);
     kac_trouble own = kac_fault_read(fault);
-    own.slot += r->first * (r->n / r->groups);
+    own.slot += r->first * particles_in(r, own.move);
     if (own.kind != KAC_FAULT_NONE) fault.number = kac_fault_number(own);
     /* The largest number comes first; votes have a sign, whose bit is turned over. */
     int64_t vote = (int64_t)(fault.number ^ UINT64_C(1) << 63);
