@@ -98,18 +98,23 @@ static kac_status take_states(kac_device *dev, const kac_net *net, const kac_que
                               int32_t n)
 {
     copies *c = net->copies;
-    size_t bytes = state_bytes(net, q->length), stride = (size_t)q->stride, last = 0;
+    size_t bytes = state_bytes(net, q->length), stride = (size_t)q->stride;
     KAC_TRY(take_list(dev, net, q->src, n, &c->src));
     const int32_t *src = c->src.at;
-    for (int32_t j = 0; j < n; j++)
-        if ((size_t)src[j] > last) last = (size_t)src[j];
-    KAC_TRY(grow(net, &c->window, (last + 1) * stride));
+    int32_t first = src[0], last = src[0]; /* as they ascend, what is between is mostly asked */
+    for (int32_t j = 1; j < n; j++) {
+        first = src[j] < first ? src[j] : first;
+        last = src[j] > last ? src[j] : last;
+    }
+    size_t window = (size_t)(last - first) * stride + bytes;
+    KAC_TRY(grow(net, &c->window, window));
     KAC_TRY(grow(net, &c->states, (size_t)n * bytes));
-    KAC_TRY(dev->ops->memory.download(dev, c->window.at, q->tokens, last * stride + bytes));
+    KAC_TRY(dev->ops->memory.download(dev, c->window.at, q->tokens + (size_t)first * stride,
+                                      window));
     const uint8_t *from = c->window.at;
     uint8_t *to = c->states.at;
     for (int32_t j = 0; j < n; j++)
-        memcpy(to + (size_t)j * bytes, from + (size_t)src[j] * stride, bytes);
+        memcpy(to + (size_t)j * bytes, from + (size_t)(src[j] - first) * stride, bytes);
     return KAC_OK;
 }
 
