@@ -433,6 +433,54 @@ Test(invariance, no_object_is_scored_twice)
     kac_config_destroy(config);
 }
 
+static int entered;
+
+static kac_status count_entry(kac_device *dev)
+{
+    (void)dev;
+    entered++;
+    return KAC_OK;
+}
+
+/* A thread, or a process with another run, may have been on another GPU since. */
+Test(invariance, each_call_begins_on_its_own_device)
+{
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    kac_ops counting;
+    char text[1024], path[320];
+    snprintf(text, sizeof text,
+             SMC "model.file=%s/denoiser.safetensors reward.0.kind=table "
+                 "reward.0.file=%s/reward.safetensors device.name=%s",
+             f.dir, f.dir, device_name());
+    snprintf(path, sizeof path, "%s/checkpoint", f.dir);
+    cr_assert_eq(kac_config_create(&config), KAC_OK);
+    cr_assert_eq(table_configure(config, text), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    counting = *run->dev->ops;
+    counting.memory.enter = count_entry;
+    run->dev->ops = &counting;
+    cr_assert_eq(kac_run_keep_trajectories(run, 1), KAC_OK, "%s", kac_last_error());
+    cr_expect_eq(entered, 1);
+    for (int64_t step = 1; step <= kac_run_steps(run); step++) {
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+        cr_expect_eq(entered, 1 + step);
+    }
+    entered = 0;
+    cr_assert_eq(kac_run_sync(run, NULL), KAC_OK, "%s", kac_last_error());
+    cr_expect_eq(entered, 1);
+    cr_assert_eq(kac_run_checkpoint(run, path), KAC_OK, "%s", kac_last_error());
+    cr_expect_gt(entered, 1);
+    entered = 0;
+    cr_assert_eq(kac_run_finish(run), KAC_OK, "%s", kac_last_error());
+    cr_expect_gt(entered, 0);
+    entered = 0;
+    kac_run_destroy(run);
+    cr_expect_eq(entered, 1);
+    unlink(path);
+    kac_config_destroy(config);
+}
+
 /* On a GPU the host queues steps and reads nothing back; what grows in the first two steps may
  * wait.  The trace is made all the same. */
 Test(invariance, steps_are_queued_without_waiting)

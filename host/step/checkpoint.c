@@ -251,7 +251,7 @@ done:
 kac_status kac_run_checkpoint(kac_run *r, const char *path)
 {
     KAC_REQUIRE(r != NULL && path != NULL);
-    KAC_TRY(kac_check_alive(r));
+    KAC_TRY(kac_enter_run(r));
     KAC_REQUIRE(r->result == NULL); /* not finished */
     bool leads = kac_ranks_rank(r->ranks) == 0;
     kac_status status = KAC_OK;

@@ -526,7 +526,7 @@ done:
 kac_status kac_run_finish(kac_run *r)
 {
     KAC_REQUIRE(r != NULL);
-    KAC_TRY(kac_check_alive(r));
+    KAC_TRY(kac_enter_run(r));
     KAC_REQUIRE(r->result == NULL); /* once */
     if (r->step < r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",

@@ -735,6 +735,7 @@ void kac_run_destroy(kac_run *r)
 {
     if (r == NULL) return;
     if (r->dev != NULL) {
+        (void)r->dev->ops->memory.enter(r->dev);
         r->dev->ops->memory.erase(r->dev, r->recording.step);
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
@@ -877,9 +878,11 @@ kac_status kac_end_where_failed(kac_run *r, kac_status status)
     return status;
 }
 
-kac_status kac_check_alive(const kac_run *r)
+kac_status kac_enter_run(kac_run *r)
 {
-    if (r->failed == KAC_OK) return KAC_OK;
+    if (r->failed == KAC_OK &&
+        kac_end_where_failed(r, r->dev->ops->memory.enter(r->dev)) == KAC_OK)
+        return KAC_OK;
     const char *text = r->failure != NULL ? r->failure : kac_status_string(r->failed);
     return kac_ranks_agree(r->ranks, KAC_FAIL(r->failed, "%s", text), NULL, 0);
 }
@@ -896,7 +899,7 @@ static kac_status sync_run(kac_run *r)
 kac_status kac_run_sync(kac_run *r, kac_progress *out)
 {
     KAC_REQUIRE(r != NULL);
-    KAC_TRY(kac_check_alive(r));
+    KAC_TRY(kac_enter_run(r));
     KAC_TRY(kac_end_where_failed(r, sync_run(r)));
     if (out != NULL)
         *out = r->lines > 0 ? r->line[r->lines - 1].progress : (kac_progress){.ess = 1};

@@ -366,8 +366,9 @@ kac_status kac_open_targets(kac_run *run);
  * whose state may from then on be that of half a step. */
 kac_status kac_end_where_failed(kac_run *run, kac_status status);
 
-/* Whether the run has not failed; else all ranks get the failure, again.  Errors: any. */
-kac_status kac_check_alive(const kac_run *run);
+/* What every public function begins with that needs the device: the calling thread gets it, if the run has
+ * not failed; else all ranks get the failure, again.  Errors: any. */
+kac_status kac_enter_run(kac_run *run);
 
 /* ---- step.c --------------------------------------------------------------------------------
  */

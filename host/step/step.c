@@ -209,7 +209,7 @@ static kac_status lead_step(kac_run *r)
 kac_status kac_run_step(kac_run *r)
 {
     KAC_REQUIRE(r != NULL);
-    KAC_TRY(kac_check_alive(r));
+    KAC_TRY(kac_enter_run(r));
     if (r->step == r->moves)
         return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
     return kac_end_where_failed(r, lead_step(r));

@@ -183,7 +183,7 @@ static kac_status take_trajectories(kac_run *r, int64_t every)
 kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
 {
     KAC_REQUIRE(r != NULL);
-    KAC_TRY(kac_check_alive(r));
+    KAC_TRY(kac_enter_run(r));
     if (r->step > 0 || r->trajectories != NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "trajectories: they are kept from the first step on");
     kac_status status = take_trajectories(r, every);
