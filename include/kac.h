@@ -264,6 +264,7 @@ typedef struct kac_validate_options {
     const char *device; /* as device.name */
     uint64_t seed;
     const char *only; /* checks whose name holds this, or NULL: all */
+    bool (*stops)(void); /* asked between two checks whether to leave out the rest; or NULL */
 } kac_validate_options;
 
 /* Checks on this machine that what is sampled is what the manual says: runs on models that are

@@ -52,25 +52,16 @@ static void ask(int signal)
     asked = 1;
 }
 
-static void watch(int signal, void (*handler)(int))
-{
-    struct sigaction action;
-    sigaction(signal, NULL, &action);
-    if (action.sa_handler == SIG_IGN) return; /* nohup, or a shell's background */
-    action = (struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART};
-    sigaction(signal, &action, NULL);
-}
-
 /* A full disk and a closed pipe become failed writes; stopping and a checkpoint that is asked for
  * wait for the step's end. */
 static void watch_signals(void)
 {
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    watch(SIGINT, stop);
-    watch(SIGTERM, stop);
-    watch(SIGHUP, stop);
-    watch(SIGUSR1, ask);
+    cli_watch(SIGINT, stop);
+    cli_watch(SIGTERM, stop);
+    cli_watch(SIGHUP, stop);
+    cli_watch(SIGUSR1, ask);
 }
 
 /* ---- what is asked ---------------------------------------------------------------------- */
