@@ -83,7 +83,7 @@ cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
 mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
-plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so later.so other.so)
+plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so)
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
@@ -158,7 +158,8 @@ $(BUILD)/tests/plugin_%.so: tests/plugin.cc include/kac_plugin.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(plugin_cxx) $(plugin_$*) $< -o $@
 plugin_queue := -DPLUGIN_QUEUES
-plugin_later := -DPLUGIN_VERSION=2
+plugin_first := -DPLUGIN_VERSION=1
+plugin_later := -DPLUGIN_VERSION=3
 plugin_other := -DPLUGIN_SYMBOL=another
 $(fuzz): %: %.o $(lib)
 	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)

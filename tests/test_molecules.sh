@@ -62,6 +62,28 @@ for file in samples.csv samples.smi samples.sdf; do
     holds "$file" cmp "$work/plain/$file" "$work/other/$file"
 done
 
+begin 'a plug-in reads what a worker reads'
+text="kind: plugin, file: $build/tests/plugin_host.so, options: text"
+sed -e "s|kind: worker, command: .*, output: 0|$text, output: 0|" -e "s|kind: worker, command: .*, output: 1|$text, output: 1|" \
+    "$work/molecules.yaml" >"$work/text.yaml"
+holds 'there is no worker' test "$(grep -c worker "$work/text.yaml")" -eq 0
+for way in '' '--set process.correction=none' '--set device.batch=3'; do
+    read -ra words <<<"$way"
+    for config in molecules text; do
+        run "$kac" run "$work/$config.yaml" "${words[@]}" --out "$work/$config-text" --quiet --force
+        expect 0
+    done
+    holds "the samples are the same $way" cmp "$work/molecules-text/samples.csv" "$work/text-text/samples.csv"
+done
+run "$kac" run "$work/text.yaml" --set reward.1.output=3 --out "$work/known" --quiet
+expect 0
+# shellcheck disable=SC2016
+holds 'it knows that they are molecules' awk -F, 'NR > 1 && $8 != 1 { exit 1 }' "$work/known/samples.csv"
+run "$kac" run "$work/text.yaml" --set process.atoms=none --set reward.1.output=3 --out "$work/unknown" --quiet
+expect 0
+# shellcheck disable=SC2016
+holds 'and that numbers are none' awk -F, 'NR > 1 && ($8 != 0 || $7 != length($4)) { exit 1 }' "$work/unknown/samples.csv"
+
 begin 'without correction there are molecules in pieces'
 sample raw --set process.correction=none --set sampler.algorithm=pretrained --set sampler.groups=200
 holds 'in pieces' test "$(objects raw | grep -c '[.]')" -gt 10
