@@ -163,6 +163,68 @@ assert root.tag.endswith("svg") and root.get("width") == "660px" and root.get("h
     says 'molecules_grid.py: '
 fi
 
+# ---- RDKit in C++ ---------------------------------------------------------------------------
+
+properties=$build/rdkit_properties.so
+absent="$properties is not built, which needs librdkit-dev, libboost-dev and rdkit-data"
+zinc=../shared/data/zinc250k_smiles/zinc250k_valid_test.tsv.gz
+# agrees FILE...: what it says of the molecules is what the worker says.
+agrees() {
+    run python3 tests/properties.py "$build/tests/properties" "$@"
+    expect 0
+    if grep -q '^skipped: ' "$work/out"; then skip "$(sed -n 's/^skipped: //p' "$work/out")"; fi
+}
+begin 'the plug-in of RDKit says what the worker says'
+if [ ! -f "$properties" ]; then
+    skip "$absent"
+elif ! has_rdkit; then
+    skip 'there is no RDKit in Python'
+else
+    agrees
+    begin 'and so it does of drug-like molecules'
+    if [ -f "$zinc" ]; then
+        gzip -dc "$zinc" | sed -n '2,2001p' >"$work/zinc.tsv"
+        agrees "$work/zinc.tsv"
+    else
+        skip "$zinc is absent"
+    fi
+
+    begin 'a run is the same with the plug-in and with the worker'
+    names=(qed ease logp sa weight valid)
+    for kind in worker plugin; do
+        {
+            echo "model: {file: $work/molecules.safetensors}"
+            echo 'process: {kind: graph, steps: 30}'
+            echo 'sampler: {algorithm: svdd_pm, groups: 6, children: 4, alpha: 0.1, on_invalid: worst}'
+            echo 'reward:'
+            for i in "${!names[@]}"; do
+                if [ "$kind" = worker ]; then
+                    with="command: [python3, tools/workers/rdkit_properties.py, $(IFS=, && echo "${names[*]}")]"
+                else
+                    with="file: $properties, options: '${names[*]}'"
+                fi
+                echo "  - {name: ${names[i]}, kind: $kind, $with, output: $i, weight: $((i == 0))}"
+            done
+        } >"$work/by-$kind.yaml"
+    done
+    for way in '' '--set process.correction=none' '--set device.threads=3 --set device.batch=5'; do
+        read -ra words <<<"$way"
+        for kind in worker plugin; do
+            run "$kac" run "$work/by-$kind.yaml" "${words[@]}" --out "$work/by-$kind" --quiet --force
+            expect 0
+        done
+        holds "the samples $way" cmp "$work/by-worker/samples.csv" "$work/by-plugin/samples.csv"
+    done
+
+    begin 'the plug-in of RDKit refuses what it does not know'
+    run "$kac" run "$work/by-plugin.yaml" --set reward.0.options='qed beauty' --out "$work/no" --quiet
+    expect 2
+    says 'it refuses: no property beauty; there are qed, sa, ease, logp, weight, valid'
+    run "$kac" run configs/quickstart.yaml --set reward.0.kind=plugin --set reward.0.file="$properties" --out "$work/no" --quiet
+    expect 2
+    says 'it refuses: it is a reward of molecules'
+fi
+
 weights=../shared/data/gdss/gdss_qm9.safetensors
 if [ ! -f "$weights" ] || ! has_rdkit; then
     begin 'QED guides the published model of QM9'
