@@ -97,6 +97,19 @@ ask text
 expect 0
 seen text
 
+begin 'terms share what is opened with the same options, and nothing else'
+config handles "file: $models/denoiser.safetensors" "name: a, kind: plugin, file: $plugin, options: nth one" \
+    "name: b, kind: plugin, file: $plugin, options: nth" \
+    "name: c, kind: plugin, file: $plugin, options: nth one" \
+    "name: d, kind: plugin, file: $plugin, options: nth" \
+    "name: e, kind: plugin, file: $plugin" "$table"
+ask handles
+expect 0
+holds 'a is c, b is d, another; e is the table' awk -F, '
+    NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["a"] != 0 || $at["c"] != 0 || $at["b"] != 1 || $at["d"] != 1 || $at["e"] != $at["r"] { exit 1 }' \
+    "$work/handles/samples.csv"
+
 begin 'a denoiser of vectors'
 cat >"$work/vectors.yaml" <<EOF
 model: {kind: plugin, file: $plugin, options: vectors}
@@ -148,14 +161,14 @@ bad() { # NAME CODE TEXT REWARD [MODEL]
     refused "$2" bad "$3"
 }
 echo 'not a library' >"$work/text.so"
-bad 'no file' 3 "$work/none.so: cannot be read: No such file" "kind: plugin, file: $work/none.so"
+bad 'no file' 2 "$work/none.so: cannot be read: No such file" "kind: plugin, file: $work/none.so"
 bad 'no shared object' 2 "$work/text.so: it is no shared object" "kind: plugin, file: $work/text.so"
 bad 'no function' 2 'it has no function kac_plugin_v1' "kind: plugin, file: $build/tests/plugin_other.so"
 bad 'another version' 2 'it is built for version 3 of kac_plugin.h, and this kac has 1 to 2' "kind: plugin, file: $build/tests/plugin_later.so"
 bad 'it refuses' 2 'it refuses: no licence was found' "kind: plugin, file: $plugin, options: refuse"
 bad 'no outputs' 2 'it says it has 0 outputs, want 1 to 4096' "kind: plugin, file: $plugin, options: no outputs"
 bad 'an output that it has not' 2 'there is no output 1; it has 1' "kind: plugin, file: $plugin, output: 1"
-bad 'letters twice' 2 'its alphabet must be printable letters, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
+bad 'letters twice' 2 'its alphabet must be printable letters but , " > ?, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
 bad 'no length' 2 'it says its length is -1' "$table" "kind: plugin, file: $plugin, options: long"
 bad 'options of another kind' 2 'reward.0.options: goes with kind plugin only' "$table, options: x"
 bad 'options of a network' 2 'model.options: goes with model.kind plugin only' "$table" "$good, options: x"

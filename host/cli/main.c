@@ -35,11 +35,13 @@ static const command commands[] = {
      "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "
      "variable\n"
      "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},
-    {"resume", cli_resume, "DIR [--set KEY=VALUE]... [--record DIR] [--force] [--quiet]",
+    {"resume", cli_resume,
+     "DIR [--set KEY=VALUE]... [--record DIR] [--ranks KIND] [--force] [--quiet]",
      "go on with a run that was stopped",
      "  DIR              the folder of the run, with its checkpoints\n"
      "  --set KEY=VALUE  device.name, threads and isa, and checkpoint, only; repeatable\n"
      "  --record DIR     where the run was started with it: the folder for the trajectories\n"
+     "  --ranks KIND     as kac run has it: any number of ranks, whatever it was\n"
      "  --force          replace that folder where it holds an earlier run\n"
      "  --quiet          no progress and no summary\n"
      "The results are those of a run that was never stopped.  Exit code 0 also where the run "
