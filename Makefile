@@ -89,7 +89,7 @@ made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug as
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
-        fuzz fuzz-programs mutations cluster-test nightly bench bundle gpu-check install info clean FORCE
+        fuzz fuzz-programs mutations cluster-test tools-test nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(plugins) $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
@@ -257,6 +257,10 @@ cluster-test:
 	@CC='$(CC)' tools/install-deps cluster
 	@$(MAKE) programs
 	@JOBS=1 tests/run-all $(BUILD) tests/cluster/test_*.sh
+# of the programs in Python, which need tools/requirements.txt
+PYTHON ?= python3
+tools-test:
+	@'$(PYTHON)' tools/test_tools.py
 nightly: ANALYZE := all
 nightly: check mutations cluster-test
 	@KAC_LAWS_SCALE=16 build/release/tests/unit --filter '@(laws|biased)/*' # 65 536 groups a law
@@ -266,6 +270,8 @@ nightly: check mutations cluster-test
 	@KAC_KILLS=200 tests/test_resume.sh build/release
 	@KAC_KILLS=200 tests/test_ranks_resume.sh build/release
 	@$(MAKE) fuzz FUZZ_SECONDS=1200
+	@if '$(PYTHON)' -c 'import torch, safetensors' 2>/dev/null; then $(MAKE) tools-test; \
+	else echo 'skipped: tools-test: $(PYTHON) has no torch and safetensors'; fi
 race-programs: $(race)
 fuzz-programs: $(fuzz)
 # a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
@@ -277,6 +283,8 @@ bench: $(bench)
 	@set -e; for p in $(bench); do echo "$$p"; $$p; done
 
 # ---- install --------------------------------------------------------------------------
+# what the manual tells users to run, and the modules that it reads; tools/bundle has the same
+tools := $(addprefix tools/,convert_gdss.py convert_mdlm_cnn.py kac_io.py make_gmm.py molecules_grid.py promoter_data.py train_value.py requirements.txt)
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
@@ -290,6 +298,7 @@ install: all
 	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers' '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
 	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
 	install -m 644 tools/plugins/* '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
+	install -m 644 $(tools) '$(DESTDIR)$(PREFIX)/share/kac/tools'
 
 # ---- the rest -------------------------------------------------------------------------
 has = $(shell echo '\#include <$1>' | $(CC) -E - >/dev/null 2>&1 && echo yes || echo no)

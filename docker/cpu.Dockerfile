@@ -30,6 +30,8 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-ins
 COPY docker/ssh/client.conf /etc/ssh/ssh_config.d/kac.conf
 COPY docker/ssh/server.conf /etc/ssh/kac_sshd_config
 COPY --from=build /out/usr/local /usr/local
+# Docker's default profile forbids what Open MPI would copy between ranks with
+ENV OMPI_MCA_btl_vader_single_copy_mechanism=none
 USER 10001:10001
 # the paths of the shipped configurations are relative to this folder
 WORKDIR /usr/local/share/kac

@@ -1,7 +1,7 @@
 /* plugin.cc -- a plug-in for the tests, in C++: what it does, well or badly, its options say.
  *
  * The words of the options: `table` answers as the small models of make_models.c do, as a denoiser
- * of ABC and as a reward; `vectors` is a denoiser of the normal law of 2 numbers; the rest are
+ * of ABC and as a reward; `nth` is a reward that answers how many were opened before it; `vectors` is a denoiser of the normal law of 2 numbers; the rest are
  * mistakes.  PLUGIN_VERSION and PLUGIN_SYMBOL make it one of another version or of none. */
 #include <cmath>
 #include <cstring>
@@ -23,7 +23,7 @@ enum { STATES = 3, LENGTH = 4 };
 struct plugin {
     std::string options;
     bool denoises;
-    int calls;
+    int calls, number; /* number: how many were opened before it */
 
     bool is(const char *word) const
     {
@@ -32,6 +32,7 @@ struct plugin {
 };
 
 std::string latest; /* error */
+int opened;
 
 /* Number i of every small model. */
 float number(int64_t i)
@@ -56,7 +57,7 @@ int fail(const char *why)
 
 int open(const kac_plugin_use *use, kac_plugin_shape *shape, void **handle)
 {
-    auto *p = new plugin{use->options, use->role == KAC_PLUGIN_DENOISER, 0};
+    auto *p = new plugin{use->options, use->role == KAC_PLUGIN_DENOISER, 0, opened++};
     if (p->is("refuse")) {
         delete p;
         return fail("no licence\nwas found");
@@ -80,7 +81,9 @@ void answer(const plugin *p, const uint8_t *x, int32_t length, float *out)
         return;
     }
     if (!p->denoises) {
-        out[0] = p->is("nan") ? NAN : number(row_of(x, STATES));
+        out[0] = p->is("nan") ? NAN
+                 : p->is("nth") ? static_cast<float>(p->number)
+                                : number(row_of(x, STATES));
         if (p->is("two")) out[1] = -out[0];
         return;
     }

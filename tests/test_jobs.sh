@@ -8,20 +8,29 @@
 models=$work/models
 mkdir "$models" "$work/bin"
 "$build/tests/make_models" "$models" || exit 1
-# config NAME STEPS: a toy.
-config() {
-    cat >"$work/$1.yaml" <<END
+cat >"$work/short.yaml" <<END
 model: {file: $models/denoiser.safetensors}
-process: {steps: $2}
+process: {steps: 12}
 reward: [{kind: table, file: $models/reward.safetensors}]
 sampler: {groups: 8, particles: 16, alpha: 0.3}
 END
-}
-config short 12
-config long 4000
-for name in short long; do
-    "$kac" run "$work/$name.yaml" --out "$work/$name" --quiet || exit 1
+# and one that takes its time, most of it asleep, so that there is time to stop it
+cat >"$work/worker.sh" <<'END'
+while read -r count; do
+    sleep 0.05
+    for ((i = 0; i < count; i++)); do
+        read -r object
+        echo ${#object}
+    done
 done
+END
+cat >"$work/long.yaml" <<END
+model: {file: $models/denoiser.safetensors}
+process: {steps: 30}
+reward: [{kind: worker, name: length, batch: 64, command: [bash, $work/worker.sh]}]
+sampler: {groups: 4, particles: 4, alpha: 0.3, reuse: off}
+END
+"$kac" run "$work/long.yaml" --out "$work/long" --quiet || exit 1
 PATH=$work/bin:$build:$PATH
 
 # start COMMAND...: in the background, as $pid, once it works told to stop; $code is how it ended.

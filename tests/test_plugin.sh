@@ -79,6 +79,19 @@ expect 0
 holds 'b is -a, c is a' awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     $at["a"] != -$at["b"] || $at["a"] != $at["c"] { exit 1 }' "$work/outputs/samples.csv"
 
+begin 'terms share what is opened with the same options, and nothing else'
+config handles "file: $models/denoiser.safetensors" "name: a, kind: plugin, file: $plugin, options: nth one" \
+    "name: b, kind: plugin, file: $plugin, options: nth" \
+    "name: c, kind: plugin, file: $plugin, options: nth one" \
+    "name: d, kind: plugin, file: $plugin, options: nth" \
+    "name: e, kind: plugin, file: $plugin" "$table"
+ask handles
+expect 0
+holds 'a is c, b is d, another; e is the table' awk -F, '
+    NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["a"] != 0 || $at["c"] != 0 || $at["b"] != 1 || $at["d"] != 1 || $at["e"] != $at["r"] { exit 1 }' \
+    "$work/handles/samples.csv"
+
 begin 'a denoiser of vectors'
 cat >"$work/vectors.yaml" <<EOF
 model: {kind: plugin, file: $plugin, options: vectors}
@@ -132,7 +145,7 @@ bad 'another version' 2 'it is built for version 2 of kac_plugin.h, and this kac
 bad 'it refuses' 2 'it refuses: no licence was found' "kind: plugin, file: $plugin, options: refuse"
 bad 'no outputs' 2 'it says it has 0 outputs, want 1 to 4096' "kind: plugin, file: $plugin, options: no outputs"
 bad 'an output that it has not' 2 'there is no output 1; it has 1' "kind: plugin, file: $plugin, output: 1"
-bad 'letters twice' 2 'its alphabet must be printable letters, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
+bad 'letters twice' 2 'its alphabet must be printable letters but , " > ?, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
 bad 'no length' 2 'it says its length is -1' "$table" "kind: plugin, file: $plugin, options: long"
 bad 'options of another kind' 2 'reward.0.options: goes with kind plugin only' "$table, options: x"
 bad 'options of a network' 2 'model.options: goes with model.kind plugin only' "$table" "$good, options: x"

@@ -367,6 +367,9 @@ else
         share/kac/tools/workers/template.py; do
         holds "$file is installed" test -e "$work/prefix/$file"
     done
+    while read -r file; do
+        holds "$file, which the manual names, is installed" test -e "$work/prefix/share/kac/$file"
+    done < <(grep -ohE 'tools/[a-z_]+\.(py|txt)' docs/molecules.md docs/models.md)
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
     for how in '' --static; do
         # shellcheck disable=SC2046,SC2086 # flags are words

@@ -44,6 +44,10 @@ struct kac_network {
     kac_graph_model graph; /* nodes 0: not of graphs */
 };
 
+/* Whether c can be a letter of an alphabet: it can be printed, and is none of , " > ? which tables, FASTA
+ * files and templates read otherwise. */
+bool kac_is_letter(char c);
+
 /* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).
  * Errors: INVALID (file and what is allowed), IO, NOMEM. */
 kac_status kac_network_open(kac_device *dev, const char *path, kac_role role,

@@ -11,7 +11,7 @@
 #include "kac_plugin.h"
 #include "network.h"
 
-enum { PATH = sizeof((kac_network *)0)->path };
+enum { PATH = sizeof((kac_network *)0)->path, OPTIONS = sizeof((kac_network *)0)->options };
 
 static const kac_arch archs[2][2] = {
     {{"plugin", KAC_ROLE_DENOISER, 0, 0, NULL}, {"plugin", KAC_ROLE_DENOISER, 1, 0, NULL}},
@@ -99,18 +99,23 @@ static kac_status take_states(kac_device *dev, const kac_net *net, const kac_que
                               int32_t n)
 {
     copies *c = net->copies;
-    size_t bytes = state_bytes(net, q->length), stride = (size_t)q->stride, last = 0;
+    size_t bytes = state_bytes(net, q->length), stride = (size_t)q->stride;
     KAC_TRY(take_list(dev, net, q->src, n, &c->src));
     const int32_t *src = c->src.at;
-    for (int32_t j = 0; j < n; j++)
-        if ((size_t)src[j] > last) last = (size_t)src[j];
-    KAC_TRY(grow(net, &c->window, (last + 1) * stride));
+    int32_t first = src[0], last = src[0]; /* as they ascend, what is between is mostly asked */
+    for (int32_t j = 1; j < n; j++) {
+        first = src[j] < first ? src[j] : first;
+        last = src[j] > last ? src[j] : last;
+    }
+    size_t window = (size_t)(last - first) * stride + bytes;
+    KAC_TRY(grow(net, &c->window, window));
     KAC_TRY(grow(net, &c->states, (size_t)n * bytes));
-    KAC_TRY(dev->ops->memory.download(dev, c->window.at, q->tokens, last * stride + bytes));
+    KAC_TRY(dev->ops->memory.download(dev, c->window.at, q->tokens + (size_t)first * stride,
+                                      window));
     const uint8_t *from = c->window.at;
     uint8_t *to = c->states.at;
     for (int32_t j = 0; j < n; j++)
-        memcpy(to + (size_t)j * bytes, from + (size_t)src[j] * stride, bytes);
+        memcpy(to + (size_t)j * bytes, from + (size_t)(src[j] - first) * stride, bytes);
     return KAC_OK;
 }
 
@@ -256,9 +261,10 @@ static kac_status check_shape(const char *path, kac_role role, const kac_plugin_
         return KAC_FAIL(KAC_ERR_INVALID, "%s: its alphabet has more than %d letters", path,
                         KAC_PLUGIN_LETTERS);
     for (const char *c = shape->alphabet; *c != '\0'; c++)
-        if (*c <= ' ' || *c > '~' || strchr(c + 1, *c) != NULL)
+        if (!kac_is_letter(*c) || strchr(c + 1, *c) != NULL)
             return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: its alphabet must be printable letters, none twice", path);
+                            "%s: its alphabet must be printable letters but , \" > ?, none twice",
+                            path);
     return KAC_OK;
 }
 
@@ -304,6 +310,8 @@ kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_net
     KAC_REQUIRE(dev != NULL && spec != NULL && out != NULL);
     if (strlen(spec->path) >= PATH)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: the path is too long", spec->path);
+    if (strlen(spec->options) >= OPTIONS)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: its options are too long", spec->path);
     kac_network *network = calloc(1, sizeof *network);
     kac_net *net = calloc(1, sizeof *net);
     copies *host = calloc(1, sizeof *host);
@@ -316,6 +324,7 @@ kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_net
     net->copies = host;
     *network = (kac_network){.dev = dev, .net = net, .drop = drop};
     snprintf(network->path, sizeof network->path, "%s", spec->path);
+    snprintf(network->options, sizeof network->options, "%s", spec->options);
     kac_status status = prepare(spec, net, network);
     if (status == KAC_OK)
         *out = network;
