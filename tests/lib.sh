@@ -9,6 +9,7 @@
 #   skip REASON       the case can not be tried here
 #   start COMMAND...  kac in the background, as $pid; ended waits for it, $code is how it ended
 #   await TEST...     until that is so, or it has ended
+#   leave REASON      nothing can be tried here: skips the case, and ends the test
 #   finish            prints the total and exits
 # shellcheck shell=bash
 set -uo pipefail
@@ -117,6 +118,11 @@ damage() { # FILE: another byte in the middle
 }
 plain() { # FILE: without what is another in each run
     sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
+}
+leave() {
+    skip "$1"
+    echo "$(basename "$0" .sh): 0 passed, 0 failed, 1 skipped"
+    exit
 }
 
 finish() {

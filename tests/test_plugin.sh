@@ -138,7 +138,7 @@ bad() { # NAME CODE TEXT REWARD [MODEL]
     refused "$2" bad "$3"
 }
 echo 'not a library' >"$work/text.so"
-bad 'no file' 3 "$work/none.so: cannot be read: No such file" "kind: plugin, file: $work/none.so"
+bad 'no file' 2 "$work/none.so: cannot be read: No such file" "kind: plugin, file: $work/none.so"
 bad 'no shared object' 2 "$work/text.so: it is no shared object" "kind: plugin, file: $work/text.so"
 bad 'no function' 2 'it has no function kac_plugin_v1' "kind: plugin, file: $build/tests/plugin_other.so"
 bad 'another version' 2 'it is built for version 2 of kac_plugin.h, and this kac has 1' "kind: plugin, file: $build/tests/plugin_later.so"

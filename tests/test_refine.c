@@ -429,6 +429,8 @@ Test(refine, sequences_of_a_file)
     check_sequences("ABCA\nBBCC\n", KAC_OK, NULL);
     check_sequences("\n ABCA\t\r\n\r\nBBCC", KAC_OK, NULL);
     check_sequences(">a\nABCA\n>b\nBB\nCC\n", KAC_OK, NULL);
+    check_sequences(">a\naBca\n>b\nbb\nCC\n", KAC_OK,
+                    NULL); /* as soft-masked files have them */
     check_sequences("", KAC_ERR_INVALID, "no sequence in it");
     check_sequences("ABCA\nABC\n", KAC_ERR_INVALID, ":2: a sequence of 3 letters; want 4");
     check_sequences("ABCA\nABCAB\n", KAC_ERR_INVALID, ":2: a sequence of more than 4 letters");
@@ -476,7 +478,8 @@ Test(refine, contradictions)
          "sampler.funnel: driver.kind refine keeps the number of particles"},
         {"sampler.algorithm=rerd sampler.alpha=0",
          "sampler.alpha: 0 is allowed only where every selection is argmax or top_k"},
-        {"sampler.algorithm=rerd driver.start=/nowhere/at/all", "/nowhere/at/all: cannot open"},
+        {"sampler.algorithm=rerd driver.start=/nowhere/at/all",
+         "driver.start: /nowhere/at/all: cannot be read: No such"},
     };
     open_model();
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {

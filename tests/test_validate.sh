@@ -23,6 +23,16 @@ holds 'the seed is said' grep -q '; seed 5;' "$work/out"
 begin 'nothing to check is no success'
 run "$kac" validate --only 'no such check'
 expect 2
+says 'validate: --only no such check: no check has that in its name'
+holds 'no table begins' test ! -s "$work/out"
+
+begin 'a device that cannot be had is no fault of the sampler'
+run "$kac" validate --only nested --device cuda:77
+expect 3
+says 'cuda:77'
+holds 'no table begins' test ! -s "$work/out"
+KAC_DEVICE=cuda:77 run "$kac" validate --only nested
+expect 3
 
 begin 'stopped: its models do not stay'
 mkdir "$work/scratch"

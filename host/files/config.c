@@ -311,21 +311,24 @@ kac_status kac_config_json(const kac_config *config, json_t **out)
     return KAC_OK;
 }
 
-kac_status kac_config_identity(const kac_config *config, json_t **out)
+void kac_config_identify(json_t *config)
 {
     static const char *const free_of_device[] = {"name", "threads", "isa"};
-    json_t *root = NULL;
-    KAC_TRY(kac_config_json(config, &root));
-    json_object_del(json_object_get(root, "output"), "dir");
-    json_object_del(root, "checkpoint");
-    json_object_del(root, "job");
+    json_object_del(json_object_get(config, "output"), "dir");
+    json_object_del(config, "checkpoint");
+    json_object_del(config, "job");
     for (size_t i = 0; i < sizeof free_of_device / sizeof *free_of_device; i++)
-        json_object_del(json_object_get(root, "device"), free_of_device[i]);
-    *out = root;
+        json_object_del(json_object_get(config, "device"), free_of_device[i]);
+}
+
+kac_status kac_config_identity(const kac_config *config, json_t **out)
+{
+    KAC_TRY(kac_config_json(config, out));
+    kac_config_identify(*out);
     return KAC_OK;
 }
 
-bool kac_config_agrees(json_t *a, const json_t *b, char *key, size_t size)
+bool kac_config_agrees(json_t *a, json_t *b, char *key, size_t size)
 {
     const char *name = NULL;
     json_t *inner = NULL;
@@ -341,6 +344,16 @@ bool kac_config_agrees(json_t *a, const json_t *b, char *key, size_t size)
         snprintf(key + used, size - used, ".%zu", i);
         if (!kac_config_agrees(inner, json_array_get(b, i), key, size)) return false;
     }
+    /* What `a` has, `b` has too; so `b` has more, or they are values of this key. */
+    key[used] = '\0';
+    json_object_foreach(b, name, inner)
+    {
+        if (json_object_get(a, name) != NULL) continue;
+        snprintf(key + used, size - used, used > 0 ? ".%s" : "%s", name);
+        return false;
+    }
+    if (json_is_array(a) && json_array_size(b) > json_array_size(a))
+        snprintf(key + used, size - used, ".%zu", json_array_size(a));
     return false;
 }
 

@@ -452,7 +452,7 @@ static const kac_key keys[] = {
              "else of the pass's own."},
     {"driver.start", TEXT(driver.start), .initial = "",
      .help = "Kind refine: a file of sequences to start from instead of noise, FASTA or one a "
-             "line; they are dealt out to the groups in turn."},
+             "line, in lower case too; they are dealt out to the groups in turn."},
     {"driver.sweeps", INTEGER(driver.sweeps, 0, STEPS_MOST), .initial = "10",
      .help = "Kind gibbs: sweeps after the first, which is plain."},
     {"driver.burn_in", INTEGER(driver.burn_in, 1, STEPS_MOST), .zero = "last",

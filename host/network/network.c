@@ -42,7 +42,8 @@ static kac_status find_arch(const kac_tensors *file, kac_role role, const kac_ar
     if (name == NULL)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: metadata `kac.arch` is missing, so this is not a kac model "
-                        "(architectures of a %s: %s)",
+                        "(architectures of a %s: %s); docs/models.md has the metadata and the "
+                        "converters",
                         path, role_name(role), known);
 
     const char *stated = kac_tensors_metadata(file, "kac.role");

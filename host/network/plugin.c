@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "atomic.h"
 #include "kac_plugin.h"
 #include "network.h"
 
@@ -220,7 +221,8 @@ static kac_status load(const char *path, kac_net *net)
     char place[PATH + 2]; /* without a slash a name would be sought elsewhere */
     snprintf(place, sizeof place, "%s%s", strchr(path, '/') != NULL ? "" : "./", path);
     if (access(place, R_OK) != 0)
-        return KAC_FAIL(KAC_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
+        return KAC_FAIL(kac_path_status(errno), "%s: cannot be read: %s", path,
+                        strerror(errno));
     net->library = dlopen(place, RTLD_NOW | RTLD_LOCAL);
     if (net->library == NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is no shared object that can be loaded: %s",

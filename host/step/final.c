@@ -145,14 +145,14 @@ done:
     return status;
 }
 
-/* What workers have done, at rank 0 on all ranks together. */
+/* What workers have done on all ranks together. */
 static kac_status add_up_workers(const kac_run *r, const kac_rewards *rewards)
 {
     for (int i = 0; i < kac_rewards_workers(rewards); i++) {
         int term = 0;
         kac_worker_counts *of = kac_rewards_worker(rewards, i, &term);
         int64_t counts[] = {of->answered, of->failures, of->given_up};
-        KAC_TRY(kac_add_up(r, counts, sizeof counts / sizeof *counts, counts));
+        KAC_TRY(kac_ranks_sum(r->ranks, counts, sizeof counts / sizeof *counts));
         *of = (kac_worker_counts){counts[0], counts[1], counts[2]};
     }
     return KAC_OK;

@@ -218,8 +218,10 @@ static kac_status gather_part(const kac_run *r, const kac_part *p, char *own, ch
                                       leads(r) ? whole + k * b.whole : NULL));
         break;
     case KAC_PART_SUM:
-        return kac_add_up(r, (const int64_t *)(const void *)own, own_bytes(p) / sizeof(int64_t),
-                          (int64_t *)(void *)whole);
+        KAC_TRY(kac_ranks_sum(r->ranks, (int64_t *)(void *)own,
+                              (int)(own_bytes(p) / sizeof(int64_t))));
+        if (leads(r)) memcpy(whole, own, own_bytes(p));
+        break;
     case KAC_PART_ALIKE:
     case KAC_PART_EXTENT:
         if (!leads(r) || whole == NULL) break;

@@ -207,6 +207,7 @@ static kac_status open_networks(kac_run *r)
     char own[KAC_NAME];
     const char *name = kac_device_of_rank(s->device.name, s->device.isa,
                                           kac_ranks_local(r->ranks), own, sizeof own);
+    KAC_TRY(kac_files_check(s));
     KAC_TRY(kac_device_open(name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
     KAC_TRY(open_denoiser(r));

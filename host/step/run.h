@@ -318,10 +318,6 @@ kac_status kac_place_groups(kac_run *run);
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
 kac_status kac_scatter_groups(const kac_run *run, const void *all, size_t bytes, void *mine);
 
-/* At rank 0 all[k], which may be mine[k], becomes the sum of mine[k] over the ranks.  Errors: RANK,
- * NOMEM. */
-kac_status kac_add_up(const kac_run *run, const int64_t *mine, size_t count, int64_t *all);
-
 /* The norms of a move become those of all ranks; `status` is that of measuring them here.
  * Errors: that of any rank, DEVICE, RANK. */
 kac_status kac_share_norms(kac_run *run, kac_status status);

@@ -105,30 +105,3 @@ done:
     free(round);
     return status;
 }
-
-kac_status kac_add_up(const kac_run *r, const int64_t *mine, size_t count, int64_t *all)
-{
-    size_t ranks = kac_ranks_rank(r->ranks) == 0 ? (size_t)kac_ranks_size(r->ranks) : 0;
-    kac_status status = KAC_OK;
-    int64_t *of = calloc(ranks * count + 1, sizeof *of);
-    void **into = calloc(ranks + 1, sizeof *into);
-    size_t *sizes = calloc(ranks + 1, sizeof *sizes);
-    if (of == NULL || into == NULL || sizes == NULL)
-        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %zu ranks", ranks);
-    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
-        into[q] = of + q * count;
-        sizes[q] = count * sizeof *of;
-    }
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
-    KAC_TRY_DONE(kac_ranks_gather(r->ranks, mine, count * sizeof *mine, into, sizes));
-    for (size_t k = 0; k < count && ranks > 0; k++) {
-        all[k] = 0;
-        for (size_t q = 0; q < ranks; q++)
-            all[k] += of[q * count + k];
-    }
-done:
-    free(of);
-    free(into);
-    free(sizes);
-    return status;
-}
