@@ -373,7 +373,7 @@ Test(ranks, the_first_fault_is_named_by_its_slot_among_all)
 static void check_fault_of_a_funnel(const char *dir)
 {
     static const chain letters = {.states = 3, .length = 5};
-    char settings[512];
+    char settings[1024];
     int of_the_second = 0;
     cr_assert_eq(table_write_forbidden(&letters, dir, 1), KAC_OK, "%s", kac_last_error());
     for (int seed = 1; seed < 40 && of_the_second < 2; seed++) {
