@@ -14,6 +14,12 @@ static kac_status cpu_open(kac_device *dev, int ordinal)
     return KAC_OK;
 }
 
+static kac_status cpu_enter(kac_device *dev)
+{
+    (void)dev;
+    return KAC_OK;
+}
+
 /* "model name" of the first processor. */
 static kac_status cpu_describe(int ordinal, char *text, size_t size)
 {
@@ -88,11 +94,18 @@ static void cpu_erase(kac_device *dev, void *recording)
     (void)dev, (void)recording;
 }
 
+static kac_status measure_nothing(kac_device *dev, const kac_propose_args *a, kac_norms *norms)
+{
+    (void)dev, (void)a, (void)norms;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "only graphs move together");
+}
+
 const kac_ops kac_cpu_ops = {
     .name = "cpu",
     .memory =
         {
             .open = cpu_open,
+            .enter = cpu_enter,
             .close = cpu_close,
             .describe = cpu_describe,
             .alloc = cpu_alloc,
@@ -119,6 +132,7 @@ const kac_ops kac_cpu_ops = {
         {
             .start = kac_cpu_masked_start,
             .blend = kac_cpu_masked_blend,
+            .measure = measure_nothing,
             .propose = kac_cpu_masked_propose,
             .complete = kac_cpu_masked_complete,
             .soften = kac_cpu_masked_soften,
@@ -133,6 +147,7 @@ const kac_ops kac_cpu_ops = {
         {
             .start = kac_cpu_gaussian_start,
             .blend = kac_cpu_gaussian_blend,
+            .measure = measure_nothing,
             .propose = kac_cpu_gaussian_propose,
             .complete = kac_cpu_gaussian_complete,
             .soften = kac_cpu_gaussian_soften,
@@ -147,6 +162,7 @@ const kac_ops kac_cpu_ops = {
         {
             .start = kac_cpu_graph_start,
             .blend = kac_cpu_graph_blend,
+            .measure = kac_cpu_graph_measure,
             .propose = kac_cpu_graph_propose,
             .complete = kac_cpu_graph_complete,
             .soften = kac_cpu_graph_soften,

@@ -72,12 +72,17 @@ static void cuda_close(kac_device *dev)
     dev->stream = NULL;
 }
 
+static kac_status cuda_enter(kac_device *dev)
+{
+    return kac_cuda_status(cudaSetDevice(dev->ordinal), "cudaSetDevice");
+}
+
 static kac_status cuda_open(kac_device *dev, int ordinal)
 {
     cudaStream_t stream = NULL;
     dev->ordinal = ordinal;
     KAC_TRY(find_device(ordinal));
-    KAC_TRY(kac_cuda_status(cudaSetDevice(ordinal), "cudaSetDevice"));
+    KAC_TRY(cuda_enter(dev));
     KAC_TRY(kac_cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                             "cudaStreamCreate"));
     dev->stream = stream;
@@ -180,11 +185,18 @@ static void cuda_erase(kac_device *dev, void *recording)
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
+static kac_status measure_nothing(kac_device *dev, const kac_propose_args *a, kac_norms *norms)
+{
+    (void)dev, (void)a, (void)norms;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "only graphs move together");
+}
+
 static const kac_ops cuda_ops = {
     .name = "cuda",
     .memory =
         {
             .open = cuda_open,
+            .enter = cuda_enter,
             .close = cuda_close,
             .describe = cuda_describe,
             .alloc = cuda_alloc,
@@ -211,6 +223,7 @@ static const kac_ops cuda_ops = {
         {
             .start = kac_cuda_masked_start,
             .blend = kac_cuda_masked_blend,
+            .measure = measure_nothing,
             .propose = kac_cuda_masked_propose,
             .complete = kac_cuda_masked_complete,
             .soften = kac_cuda_masked_soften,
@@ -225,6 +238,7 @@ static const kac_ops cuda_ops = {
         {
             .start = kac_cuda_gaussian_start,
             .blend = kac_cuda_gaussian_blend,
+            .measure = measure_nothing,
             .propose = kac_cuda_gaussian_propose,
             .complete = kac_cuda_gaussian_complete,
             .soften = kac_cuda_gaussian_soften,
@@ -239,6 +253,7 @@ static const kac_ops cuda_ops = {
         {
             .start = kac_cuda_graph_start,
             .blend = kac_cuda_graph_blend,
+            .measure = kac_cuda_graph_measure,
             .propose = kac_cuda_graph_propose,
             .complete = kac_cuda_graph_complete,
             .soften = kac_cuda_graph_soften,

@@ -28,6 +28,10 @@ extern "C" {
 typedef kac_status kac_open_fn(kac_device *dev, int ordinal);
 typedef void kac_close_fn(kac_device *dev);
 
+/* From now on the calling thread works on this device, which it must before it calls what follows: with
+ * several GPUs each thread has one at a time.  open does it too.  Errors: DEVICE. */
+typedef kac_status kac_enter_fn(kac_device *dev);
+
 /* One line about a device that may be there.  Errors: UNSUPPORTED (there is none such). */
 typedef kac_status kac_describe_fn(int ordinal, char *text, size_t size);
 
@@ -51,6 +55,7 @@ typedef void kac_erase_fn(kac_device *dev, void *recording); /* accepts NULL */
 
 typedef struct kac_memory_ops {
     kac_open_fn *open;
+    kac_enter_fn *enter;
     kac_close_fn *close;
     kac_describe_fn *describe;
     kac_alloc_fn *alloc;
@@ -161,9 +166,16 @@ kac_propose_fn kac_cpu_masked_propose, kac_cuda_masked_propose;
 kac_propose_fn kac_cpu_gaussian_propose, kac_cuda_gaussian_propose;
 /* The move from level clock->level + 1 (graph.h): z (purpose CORRECT) as floats, z' (PROPOSE) to
  * floats without it, either of a->noise where that is given; at level 0 it ends in the object.
- * y->entry[c] = -1, y->ratio[c] = 0.  With a->together the corrector's norms are means over all
- * children and all parents in use. */
+ * y->entry[c] = -1, y->ratio[c] = 0.  With a->norms the corrector's norms are the means there, and
+ * measure has come before. */
 kac_propose_fn kac_cpu_graph_propose, kac_cuda_graph_propose;
+
+/* For a move of all graphs together: *norms = those of the corrector's noise over all children and
+ * of the score over all parents in use.  What several ranks have may be added up.  It leaves the
+ * noise in y; a level without a corrector gives zeros.  Only graphs move together: UNSUPPORTED
+ * of the others. */
+typedef kac_status kac_measure_fn(kac_device *dev, const kac_propose_args *a, kac_norms *norms);
+kac_measure_fn kac_cpu_graph_measure, kac_cuda_graph_measure;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
  * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
@@ -262,6 +274,7 @@ kac_remask_fn kac_cpu_graph_remask, kac_cuda_graph_remask;
 typedef struct kac_process_ops {
     kac_start_fn *start;
     kac_blend_fn *blend;
+    kac_measure_fn *measure;
     kac_propose_fn *propose;
     kac_complete_fn *complete;
     kac_soften_fn *soften;

@@ -12,7 +12,7 @@
 
 enum { MOST_RANKS = 8 };
 
-typedef enum deed { DEED_MAX, DEED_BROADCAST, DEED_GATHER } deed;
+typedef enum deed { DEED_MAX, DEED_SUM, DEED_BROADCAST, DEED_GATHER } deed;
 
 typedef struct seat {
     struct board *board;
@@ -57,11 +57,14 @@ static inline void board_do(board *b)
         seat *s = &b->seat[q];
         for (int i = 0; i < s->count && s->deed == DEED_MAX; i++)
             if (s->x[i] > first->x[i]) first->x[i] = s->x[i];
+        for (int i = 0; i < s->count && s->deed == DEED_SUM; i++)
+            first->x[i] += s->x[i];
     }
     for (int q = 0; q < b->ranks; q++) {
         seat *s = &b->seat[q];
         seat *from = &b->seat[s->from];
-        if (s->deed == DEED_MAX) memcpy(s->x, first->x, (size_t)s->count * sizeof *s->x);
+        if (s->deed == DEED_MAX || s->deed == DEED_SUM)
+            memcpy(s->x, first->x, (size_t)s->count * sizeof *s->x);
         if (s->deed == DEED_BROADCAST && s != from) memcpy(s->bytes, from->bytes, s->size);
         if (s->deed == DEED_GATHER && s->size > 0) memmove(first->into[q], s->mine, s->size);
     }
@@ -79,13 +82,22 @@ static inline void seat_begin(seat *s)
     pthread_mutex_unlock(&s->board->lock);
 }
 
-static inline void seat_max(void *state, int64_t *x, int count)
+static inline void seat_combine(seat *s, deed what, int64_t *x, int count)
 {
-    seat *s = state;
-    s->deed = DEED_MAX;
+    s->deed = what;
     s->x = x;
     s->count = count;
     seat_begin(s);
+}
+
+static inline void seat_max(void *state, int64_t *x, int count)
+{
+    seat_combine(state, DEED_MAX, x, count);
+}
+
+static inline void seat_sum(void *state, int64_t *x, int count)
+{
+    seat_combine(state, DEED_SUM, x, count);
 }
 
 static inline void seat_broadcast(void *state, void *bytes, size_t size, int from)
@@ -164,6 +176,7 @@ static inline kac_transport seat_transport(board *b, int rank)
                            .local = rank,
                            .state = &b->seat[rank],
                            .max = seat_max,
+                           .sum = seat_sum,
                            .broadcast = seat_broadcast,
                            .gather = seat_gather,
                            .done = seat_done,
@@ -197,7 +210,7 @@ static inline void on_ranks(int ranks, void (*work)(kac_ranks *ranks, void *cont
     for (int q = 0; q < ranks; q++) {
         kac_transport transport = seat_transport(&b, q);
         task[q] = (rank_task){.context = context, .work = work};
-        if (kac_ranks_over(&transport, NULL, &task[q].ranks) != KAC_OK) abort();
+        if (kac_ranks_over(&transport, &task[q].ranks) != KAC_OK) abort();
         if (pthread_create(&thread[q], NULL, rank_start, &task[q]) != 0) abort();
     }
     for (int q = 0; q < ranks; q++) {

@@ -91,6 +91,14 @@ invariant smc_plain "$work/toy.yaml" --set sampler.reuse=off
 invariant svdd configs/promoter_svdd.yaml "${small[@]}" --set sampler.particles=1
 invariant nested configs/promoter_nested.yaml "${small[@]}" --set sampler.particles=4
 invariant gaussian configs/gmm_smc.yaml "${small[@]}" --set sampler.particles=12
+cat >"$work/graphs.yaml" <<END
+model: {file: $models/graphs.safetensors}
+process: {kind: graph, steps: 8, snr: 0.2, langevin: batch}
+reward: [{kind: quadratic, file: $models/graph_reward.safetensors}]
+sampler: {groups: 9, particles: 4, children: 2, alpha: 0.5, select: {group: {trigger: {kind: every}}}}
+seed: 5
+END
+invariant graphs "$work/graphs.yaml"
 invariant pareto configs/promoter_pareto.yaml "${small[@]}" --set sampler.particles=4
 
 if [ -z "$mpi" ]; then finish; fi

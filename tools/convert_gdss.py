@@ -98,7 +98,7 @@ def read_counts(path: Path, most: int) -> dict[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the checkpoint, such as gdss_zinc250k.pth")
     parser.add_argument("target", type=Path, help="the file to write")
     parser.add_argument("--node-counts", type=Path, help='JSON, {"9": 83366, "8": 13625}')

@@ -119,7 +119,7 @@ def convert(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="checkpoint (.ckpt, .pt) or .safetensors")
     parser.add_argument("target", type=Path, help="the file to write")
     parser.add_argument("--alphabet", default="ACGT", help="letters in the order of their indices, without the mask")

@@ -282,6 +282,10 @@ struct json_t;
  * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
 
+/* Whether the files that are named are there and can be read; the sentence says which key names
+ * the first that is not.  Errors: INVALID, IO, NOMEM. */
+kac_status kac_files_check(const kac_settings *settings);
+
 /* Whether every stage keeps the weights proper, so that the evidence means something: no
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);

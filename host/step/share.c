@@ -1,5 +1,6 @@
 /* share.c -- which groups of a run each rank has, and how their rows come together again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "run.h"
 
@@ -18,12 +19,6 @@ int64_t kac_groups_a_rank(const kac_run *r, int64_t groups)
 static kac_status check_pools(const kac_run *r)
 {
     int ranks = kac_ranks_size(r->ranks);
-    if (ranks > 1 && r->set.process.kind == KAC_PROCESS_GRAPH &&
-        r->set.process.langevin_together)
-        return KAC_FAIL(
-            KAC_ERR_INVALID,
-            "ranks: with process.langevin batch the moves of a particle depend on all "
-            "others, so one rank has them all; take particle, or start one");
     if (r->pools >= ranks) return KAC_OK;
     if (r->pools < r->all_groups)
         return KAC_FAIL(
@@ -75,5 +70,38 @@ kac_status kac_gather_groups(const kac_run *r, const void *mine, size_t bytes, v
 done:
     free(into);
     free(sizes);
+    return status;
+}
+
+kac_status kac_share_norms(kac_run *r, kac_status status)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    enum { NUMBERS = sizeof(kac_norms) / sizeof(int64_t) };
+    int64_t sum[NUMBERS] = {0};
+    if (kac_ranks_size(r->ranks) == 1) return status;
+    if (status == KAC_OK) status = op->download(r->dev, sum, r->norms, sizeof sum);
+    KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY(kac_ranks_sum(r->ranks, sum, NUMBERS));
+    return op->upload(r->dev, r->norms, sum, sizeof sum);
+}
+
+kac_status kac_scatter_groups(const kac_run *r, const void *all, size_t bytes, void *mine)
+{
+    const size_t most = (size_t)1 << 24; /* of a round */
+    size_t whole = (size_t)r->all_groups * bytes;
+    size_t begin = (size_t)r->first * bytes, end = begin + (size_t)r->groups * bytes;
+    kac_status status = KAC_OK;
+    char *round = malloc(whole < most ? whole + 1 : most);
+    if (round == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a round");
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (size_t at = 0; at < whole; at += most) {
+        size_t next = whole - at < most ? whole : at + most;
+        size_t from = begin > at ? begin : at, to = end < next ? end : next;
+        if (kac_ranks_rank(r->ranks) == 0) memcpy(round, (const char *)all + at, next - at);
+        KAC_TRY_DONE(kac_ranks_broadcast(r->ranks, round, next - at));
+        if (from < to) memcpy((char *)mine + (from - begin), round + (from - at), to - from);
+    }
+done:
+    free(round);
     return status;
 }
