@@ -466,9 +466,10 @@ Test(config, contradictions)
         {"svdd_pm", {{"sampler.alpha", "0"}, {"sampler.select.parent.rule", "argmax"}}, NULL},
         {"smc",
          {{"sampler.children", "2"}},
-         "sampler.select: the parent stage leaves 2 candidates of each particle, so the group "
-         "stage must select at every step: set select.group.rule and "
-         "select.group.trigger.kind every"},
+         "sampler.children: the parent stage leaves 2 candidates of each particle, so the "
+         "group "
+         "stage must select at every step: set sampler.select.group.rule, and "
+         "sampler.select.group.trigger.kind every; else sampler.children 1"},
         {"smc",
          {{"sampler.children", "2"}, {"sampler.select.group.trigger.kind", "every"}},
          NULL},

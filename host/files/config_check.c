@@ -169,9 +169,10 @@ static kac_status check_selection(const kac_settings *settings)
         (settings->sampler.to == 0 || settings->sampler.to >= settings->process.steps);
     if (candidates > 1 && !every_step)
         return KAC_FAIL(KAC_ERR_INVALID,
-                        "sampler.select: the parent stage leaves %" PRId64
+                        "sampler.children: the parent stage leaves %" PRId64
                         " candidates of each particle, so the group stage must select at every "
-                        "step: set select.group.rule and select.group.trigger.kind every",
+                        "step: set sampler.select.group.rule, and "
+                        "sampler.select.group.trigger.kind every; else sampler.children 1",
                         candidates);
     if (candidates > 1 && settings->sampler.group_rule == KAC_RULE_CATEGORICAL &&
         settings->sampler.scheme == KAC_SCHEME_KILLING)
