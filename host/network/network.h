@@ -2,6 +2,7 @@
 #ifndef KAC_NETWORK_H
 #define KAC_NETWORK_H
 
+#include "object.h"
 #include "ops.h"
 #include "process.h"
 #include "safetensors.h"
@@ -77,13 +78,12 @@ typedef struct kac_filter_spec {
 kac_status kac_filter_open(kac_device *dev, const kac_filter_spec *spec, const char *alphabet,
                            kac_network **out);
 
-/* A shared object of include/kac_plugin.h; of `role` reward for objects of these letters ("":
- * vectors) and length. */
+/* A shared object of include/kac_plugin.h; of `role` reward for objects of this form, which must
+ * outlive the network. */
 typedef struct kac_plugin_spec {
     kac_role role;
     const char *path, *options;
-    const char *alphabet;
-    int32_t length;
+    const kac_object_form *form;
 } kac_plugin_spec;
 
 /* Loads it and opens what it has.  Errors: INVALID (no plug-in, another version, shapes that are

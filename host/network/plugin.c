@@ -29,6 +29,7 @@ typedef struct copies {
     room src, dst; /* int32_t [n] */
     room window;   /* rows as they lie */
     room states;   /* packed */
+    room text;     /* of objects, where the plug-in reads it */
     room out;      /* float */
 } copies;
 
@@ -38,8 +39,9 @@ struct kac_net {
     void *handle;
     bool opened;
     bool vectors, denoises, reads_time;
-    int32_t states;  /* letters; of vectors 1 */
-    int32_t outputs; /* rewards */
+    int32_t states;              /* letters; of vectors 1 */
+    int32_t outputs;             /* rewards */
+    const kac_object_form *form; /* of objects whose text it reads, or NULL */
     char path[PATH];
     copies *copies;
 };
@@ -119,6 +121,22 @@ static kac_status take_states(kac_device *dev, const kac_net *net, const kac_que
     return KAC_OK;
 }
 
+/* The same as text, where the plug-in reads it. */
+static kac_status take_text(const kac_net *net, kac_plugin_rows *rows)
+{
+    copies *c = net->copies;
+    if (net->form == NULL) return KAC_OK;
+    size_t bytes = state_bytes(net, rows->length), size = kac_object_size(net->form);
+    KAC_TRY(grow(net, &c->text, (size_t)rows->count * size));
+    const uint8_t *states = c->states.at;
+    char *text = c->text.at;
+    for (int32_t j = 0; j < rows->count; j++)
+        kac_object_write(net->form, states + (size_t)j * bytes, text + (size_t)j * size);
+    rows->text = text;
+    rows->text_stride = (int64_t)size;
+    return KAC_OK;
+}
+
 /* The level of the query, where the plug-in reads it. */
 static kac_status take_level(kac_device *dev, const kac_net *net, const kac_query *q,
                              kac_plugin_rows *rows)
@@ -164,6 +182,7 @@ static kac_status evaluate(kac_device *dev, const kac_net *net, const kac_query 
         grow(net, &c->out, (size_t)n * (size_t)answer_floats(net, q->length) * sizeof(float)));
     kac_plugin_rows rows = {
         .count = n, .length = q->length, .states = c->states.at, .out = c->out.at};
+    KAC_TRY(take_text(net, &rows));
     KAC_TRY(take_level(dev, net, q, &rows));
     if (net->plugin->evaluate(net->handle, &rows) != 0)
         return failed(net, KAC_ERR_WORKER, "it failed to evaluate");
@@ -209,6 +228,7 @@ static void drop(kac_device *dev, kac_net *net)
         free(net->copies->dst.at);
         free(net->copies->window.at);
         free(net->copies->states.at);
+        free(net->copies->text.at);
         free(net->copies->out.at);
     }
     free(net->copies);
@@ -235,11 +255,12 @@ static kac_status load(const char *path, kac_net *net)
                         ", so it is no plug-in that this kac knows",
                         path);
     net->plugin = functions();
-    if (net->plugin == NULL || net->plugin->version != KAC_PLUGIN_VERSION)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "%s: it is built for version %d of kac_plugin.h, and this kac has %d",
-                        path, net->plugin != NULL ? (int)net->plugin->version : 0,
-                        KAC_PLUGIN_VERSION);
+    int32_t version = net->plugin != NULL ? net->plugin->version : 0;
+    if (version < 1 || version > KAC_PLUGIN_VERSION)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "%s: it is built for version %d of kac_plugin.h, and this kac has 1 to %d", path,
+            (int)version, KAC_PLUGIN_VERSION);
     if (net->plugin->open == NULL || net->plugin->evaluate == NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it has no function `%s`", path,
                         net->plugin->open == NULL ? "open" : "evaluate");
@@ -277,8 +298,9 @@ static kac_status prepare(const kac_plugin_spec *spec, kac_net *net, kac_network
     kac_plugin_use use = {.role = denoises ? KAC_PLUGIN_DENOISER : KAC_PLUGIN_REWARD,
                           .cuda = on_cpu ? -1 : dev->ordinal,
                           .options = spec->options,
-                          .alphabet = denoises ? "" : spec->alphabet,
-                          .length = denoises ? 0 : spec->length};
+                          .alphabet = denoises ? "" : spec->form->alphabet,
+                          .length = denoises ? 0 : spec->form->shape.length,
+                          .molecules = !denoises && spec->form->molecule != NULL};
     snprintf(net->path, sizeof net->path, "%s", spec->path);
     KAC_TRY(load(spec->path, net));
     if (net->plugin->open(&use, &shape, &net->handle) != 0) {
@@ -287,19 +309,20 @@ static kac_status prepare(const kac_plugin_spec *spec, kac_net *net, kac_network
     }
     net->opened = true;
     KAC_TRY(check_shape(spec->path, spec->role, &shape));
-    const char *alphabet = denoises ? shape.alphabet : spec->alphabet;
+    const char *alphabet = denoises ? shape.alphabet : use.alphabet;
     net->denoises = denoises;
     net->vectors = alphabet[0] == '\0';
     net->states = net->vectors ? 1 : (int32_t)strlen(alphabet);
     net->outputs = shape.outputs;
     net->reads_time = denoises && shape.reads_time != 0;
-    network->waits = on_cpu || net->plugin->queue == NULL;
+    net->form = !denoises && shape.reads_text != 0 ? spec->form : NULL;
+    network->waits = on_cpu || net->plugin->queue == NULL || net->form != NULL;
     network->forward = network->waits ? evaluate : queue;
     network->arch = &archs[!denoises][net->vectors];
     network->states = net->states;
     network->outputs = denoises ? 0 : shape.outputs;
     network->reads_time = net->reads_time;
-    network->length = denoises ? shape.length : spec->length;
+    network->length = denoises ? shape.length : use.length;
     network->fixed_length = denoises ? shape.fixed_length != 0 : 1;
     snprintf(network->alphabet, sizeof network->alphabet, "%s", alphabet);
     return KAC_OK;

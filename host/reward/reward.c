@@ -168,11 +168,8 @@ static kac_status take_text(kac_rewards *r, const kac_rewards_config *config)
 static kac_status open_file(kac_rewards *r, const kac_rewards_config *config,
                             const kac_reward_settings *s, kac_network **out)
 {
-    kac_plugin_spec spec = {.role = KAC_ROLE_REWARD,
-                            .path = s->file,
-                            .options = s->options,
-                            .alphabet = config->form->alphabet,
-                            .length = config->form->shape.length};
+    kac_plugin_spec spec = {
+        .role = KAC_ROLE_REWARD, .path = s->file, .options = s->options, .form = config->form};
     if (s->kind == KAC_REWARD_PLUGIN) return kac_plugin_open(r->dev, &spec, out);
     return kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, out);
 }
