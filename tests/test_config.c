@@ -183,6 +183,11 @@ Test(config, values_are_strict)
         {"smapler.alpha", "1", "smapler.alpha: no such key (did you mean `sampler.alpha`?)"},
         {"reward.2.wieght", "1",
          "reward.2.wieght: no such key (did you mean `reward.2.weight`?)"},
+        {"select", "1", "select: no such key (did you mean `sampler.select`?)"},
+        {"reward.0.command", "[python3, mine.py]",
+         "reward.0.command: expected a program and its arguments: words with blanks between "
+         "them, such as python3 mine.py, or in a file a list such as [python3, mine.py], found "
+         "`[python3, mine.py]`"},
         {"colour", "1", "colour: no such key"},
         {"", "1", ": no such key"},
         {"sampler", "1", "sampler: a section, not a key"},

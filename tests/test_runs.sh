@@ -306,6 +306,11 @@ run "$kac" compare "$work/toy-1" "$work/toy-2"
 expect 0
 holds 'a row a run' test "$(grep -c '^smc' "$work/out")" -eq 2
 
+run "$kac" compare "$work/nothing"
+expect 2
+says "$work/nothing: it has no run.json, so it is no complete run"
+holds 'no table begins' test ! -s "$work/out"
+
 begin 'kac compare heads the recorded reward with its name'
 sample judged "$work/toy.yaml" --set reward.1.file=tests/golden/convgru_plain.safetensors \
     --set reward.1.weight=0 --set reward.1.name=ease

@@ -251,6 +251,11 @@ ask worst nan 30 --set sampler.on_invalid=worst
 expect 0
 holds 'none is among the samples' awk -F, 'NR > 1 && $5 !~ /^-?[0-9]/ { exit 1 }' "$work/worst/samples.csv"
 
+begin 'where all are none the run says why it cannot go on'
+ask hopeless nan 1 --set sampler.on_invalid=worst "${small[@]}"
+says 'is zero (its objects are invalid, or have reward -inf)'
+refused 2 hopeless
+
 begin 'an object that ends every copy'
 ask poison poison 1 --set reward.0.attempts=2
 says 'ended with exit code 3, 2 times with nothing but ACBA to answer'
