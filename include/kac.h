@@ -142,7 +142,11 @@ KAC_API void kac_run_destroy(kac_run *run);
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
-/* Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
+/* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
+ * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
+ * are done, and a checkpoint that cannot be written, end none.
+ *
+ * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
  * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
  * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
 KAC_API kac_status kac_run_step(kac_run *run);
@@ -260,6 +264,7 @@ typedef struct kac_validate_options {
     const char *device; /* as device.name */
     uint64_t seed;
     const char *only; /* checks whose name holds this, or NULL: all */
+    bool (*stops)(void); /* asked between two checks whether to leave out the rest; or NULL */
 } kac_validate_options;
 
 /* Checks on this machine that what is sampled is what the manual says: runs on models that are

@@ -239,6 +239,17 @@ run "$kac" run "$work/long.yaml" --out "$work/cut" --quiet --force
 expect 0
 equal long cut
 
+begin 'a link to the folder of a stopped run'
+rm -rf "$work/cut" && mkdir "$work/disk"
+cp -r "$work/kept" "$work/disk/cut"
+ln -s disk/cut "$work/cut"
+run "$kac" resume "$work/cut" --quiet
+expect 0
+holds 'the link is one still' test -L "$work/cut"
+holds 'the run is where it was' test "$(ls -A "$work/disk")" = cut -a ! -e "$work/disk/cut/config.json"
+equal long cut
+rm -rf "$work/cut" "$work/disk"
+
 begin 'a run that is complete'
 run "$kac" resume "$work/long"
 expect 0

@@ -75,6 +75,8 @@ for config in configs/*.yaml; do
     holds 'the columns come in order' grep -qE '^id,group,slot,object,reward,log_weight(,|$)' "$work/$name/samples.csv"
     steps=$(sed -n 's/^  "steps": \([0-9]*\),$/\1/p' "$work/$name/run.json")
     holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq "$steps"
+    holds 'an evidence that is not reliable is no alarm' \
+        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'matters for estimates, not for designs'"
     holds 'the summary names the folder' grep -q "samples in $work/$name" "$work/out"
     for key in seed config algorithm properly_weighted log_evidence log_evidence_se groups \
         particles steps evaluations denoiser_saved reward_saved seconds; do
@@ -365,6 +367,9 @@ else
         share/kac/tools/workers/template.py; do
         holds "$file is installed" test -e "$work/prefix/$file"
     done
+    while read -r file; do
+        holds "$file, which the manual names, is installed" test -e "$work/prefix/share/kac/$file"
+    done < <(grep -ohE 'tools/[a-z_]+\.(py|txt)' docs/molecules.md docs/models.md)
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
     for how in '' --static; do
         # shellcheck disable=SC2046,SC2086 # flags are words

@@ -34,6 +34,19 @@ holds 'no table begins' test ! -s "$work/out"
 KAC_DEVICE=cuda:77 run "$kac" validate --only nested
 expect 3
 
+begin 'stopped: its models do not stay'
+mkdir "$work/scratch"
+export TMPDIR=$work/scratch
+start validate --level full
+unset TMPDIR
+has_models() { test "$(find "$work/scratch" -name '*.safetensors' | wc -l)" -ge 5; }
+await has_models
+kill -INT "$pid"
+ended
+expect 3
+says 'validate: stopped; some checks were left out'
+holds 'nothing is left' test -z "$(ls -A "$work/scratch")"
+
 begin 'mistakes'
 run "$kac" validate --level slow
 expect 2

@@ -16,10 +16,13 @@ typedef struct folder {
     FILE *lock;    /* the run's configuration, which nobody else may hold; or NULL */
 } folder;
 
-/* Refuses a `path` that exists, unless `force` is given and an earlier run or nothing is in it
- * (`option` is how the user names another);
- * then makes the sibling, and the folders above it. */
+/* Refuses a `path` that exists, unless `force` is given and an earlier run, with nothing beside it, or
+ * nothing is in it (`option` is how the user names another); then makes the sibling, and the folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
+
+/* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
+ * appear as a whole. */
+cli_exit folder_apart(const folder *f, const char *path, const char *option);
 
 /* Whether the folder `path` holds a file called `name`. */
 bool folder_holds(const char *path, const char *name);
@@ -34,11 +37,12 @@ cli_exit folder_ready(const folder *f);
  * process, whatever ends it; refuses where another process does. */
 cli_exit folder_hold(folder *f, const char *dir);
 
-/* The folder `path` of a run that has left checkpoints, held and cleaned: it will be replaced at the
- * end. */
+/* The folder `path` of a run that has left checkpoints, or the one that a link leads to, held and cleaned:
+ * it will be replaced at the end. */
 cli_exit folder_resume(folder *f, const char *path);
 
-/* Gives the sibling its name, in place of an earlier run where there is one. */
+/* Gives the sibling its name, in place of an earlier run where there is one.  Where that fails, what
+ * is in it is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
 /* The same, and goes on: the folder appears with what is in it so far, and at the end it will be

@@ -52,25 +52,16 @@ static void ask(int signal)
     asked = 1;
 }
 
-static void watch(int signal, void (*handler)(int))
-{
-    struct sigaction action;
-    sigaction(signal, NULL, &action);
-    if (action.sa_handler == SIG_IGN) return; /* nohup, or a shell's background */
-    action = (struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART};
-    sigaction(signal, &action, NULL);
-}
-
 /* A full disk and a closed pipe become failed writes; stopping and a checkpoint that is asked for
  * wait for the step's end. */
 static void watch_signals(void)
 {
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    watch(SIGINT, stop);
-    watch(SIGTERM, stop);
-    watch(SIGHUP, stop);
-    watch(SIGUSR1, ask);
+    cli_watch(SIGINT, stop);
+    cli_watch(SIGTERM, stop);
+    cli_watch(SIGHUP, stop);
+    cli_watch(SIGUSR1, ask);
 }
 
 /* ---- what is asked ---------------------------------------------------------------------- */
@@ -260,11 +251,14 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     else if (isfinite(evidence) && kac_run_evidence_is_reliable(run, 0))
         printf(", log Z = %.5g +- %.2g", evidence, error);
     else if (isfinite(evidence) && isfinite(error))
-        printf(", log Z near %.5g +- %.2g, not reliable: take more particles or groups, or a "
-               "larger alpha",
-               evidence, error);
+        printf(
+            "; log Z near %.5g +- %.2g is not reliable, which matters for estimates, not for "
+            "designs (more particles or groups, or a larger alpha, make it so)",
+            evidence, error);
     else if (isfinite(evidence))
-        printf(", log Z near %.5g, not reliable: its error is not known", evidence);
+        printf("; log Z near %.5g is not reliable, its error is not known: that matters for "
+               "estimates, not for designs",
+               evidence);
     printf("\n\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }
@@ -275,10 +269,9 @@ static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
         r->resume ? folder_resume(&o->run, out) : folder_begin(&o->run, out, r->force, "--out");
     unfinished[0] = o->run.partial;
     if (code != CLI_DONE || r->record == NULL) return code;
-    code = folder_begin(&o->record, r->record, r->force, "--record");
+    code = folder_apart(&o->run, r->record, "--record");
+    if (code == CLI_DONE) code = folder_begin(&o->record, r->record, r->force, "--record");
     unfinished[1] = o->record.partial;
-    if (code == CLI_DONE && strcmp(o->run.path, o->record.path) == 0)
-        code = cli_fail(CLI_MISTAKE, "--record %s: it is also the output folder", r->record);
     return code;
 }
 
@@ -318,8 +311,10 @@ static cli_exit write_outputs(kac_run *run, outputs *o)
     if (code == CLI_DONE) code = cli_status(kac_run_write(run, o->run.partial));
     if (code == CLI_DONE && records)
         code = cli_status(kac_run_write_trajectories(run, o->record.partial));
-    if (code == CLI_DONE && records) code = folder_commit(&o->record);
-    return code == CLI_DONE ? folder_commit(&o->run) : code;
+    if (code != CLI_DONE) return code;
+    if (records) code = folder_commit(&o->record);
+    cli_exit of_run = folder_commit(&o->run); /* whatever became of the record */
+    return code == CLI_DONE ? of_run : code;
 }
 
 /* Steps, results, files, which are rank 0's.  A run that has made its last step ends as it would

@@ -98,21 +98,26 @@ done:
     return status;
 }
 
+/* Whether a key says how to sample, and not what an object is worth or what is done once. */
+static bool guides(const char *key)
+{
+    static const char *const sections[] = {"sampler.", "driver.", "search.", "budget."};
+    if (strcmp(key, "sampler.on_invalid") == 0 || strcmp(key, "sampler.reuse") == 0)
+        return false;
+    for (size_t k = 0; k < sizeof sections / sizeof *sections; k++)
+        if (strncmp(key, sections[k], strlen(sections[k])) == 0) return true;
+    return false;
+}
+
 /* Everything that was given but how to sample, under `algorithm`. */
 static kac_status unguided(const kac_config *config, const char *algorithm, kac_config **out)
 {
-    static const char *const left_out[] = {"sampler.", "driver.", "search.", "budget."};
     kac_status status = KAC_OK;
     kac_config *copy = NULL;
     KAC_TRY(kac_config_create(&copy));
-    for (int i = 0; i < config->count; i++) {
-        bool kept = true;
-        for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++)
-            if (strncmp(config->given[i].key, left_out[k], strlen(left_out[k])) == 0)
-                kept = false;
-        if (kept)
+    for (int i = 0; i < config->count; i++)
+        if (!guides(config->given[i].key))
             KAC_TRY_DONE(kac_config_keep(copy, config->given[i].key, config->given[i].value));
-    }
     KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", algorithm));
     *out = copy;
     copy = NULL;

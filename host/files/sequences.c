@@ -104,8 +104,14 @@ kac_status kac_sequences_read(const char *path, const kac_sequence_form *form, u
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return KAC_FAIL(kac_path_status(errno), "%s: cannot open: %s", path, strerror(errno));
-    while (getline(&text, &size, file) >= 0)
+    for (ssize_t length; (length = getline(&text, &size, file)) >= 0;) {
+        if (strlen(text) != (size_t)length) {
+            status = KAC_FAIL(KAC_ERR_INVALID, "%s:%lld: a zero byte, so it is no text", path,
+                              (long long)r.line + 1);
+            goto done;
+        }
         KAC_TRY_DONE(read_line(&r, text, &fasta));
+    }
     if (ferror(file)) {
         status = KAC_FAIL(kac_path_status(errno), "%s: cannot read: %s", path, strerror(errno));
         goto done;

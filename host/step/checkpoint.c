@@ -250,7 +250,9 @@ done:
 
 kac_status kac_run_checkpoint(kac_run *r, const char *path)
 {
-    KAC_REQUIRE(r != NULL && path != NULL && r->result == NULL); /* not finished */
+    KAC_REQUIRE(r != NULL && path != NULL);
+    KAC_TRY(kac_enter_run(r));
+    KAC_REQUIRE(r->result == NULL); /* not finished */
     bool leads = kac_ranks_rank(r->ranks) == 0;
     kac_status status = KAC_OK;
     kac_whole whole = {.privates = kac_ranks_size(r->ranks) == 1};

@@ -259,9 +259,9 @@ kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particle
 /* Forgets what nothing holds on to, as a step does first anyway. */
 static kac_status forget_others(kac_run *r)
 {
-    bool trees = r->search != NULL && kac_searches_trees(r);
-    return trees ? kac_trees_forget(r)
-                 : r->dev->ops->states.sweep(r->dev, &r->evals, r->x.entry, r->x.n);
+    return kac_searches_trees(r)
+               ? kac_trees_forget(r)
+               : r->dev->ops->states.sweep(r->dev, &r->evals, r->x.entry, r->x.n);
 }
 
 /* Entries first .. of the memo that hold a persistent row of logits, `batch` of them at most, as

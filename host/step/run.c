@@ -96,7 +96,7 @@ static kac_status open_unconditional(kac_run *r)
 }
 
 /* The guide, the judges, and the networks of values; and whether they take what they will be
- * given. */
+ * given.  How many steps there are is known by now. */
 static kac_status open_rewards(kac_run *r)
 {
     const kac_settings *s = &r->set;
@@ -108,9 +108,11 @@ static kac_status open_rewards(kac_run *r)
         .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
     };
+    kac_rewards_config judges = rewards;
+    judges.judge = true;
+    judges.expected = (int64_t)r->n * r->passes; /* finished objects */
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
-    rewards.judge = true;
-    KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
+    KAC_TRY(kac_rewards_open(r->dev, &judges, &r->judge));
     if (s->sampler.value == KAC_VALUE_LEARNED) {
         rewards.value = s->sampler.value_file;
         KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->value));
@@ -125,6 +127,12 @@ static kac_status open_rewards(kac_run *r)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.twist.kind: %s does not take probabilities, so it has no "
                         "gradient",
+                        refuses);
+    if (s->sampler.twist == KAC_TWIST_POSTERIOR_MEAN &&
+        !kac_rewards_have_gradients(r->guide, &refuses))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.twist.kind: %s has no gradient; use kind none, or leave this "
+                        "reward without weight and bounds",
                         refuses);
     if (s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
         s->sampler.estimate == KAC_ESTIMATE_SOFT && !kac_rewards_soft(r->guide, &refuses))
@@ -225,8 +233,7 @@ static kac_status open_networks(kac_run *r)
                            .features = r->denoiser->graph.features};
     r->slot_floats = r->shape.length * r->shape.states;
     r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
-    KAC_TRY(open_chemistry(r));
-    return open_rewards(r);
+    return open_chemistry(r);
 }
 
 /* Terms are columns of samples.csv, so no two may have one name. */
@@ -642,11 +649,10 @@ static void read_step(kac_run *r)
     r->weighted = kac_properly_weighted(s);
 }
 
-/* How many groups there are, which of them this rank has, and how often they come down. */
+/* How many groups there are, and which of them this rank has. */
 static kac_status plan_groups(kac_run *r)
 {
     int64_t groups = r->set.sampler.groups;
-    KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
     r->all_groups = (int32_t)groups;
     KAC_TRY(kac_open_targets(r));
@@ -665,6 +671,8 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
     KAC_TRY(start_given(r));
+    KAC_TRY(plan_passes(r));
+    KAC_TRY(open_rewards(r));
     KAC_TRY(plan_groups(r));
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
@@ -728,6 +736,7 @@ void kac_run_destroy(kac_run *r)
 {
     if (r == NULL) return;
     if (r->dev != NULL) {
+        (void)r->dev->ops->memory.enter(r->dev);
         r->dev->ops->memory.erase(r->dev, r->recording.step);
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
@@ -746,6 +755,7 @@ void kac_run_destroy(kac_run *r)
     kac_search_close(r);
     kac_gathering_close(r->trace.gathering);
     kac_config_destroy(r->config);
+    free(r->failure);
     free(r->place);
     json_decref(r->files);
     free(r->line);
@@ -799,6 +809,8 @@ static const char *dead_reason(const kac_run *r)
     for (int term = 0; term < r->set.rewards; term++)
         if (!isnan(r->set.reward[term].at_least) || !isnan(r->set.reward[term].at_most))
             return " (its objects are outside reward.N.at_least and at_most, or invalid)";
+    if (r->set.sampler.invalid_is_worst)
+        return " (its objects are invalid, or have reward -inf)";
     return "";
 }
 
@@ -835,6 +847,16 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, row, fault->slot, source);
 }
 
+/* Particles that a group had in step `move`, counted from 1, which a funnel may have made fewer since. */
+static int32_t particles_in(const kac_run *r, int32_t move)
+{
+    if (r->set.sampler.funnel[0] == '\0') return r->n / r->groups;
+    int32_t each = (int32_t)r->set.sampler.particles;
+    for (int32_t level = r->steps - 1; level > r->steps - move && level >= 0; level--)
+        if (r->funnel[level] > 0) each = r->funnel[level];
+    return each;
+}
+
 /* What the device of any rank noted first, its slot counted through all ranks.  Errors: DEVICE, and
  * those of kac_ranks_agree. */
 static kac_status first_trouble(const kac_run *r, kac_trouble *out)
@@ -842,7 +864,7 @@ static kac_status first_trouble(const kac_run *r, kac_trouble *out)
     kac_fault fault = {0};
     kac_status status = r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault);
     kac_trouble own = kac_fault_read(fault);
-    own.slot += r->first * (r->n / r->groups);
+    own.slot += r->first * particles_in(r, own.move);
     if (own.kind != KAC_FAULT_NONE) fault.number = kac_fault_number(own);
     /* The largest number comes first; votes have a sign, whose bit is turned over. */
     int64_t vote = (int64_t)(fault.number ^ UINT64_C(1) << 63);
@@ -851,14 +873,37 @@ static kac_status first_trouble(const kac_run *r, kac_trouble *out)
     return KAC_OK;
 }
 
-kac_status kac_run_sync(kac_run *r, kac_progress *out)
+kac_status kac_end_where_failed(kac_run *r, kac_status status)
 {
-    KAC_REQUIRE(r != NULL);
+    if (status == KAC_OK || r->failed != KAC_OK) return status;
+    r->failed = status;
+    r->failure = strdup(kac_last_error());
+    return status;
+}
+
+kac_status kac_enter_run(kac_run *r)
+{
+    if (r->failed == KAC_OK &&
+        kac_end_where_failed(r, r->dev->ops->memory.enter(r->dev)) == KAC_OK)
+        return KAC_OK;
+    const char *text = r->failure != NULL ? r->failure : kac_status_string(r->failed);
+    return kac_ranks_agree(r->ranks, KAC_FAIL(r->failed, "%s", text), NULL, 0);
+}
+
+static kac_status sync_run(kac_run *r)
+{
     kac_trouble trouble;
     KAC_TRY(first_trouble(r, &trouble));
     if (trouble.kind != KAC_FAULT_NONE) return report(r, &trouble);
     if (r->step > 0) KAC_TRY(kac_trace_record(r));
-    KAC_TRY(kac_trace_flush(r));
+    return kac_trace_flush(r);
+}
+
+kac_status kac_run_sync(kac_run *r, kac_progress *out)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_enter_run(r));
+    KAC_TRY(kac_end_where_failed(r, sync_run(r)));
     if (out != NULL)
         *out = r->lines > 0 ? r->line[r->lines - 1].progress : (kac_progress){.ess = 1};
     return KAC_OK;

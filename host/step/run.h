@@ -202,6 +202,8 @@ struct kac_run {
     double seconds[KAC_PHASES];
     double began, lap; /* wall clock */
     double total;      /* seconds, once finished */
+    kac_status failed; /* what has ended the run, which may be in the middle of a step; or KAC_OK */
+    char *failure;     /* its sentence, or NULL: there was no memory for it */
     struct {
         void *step;                           /* a guided step, once one was recorded */
         int64_t denoiser_asked, reward_asked; /* what it adds to the calls */
@@ -355,6 +357,15 @@ double kac_quantile(const double *sorted, int64_t n, double share);
 /* Weights, targets and pools of the groups, and the objective; the guide is open.
  * Errors: INVALID (too many targets), NOMEM. */
 kac_status kac_open_targets(kac_run *run);
+
+/* Keeps what a step, a sync or the end came to, and passes it on: the first failure ends the run,
+ * whose state may from then on be that of half a step. */
+kac_status kac_end_where_failed(kac_run *run, kac_status status);
+
+/* What every public function begins with that needs the device: the calling thread gets it, if the run has
+ * not failed; else all ranks get the failure, again.  Errors: any. */
+kac_status kac_enter_run(kac_run *run);
+
 /* ---- step.c --------------------------------------------------------------------------------
  */
 

@@ -40,6 +40,7 @@ static void take_trees(kac_run *r)
     t->children = take(r, "children", nodes, sizeof *t->children, NULL);
     t->depth = take(r, "depth", nodes, sizeof *t->depth, NULL);
     t->visits = take(r, "visits", nodes, sizeof *t->visits, NULL);
+    t->allowed = take(r, "allowed", nodes, sizeof *t->allowed, NULL);
     t->sum = take(r, "sum", nodes, sizeof *t->sum, NULL);
     t->value = take(r, "value", nodes, sizeof *t->value, NULL);
     t->entry = kac_part_take(

@@ -37,7 +37,6 @@ static kac_status count_distinct(kac_run *r)
 
 kac_status kac_trace_record(kac_run *r)
 {
-    const int64_t *idle = kac_searches_trees(r) ? r->search->args.idle : r->revive.args.idle;
     kac_line line = {.progress = {.step = r->step},
                      .pass = r->pass,
                      .particles = r->n,
@@ -51,10 +50,12 @@ kac_status kac_trace_record(kac_run *r)
                           .eves_below = r->trace.eves_below,
                           .distinct = r->census_fresh.count,
                           .made = r->made,
-                          .idle = idle,
+                          .idle = r->revive.args.idle,
                           .sorted = r->trace.sorted,
                           .mark = r->trace.mark};
     if (r->lines > 0 && r->line[r->lines - 1].progress.step == r->step) return KAC_OK;
+    /* Rows of trees that wait are known already and not asked about, but without reuse they are. */
+    if (kac_searches_trees(r) && r->set.sampler.reuse) a.idle = r->search->args.idle;
     if (kac_gathering_is_full(r)) KAC_TRY(kac_trace_flush(r));
     KAC_TRY(count_distinct(r));
     KAC_TRY(r->dev->ops->particles.summarise(r->dev, &a, &r->trace.summary[r->lines]));

@@ -394,6 +394,7 @@ kac_status kac_validate(const kac_validate_options *options, FILE *out, FILE *js
     fprintf(out, "rung  %-34s %10s %10s %10s %8s\n", "check", "statistic", "bound",
             "replicates", "time");
     for (const kac_check *check = kac_checks; check->name != NULL; check++) {
+        if (options->stops != NULL && options->stops()) break;
         outcome o;
         if (!is_wanted(options, check)) continue;
         climb(b, check, &o);
