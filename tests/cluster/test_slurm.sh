@@ -118,6 +118,26 @@ says 'going on with'
 holds 'it ran twice' test "$(restarts)" = Restarts=1
 same long stopped
 
+begin 'two nodes: told to stop, queued again, resumed'
+submit --nodes=2 docker/slurm/many-nodes.sbatch "$work/long.yaml" "$work/both"
+await working
+holds 'the signal is sent' scancel --signal=TERM "$job"
+ends COMPLETED
+says 'stopped at step'
+says 'going on with'
+holds 'it ran twice' test "$(restarts)" = Restarts=1
+same long both
+
+begin 'stopped on two nodes, resumed on one'
+submit --nodes=2 docker/slurm/many-nodes.sbatch "$work/long.yaml" "$work/fewer"
+await working
+holds 'it is cancelled' scancel "$job"
+ends CANCELLED
+submit docker/slurm/one-node.sbatch "$work/long.yaml" "$work/fewer"
+ends COMPLETED
+says 'going on with'
+same long fewer
+
 begin 'cancelled, and not queued again'
 submit docker/slurm/one-node.sbatch "$work/long.yaml" "$work/cancelled"
 await working
