@@ -152,7 +152,9 @@ holds "half of them did, not $hit" test $((2 * hit)) -ge "$kills"
 
 # ---- signals --------------------------------------------------------------------------------
 
-config long "$reward" 'process: {steps: 20000}' 'sampler: {groups: 4, particles: 4, alpha: 0.3}'
+# Runs of seconds on any machine, so that there is time to stop them.
+slow="reward: [{kind: worker, command: [$build/tests/worker, $work/log.worker, slow, '5']}]"
+config long "$slow" 'process: {steps: 600}' 'sampler: {groups: 4, particles: 4, alpha: 0.3, reuse: off}'
 
 begin 'SIGUSR1 to the launcher and to a rank leaves a checkpoint, and SIGTERM one more'
 shared 3 run "$work/long.yaml" --out "$work/cut"
@@ -174,7 +176,7 @@ holds 'they are later' test "$(newest "$work/cut")" '>' "$first"
 cp -r "$work/cut" "$work/kept"
 
 begin 'two at once'
-shared 2 resume "$work/cut" --set checkpoint.seconds=0.01
+shared 2 resume "$work/cut" --set checkpoint.seconds=0.01 --quiet
 other=$pid latest=$(newest "$work/cut")
 await moves "$work/cut"
 run "$kac" resume "$work/cut" --ranks self
@@ -214,7 +216,7 @@ expect 0
 says 'is complete'
 
 begin 'more ranks than groups'
-config few "$reward" 'process: {steps: 4000}' 'sampler: {groups: 2, particles: 32, alpha: 0.3}'
+config few "$slow" 'process: {steps: 600}' 'sampler: {groups: 2, particles: 4, alpha: 0.3, reuse: off}'
 shared 2 run "$work/few.yaml" --out "$work/few" --set checkpoint.seconds=0.01 --quiet
 await has_checkpoints "$work/few" 1
 kill -KILL "$pid"
@@ -230,7 +232,7 @@ large=(--quiet --set output.trace=off --set sampler.groups=64 --set process.step
 run "$kac" run "$work/smc.yaml" --out "$work/full.whole" "${large[@]}"
 # shellcheck disable=SC2016
 run env OMPI_MCA_btl=tcp,self mpirun -n 2 bash -c 'ulimit -f 60; exec "$@"' - "$kac" run \
-    "$work/smc.yaml" --ranks mpi --out "$work/full" "${large[@]}" --set checkpoint.seconds=0.05
+    "$work/smc.yaml" --ranks mpi --out "$work/full" "${large[@]}" --set checkpoint.seconds=0.01
 expect 0
 says 'cannot write'
 holds 'samples.csv is the same' cmp "$work/full.whole/samples.csv" "$work/full/samples.csv"

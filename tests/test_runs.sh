@@ -75,6 +75,8 @@ for config in configs/*.yaml; do
     holds 'the columns come in order' grep -qE '^id,group,slot,object,reward,log_weight(,|$)' "$work/$name/samples.csv"
     steps=$(sed -n 's/^  "steps": \([0-9]*\),$/\1/p' "$work/$name/run.json")
     holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq "$steps"
+    holds 'an evidence that is not reliable is no alarm' \
+        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'matters for estimates, not for designs'"
     holds 'the summary names the folder' grep -q "samples in $work/$name" "$work/out"
     for key in seed config algorithm properly_weighted log_evidence log_evidence_se groups \
         particles steps evaluations denoiser_saved reward_saved seconds; do

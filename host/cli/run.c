@@ -251,11 +251,14 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     else if (isfinite(evidence) && kac_run_evidence_is_reliable(run, 0))
         printf(", log Z = %.5g +- %.2g", evidence, error);
     else if (isfinite(evidence) && isfinite(error))
-        printf(", log Z near %.5g +- %.2g, not reliable: take more particles or groups, or a "
-               "larger alpha",
-               evidence, error);
+        printf(
+            "; log Z near %.5g +- %.2g is not reliable, which matters for estimates, not for "
+            "designs (more particles or groups, or a larger alpha, make it so)",
+            evidence, error);
     else if (isfinite(evidence))
-        printf(", log Z near %.5g, not reliable: its error is not known", evidence);
+        printf("; log Z near %.5g is not reliable, its error is not known: that matters for "
+               "estimates, not for designs",
+               evidence);
     printf("\n\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }

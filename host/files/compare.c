@@ -98,6 +98,9 @@ static kac_status read_run(const char *dir, json_t **out)
     int length = snprintf(path, sizeof path, "%s/run.json", dir);
     if (length < 0 || (size_t)length >= sizeof path)
         return KAC_FAIL(KAC_ERR_INVALID, "%.60s...: the path is too long", dir);
+    if (access(path, F_OK) != 0)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: it has no run.json, so it is no complete run",
+                        dir);
     json_t *run = json_load_file(path, 0, &error);
     if (run == NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: not the result of a run: %s", path, error.text);
@@ -136,8 +139,9 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
     fprintf(out,
             "%-24s  %18s  %16s  %13s   \n"
             "%-24s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %14s  %7s\n",
-            "", "denoiser calls  ", "guiding reward ", judged, "algorithm", "made", "saved", "median", "90 %", "median", "90 %", "samples", "distinct", "distance",
-            "log lik.", "log Z", "seconds");
+            "", "denoiser calls  ", "guiding reward ", judged, "algorithm", "made", "saved",
+            "median", "90 %", "median", "90 %", "samples", "distinct", "distance", "log lik.",
+            "log Z", "seconds");
     for (int i = 0; i < count; i++) {
         json_t *run = NULL;
         KAC_TRY(read_run(dirs[i], &run));

@@ -809,6 +809,8 @@ static const char *dead_reason(const kac_run *r)
     for (int term = 0; term < r->set.rewards; term++)
         if (!isnan(r->set.reward[term].at_least) || !isnan(r->set.reward[term].at_most))
             return " (its objects are outside reward.N.at_least and at_most, or invalid)";
+    if (r->set.sampler.invalid_is_worst)
+        return " (its objects are invalid, or have reward -inf)";
     return "";
 }
 
