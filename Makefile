@@ -90,7 +90,7 @@ cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
 fragments := $(wildcard $(RDKIT)/share/RDKit/Contrib/SA_Score/fpscores.pkl.gz)
 rdkit   := $(if $(and $(wildcard $(RDKIT)/include/rdkit/GraphMol/ROMol.h),$(wildcard $(RDKIT)/include/boost/config.hpp),$(fragments)),$(RDKIT))
 plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
-           $(if $(filter release debug asan,$(MODE)),$(if $(rdkit),$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties))
+           $(if $(filter release,$(MODE)),$(if $(rdkit),$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties))
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:

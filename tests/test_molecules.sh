@@ -166,7 +166,7 @@ fi
 # ---- RDKit in C++ ---------------------------------------------------------------------------
 
 properties=$build/rdkit_properties.so
-absent="$properties is not built, which needs librdkit-dev, libboost-dev and rdkit-data"
+absent="$properties is not built: the release build makes it where librdkit-dev, libboost-dev and rdkit-data are"
 zinc=../shared/data/zinc250k_smiles/zinc250k_valid_test.tsv.gz
 # agrees FILE...: what it says of the molecules is what the worker says.
 agrees() {
