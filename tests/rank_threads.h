@@ -1,6 +1,7 @@
 /* rank_threads.h -- ranks that are threads of one process: the transport for tests.
  *
- * Each rank writes down which operation it has begun; whoever is the last to come does it for all.
+ * Each rank writes down which operation it has begun; whoever is the last to come, of all or of its
+ * team, does it for them.
  */
 #ifndef RANK_THREADS_H
 #define RANK_THREADS_H
@@ -12,13 +13,20 @@
 
 enum { MOST_RANKS = 8 };
 
-typedef enum deed { DEED_MAX, DEED_BROADCAST, DEED_GATHER } deed;
+typedef enum deed {
+    DEED_NONE,
+    DEED_MAX,
+    DEED_BROADCAST,
+    DEED_GATHER,
+    DEED_ALL_GATHER,
+    DEED_EXCHANGE,
+} deed;
 
 typedef struct seat {
     struct board *board;
     int rank;
-    int64_t begun; /* operations */
-    deed deed;
+    int first, members; /* its team */
+    deed deed;          /* in progress */
     int64_t *x;
     int count;
     void *bytes; /* broadcast */
@@ -27,13 +35,14 @@ typedef struct seat {
     int from;
     void *const *into;
     const size_t *sizes;
+    void *all; /* all_gather; exchange: `in` */
+    const size_t *in_sizes;
     int64_t note[MOST_RANKS]; /* by whom, 0: none */
 } seat;
 
 typedef struct board {
     pthread_mutex_t lock;
     int ranks;
-    int64_t done;
     bool closed[MOST_RANKS];
     seat seat[MOST_RANKS];
 } board;
@@ -46,6 +55,8 @@ static inline void board_open(board *b, int ranks)
     for (int q = 0; q < ranks; q++) {
         b->seat[q].board = b;
         b->seat[q].rank = q;
+        b->seat[q].first = q;
+        b->seat[q].members = 1;
     }
 }
 
@@ -65,57 +76,110 @@ static inline void board_do(board *b)
         if (s->deed == DEED_BROADCAST && s != from) memcpy(s->bytes, from->bytes, s->size);
         if (s->deed == DEED_GATHER && s->size > 0) memmove(first->into[q], s->mine, s->size);
     }
-    b->done++;
 }
 
-static inline void seat_begin(seat *s)
+static inline size_t seat_before(const size_t *sizes, int q)
 {
-    bool all = true;
-    pthread_mutex_lock(&s->board->lock);
-    s->begun++;
-    for (int q = 0; q < s->board->ranks; q++)
-        all = all && s->board->seat[q].begun == s->begun;
-    if (all) board_do(s->board);
-    pthread_mutex_unlock(&s->board->lock);
+    size_t before = 0;
+    while (q-- > 0)
+        before += sizes[q];
+    return before;
+}
+
+/* What member q of the team whose first is `first` has for all of it. */
+static inline void team_do(seat *first, int q)
+{
+    seat *from = first + q;
+    for (int k = 0; k < first->members; k++) {
+        seat *to = first + k;
+        bool gather = from->deed == DEED_ALL_GATHER;
+        const size_t *in = gather ? from->sizes : to->in_sizes;
+        size_t some = from->sizes[gather ? q : k];
+        const char *mine = from->mine;
+        if (!gather) mine += seat_before(from->sizes, k);
+        if (some > 0) memmove((char *)to->all + seat_before(in, q), mine, some);
+    }
+}
+
+static inline void seat_begin(seat *s, deed what)
+{
+    board *b = s->board;
+    bool in_team = what == DEED_ALL_GATHER || what == DEED_EXCHANGE, all = true;
+    int first = in_team ? s->first : 0, end = in_team ? first + s->members : b->ranks;
+    pthread_mutex_lock(&b->lock);
+    s->deed = what;
+    for (int q = first; q < end; q++)
+        all = all && b->seat[q].deed == what;
+    if (all && !in_team) board_do(b);
+    for (int q = first; q < end && all && in_team; q++)
+        team_do(&b->seat[first], q - first);
+    for (int q = first; q < end && all; q++)
+        b->seat[q].deed = DEED_NONE;
+    pthread_mutex_unlock(&b->lock);
 }
 
 static inline void seat_max(void *state, int64_t *x, int count)
 {
     seat *s = state;
-    s->deed = DEED_MAX;
     s->x = x;
     s->count = count;
-    seat_begin(s);
+    seat_begin(s, DEED_MAX);
 }
 
 static inline void seat_broadcast(void *state, void *bytes, size_t size, int from)
 {
     seat *s = state;
-    s->deed = DEED_BROADCAST;
     s->bytes = bytes;
     s->size = size;
     s->from = from;
-    seat_begin(s);
+    seat_begin(s, DEED_BROADCAST);
 }
 
 static inline void seat_gather(void *state, const void *mine, size_t size, void *const *into,
                                const size_t *sizes)
 {
     seat *s = state;
-    s->deed = DEED_GATHER;
     s->mine = mine;
     s->size = size;
     s->from = 0;
     s->into = into;
     s->sizes = sizes;
-    seat_begin(s);
+    seat_begin(s, DEED_GATHER);
+}
+
+static inline void seat_team(void *state, int first, int size)
+{
+    seat *s = state;
+    s->first = first;
+    s->members = size;
+}
+
+static inline void seat_all_gather(void *state, const void *mine, void *all,
+                                   const size_t *sizes)
+{
+    seat *s = state;
+    s->mine = mine;
+    s->all = all;
+    s->sizes = sizes;
+    seat_begin(s, DEED_ALL_GATHER);
+}
+
+static inline void seat_exchange(void *state, const void *out, const size_t *out_sizes,
+                                 void *in, const size_t *in_sizes)
+{
+    seat *s = state;
+    s->mine = out;
+    s->sizes = out_sizes;
+    s->all = in;
+    s->in_sizes = in_sizes;
+    seat_begin(s, DEED_EXCHANGE);
 }
 
 static inline bool seat_done(void *state)
 {
     seat *s = state;
     pthread_mutex_lock(&s->board->lock);
-    bool done = s->board->done >= s->begun;
+    bool done = s->deed == DEED_NONE;
     pthread_mutex_unlock(&s->board->lock);
     return done;
 }
@@ -166,6 +230,9 @@ static inline kac_transport seat_transport(board *b, int rank)
                            .max = seat_max,
                            .broadcast = seat_broadcast,
                            .gather = seat_gather,
+                           .team = seat_team,
+                           .all_gather = seat_all_gather,
+                           .exchange = seat_exchange,
                            .done = seat_done,
                            .tell = seat_tell,
                            .told = seat_told,

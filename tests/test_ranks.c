@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <unistd.h>
 
+#include "device.h"
 #include "rank_threads.h"
 #include "run.h"
 #include "table_run.h"
@@ -69,6 +70,64 @@ Test(ranks, votes_gather_broadcast)
     on_ranks(4, gather_uneven, good);
     for (int q = 0; q < 4; q++)
         cr_expect(good[q], "rank %d", q);
+}
+
+/* What a team of ranks does: its members by their letters. */
+typedef struct teamwork {
+    bool staged; /* as on a device whose memory is not the host's */
+    bool good[5];
+} teamwork;
+
+/* Whether `bytes` are `each` bytes of every letter of `letters`, the first of them `first`. */
+static bool is_made_of(const char *bytes, const char *letters, size_t first, size_t more)
+{
+    for (size_t k = 0; letters[k] != '\0'; k++)
+        for (size_t i = 0; i < first + k * more; i++)
+            if (*bytes++ != letters[k]) return false;
+    return true;
+}
+
+/* Ranks 0, 1, 2 and 3, 4 are teams.  Member k has k + 1 parts for all, more than one round takes, and
+ * gets k + 1 bytes of each; the second team does it all twice. */
+static void within_teams(kac_ranks *ranks, void *context)
+{
+    const size_t part = (3 << 20) + 1;
+    teamwork *work = context;
+    int rank = kac_ranks_rank(ranks), first = rank < 3 ? 0 : 3, members = rank < 3 ? 3 : 2;
+    const char *letters = rank < 3 ? "abc" : "de";
+    size_t mine = (size_t)(rank - first) + 1, sizes[3] = {part, 2 * part, 3 * part};
+    size_t out[3] = {1, 2, 3}, in[3] = {mine, mine, mine};
+    char *own = malloc(3 * part), *all = calloc(6, part);
+    kac_device *dev = NULL;
+    bool good = own != NULL && all != NULL && kac_device_open("cpu", -1, &dev) == KAC_OK;
+    if (!good) abort();
+    const kac_ops *ops = dev->ops;
+    kac_ops others = *ops;
+    if (work->staged) dev->ops = &others;
+    memset(own, 'a' + rank, 3 * part);
+    good = kac_ranks_team(ranks, first, members) == KAC_OK;
+    for (int k = 0; k <= first / 3; k++) {
+        memset(all, 0, 6 * part);
+        good = good && kac_ranks_all_gather(ranks, dev, own, all, sizes) == KAC_OK &&
+               is_made_of(all, letters, part, part);
+        good = good && kac_ranks_exchange(ranks, dev, own, out, all, in) == KAC_OK &&
+               is_made_of(all, letters, mine, 0);
+    }
+    work->good[rank] = kac_ranks_agree(ranks, KAC_OK, NULL, 0) == KAC_OK && good;
+    dev->ops = ops;
+    kac_device_close(dev);
+    free(own);
+    free(all);
+}
+
+Test(ranks, teams_gather_and_exchange)
+{
+    for (int staged = 0; staged < 2; staged++) {
+        teamwork work = {.staged = staged};
+        on_ranks(5, within_teams, &work);
+        for (int q = 0; q < 5; q++)
+            cr_expect(work.good[q], "rank %d, staged %d", q, staged);
+    }
 }
 
 typedef struct verdict {
@@ -138,6 +197,35 @@ Test(ranks, who_does_not_come_is_named)
     for (int q = 0; q < 2; q++) {
         cr_expect_eq(v[q].status, KAC_ERR_RANK);
         cr_expect_eq(v[q].later, KAC_ERR_RANK);
+        cr_expect_str_eq(v[q].text,
+                         "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
+    }
+}
+
+/* Rank 2 leaves its team, 1 and 2, waiting; rank 0 waits for all. */
+static void leave_out_team(kac_ranks *ranks, void *context)
+{
+    int rank = kac_ranks_rank(ranks);
+    verdict *v = (verdict *)context + rank;
+    char byte = 0, all[2] = "";
+    size_t sizes[2] = {1, 1};
+    kac_device *dev = NULL;
+    if (kac_device_open("cpu", -1, &dev) != KAC_OK) abort();
+    kac_ranks_set_patience(ranks, 0.8);
+    v->status = kac_ranks_team(ranks, rank == 0 ? 0 : 1, rank == 0 ? 1 : 2);
+    if (v->status == KAC_OK && rank == 1)
+        v->status = kac_ranks_all_gather(ranks, dev, &byte, all, sizes);
+    if (v->status == KAC_OK && rank == 0) v->status = kac_ranks_agree(ranks, KAC_OK, NULL, 0);
+    snprintf(v->text, sizeof v->text, "%s", kac_last_error());
+    kac_device_close(dev);
+}
+
+Test(ranks, who_does_not_come_to_its_team_is_named)
+{
+    verdict v[3] = {0};
+    on_ranks(3, leave_out_team, v);
+    for (int q = 0; q < 2; q++) {
+        cr_expect_eq(v[q].status, KAC_ERR_RANK);
         cr_expect_str_eq(v[q].text,
                          "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
     }
