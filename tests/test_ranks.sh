@@ -196,6 +196,16 @@ holds 'the samples are the same' cmp "$work/worked/samples.csv" "$work/worked.3/
 holds 'those of all ranks are counted' test \
     "$(sed -n 's/^ *"answered": //p' "$work/worked.3/run.json")" = "$(sed -n 's/^ *"answered": //p' "$work/worked/run.json")"
 
+begin 'a number that is none, where ranks share a group'
+sed -i "s/echo \${#object}/case \$object in CA* | BBC) echo nan ;; *) echo 1 ;; esac/" "$work/worker.sh"
+unlucky=("${every[@]}" --set seed=7 --set sampler.groups=1 --set sampler.particles=16)
+run "$kac" run "$work/worker.yaml" "${unlucky[@]}" --out "$work/place/run"
+says 'step 3, slot 1: '
+refused 2
+shared 3 "$work/place/run" "$work/worker.yaml" "${unlucky[@]}"
+says 'step 3, slot 1: '
+refused 2
+
 # ---- one of them is lost --------------------------------------------------------------------
 
 # pid_of RANK: of the job whose mpirun is $job.
