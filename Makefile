@@ -3,12 +3,14 @@
 # make test         installs what is missing, builds, passes the tests; last line: the total
 # make emu-test     the CUDA kernels on the emulator, no GPU needed; part of make test
 # make check        everything a change must pass; make fuzz, make nightly: the long forms
+# make cluster-test the job files on a private Slurm, and the container; part of make nightly
 # make bench        speed
 # make bundle       build/bundle, a folder that runs on any x86-64 Linux; make gpu-check tests a GPU
 # make install PREFIX=/usr/local DESTDIR=
 # make MODE=asan    other builds: debug asan tsan fuzz, each in its own folder
 # make MODE=emu     the CUDA kernels on the emulator of tests/emu, as device cuda:0; emu_asan too
-# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0 MPICC=
+# make rdkit        build/release/rdkit_properties.so, where RDKit's headers are (docs/molecules.md)
+# make info         what was found; by hand: CC= CFLAGS= OMP=0 CUDA=0 MPI=0 MPICC= RDKIT=PREFIX
 
 MODE  ?= release
 BUILD ?= build/$(MODE)
@@ -22,6 +24,8 @@ CUDA   ?= $(if $(NVCC),1,0)
 CXX    := $(if $(filter clang,$(CC)),clang++,g++)
 MPICC  ?= $(shell command -v mpicc)
 MPI    ?= $(if $(MPICC),1,0)
+# where include/rdkit, include/boost and share/RDKit are; 0: left out
+RDKIT  ?= /usr
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 MAKEFLAGS += --no-print-directory
@@ -83,12 +87,15 @@ cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
 mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
-plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so later.so other.so)
+fragments := $(wildcard $(RDKIT)/share/RDKit/Contrib/SA_Score/fpscores.pkl.gz)
+rdkit   := $(if $(and $(wildcard $(RDKIT)/include/rdkit/GraphMol/ROMol.h),$(wildcard $(RDKIT)/include/boost/config.hpp),$(fragments)),$(RDKIT))
+plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
+           $(if $(filter release debug asan,$(MODE)),$(if $(rdkit),$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties))
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
-.PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
-        fuzz fuzz-programs mutations nightly bench bundle gpu-check install info clean FORCE
+.PHONY: all programs rdkit demo test emu-test check checks format format-check tidy scripts-check race race-programs \
+        fuzz fuzz-programs mutations cluster-test tools-test nightly bench bundle gpu-check install info clean FORCE
 all: $(made) $(if $(filter build/release,$(BUILD)),build/kac build/libkac.a build/libkac.so)
 programs: all $(BUILD)/tests/unit $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules $(plugins) $(if $(emulate),$(BUILD)/tests/emu_mistakes) \
           $(if $(filter release,$(MODE)),$(if $(cuda),$(BUILD)/tests/curand))
@@ -158,8 +165,26 @@ $(BUILD)/tests/plugin_%.so: tests/plugin.cc include/kac_plugin.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(plugin_cxx) $(plugin_$*) $< -o $@
 plugin_queue := -DPLUGIN_QUEUES
-plugin_later := -DPLUGIN_VERSION=2
+plugin_first := -DPLUGIN_VERSION=1
+plugin_later := -DPLUGIN_VERSION=3
 plugin_other := -DPLUGIN_SYMBOL=another
+# by RDKit, whose headers may warn and whose table of fragments is made a part of it
+rdkit_cxx = $(CXX) $(opt) -std=c++20 -Wall -Wextra -Wshadow -Wconversion $(werror) -fPIC -fvisibility=hidden \
+            $(if $(filter 1,$(OMP)),-fopenmp,-Wno-unknown-pragmas) -DKAC_FRAGMENTS='"$(BUILD)/rdkit_fragments"' \
+            -Iinclude -Itools/plugins -isystem $(rdkit)/include/rdkit -idirafter $(rdkit)/include
+rdkit_libs = -L$(rdkit)/lib $(if $(filter-out /usr,$(rdkit)),-Xlinker -rpath -Xlinker $(rdkit)/lib) $(addprefix -lRDKit,ChemTransforms Descriptors Fingerprints SubstructMatch SmilesParse GraphMol DataStructs RDGeneral)
+$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties: $(wildcard tools/plugins/rdkit_*.cc tools/plugins/rdkit_*.h) include/kac_plugin.h $(BUILD)/rdkit_fragments $(BUILD)/flags
+$(BUILD)/rdkit_properties.so: tools/plugins/rdkit_properties.cc
+	@mkdir -p $(@D)
+	$(rdkit_cxx) -shared $< -o $@ $(rdkit_libs)
+$(BUILD)/tests/properties: tests/properties.cc
+	@mkdir -p $(@D)
+	$(rdkit_cxx) $< -o $@ $(rdkit_libs)
+$(BUILD)/rdkit_fragments: tools/plugins/rdkit_fragments.py $(fragments)
+	@mkdir -p $(@D)
+	python3 $< $(fragments) $@
+rdkit:
+	@$(if $(rdkit),$(MAKE) $(BUILD)/rdkit_properties.so,echo 'make: no RDKit in $(RDKIT): want librdkit-dev, libboost-dev and rdkit-data, or RDKIT=PREFIX' >&2; exit 2)
 $(fuzz): %: %.o $(lib)
 	$(CC) $(link) -fsanitize=fuzzer $^ -o $@ $(libs)
 
@@ -198,8 +223,8 @@ emu-test:
 	@tests/test_emu.sh $(BUILD)
 
 # ---- checks ---------------------------------------------------------------------------
-src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c benchmarks/*.[ch])
-scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
+src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c tools/plugins/*.cc tools/plugins/*.h benchmarks/*.[ch])
+scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh tests/cluster/* docker/slurm/*.sbatch configs/*.sh)
 
 format:
 	clang-format -i $(src)
@@ -208,20 +233,25 @@ format-check:
 	! grep -n '#include "\.\./' $(src)
 scripts-check:
 	shellcheck $(scripts)
-tidy: # two at a time
+# two at a time; the analyzer, nine tenths of the time, leaves out the tests unless ANALYZE=all,
+# as in make nightly
+tidy:
 	printf '%s\n' $(filter-out $(if $(mpi),,host/ranks/mpi.c),$(filter %.c,$(src))) | xargs -n 1 -P 2 sh -c \
-	  'clang-tidy --quiet "$$0" -- $(std) $(host) -Itests $(patsubst -I%,-isystem %,$(filter -I%,$(if $(mpi),$(shell $(MPICC) --showme:compile)))) -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
+	  'case $$0 in $(if $(filter all,$(ANALYZE)),none,tests/*)) few=--checks=-clang-analyzer-* ;; *) few= ;; esac; \
+	   clang-tidy --quiet $$few "$$0" -- $(std) $(host) -Itests $(patsubst -I%,-isystem %,$(filter -I%,$(if $(mpi),$(shell $(MPICC) --showme:compile)))) -DKAC_SIMD=portable -DKAC_SIMD_portable=1 \
 	   2>/dev/null || { echo "tidy: $$0" >&2; exit 1; }'
 
 check: checks
 	@$(MAKE) test
 
-# all but the tests: gcc and clang without a warning, sanitizers, races, fuzzers
+# all but the tests: gcc and clang without a warning, sanitizers, races, fuzzers.  clang does not
+# optimise, which its warnings do not need; the landscapes, which reach what the laws do, have their
+# turn under AddressSanitizer in make nightly
 checks: format-check scripts-check tidy
 	@$(MAKE) CC=gcc WERROR=1 CUDA=0 BUILD=build/release programs
-	@$(MAKE) CC=clang WERROR=1 CUDA=0 BUILD=build/clang programs
+	@$(MAKE) CC=clang WERROR=1 CUDA=0 MODE=debug BUILD=build/clang programs
 	@$(MAKE) MODE=asan WERROR=1 programs
-	@tests/run-unit build/asan
+	@tests/run-unit build/asan '!(landscape)/*'
 	@$(MAKE) MODE=emu_asan WERROR=1 programs
 	@tests/run-unit build/emu_asan '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|gdss|twins_conv|twins_graph|twins_gdss|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
@@ -243,14 +273,29 @@ fuzz:
 	  $$p -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=$$p.crash- $$p.corpus $(wildcard tests/corpus); done
 mutations: # do the tests catch the mistakes of tests/mutations?
+	@$(MAKE) CUDA=0 programs
+	@$(MAKE) MODE=emu programs
 	@tests/run-mutations
-nightly: check mutations
+# Slurm and containers, as root: minutes, and packages that nothing else needs
+cluster-test:
+	@CC='$(CC)' tools/install-deps cluster
+	@$(MAKE) programs
+	@JOBS=1 tests/run-all $(BUILD) tests/cluster/test_*.sh
+# of the programs in Python, which need tools/requirements.txt
+PYTHON ?= python3
+tools-test:
+	@'$(PYTHON)' tools/test_tools.py
+nightly: ANALYZE := all
+nightly: check mutations cluster-test
 	@KAC_LAWS_SCALE=16 build/release/tests/unit --filter '@(laws|biased)/*' # 65 536 groups a law
 	@KAC_LAWS_SCALE=4 build/release/tests/unit --filter 'landscape/*'
 	@$(MAKE) MODE=asan test
 	@$(MAKE) OMP=0 BUILD=build/serial test
 	@KAC_KILLS=200 tests/test_resume.sh build/release
+	@KAC_KILLS=200 tests/test_ranks_resume.sh build/release
 	@$(MAKE) fuzz FUZZ_SECONDS=1200
+	@if '$(PYTHON)' -c 'import torch, safetensors' 2>/dev/null; then $(MAKE) tools-test; \
+	else echo 'skipped: tools-test: $(PYTHON) has no torch and safetensors'; fi
 race-programs: $(race)
 fuzz-programs: $(fuzz)
 # a folder that runs anywhere, with or without a GPU; gpu-check in it needs one
@@ -262,12 +307,14 @@ bench: $(bench)
 	@set -e; for p in $(bench); do echo "$$p"; $$p; done
 
 # ---- install --------------------------------------------------------------------------
+# what the manual tells users to run, and the modules that it reads; tools/bundle has the same
+tools := $(addprefix tools/,convert_gdss.py convert_mdlm_cnn.py kac_io.py make_gmm.py molecules_grid.py promoter_data.py train_value.py requirements.txt)
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
 	install $(BUILD)/kac '$(DESTDIR)$(PREFIX)/bin'
 	install -m 644 include/kac.h include/kac_plugin.h '$(DESTDIR)$(PREFIX)/include'
-	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) '$(DESTDIR)$(PREFIX)/lib'
+	install -m 644 $(lib) $(BUILD)/$(soname) $(mpi) $(cuda) '$(DESTDIR)$(PREFIX)/lib'
 	ln -sf $(soname) '$(DESTDIR)$(PREFIX)/lib/libkac.so'
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
@@ -275,6 +322,7 @@ install: all
 	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers' '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
 	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
 	install -m 644 tools/plugins/* '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
+	install -m 644 $(tools) '$(DESTDIR)$(PREFIX)/share/kac/tools'
 
 # ---- the rest -------------------------------------------------------------------------
 has = $(shell echo '\#include <$1>' | $(CC) -E - >/dev/null 2>&1 && echo yes || echo no)
@@ -289,6 +337,7 @@ info:
 	@echo 'criterion   $(call has,criterion/criterion.h) (tests)'
 	@echo 'checks      $(call tool,clang) $(call tool,clang-format) $(call tool,clang-tidy) $(call tool,shellcheck)'
 	@echo 'CUDA        $(if $(filter 1,$(CUDA)),$(NVCC),left out (no nvcc, or CUDA=0))'
+	@echo 'RDKit       $(if $(rdkit),$(rdkit),left out (no headers of RDKit and Boost and fpscores.pkl.gz in $(RDKIT))) (make rdkit)'
 	@echo 'MPI         $(if $(filter 1,$(MPI)),$(MPICC),left out (no mpicc, or MPI=0))'
 clean:
 	rm -rf build

@@ -13,7 +13,7 @@ runs=()
 row() {
     local set=(--set "sampler.algorithm=$2" --set "sampler.particles=$3" --set "sampler.children=$4") key
     for key in "${@:5}"; do set+=(--set "$key"); done
-    echo "== $1: 64 groups of $3, $4 children"
+    echo "== $1: 64 groups of $3 particles, children $4"
     "$kac" run configs/quickstart.yaml "${set[@]}" --out "runs/demo/$1" --force
     runs+=("runs/demo/$1")
 }

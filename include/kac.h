@@ -48,7 +48,7 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
     KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
                             plug-in failed */
-    KAC_ERR_RANK,        /* another rank died or hangs, or was not waited for any longer */
+    KAC_ERR_RANK,        /* another rank died or hangs */
     KAC_ERR_INTERNAL,    /* a bug in kac */
 } kac_status;
 
@@ -103,15 +103,13 @@ KAC_API kac_status kac_config_write(const kac_config *config, const char *path);
 
 /* The processes that share runs, each with a part of the groups (docs/ranks.md).  NULL is this
  * process alone, in every function.  All ranks make the same calls in the same order: those with
- * `ranks`, and of a run kac_run_create_on, kac_run_step, kac_run_sync and kac_run_finish. */
+ * `ranks`, and of a run kac_run_step, kac_run_sync, kac_run_checkpoint and kac_run_finish. */
 typedef struct kac_ranks kac_ranks;
 
 /* `kind` "self" is this process alone, "mpi" the processes of its MPI job, which it joins; once a
- * process.  `expected` is how many the launcher has started, 0: whatever MPI says.  Where
- * `is_stopped` (may be NULL) is true, other ranks are waited for no longer than half a second.
+ * process.  `expected` is how many the launcher has started, 0: whatever MPI says.
  * Errors: INVALID (another number of ranks), UNSUPPORTED (no libkac_mpi.so, or no MPI), NOMEM. */
-KAC_API kac_status kac_ranks_open(const char *kind, int expected, bool (*is_stopped)(void),
-                                  kac_ranks **out);
+KAC_API kac_status kac_ranks_open(const char *kind, int expected, kac_ranks **out);
 
 /* After the last run.  Where another rank is lost, ends all processes of the job with exit code
  * 3, this one too.  Accepts NULL. */
@@ -144,7 +142,11 @@ KAC_API void kac_run_destroy(kac_run *run);
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
-/* Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
+/* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
+ * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
+ * are done, and a checkpoint that cannot be written, end none.
+ *
+ * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
  * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
  * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
 KAC_API kac_status kac_run_step(kac_run *run);
@@ -171,7 +173,8 @@ typedef struct kac_progress {
 KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
 
 /* Writes what the run is after its latest step into the file `path`, which appears complete or not
- * at all.  Waits for the device.  Before kac_run_finish only.
+ * at all.  Waits for the device.  Before kac_run_finish only.  Of a run that ranks share it is rank 0
+ * that writes; all get the same status, and where it is of the file or of memory they may go on.
  * Errors: as kac_run_sync, and INVALID (the path), IO, NOMEM. */
 KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
 
@@ -181,6 +184,11 @@ KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
  * Errors: those of kac_run_create, and INVALID (damaged, of another version, configuration or model).
  */
 KAC_API kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out);
+
+/* The same, shared by ranks; as many as you like, whatever their number was.  Rank 0 reads the file.
+ * All get the same status, and may try another file. */
+KAC_API kac_status kac_run_resume_on(kac_ranks *ranks, const kac_config *config,
+                                     const char *path, kac_run **out);
 
 /* After the last step: the final selection, the recorded rewards and likelihoods.
  * Errors: as kac_run_sync, and INVALID before the last step. */
@@ -256,6 +264,7 @@ typedef struct kac_validate_options {
     const char *device; /* as device.name */
     uint64_t seed;
     const char *only; /* checks whose name holds this, or NULL: all */
+    bool (*stops)(void); /* asked between two checks whether to leave out the rest; or NULL */
 } kac_validate_options;
 
 /* Checks on this machine that what is sampled is what the manual says: runs on models that are

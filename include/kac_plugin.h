@@ -20,7 +20,9 @@
 extern "C" {
 #endif
 
-#define KAC_PLUGIN_VERSION 1
+/* What is marked so is new in version 2.  kac takes plug-ins of version 1 too, which are those built
+ * with the header of that version. */
+#define KAC_PLUGIN_VERSION 2
 
 enum { KAC_PLUGIN_REWARD = 1, KAC_PLUGIN_DENOISER = 2 };
 enum { KAC_PLUGIN_LETTERS = 32, KAC_PLUGIN_OUTPUTS = 4096 }; /* at most */
@@ -32,15 +34,17 @@ typedef struct kac_plugin_use {
     const char *options;  /* those of the configuration, "" where it has none */
     const char *alphabet; /* rewards: the letters of objects, "" where they are vectors */
     int32_t length;       /* rewards: letters or numbers of an object; denoisers: 0 */
+    int32_t molecules;    /* version 2; rewards: 1: objects are molecules, as text a SMILES */
 } kac_plugin_use;
 
-/* What it answers, all zero at first.  Rewards set outputs, denoisers the rest. */
+/* What it answers, all zero at first.  Rewards set outputs and reads_text, denoisers the rest. */
 typedef struct kac_plugin_shape {
     int32_t outputs; /* numbers for each object, 1 .. KAC_PLUGIN_OUTPUTS */
     char alphabet[KAC_PLUGIN_LETTERS + 1]; /* letters of a state, "": it is a vector */
     int32_t length;                        /* process.length auto; 0: it must be given */
     int32_t fixed_length;                  /* 1: no other length will do */
     int32_t reads_time;                    /* 1: answers depend on the level as well */
+    int32_t reads_text; /* version 2; 1: `evaluate` wants rows->text; `queue` is not called */
 } kac_plugin_shape;
 
 /* Questions in memory of the host.  A state of letters has a byte for each, k for letter k of the
@@ -56,6 +60,11 @@ typedef struct kac_plugin_rows {
     /* Of the states' level, where reads_time says so: the time, 1 noise .. 0; what networks are
      * fed; and of vectors x = scale x_0 + noise e. */
     double t, sigma, scale, noise;
+    /* Version 2, where reads_text says so, else NULL: object i as samples.csv shows it (letters, a
+     * SMILES, numbers with blanks between them), a string that begins at byte i * text_stride.  A
+     * molecule without an atom is "". */
+    const char *text;
+    int64_t text_stride;
 } kac_plugin_rows;
 
 /* The same in memory of a CUDA device, to be queued on the stream: nothing that these point to may

@@ -14,6 +14,12 @@ static kac_status cpu_open(kac_device *dev, int ordinal)
     return KAC_OK;
 }
 
+static kac_status cpu_enter(kac_device *dev)
+{
+    (void)dev;
+    return KAC_OK;
+}
+
 /* "model name" of the first processor. */
 static kac_status cpu_describe(int ordinal, char *text, size_t size)
 {
@@ -99,6 +105,7 @@ const kac_ops kac_cpu_ops = {
     .memory =
         {
             .open = cpu_open,
+            .enter = cpu_enter,
             .close = cpu_close,
             .describe = cpu_describe,
             .alloc = cpu_alloc,

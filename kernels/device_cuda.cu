@@ -72,12 +72,17 @@ static void cuda_close(kac_device *dev)
     dev->stream = NULL;
 }
 
+static kac_status cuda_enter(kac_device *dev)
+{
+    return kac_cuda_status(cudaSetDevice(dev->ordinal), "cudaSetDevice");
+}
+
 static kac_status cuda_open(kac_device *dev, int ordinal)
 {
     cudaStream_t stream = NULL;
     dev->ordinal = ordinal;
     KAC_TRY(find_device(ordinal));
-    KAC_TRY(kac_cuda_status(cudaSetDevice(ordinal), "cudaSetDevice"));
+    KAC_TRY(cuda_enter(dev));
     KAC_TRY(kac_cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
                             "cudaStreamCreate"));
     dev->stream = stream;
@@ -191,6 +196,7 @@ static const kac_ops cuda_ops = {
     .memory =
         {
             .open = cuda_open,
+            .enter = cuda_enter,
             .close = cuda_close,
             .describe = cuda_describe,
             .alloc = cuda_alloc,

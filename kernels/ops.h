@@ -28,6 +28,10 @@ extern "C" {
 typedef kac_status kac_open_fn(kac_device *dev, int ordinal);
 typedef void kac_close_fn(kac_device *dev);
 
+/* From now on the calling thread works on this device, which it must before it calls what follows: with
+ * several GPUs each thread has one at a time.  open does it too.  Errors: DEVICE. */
+typedef kac_status kac_enter_fn(kac_device *dev);
+
 /* One line about a device that may be there.  Errors: UNSUPPORTED (there is none such). */
 typedef kac_status kac_describe_fn(int ordinal, char *text, size_t size);
 
@@ -51,6 +55,7 @@ typedef void kac_erase_fn(kac_device *dev, void *recording); /* accepts NULL */
 
 typedef struct kac_memory_ops {
     kac_open_fn *open;
+    kac_enter_fn *enter;
     kac_close_fn *close;
     kac_describe_fn *describe;
     kac_alloc_fn *alloc;

@@ -77,16 +77,22 @@ KAC_HD static inline int32_t kac_soft_child(const kac_trees *t, int32_t node, do
     }
 }
 
-/* The most visited child of `node`, then the one of larger value, then the first; -1: none. */
+/* Whether node b is rather to be moved to than node a: it has met an allowed object and a has none,
+ * then it has more visits, then the larger value. */
+KAC_HD static inline int kac_is_rather(const kac_trees *t, int32_t b, int32_t a)
+{
+    int allowed_a = t->allowed[a] > 0, allowed_b = t->allowed[b] > 0;
+    if (allowed_a != allowed_b) return allowed_b;
+    if (t->visits[a] != t->visits[b]) return t->visits[b] > t->visits[a];
+    return t->value[b] > t->value[a];
+}
+
+/* The child of `node` that is rather to be moved to than all others, the first on ties; -1: none. */
 KAC_HD static inline int32_t kac_visited_child(const kac_trees *t, int32_t node)
 {
     int32_t best = -1;
-    for (int32_t c = t->child[node]; c >= 0; c = t->sibling[c]) {
-        if (best >= 0 && (t->visits[c] < t->visits[best] ||
-                          (t->visits[c] == t->visits[best] && t->value[c] < t->value[best])))
-            continue;
-        best = c;
-    }
+    for (int32_t c = t->child[node]; c >= 0; c = t->sibling[c]) /* the latest comes first */
+        if (best < 0 || !kac_is_rather(t, best, c)) best = c;
     return best;
 }
 

@@ -486,7 +486,8 @@ typedef struct kac_trees {
     int32_t *children; /* [rows] how many */
     int32_t *depth;    /* [rows] */
     int32_t *visits;   /* [rows] simulations that went through */
-    double *sum;       /* [rows] of the values that they backed up, units of r */
+    int32_t *allowed;  /* [rows] those whose value is finite */
+    double *sum;       /* [rows] of the values that these backed up, units of r */
     double *value;     /* [rows] what is believed of the node, units of r */
     int32_t *entry;    /* [rows] of the memo of evaluations, or -1 */
     int32_t *count;    /* [n] nodes in use */

@@ -31,6 +31,7 @@ KAC_HD static inline int32_t kac_tree_add(kac_trees *t, int32_t g, int32_t paren
     t->children[v] = 0;
     t->depth[v] = depth;
     t->visits[v] = 0;
+    t->allowed[v] = 0;
     t->sum[v] = 0;
     t->value[v] = 0;
     t->entry[v] = -1;
@@ -90,6 +91,16 @@ KAC_HD static inline int kac_tree_moves(const kac_tree_args *a, int32_t i, int32
     return level >= a->to[i] && level < a->from[i];
 }
 
+/* The mean of what went through node v of tree g; a forbidden object counts as the least value that the
+ * tree has met, and where there was nothing else the mean is -INFINITY. */
+KAC_HD static inline double kac_mean_value(const kac_trees *t, int32_t g, int32_t v)
+{
+    int32_t forbidden = t->visits[v] - t->allowed[v];
+    if (forbidden == 0) return t->sum[v] / t->visits[v];
+    if (t->allowed[v] == 0) return -(double)INFINITY;
+    return (t->sum[v] + forbidden * t->low[g]) / t->visits[v];
+}
+
 /* One visit and one value go up from node v of tree g. */
 KAC_HD static inline void kac_tree_go_up(const kac_tree_args *a, int32_t g, int32_t v,
                                          double value)
@@ -99,9 +110,10 @@ KAC_HD static inline void kac_tree_go_up(const kac_tree_args *a, int32_t g, int3
     if (isfinite(value) && value > t->high[g]) t->high[g] = value;
     for (; v >= 0; v = t->parent[v]) {
         t->visits[v]++;
-        t->sum[v] += value;
+        t->allowed[v] += isfinite(value) != 0;
+        t->sum[v] += isfinite(value) ? value : 0;
         switch (a->backup) {
-        case KAC_BACKUP_MEAN: t->value[v] = t->sum[v] / t->visits[v]; break;
+        case KAC_BACKUP_MEAN: t->value[v] = kac_mean_value(t, g, v); break;
         case KAC_BACKUP_MAX:
             if (t->visits[v] == 1 || value > t->value[v]) t->value[v] = value;
             break;

@@ -90,6 +90,13 @@ typedef struct kac_weighed {
     double log_w;
 } kac_weighed;
 
+/* A value in units of r / alpha where it counts lambda; -INFINITY stays what it is with lambda 0,
+ * as it is what kac_bank knows invalid completions by. */
+KAC_HD static inline double kac_tempered(double value, double lambda, double alpha)
+{
+    return value == -(double)INFINITY ? value : lambda * value / alpha;
+}
+
 /* Child c where values count lambda r / alpha. */
 KAC_HD static inline kac_weighed kac_child_weighed(const kac_weigh_args *a, int64_t c,
                                                    double lambda)
@@ -98,8 +105,8 @@ KAC_HD static inline kac_weighed kac_child_weighed(const kac_weigh_args *a, int6
     const kac_group *group = &a->groups[a->x->group[i]];
     kac_weighed child = {{a->x->bank[i], a->x->stat[i]}, 0};
     if (a->terms != NULL)
-        child.bank = kac_bank(a->potential, lambda * a->y->value[c] / group->alpha, child.bank,
-                              a->clock->level == 0);
+        child.bank = kac_bank(a->potential, kac_tempered(a->y->value[c], lambda, group->alpha),
+                              child.bank, a->clock->level == 0);
     child.log_w = kac_child_log_w(a->x->log_w[i], a->x->bank[i], child.bank.bank,
                                   kac_log((double)a->children));
     if (a->use_ratio && child.log_w > -(double)INFINITY) child.log_w += a->y->ratio[c];

@@ -7,6 +7,9 @@
 #   holds WHAT TEST.. what must be true, and the command that tells
 #   lines FILE        how many it has; 0 where it is not there
 #   skip REASON       the case can not be tried here
+#   start COMMAND...  kac in the background, as $pid; ended waits for it, $code is how it ended
+#   await TEST...     until that is so, or it has ended
+#   leave REASON      nothing can be tried here: skips the case, and ends the test
 #   finish            prints the total and exits
 # shellcheck shell=bash
 set -uo pipefail
@@ -81,6 +84,45 @@ skip() {
     printf 'skipped: %s: %s\n' "$title" "$1"
     skipped=$((skipped + 1))
     title='' bad=''
+}
+
+launch() { # COMMAND...: in the background, as $pid
+    set -m # else the shell lets children in the background ignore SIGINT
+    "$@" >"$work/out" 2>"$work/err" &
+    pid=$!
+    set +m
+}
+start() {
+    launch "$kac" "$@"
+}
+ended() {
+    code=0
+    wait "$pid" 2>/dev/null || code=$?
+}
+await() {
+    until "$@" >/dev/null 2>&1 || ! kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
+}
+newest() { # FOLDER: its latest checkpoint
+    find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | sort | tail -n 1
+}
+count() { # FOLDER: its checkpoints
+    find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | wc -l
+}
+has_checkpoints() { # FOLDER LEAST
+    test "$(count "$1")" -ge "$2"
+}
+damage() { # FILE: another byte in the middle
+    local at=$(($(stat -c %s "$1") / 2)) byte=$'\x55'
+    if [ "$(od -An -tx1 -j "$at" -N 1 "$1")" = ' 55' ]; then byte=$'\xaa'; fi
+    printf %s "$byte" | dd of="$1" bs=1 seek="$at" conv=notrunc 2>/dev/null
+}
+plain() { # FILE: without what is another in each run
+    sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
+}
+leave() {
+    skip "$1"
+    echo "$(basename "$0" .sh): 0 passed, 0 failed, 1 skipped"
+    exit
 }
 
 finish() {

@@ -1,8 +1,11 @@
 /* plugin.cc -- a plug-in for the tests, in C++: what it does, well or badly, its options say.
  *
  * The words of the options: `table` answers as the small models of make_models.c do, as a denoiser
- * of ABC and as a reward; `vectors` is a denoiser of the normal law of 2 numbers; the rest are
- * mistakes.  PLUGIN_VERSION and PLUGIN_SYMBOL make it one of another version or of none. */
+ * of ABC and as a reward; `nth` is a reward that answers how many were opened before it; `vectors`
+ * is a denoiser of the normal law of 2 numbers; `text` is a reward of what objects look like: its
+ * length, whether it has a dot, its As, and whether objects are molecules; the rest are mistakes.
+ * PLUGIN_VERSION and PLUGIN_SYMBOL make it one of another version or of none. */
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <string>
@@ -22,8 +25,8 @@ enum { STATES = 3, LENGTH = 4 };
 
 struct plugin {
     std::string options;
-    bool denoises;
-    int calls;
+    bool denoises, molecules;
+    int calls, number; /* number: how many were opened before it */
 
     bool is(const char *word) const
     {
@@ -32,6 +35,7 @@ struct plugin {
 };
 
 std::string latest; /* error */
+int opened;
 
 /* Number i of every small model. */
 float number(int64_t i)
@@ -56,13 +60,16 @@ int fail(const char *why)
 
 int open(const kac_plugin_use *use, kac_plugin_shape *shape, void **handle)
 {
-    auto *p = new plugin{use->options, use->role == KAC_PLUGIN_DENOISER, 0};
+    auto *p = new plugin{use->options, use->role == KAC_PLUGIN_DENOISER, use->molecules != 0, 0,
+                         opened++};
     if (p->is("refuse")) {
         delete p;
         return fail("no licence\nwas found");
     }
     shape->outputs = p->is("no outputs") ? 0 : 1;
     if (p->is("two")) shape->outputs = 2;
+    if (p->is("text")) shape->outputs = 4;
+    shape->reads_text = p->is("text");
     if (p->denoises && !p->is("vectors"))
         strcpy(shape->alphabet, p->is("twice") ? "ABA" : "ABC");
     shape->length = p->is("vectors") ? 2 : LENGTH;
@@ -80,12 +87,22 @@ void answer(const plugin *p, const uint8_t *x, int32_t length, float *out)
         return;
     }
     if (!p->denoises) {
-        out[0] = p->is("nan") ? NAN : number(row_of(x, STATES));
+        out[0] = p->is("nan") ? NAN
+                 : p->is("nth") ? static_cast<float>(p->number)
+                                : number(row_of(x, STATES));
         if (p->is("two")) out[1] = -out[0];
         return;
     }
     for (int i = 0; i < length * STATES; i++)
         out[i] = p->is("nan") ? NAN : number(row_of(x, STATES + 1) * LENGTH * STATES + i);
+}
+
+void describe(const plugin *p, const std::string &text, float *out)
+{
+    out[0] = static_cast<float>(text.size());
+    out[1] = text.find('.') != std::string::npos;
+    out[2] = static_cast<float>(std::count(text.begin(), text.end(), 'A'));
+    out[3] = p->molecules;
 }
 
 int evaluate(void *handle, const kac_plugin_rows *rows)
@@ -99,6 +116,12 @@ int evaluate(void *handle, const kac_plugin_rows *rows)
                 rows->scale * x[i] / (rows->scale * rows->scale + rows->noise * rows->noise));
         return 0;
     }
+    if (p->is("text")) {
+        for (int32_t i = 0; i < rows->count; i++)
+            describe(p, rows->text + i * rows->text_stride, rows->out + 4 * i);
+        return 0;
+    }
+    if (rows->text != nullptr) return fail("text that nobody asked for");
     int32_t floats = !p->denoises ? (p->is("two") ? 2 : 1) : rows->length * STATES;
     for (int32_t i = 0; i < rows->count; i++)
         answer(p, static_cast<const uint8_t *>(rows->states) + i * rows->length, rows->length,

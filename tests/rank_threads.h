@@ -291,7 +291,7 @@ static inline void on_ranks(int ranks, void (*work)(kac_ranks *ranks, void *cont
     for (int q = 0; q < ranks; q++) {
         kac_transport transport = seat_transport(&b, q);
         task[q] = (rank_task){.context = context, .work = work};
-        if (kac_ranks_over(&transport, NULL, &task[q].ranks) != KAC_OK) abort();
+        if (kac_ranks_over(&transport, &task[q].ranks) != KAC_OK) abort();
         if (pthread_create(&thread[q], NULL, rank_start, &task[q]) != 0) abort();
     }
     for (int q = 0; q < ranks; q++) {

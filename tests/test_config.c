@@ -655,3 +655,37 @@ Test(config, explains)
     cr_assert_str_eq(kac_last_error(),
                      "sampler.alhpa: no such key (did you mean `sampler.alpha`?)");
 }
+
+Test(config, the_first_key_that_differs_is_named)
+{
+    static const struct {
+        const char *a, *b, *key;
+    } cases[] = {
+        {"{'a': 1, 'b': {'c': 2, 'd': 3}}", "{'b': {'d': 3, 'c': 2}, 'a': 1}", NULL},
+        {"{'a': 1, 'b': {'c': 2, 'd': 3}}", "{'a': 1, 'b': {'c': 2, 'd': 4}}", "b.d"},
+        {"{'a': 1, 'b': {'c': 2}}", "{'a': 1}", "b.c"},
+        {"{'a': 1, 'b': {'c': 2}}", "{'a': 1, 'b': {'c': 2, 'd': 4}}", "b.d"},
+        {"{'a': 1}", "{'a': 1, 'b': {'c': 2}}", "b"},
+        {"{'a': [1, 2]}", "{'a': [1, 3]}", "a.1"},
+        {"{'a': [1, 2]}", "{'a': [1]}", "a.1"},
+        {"{'a': [1, {'b': 2}]}", "{'a': [1, {'b': 2}, 3]}", "a.2"},
+        {"{'a': {'b': 1}}", "{'a': [1]}", "a.b"},
+        {"{'a': 1}", "{'a': [1]}", "a"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char texts[2][64], key[16] = "";
+        json_t *json[2];
+        for (int k = 0; k < 2; k++) {
+            snprintf(texts[k], sizeof texts[k], "%s", k == 0 ? cases[i].a : cases[i].b);
+            for (char *c = texts[k]; *c != '\0'; c++)
+                if (*c == '\'') *c = '"';
+            json[k] = json_loads(texts[k], 0, NULL);
+            cr_assert_not_null(json[k], "%s", texts[k]);
+        }
+        bool agrees = kac_config_agrees(json[0], json[1], key, sizeof key);
+        cr_expect_eq(agrees, cases[i].key == NULL, "case %zu", i);
+        if (cases[i].key != NULL) cr_expect_str_eq(key, cases[i].key, "case %zu", i);
+        json_decref(json[0]);
+        json_decref(json[1]);
+    }
+}

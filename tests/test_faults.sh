@@ -193,6 +193,22 @@ expect 2
 holds 'it is as it was' grep -qx mine "$out/file"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 
+begin '--force on a folder of somebody who has a config.json too'
+rm "$out/file"
+echo '{"model_type": "bert"}' >"$out/config.json"
+kac_run "$work/good.yaml" --force
+expect 2
+says "$out is not the folder of a run; --force does not replace it"
+holds 'it is as it was' test -s "$out/config.json"
+
+begin '--force on a run with something beside it'
+echo '{}' >"$out/run.json"
+mkdir "$out/notes"
+kac_run "$work/good.yaml" --force
+expect 2
+says "$out holds notes, which is no file of a run; --force does not replace it"
+holds 'it is as it was' test -d "$out/notes" -a -s "$out/config.json"
+
 begin '--force on a file'
 rm -rf "$out"
 echo mine >"$out"
@@ -204,18 +220,18 @@ rm "$out"
 begin '--force replaces an earlier run'
 kac_run "$work/good.yaml"
 expect 0
-echo old >"$out/mark"
+echo old >"$out/samples.fasta"
 kac_run "$work/good.yaml" --force
 expect 0
 holds 'the new run is there' test -s "$out/samples.csv"
-holds 'the old one is gone' test ! -e "$out/mark"
+holds 'the old one is gone' grep -q '^>' "$out/samples.fasta"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 
 begin 'a failed --force leaves the earlier run'
-echo old >"$out/mark"
+echo old >"$out/samples.fasta"
 kac_run "$work/good.yaml" --force --set reward.0.kind=pwm --set reward.0.file="$models/infinite.safetensors"
 expect 2
-holds 'the old one is there' test -e "$out/mark" -a -s "$out/samples.csv"
+holds 'the old one is there' grep -qx old "$out/samples.fasta"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 rm -rf "$out"
 
@@ -240,10 +256,41 @@ holds 'both folders are there, and no other' test "$(find "$work/place" -mindept
 holds 'the record is there' test -s "$work/place/record/trajectories.safetensors"
 rm -rf "$out" "$work/place/record"
 
-begin 'a record in the output folder'
-kac_run "$work/good.yaml" --record "$out"
-says 'also the output folder'
-refused 2
+# Each would leave no place for the other, which would be known when all is done.
+for record in "$out" "$work/place/../place/./run" "$out/record" "$work/place" "$work/link/run/record"; do
+    begin "a record in the output folder, or around it: $record"
+    ln -sfn place "$work/link"
+    kac_run "$work/good.yaml" --record "$record"
+    rm "$work/link"
+    says 'may not be the same, nor one in the other'
+    refused 2
+done
+
+begin 'a record beside the output folder'
+kac_run "$work/good.yaml" --record "${out}s"
+expect 0
+rm -rf "$out" "${out}s"
+
+begin 'an output that somebody else has named meanwhile: nothing is lost'
+mkfifo "$work/go"
+cat >"$work/late.yaml" <<EOF
+model: {file: $models/denoiser.safetensors}
+process: {steps: 4}
+reward: [{kind: worker, command: [sh, -c, 'cat "\$0" >/dev/null; while read -r n; do while [ \$n -gt 0 ]; do read -r x; n=\$((n - 1)); echo 1; done; done', $work/go]}]
+sampler: {algorithm: smc, groups: 4, particles: 4}
+EOF
+start run "$work/late.yaml" --out "$out" --quiet
+begun() { test -n "$(ls -A "$work/place")"; }
+await begun
+mkdir "$out"
+echo mine >"$out/file"
+timeout 60 sh -c ': >"$0"' "$work/go"
+ended
+expect 3
+says 'what was made is in'
+holds 'it is as it was' grep -qx mine "$out/file"
+holds 'the samples are there' test -s "$(sed -n 's/^kac: what was made is in //p' "$work/err")/samples.csv"
+rm -rf "$work/place" && mkdir "$work/place"
 
 begin 'a record of too much'
 config long_record 'sampler: {algorithm: pretrained, groups: 20000}'

@@ -133,6 +133,13 @@ Test(invariance, a_run_repeats)
         expect_invariant(every_row[k], more);
 }
 
+/* Whatever they say; a configuration may change its driver and keep the rest. */
+Test(invariance, keys_of_a_search_without_one)
+{
+    static const char *const more[] = {"", "search.kind=dts", "search.kind=mcts", NULL};
+    expect_invariant(SMC, more);
+}
+
 Test(invariance, seeds_differ)
 {
     table_run a = sample(SMC, "seed=1"), b = sample(SMC, "seed=2");
@@ -399,6 +406,79 @@ Test(invariance, reuse_with_a_denoiser_that_reads_time)
         sample_reading_time(both, off, sizeof off);
         cr_expect_str_eq(on, off, "%s", rows[k]);
     }
+}
+
+/* In batches of 16 of the 2,816 that are asked for; there are 243. */
+Test(invariance, no_object_is_scored_twice)
+{
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    kac_progress progress;
+    char text[1024];
+    snprintf(text, sizeof text,
+             "sampler.algorithm=smc sampler.value.estimate=sample sampler.value.samples=2 "
+             "process.steps=6 sampler.groups=32 sampler.particles=8 device.batch=16 "
+             "model.file=%s/denoiser.safetensors reward.0.kind=table "
+             "reward.0.file=%s/reward.safetensors device.name=%s",
+             f.dir, f.dir, device_name());
+    cr_assert_eq(kac_config_create(&config), KAC_OK);
+    cr_assert_eq(table_configure(config, text), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    for (int64_t step = 0; step < kac_run_steps(run); step++)
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_sync(run, &progress), KAC_OK, "%s", kac_last_error());
+    cr_expect_leq(progress.reward_calls, 243, "%d", (int)progress.reward_calls);
+    cr_expect_eq(progress.reward_calls + progress.reward_saved, 256 * (5 * 2 + 1));
+    kac_run_destroy(run);
+    kac_config_destroy(config);
+}
+
+static int entered;
+
+static kac_status count_entry(kac_device *dev)
+{
+    (void)dev;
+    entered++;
+    return KAC_OK;
+}
+
+/* A thread, or a process with another run, may have been on another GPU since. */
+Test(invariance, each_call_begins_on_its_own_device)
+{
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    kac_ops counting;
+    char text[1024], path[320];
+    snprintf(text, sizeof text,
+             SMC "model.file=%s/denoiser.safetensors reward.0.kind=table "
+                 "reward.0.file=%s/reward.safetensors device.name=%s",
+             f.dir, f.dir, device_name());
+    snprintf(path, sizeof path, "%s/checkpoint", f.dir);
+    cr_assert_eq(kac_config_create(&config), KAC_OK);
+    cr_assert_eq(table_configure(config, text), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    counting = *run->dev->ops;
+    counting.memory.enter = count_entry;
+    run->dev->ops = &counting;
+    cr_assert_eq(kac_run_keep_trajectories(run, 1), KAC_OK, "%s", kac_last_error());
+    cr_expect_eq(entered, 1);
+    for (int64_t step = 1; step <= kac_run_steps(run); step++) {
+        cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
+        cr_expect_eq(entered, 1 + step);
+    }
+    entered = 0;
+    cr_assert_eq(kac_run_sync(run, NULL), KAC_OK, "%s", kac_last_error());
+    cr_expect_eq(entered, 1);
+    cr_assert_eq(kac_run_checkpoint(run, path), KAC_OK, "%s", kac_last_error());
+    cr_expect_gt(entered, 1);
+    entered = 0;
+    cr_assert_eq(kac_run_finish(run), KAC_OK, "%s", kac_last_error());
+    cr_expect_gt(entered, 0);
+    entered = 0;
+    kac_run_destroy(run);
+    cr_expect_eq(entered, 1);
+    unlink(path);
+    kac_config_destroy(config);
 }
 
 /* On a GPU the host queues steps and reads nothing back; what grows in the first two steps may

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "iupac.h"
+#include "network.h"
 #include "process.h"
 
 TestSuite(iupac, .timeout = 60);
@@ -41,6 +42,17 @@ Test(iupac, only_nucleic_acids_have_codes)
     cr_expect_eq(kac_iupac_letters("DNRS", 'R'), 4, "a letter is itself");
     cr_expect_eq(kac_iupac_letters("DNRS", 'Y'), 0);
     cr_expect_eq(kac_iupac_letters("ABU", 'T'), 0);
+}
+
+/* samples.csv separates and quotes by them, FASTA begins a name, a template leaves a site free. */
+Test(iupac, letters_of_an_alphabet)
+{
+    int letters = 0;
+    for (int c = 0; c < 256; c++)
+        letters += kac_is_letter((char)c);
+    cr_expect_eq(letters, '~' - '!' + 1 - 4);
+    for (const char *c = ",\">? \t\n\x7f"; *c != '\0'; c++)
+        cr_expect(!kac_is_letter(*c), "%d", *c);
 }
 
 Test(iupac, templates_give_restrict_and_free)

@@ -61,6 +61,56 @@ Test(landscape, the_law_of_the_chain_equals_the_small_enumeration)
     landscape_free(&s);
 }
 
+/* What a template restricts has its exact weight, which is none of a twist's. */
+Test(landscape, codes_are_weighed_without_a_twist)
+{
+    static const char *const weights[] = {"correct", "ignore"};
+    landscape s;
+    table_run run[2];
+    char dir[256], text[256];
+    cr_assert(landscape_create("ACGU", 4, &s));
+    for (int o = 0; o < s.objects; o++)
+        s.reward[o] = (float)(o % 7);
+    landscape_fit(&s);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(landscape_write_run(&s, dir), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 2; k++) {
+        snprintf(text, sizeof text,
+                 "sampler.algorithm=smc process.steps=3 process.template=RY?S sampler.groups=16 "
+                 "sampler.particles=8 sampler.twist.weights=%s",
+                 weights[k]);
+        kac_status status = table_sample_letters(s.alphabet, dir, text, &run[k]);
+        cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
+        cr_assert_eq(run[k].n, 128);
+    }
+    cr_expect_eq(run[0].log_evidence, run[1].log_evidence, "%g", run[1].log_evidence);
+    cr_expect_arr_eq(run[0].log_weight, run[1].log_weight, 128 * sizeof(double));
+    for (int k = 0; k < 2; k++)
+        table_run_free(&run[k]);
+    table_folder_remove(dir);
+    landscape_free(&s);
+}
+
+/* The share of G and C takes probabilities, but no step shall be needed to learn that it has no slope. */
+Test(landscape, a_filter_has_no_gradient)
+{
+    landscape s;
+    table_run run = {0};
+    char dir[256];
+    cr_assert(landscape_create("ACGU", 4, &s));
+    landscape_fit(&s);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(landscape_write_run(&s, dir), KAC_OK, "%s", kac_last_error());
+    kac_status status = table_sample_letters(
+        s.alphabet, dir, "sampler.algorithm=tds process.steps=3 reward.1.kind=gc", &run);
+    cr_expect_eq(status, KAC_ERR_INVALID);
+    cr_expect_str_eq(kac_last_error(),
+                     "sampler.twist.kind: reward.1 (gc) has no gradient; use kind none, or leave "
+                     "this reward without weight and bounds");
+    table_folder_remove(dir);
+    landscape_free(&s);
+}
+
 /* Unguided runs follow the chain's law, not the denoiser's own: the letters of the last sites
  * are counted. */
 static void check_pretrained(const landscape_source *source, int cells)

@@ -226,7 +226,9 @@ Test(laws, final_categorical)
     CHECK_LAWS(small_table,
                {8192, 4, SMC ESS("0.7") "sampler.final.kind=categorical sampler.final.keep=1"},
                {8192, 2, SMC NEVER "sampler.final.kind=categorical sampler.final.keep=1"},
-               {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"});
+               {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"},
+               {8192, 6, SMC ALWAYS "sampler.funnel=2 sampler.final.kind=categorical "
+                                    "sampler.final.keep=6"}); /* more than are left */
 }
 
 /* Exponents only decide what intermediate weights are: whatever they hang on, even on the
@@ -422,7 +424,9 @@ Test(laws, dead_groups)
     static chain c;
     static const char *const rows[] = {NEVER BLIND, ALWAYS BLIND,
                                        ALWAYS SCHEME("systematic") BLIND, ALWAYS,
-                                       ESS("0.6") SAMPLE};
+                                       ESS("0.6") SAMPLE,
+                                       NEVER TEMPER("ess") "sampler.temper.ess=1",
+                                       ALWAYS TEMPER("geometric") "sampler.temper.gamma=0"};
     double exact[CHAIN_FUNCTIONS];
     char dir[256], settings[1024];
     chain_grid grid = {3, false};
@@ -434,7 +438,7 @@ Test(laws, dead_groups)
     for (int o = 0; o < c.objects; o++)
         if (chain_letter(&c, o, 0) == 0) c.reward[o] = -HUGE_VALF;
     int functions = chain_tilted(&c, grid, 0.7, exact);
-    for (int k = 0; k < 5; k++) {
+    for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
         table_run run = {0};
         law_sums sums = {.functions = functions};
         int which = 0, dead = 0;

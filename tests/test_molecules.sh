@@ -62,6 +62,28 @@ for file in samples.csv samples.smi samples.sdf; do
     holds "$file" cmp "$work/plain/$file" "$work/other/$file"
 done
 
+begin 'a plug-in reads what a worker reads'
+text="kind: plugin, file: $build/tests/plugin_host.so, options: text"
+sed -e "s|kind: worker, command: .*, output: 0|$text, output: 0|" -e "s|kind: worker, command: .*, output: 1|$text, output: 1|" \
+    "$work/molecules.yaml" >"$work/text.yaml"
+holds 'there is no worker' test "$(grep -c worker "$work/text.yaml")" -eq 0
+for way in '' '--set process.correction=none' '--set device.batch=3'; do
+    read -ra words <<<"$way"
+    for config in molecules text; do
+        run "$kac" run "$work/$config.yaml" "${words[@]}" --out "$work/$config-text" --quiet --force
+        expect 0
+    done
+    holds "the samples are the same $way" cmp "$work/molecules-text/samples.csv" "$work/text-text/samples.csv"
+done
+run "$kac" run "$work/text.yaml" --set reward.1.output=3 --out "$work/known" --quiet
+expect 0
+# shellcheck disable=SC2016
+holds 'it knows that they are molecules' awk -F, 'NR > 1 && $8 != 1 { exit 1 }' "$work/known/samples.csv"
+run "$kac" run "$work/text.yaml" --set process.atoms=none --set reward.1.output=3 --out "$work/unknown" --quiet
+expect 0
+# shellcheck disable=SC2016
+holds 'and that numbers are none' awk -F, 'NR > 1 && ($8 != 0 || $7 != length($4)) { exit 1 }' "$work/unknown/samples.csv"
+
 begin 'without correction there are molecules in pieces'
 sample raw --set process.correction=none --set sampler.algorithm=pretrained --set sampler.groups=200
 holds 'in pieces' test "$(objects raw | grep -c '[.]')" -gt 10
@@ -139,6 +161,68 @@ assert root.tag.endswith("svg") and root.get("width") == "660px" and root.get("h
     run python3 tools/molecules_grid.py "$work" --out "$work/none.svg"
     expect 2
     says 'molecules_grid.py: '
+fi
+
+# ---- RDKit in C++ ---------------------------------------------------------------------------
+
+properties=$build/rdkit_properties.so
+absent="$properties is not built, which needs librdkit-dev, libboost-dev and rdkit-data"
+zinc=../shared/data/zinc250k_smiles/zinc250k_valid_test.tsv.gz
+# agrees FILE...: what it says of the molecules is what the worker says.
+agrees() {
+    run python3 tests/properties.py "$build/tests/properties" "$@"
+    expect 0
+    if grep -q '^skipped: ' "$work/out"; then skip "$(sed -n 's/^skipped: //p' "$work/out")"; fi
+}
+begin 'the plug-in of RDKit says what the worker says'
+if [ ! -f "$properties" ]; then
+    skip "$absent"
+elif ! has_rdkit; then
+    skip 'there is no RDKit in Python'
+else
+    agrees
+    begin 'and so it does of drug-like molecules'
+    if [ -f "$zinc" ]; then
+        gzip -dc "$zinc" | sed -n '2,2001p' >"$work/zinc.tsv"
+        agrees "$work/zinc.tsv"
+    else
+        skip "$zinc is absent"
+    fi
+
+    begin 'a run is the same with the plug-in and with the worker'
+    names=(qed ease logp sa weight valid)
+    for kind in worker plugin; do
+        {
+            echo "model: {file: $work/molecules.safetensors}"
+            echo 'process: {kind: graph, steps: 30}'
+            echo 'sampler: {algorithm: svdd_pm, groups: 6, children: 4, alpha: 0.1, on_invalid: worst}'
+            echo 'reward:'
+            for i in "${!names[@]}"; do
+                if [ "$kind" = worker ]; then
+                    with="command: [python3, tools/workers/rdkit_properties.py, $(IFS=, && echo "${names[*]}")]"
+                else
+                    with="file: $properties, options: '${names[*]}'"
+                fi
+                echo "  - {name: ${names[i]}, kind: $kind, $with, output: $i, weight: $((i == 0))}"
+            done
+        } >"$work/by-$kind.yaml"
+    done
+    for way in '' '--set process.correction=none' '--set device.threads=3 --set device.batch=5'; do
+        read -ra words <<<"$way"
+        for kind in worker plugin; do
+            run "$kac" run "$work/by-$kind.yaml" "${words[@]}" --out "$work/by-$kind" --quiet --force
+            expect 0
+        done
+        holds "the samples $way" cmp "$work/by-worker/samples.csv" "$work/by-plugin/samples.csv"
+    done
+
+    begin 'the plug-in of RDKit refuses what it does not know'
+    run "$kac" run "$work/by-plugin.yaml" --set reward.0.options='qed beauty' --out "$work/no" --quiet
+    expect 2
+    says 'it refuses: no property beauty; there are qed, sa, ease, logp, weight, valid'
+    run "$kac" run configs/quickstart.yaml --set reward.0.kind=plugin --set reward.0.file="$properties" --out "$work/no" --quiet
+    expect 2
+    says 'it refuses: it is a reward of molecules'
 fi
 
 weights=../shared/data/gdss/gdss_qm9.safetensors

@@ -87,3 +87,32 @@ Test(pilot, refuses_what_it_cannot_know)
 {
     with_model(check_refusal);
 }
+
+/* A pilot, and the baseline of a sweep, take objects without a value as the run does. */
+static void check_invalid(const chain *c, const char *dir)
+{
+    char text[512], kept[16];
+    kac_run *run = NULL;
+    kac_config *config = NULL, *baseline = NULL;
+    cr_assert_eq(table_write_forbidden(c, dir, 1), KAC_OK, "%s", kac_last_error());
+    snprintf(text, sizeof text, AUTO "sampler.pilot.kl=0.5 reward.1.kind=pwm reward.1.file=%s",
+             table_path(dir, "forbidden"));
+    cr_expect_eq(open_run(dir, text, &run), KAC_ERR_NUMERIC);
+    cr_expect_null(run);
+    snprintf(text + strlen(text), sizeof text - strlen(text), " sampler.on_invalid=worst");
+    cr_assert_eq(open_run(dir, text, &run), KAC_OK, "%s", kac_last_error());
+    kac_run_destroy(run);
+
+    cr_assert_eq(kac_config_create(&config), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "sampler.on_invalid", "worst"), KAC_OK);
+    cr_assert_eq(kac_config_best_of_n(config, 2, &baseline), KAC_OK);
+    cr_assert_eq(kac_config_get(baseline, "sampler.on_invalid", kept, sizeof kept), KAC_OK);
+    cr_expect_str_eq(kept, "worst");
+    kac_config_destroy(config);
+    kac_config_destroy(baseline);
+}
+
+Test(pilot, takes_invalid_objects_as_the_run_does)
+{
+    with_model(check_invalid);
+}

@@ -65,6 +65,11 @@ for name in reward denoiser both; do
     expect 0
     same "$name" native
 done
+begin 'a plug-in of version 1'
+config first "kind: plugin, file: $build/tests/plugin_first.so" "name: r, kind: plugin, file: $build/tests/plugin_first.so"
+ask first
+expect 0
+same first native
 begin 'a batch of any size'
 ask both --set device.batch=3 --set output.dir="$work/small" --out "$work/small"
 expect 0
@@ -78,6 +83,32 @@ ask outputs
 expect 0
 holds 'b is -a, c is a' awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
     $at["a"] != -$at["b"] || $at["a"] != $at["c"] { exit 1 }' "$work/outputs/samples.csv"
+
+begin 'objects as text'
+text="kind: plugin, file: $plugin, options: text"
+config text "file: $models/denoiser.safetensors" "name: length, $text" "name: dots, $text, output: 1, weight: 0" \
+    "name: as, $text, output: 2" "name: molecules, $text, output: 3, weight: 0"
+seen() { # NAME: the columns are those of a look at samples.csv
+    holds 'it reads what samples.csv shows' awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+        { as = gsub("A", "A", $at["object"]); some += as; bad += $at["as"] != as || $at["length"] != 4 || $at["dots"] || $at["molecules"] }
+        END { exit !(NR > 4 && some > 0 && bad == 0) }' "$work/$1/samples.csv"
+}
+ask text
+expect 0
+seen text
+
+begin 'terms share what is opened with the same options, and nothing else'
+config handles "file: $models/denoiser.safetensors" "name: a, kind: plugin, file: $plugin, options: nth one" \
+    "name: b, kind: plugin, file: $plugin, options: nth" \
+    "name: c, kind: plugin, file: $plugin, options: nth one" \
+    "name: d, kind: plugin, file: $plugin, options: nth" \
+    "name: e, kind: plugin, file: $plugin" "$table"
+ask handles
+expect 0
+holds 'a is c, b is d, another; e is the table' awk -F, '
+    NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+    $at["a"] != 0 || $at["c"] != 0 || $at["b"] != 1 || $at["d"] != 1 || $at["e"] != $at["r"] { exit 1 }' \
+    "$work/handles/samples.csv"
 
 begin 'a denoiser of vectors'
 cat >"$work/vectors.yaml" <<EOF
@@ -109,6 +140,11 @@ if [ -x "$emu/kac" ]; then
         expect 0
         holds 'the samples are the same' cmp "$work/$way/samples.csv" "$work/native/samples.csv"
     done
+    begin 'text on the emulator, though there is a queue'
+    sed "s|$plugin|$build/tests/plugin_queue.so|" "$work/text.yaml" >"$work/queued.yaml"
+    run "$emu/kac" run "$work/queued.yaml" --out "$work/queued" --quiet --set device.name=cuda:0
+    expect 0
+    seen queued
     begin 'copies for a plug-in on the host, and nothing else, read device memory'
     run env KAC_EMU_GUARD=1 "$emu/kac" run "$work/plugin_host.yaml" --out "$work/guarded" --quiet --set device.name=cuda:0
     expect 0
@@ -125,14 +161,14 @@ bad() { # NAME CODE TEXT REWARD [MODEL]
     refused "$2" bad "$3"
 }
 echo 'not a library' >"$work/text.so"
-bad 'no file' 3 "$work/none.so: cannot be read: No such file" "kind: plugin, file: $work/none.so"
+bad 'no file' 2 "$work/none.so: cannot be read: No such file" "kind: plugin, file: $work/none.so"
 bad 'no shared object' 2 "$work/text.so: it is no shared object" "kind: plugin, file: $work/text.so"
 bad 'no function' 2 'it has no function kac_plugin_v1' "kind: plugin, file: $build/tests/plugin_other.so"
-bad 'another version' 2 'it is built for version 2 of kac_plugin.h, and this kac has 1' "kind: plugin, file: $build/tests/plugin_later.so"
+bad 'another version' 2 'it is built for version 3 of kac_plugin.h, and this kac has 1 to 2' "kind: plugin, file: $build/tests/plugin_later.so"
 bad 'it refuses' 2 'it refuses: no licence was found' "kind: plugin, file: $plugin, options: refuse"
 bad 'no outputs' 2 'it says it has 0 outputs, want 1 to 4096' "kind: plugin, file: $plugin, options: no outputs"
 bad 'an output that it has not' 2 'there is no output 1; it has 1' "kind: plugin, file: $plugin, output: 1"
-bad 'letters twice' 2 'its alphabet must be printable letters, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
+bad 'letters twice' 2 'its alphabet must be printable letters but , " > ?, none twice' "$table" "kind: plugin, file: $plugin, options: twice"
 bad 'no length' 2 'it says its length is -1' "$table" "kind: plugin, file: $plugin, options: long"
 bad 'options of another kind' 2 'reward.0.options: goes with kind plugin only' "$table, options: x"
 bad 'options of a network' 2 'model.options: goes with model.kind plugin only' "$table" "$good, options: x"

@@ -398,14 +398,14 @@ Test(refine, budgets_hold)
 
 /* ---- sequences -------------------------------------------------------------------------- */
 
-static void check_sequences(const char *text, kac_status status, const char *says)
+static void check_bytes(const char *text, size_t size, kac_status status, const char *says)
 {
     static const kac_sequence_form form = {"ABC", 4, 16};
     char path[] = "/tmp/kac-sequences-XXXXXX";
     uint8_t *rows = NULL;
     int64_t count = 0;
     int fd = mkstemp(path);
-    cr_assert(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    cr_assert(fd >= 0 && write(fd, text, size) == (ssize_t)size);
     close(fd);
     cr_expect_eq(kac_sequences_read(path, &form, &rows, &count), status, "%s", text);
     if (status != KAC_OK)
@@ -419,16 +419,24 @@ static void check_sequences(const char *text, kac_status status, const char *say
     unlink(path);
 }
 
+static void check_sequences(const char *text, kac_status status, const char *says)
+{
+    check_bytes(text, strlen(text), status, says);
+}
+
 Test(refine, sequences_of_a_file)
 {
     check_sequences("ABCA\nBBCC\n", KAC_OK, NULL);
     check_sequences("\n ABCA\t\r\n\r\nBBCC", KAC_OK, NULL);
     check_sequences(">a\nABCA\n>b\nBB\nCC\n", KAC_OK, NULL);
+    check_sequences(">a\naBca\n>b\nbb\nCC\n", KAC_OK,
+                    NULL); /* as soft-masked files have them */
     check_sequences("", KAC_ERR_INVALID, "no sequence in it");
     check_sequences("ABCA\nABC\n", KAC_ERR_INVALID, ":2: a sequence of 3 letters; want 4");
     check_sequences("ABCA\nABCAB\n", KAC_ERR_INVALID, ":2: a sequence of more than 4 letters");
     check_sequences("ABxA\n", KAC_ERR_INVALID, ":1: `x` is no letter of ABC");
     check_sequences(">a\n>b\nABCA\n", KAC_ERR_INVALID, ":1: a sequence of 0 letters");
+    check_bytes("ABCA\nBBCC\0B\n", 12, KAC_ERR_INVALID, ":2: a zero byte, so it is no text");
     uint8_t *rows = NULL;
     int64_t count = 0;
     const kac_sequence_form form = {"ABC", 4, 16};
@@ -457,6 +465,9 @@ Test(refine, contradictions)
         {"sampler.algorithm=particle_gibbs sampler.final.kind=weighted "
          "sampler.final.keep=all",
          "sampler.final: driver.kind gibbs needs kind categorical and keep 1"},
+        {"sampler.algorithm=particle_gibbs sampler.particles=2 sampler.groups=16777216 "
+         "driver.sweeps=128",
+         "driver.sweeps: 128 sweeps of 16777216 groups leave more than 2147483647 objects"},
         {"sampler.algorithm=particle_gibbs sampler.funnel=2",
          "sampler.funnel: driver.kind gibbs needs none"},
         {"sampler.algorithm=particle_gibbs driver.burn_in=11",
@@ -467,7 +478,8 @@ Test(refine, contradictions)
          "sampler.funnel: driver.kind refine keeps the number of particles"},
         {"sampler.algorithm=rerd sampler.alpha=0",
          "sampler.alpha: 0 is allowed only where every selection is argmax or top_k"},
-        {"sampler.algorithm=rerd driver.start=/nowhere/at/all", "/nowhere/at/all: cannot open"},
+        {"sampler.algorithm=rerd driver.start=/nowhere/at/all",
+         "driver.start: /nowhere/at/all: cannot be read: No such"},
     };
     open_model();
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {

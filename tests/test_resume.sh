@@ -24,39 +24,6 @@ config() {
     } >"$file"
 }
 
-# start COMMAND...: kac in the background, as $pid.
-start() {
-    set -m # else the shell lets children in the background ignore SIGINT
-    "$kac" "$@" >"$work/out" 2>"$work/err" &
-    pid=$!
-    set +m
-}
-# ended: waits for it; $code is how it ended.
-ended() {
-    code=0
-    wait "$pid" 2>/dev/null || code=$?
-}
-# await TEST...: until that is so, or it has ended.
-await() {
-    until "$@" >/dev/null 2>&1 || ! kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
-}
-newest() { # FOLDER: its latest checkpoint
-    find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | sort | tail -n 1
-}
-count() { # FOLDER: its checkpoints
-    find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | wc -l
-}
-has_checkpoints() { # FOLDER LEAST
-    test "$(count "$1")" -ge "$2"
-}
-damage() { # FILE: another byte in the middle
-    local at=$(($(stat -c %s "$1") / 2)) byte=$'\x55'
-    if [ "$(od -An -tx1 -j "$at" -N 1 "$1")" = ' 55' ]; then byte=$'\xaa'; fi
-    printf %s "$byte" | dd of="$1" bs=1 seek="$at" conv=notrunc 2>/dev/null
-}
-plain() { # FILE: without what is another in each run
-    sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
-}
 # No worker is there, now or soon.
 alone() {
     local i
@@ -271,6 +238,17 @@ says 'kac resume goes on with it'
 run "$kac" run "$work/long.yaml" --out "$work/cut" --quiet --force
 expect 0
 equal long cut
+
+begin 'a link to the folder of a stopped run'
+rm -rf "$work/cut" && mkdir "$work/disk"
+cp -r "$work/kept" "$work/disk/cut"
+ln -s disk/cut "$work/cut"
+run "$kac" resume "$work/cut" --quiet
+expect 0
+holds 'the link is one still' test -L "$work/cut"
+holds 'the run is where it was' test "$(ls -A "$work/disk")" = cut -a ! -e "$work/disk/cut/config.json"
+equal long cut
+rm -rf "$work/cut" "$work/disk"
 
 begin 'a run that is complete'
 run "$kac" resume "$work/long"

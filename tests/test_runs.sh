@@ -14,6 +14,7 @@ sample() {
 same() { # the samples of two runs
     holds "samples.csv of $1 and $2 are the same" cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
 }
+no_negative() { ! grep -qE '"(denoiser|reward)(_saved)?": *-' "$@"; }
 small=(--set process.steps=12 --set sampler.groups=2 --set output.likelihood=off)
 
 # ---- every shipped configuration runs -------------------------------------------------------
@@ -74,11 +75,14 @@ for config in configs/*.yaml; do
     holds 'the columns come in order' grep -qE '^id,group,slot,object,reward,log_weight(,|$)' "$work/$name/samples.csv"
     steps=$(sed -n 's/^  "steps": \([0-9]*\),$/\1/p' "$work/$name/run.json")
     holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq "$steps"
+    holds 'an evidence that is not reliable is no alarm' \
+        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'matters for estimates, not for designs'"
     holds 'the summary names the folder' grep -q "samples in $work/$name" "$work/out"
     for key in seed config algorithm properly_weighted log_evidence log_evidence_se groups \
         particles steps evaluations denoiser_saved reward_saved seconds; do
         holds "run.json has $key" grep -q "\"$key\":" "$work/$name/run.json"
     done
+    holds 'no count is negative' no_negative "$work/$name/run.json" "$work/$name/trace.jsonl"
 done
 
 # ---- one result -----------------------------------------------------------------------------
@@ -278,6 +282,15 @@ for recording in tests/golden/*_recording.safetensors; do
     expect 0
 done
 
+begin 'a file that is not there: which key names it, and where it was looked for'
+run sh -c "cd '$work' && '$kac' run '$root/configs/quickstart.yaml' --out '$work/nothing'"
+expect 2
+says 'kac: model.file: models/promoter_denoiser.safetensors: cannot be read: No such file'
+says "relative paths begin where kac is started, here $(cd "$work" && pwd -P)"
+run "$kac" run configs/quickstart.yaml --set model.file=README.md --set 'reward.0.file=~/none.safetensors' --out "$work/nothing"
+expect 2
+says 'kac: reward.0.file: ~/none.safetensors: cannot be read: No such file or directory; ~ is not expanded'
+
 begin 'kac verify: another network is found out'
 cp tests/golden/cnn1d_folded.safetensors "$work/other.safetensors"
 chmod u+w "$work/other.safetensors"
@@ -292,6 +305,13 @@ begin 'kac compare'
 run "$kac" compare "$work/toy-1" "$work/toy-2"
 expect 0
 holds 'a row a run' test "$(grep -c '^smc' "$work/out")" -eq 2
+
+begin 'kac compare heads the recorded reward with its name'
+sample judged "$work/toy.yaml" --set reward.1.file=tests/golden/convgru_plain.safetensors \
+    --set reward.1.weight=0 --set reward.1.name=ease
+run "$kac" compare "$work/toy-1" "$work/judged"
+expect 0
+holds 'its name' grep -qE '^ +denoiser calls +guiding reward +ease +$' "$work/out"
 
 begin 'kac explain --all'
 run "$kac" explain --all
@@ -319,6 +339,11 @@ run diff "$work/declared" "$work/exported"
 expect 0
 holds 'there are some' test -s "$work/declared"
 
+begin 'the libraries of a GPU and of ranks are installed where they are built'
+run make -n install BUILD="$build" MODE=release CUDA=1 NVCC=nvcc MPI=1 MPICC=mpicc PREFIX="$work/prefix"
+expect 0
+holds 'both go to lib' grep -qE "libkac_mpi.so .*libkac_cuda.so .*$work/prefix/lib'?\$" "$work/out"
+
 begin 'a program builds against what is installed'
 cat >"$work/user.c" <<'C'
 #include <kac.h>
@@ -342,6 +367,9 @@ else
         share/kac/tools/workers/template.py; do
         holds "$file is installed" test -e "$work/prefix/$file"
     done
+    while read -r file; do
+        holds "$file, which the manual names, is installed" test -e "$work/prefix/share/kac/$file"
+    done < <(grep -ohE 'tools/[a-z_]+\.(py|txt)' docs/molecules.md docs/models.md)
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
     for how in '' --static; do
         # shellcheck disable=SC2046,SC2086 # flags are words

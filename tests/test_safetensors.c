@@ -42,8 +42,23 @@ Test(safetensors, header_is_checked)
     cr_assert_eq(kac_tensors_parse("m.st", bytes, 3, &file), KAC_ERR_INVALID);
     cr_assert_str_eq(kac_last_error(), "m.st: 3 bytes are too few for a safetensors file");
     cr_assert_eq(kac_tensors_parse("m.st", bytes, sizeof bytes, &file), KAC_ERR_INVALID);
-    cr_assert_str_eq(kac_last_error(), "m.st: not a safetensors file: it announces a header of "
-                                       "65535 bytes in a file of 64");
+    cr_assert_str_eq(kac_last_error(),
+                     "m.st: not a safetensors file, or one that was cut short: "
+                     "it announces a header of 65535 bytes in a file of 64");
+    static const char *const others[][2] = {
+        {"# A page of text", "m.st: not a safetensors file, its first 8 bytes are no length"},
+        {"PK\3\4 and so on", "m.st: not a safetensors file: it looks like a file of PyTorch"},
+        {"\x80\2 and so on",
+         "m.st: not a safetensors file: it looks like an old file of PyTorch"},
+        {"\x89HDF\r\n\x1a\n", "m.st: not a safetensors file: it looks like a file of Keras"},
+        {"version https://git-lfs", "m.st: not a safetensors file: it looks like what Git LFS"},
+    };
+    for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+        cr_assert_eq(kac_tensors_parse("m.st", others[k][0], strlen(others[k][0]), &file),
+                     KAC_ERR_INVALID);
+        cr_assert_eq(strncmp(kac_last_error(), others[k][1], strlen(others[k][1])), 0, "%s",
+                     kac_last_error());
+    }
     refuse("", 0, "m.st: not a safetensors file: the header does not begin with {");
     refuse(" {}", 0, "m.st: not a safetensors file: the header does not begin with {");
     refuse("{\"a\":1,\"a\":1}", 0,

@@ -76,7 +76,7 @@ typedef struct small_tree {
     _Alignas(16) uint8_t row_x[BYTES];
     _Alignas(16) uint8_t next_x[BYTES];
     int32_t parent[NODES], child[NODES], sibling[NODES], children[NODES], depth[NODES],
-        visits[NODES], entry[NODES + 1], count, root;
+        visits[NODES], allowed[NODES], entry[NODES + 1], count, root;
     double sum[NODES], value[NODES], low, high, row_value;
     int32_t level[3], depth_at[5], next_entry, at, from, to;
     int64_t idle[2];
@@ -98,6 +98,7 @@ static small_tree *make_tree(kac_policy policy, kac_backup backup)
                            .children = s->children,
                            .depth = s->depth,
                            .visits = s->visits,
+                           .allowed = s->allowed,
                            .sum = s->sum,
                            .value = s->value,
                            .entry = s->entry,
@@ -178,6 +179,28 @@ Test(search, mean_backup)
     cr_expect_eq(s->root, 2);
     cr_assert_eq(ops()->search.commit(dev(), &s->args), KAC_OK);
     cr_expect_eq(s->root, 4);
+    free(s);
+}
+
+/* A forbidden object counts as the least that was met, not as something that hides all others; the
+ * root does not move to where there is nothing else. */
+Test(search, forbidden_objects_leave_a_mean)
+{
+    small_tree *s = make_tree(KAC_POLICY_UCT, KAC_BACKUP_MEAN);
+    s->args.children = 3;
+    run_wave(s, 1, -HUGE_VAL);
+    cr_expect_eq(s->value[0], -HUGE_VAL);
+    run_wave(s, 2, 3);
+    cr_expect_eq(s->value[0], 3, "%g", s->value[0]);
+    run_wave(s, 3, 1);
+    cr_expect_eq(s->value[0], (3 + 1 + 1) / 3.0);
+    cr_expect_eq(run_wave(s, 4, -HUGE_VAL), 2, "the best child");
+    cr_expect_eq(s->value[2], (3 + 1) / 2.0);
+    cr_expect_eq(s->value[4], -HUGE_VAL);
+    cr_expect_eq(s->value[0], (3 + 1 + 1 + 1) / 4.0);
+    s->visits[1] = 100;
+    cr_assert_eq(ops()->search.commit(dev(), &s->args), KAC_OK);
+    cr_expect_eq(s->root, 2, "whatever its visits");
     free(s);
 }
 
@@ -587,6 +610,12 @@ Test(search, calls_asked)
         asked("sampler.algorithm=mcts process.steps=4 search.stages=2 sampler.groups=3 "
               "search.rollouts=2 search.expansions=5 sampler.children=5"),
         3 * (2 * 5 * (2 + 1) + 1));
+    for (int k = 0; k < SEARCHES; k++) { /* but without reuse all rows are, and nothing is saved */
+        char text[1024];
+        snprintf(text, sizeof text, "%s sampler.reuse=off", searches[k]);
+        kac_progress p = progress_of(text);
+        cr_expect_eq(p.denoiser_saved, 0, "%s: %d", searches[k], (int)p.denoiser_saved);
+    }
     table_folder_remove(folder);
 }
 

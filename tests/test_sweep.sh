@@ -49,6 +49,11 @@ holds 'what is complete stays' test "$work/sweep/point_000/samples.csv" -ot "$wo
 holds 'what is missing is run' test -s "$work/sweep/point_001/run.json"
 holds 'the table is whole' test "$(lines "$table")" -eq 9
 
+begin 'it goes on with other numbers of threads, which change no result'
+run "$kac" sweep "${grid[@]}" --set device.threads=2 --set job.patience=50 --out "$work/sweep"
+expect 0
+holds 'what is complete stays' test "$work/sweep/point_000/samples.csv" -ot "$work/sweep/point_002/samples.csv"
+
 begin 'another configuration is refused, and nothing is lost'
 run "$kac" sweep "${grid[@]}" --set seed=2 --out "$work/sweep"
 expect 2

@@ -61,10 +61,10 @@ static void make_trees(forest *f, int32_t stride)
     ground *w = &f->w;
     int64_t nodes = (int64_t)TREES * CAPACITY;
     static const char *const names[] = {"parent", "child",  "sibling", "children",
-                                        "depth",  "visits", "entry"};
-    int32_t *integer[7][TWINS], *count[TWINS], *root[TWINS];
+                                        "depth",  "visits", "entry",   "allowed"};
+    int32_t *integer[8][TWINS], *count[TWINS], *root[TWINS];
     double *number[4][TWINS];
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 8; i++)
         pair_integers(w, names[i], nodes, 9, integer[i]);
     pair_numbers(w, "sum", nodes, 0, number[0]);
     pair_numbers(w, "tree value", nodes, 0, number[1]);
@@ -84,6 +84,7 @@ static void make_trees(forest *f, int32_t stride)
                                   .children = integer[3][k],
                                   .depth = integer[4][k],
                                   .visits = integer[5][k],
+                                  .allowed = integer[7][k],
                                   .sum = number[0][k],
                                   .value = number[1][k],
                                   .entry = integer[6][k],

@@ -23,6 +23,29 @@ holds 'the seed is said' grep -q '; seed 5;' "$work/out"
 begin 'nothing to check is no success'
 run "$kac" validate --only 'no such check'
 expect 2
+says 'validate: --only no such check: no check has that in its name'
+holds 'no table begins' test ! -s "$work/out"
+
+begin 'a device that cannot be had is no fault of the sampler'
+run "$kac" validate --only nested --device cuda:77
+expect 3
+says 'cuda:77'
+holds 'no table begins' test ! -s "$work/out"
+KAC_DEVICE=cuda:77 run "$kac" validate --only nested
+expect 3
+
+begin 'stopped: its models do not stay'
+mkdir "$work/scratch"
+export TMPDIR=$work/scratch
+start validate --level full
+unset TMPDIR
+has_models() { test "$(find "$work/scratch" -name '*.safetensors' | wc -l)" -ge 5; }
+await has_models
+kill -INT "$pid"
+ended
+expect 3
+says 'validate: stopped; some checks were left out'
+holds 'nothing is left' test -z "$(ls -A "$work/scratch")"
 
 begin 'mistakes'
 run "$kac" validate --level slow

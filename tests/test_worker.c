@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "table_run.h"
 #include "worker.h"
 
 TestSuite(worker, .timeout = 120);
@@ -165,6 +166,52 @@ Test(worker, after_an_error_it_can_be_asked_again)
     check_squares(out, 1);
     kac_worker_close(worker);
     unlink(file);
+}
+
+/* Whether a run gives the failure that it has ended with again. */
+static void expect_ended(kac_status status, const char *text)
+{
+    cr_expect_eq(status, KAC_ERR_WORKER, "%s", kac_last_error());
+    cr_expect_str_eq(kac_last_error(), text);
+}
+
+/* The step that failed was half made, and the worker would answer the next time. */
+Test(worker, a_run_that_has_failed_has_ended)
+{
+    static const char fails_once[] =
+        "while read -r n; do if [ -s \"$0\" ]; then : >\"$0\"; exit 1; fi; "
+        "while [ $n -gt 0 ]; do read -r x; n=$((n - 1)); echo 1; done; done";
+    static chain c;
+    char dir[256], text[512], saved[320], *file = marked_file();
+    kac_config *config = NULL;
+    kac_run *run = NULL;
+    json_t *words = json_pack("[ssss]", "sh", "-c", fails_once, file);
+    char *command = json_dumps(words, 0);
+    chain_make(&c, 3, 4, false, 1);
+    cr_assert(table_folder(dir));
+    cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_config_create(&config), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "reward.0.command", command), KAC_OK);
+    cr_assert_eq(table_configure(config, "reward.0.kind=worker reward.0.attempts=1 "
+                                         "sampler.algorithm=smc process.steps=3"),
+                 KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_step(run), KAC_ERR_WORKER);
+    snprintf(text, sizeof text, "%s", kac_last_error());
+    snprintf(saved, sizeof saved, "%s/checkpoint", dir);
+    for (int k = 0; k < 4; k++)
+        expect_ended(kac_run_step(run), text);
+    expect_ended(kac_run_sync(run, NULL), text);
+    expect_ended(kac_run_checkpoint(run, saved), text);
+    expect_ended(kac_run_finish(run), text);
+    cr_expect_neq(access(saved, F_OK), 0, "no checkpoint of half a step");
+    kac_run_destroy(run);
+    kac_config_destroy(config);
+    free(command);
+    json_decref(words);
+    unlink(file);
+    table_folder_remove(dir);
 }
 
 /* Whether process `pid` is gone, now or within some seconds. */

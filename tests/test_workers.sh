@@ -331,6 +331,21 @@ else
     begin 'docs/workers.md shows it'
     holds 'line by line' cmp <(sed -n '/^```python$/,/^```$/p' docs/workers.md | sed '1d;$d') tools/workers/template.py
 
+    begin 'tools/workers/torch_reward.py without PyTorch'
+    run python3 -I -S tools/workers/torch_reward.py </dev/null
+    expect 1
+    says 'torch_reward.py needs PyTorch: pip install torch in a virtual environment'
+    holds 'it is one line' test "$(lines "$work/err")" -eq 1
+
+    begin 'tools/workers/torch_reward.py'
+    if python3 -c 'import torch' 2>/dev/null; then
+        run python3 tools/workers/torch_reward.py <<<$'2\nACGTACGT\nGGGTACGT\n1\nACGTACGT'
+        expect 0
+        holds 'a number each, the same for the same' awk '{ x[NR] = $1 } END { exit NR != 3 || x[1] != x[3] || x[1] == x[2] }' "$work/out"
+    else
+        skip 'python3 has no PyTorch'
+    fi
+
     begin 'tools/workers/rdkit_properties.py'
     if has_rdkit; then
         run python3 tools/workers/rdkit_properties.py <<<$'4\nCCO\nC(C)(C)(C)(C)C\n\nc1ccccc1'
@@ -347,7 +362,7 @@ else
     else
         run python3 tools/workers/rdkit_properties.py </dev/null
         expect 1
-        says 'needs RDKit: python3 -m pip install rdkit'
+        says 'needs RDKit: apt-get install python3-rdkit, or pip install rdkit in a virtual environment'
     fi
 fi
 

@@ -2,7 +2,8 @@
  *
  * It scores the objects of tests/make_models.c, four letters of ABC, as reward.safetensors does.
  * DIR/asked gets a byte for each object that any copy has read, DIR/pids the number of each
- * process; with EVERY the habit shows at each EVERY-th object of all copies together.
+ * process; with EVERY the habit shows at each EVERY-th object of all copies together.  A slow one
+ * sleeps EVERY milliseconds before each batch.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -126,6 +127,7 @@ int main(int argc, char **argv)
     }
     for (;;) {
         read_line(line, sizeof line);
+        if (is("slow")) usleep(1000 * (useconds_t)every);
         for (long left = strtol(line, NULL, 10); left > 0; left--) {
             read_line(line, sizeof line);
             if (is("columns"))

@@ -15,7 +15,6 @@ import pickle
 import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ class Dictionary(dict):
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What torch.save wrote, with tensors and dictionaries only."""
-    import torch
-
-    from convert_mdlm_cnn import InertUnpickler
+    from convert_mdlm_cnn import InertUnpickler, load_inert
 
     class Unpickler(InertUnpickler):
         def find_class(self, module: str, name: str) -> object:
@@ -47,10 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} does not exist")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: not a PyTorch checkpoint (zip)")
-    reader = ModuleType("inert_pickle")
-    reader.Unpickler = Unpickler
-    reader.load = lambda file, **options: Unpickler(file, **options).load()
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader)
+    checkpoint = load_inert(path, Unpickler)
     wanted = ("model_config", *KINDS, *PARTS.values())
     missing = [key for key in wanted if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(key), dict)]
     if missing:
@@ -104,7 +98,7 @@ def read_counts(path: Path, most: int) -> dict[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the checkpoint, such as gdss_zinc250k.pth")
     parser.add_argument("target", type=Path, help="the file to write")
     parser.add_argument("--node-counts", type=Path, help='JSON, {"9": 83366, "8": 13625}')
@@ -119,6 +113,8 @@ def main() -> int:
         from kac_io import save
 
         save(args.target, tensors, meta | {"kac.card": f"converted from {args.source.name}"})
+    except ImportError as error:
+        parser.exit(2, f"{parser.prog}: {error}; it is among tools/requirements.txt (pip install -r)\n")
     except (OSError, ValueError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"{args.target}: {args.target.stat().st_size} bytes, {len(tensors)} tensors")

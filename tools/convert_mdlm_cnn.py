@@ -14,6 +14,7 @@ import sys
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -60,6 +61,16 @@ class InertUnpickler(pickle.Unpickler):
         return super().find_class(module, name) if (module, name) in self.ALLOWED else Inert
 
 
+def load_inert(path: Path, unpickler: type[InertUnpickler]) -> object:
+    """torch.load with this unpickler; PyTorch 1.13 takes that of its own `pickle`, whatever it is given."""
+    module = ModuleType("inert_pickle")
+    module.__dict__.update(vars(pickle))
+    module.Unpickler = unpickler
+    module.load = lambda file, **options: unpickler(file, **options).load()
+    with mock.patch.object(torch.serialization, "pickle", module):
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint, by name."""
     if path.suffix == ".safetensors":
@@ -68,10 +79,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{path} does not exist")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: neither a PyTorch checkpoint (zip) nor *.safetensors")
-    module = ModuleType("inert_pickle")
-    module.Unpickler = InertUnpickler
-    module.load = lambda file, **options: InertUnpickler(file, **options).load()
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
+    checkpoint = load_inert(path, InertUnpickler)
     state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: no state dict in it")
@@ -111,7 +119,7 @@ def convert(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="checkpoint (.ckpt, .pt) or .safetensors")
     parser.add_argument("target", type=Path, help="the file to write")
     parser.add_argument("--alphabet", default="ACGT", help="letters in the order of their indices, without the mask")

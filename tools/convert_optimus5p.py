@@ -1,7 +1,8 @@
 """Convert an Optimus 5-prime model (Keras weights in safetensors) to a conv_regressor file of kac.
 
 The source file holds one tensor `LAYER.kernel` and `LAYER.bias` for each Keras layer, and the Keras model as JSON under
-`keras_model_config`. Weights keep their own licence, which is copied from the source's metadata where it is stated.
+`keras_model_config` in the metadata. Keras's own file (HDF5) has the same: the model's JSON in its attribute
+`model_config`, the kernels and biases under `model_weights`; h5py reads both. Weights keep their own licence, which is copied from the source's metadata where it is stated.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def write_recording(source: Path, golden: Path, target: Path, path: Path) -> flo
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the Optimus 5-prime safetensors")
     parser.add_argument("target", type=Path, help="the file to write")
     parser.add_argument("--no-rescale", action="store_true", help="leave out the fitted slope and intercept, if any")

@@ -1,7 +1,7 @@
 """Turn a measured landscape into models of kac: its table as a reward, and a Markov chain as the denoiser.
 
-    python tools/landscape.py tis tis_aug_65536.tsv.gz .
-    python tools/landscape.py gb1 gb1_four_sites.tsv.gz .
+    python3 tools/landscape.py tis tis_aug_65536.tsv.gz .
+    python3 tools/landscape.py gb1 gb1_four_sites.tsv.gz .
 
 tis: efficiency of translation initiation (12 to 150) at NNNNNNAUGNN, all 65,536 sequences; Noderer et al., Mol Syst
 Biol 10:748, 2014. The start codon is the same in all and is left out: an object is the six letters before it and the

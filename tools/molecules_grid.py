@@ -53,7 +53,7 @@ def main() -> int:
         target = args.out or args.run / "samples.svg"
         target.write_text(draw(molecules, max(args.columns, 1)))
     except ImportError as error:
-        how = "python3 -m pip install rdkit, or apt-get install python3-rdkit"
+        how = "apt-get install python3-rdkit, or pip install rdkit in a virtual environment that is active here"
         parser.exit(2, f"{parser.prog} needs RDKit: {how} ({error})\n")
     except (OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

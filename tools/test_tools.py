@@ -1,4 +1,4 @@
-"""Tests of tools/: python tools/test_tools.py"""
+"""Tests of tools/: python3 tools/test_tools.py"""
 
 from __future__ import annotations
 

@@ -288,7 +288,7 @@ of chromatin, of what lies outside the 80 letters, or of expression.
 
 ## Retrain
 
-    python tools/train_promoter_denoiser.py --data yeast_promoter_80.tsv.gz \\
+    python3 tools/train_promoter_denoiser.py --data yeast_promoter_80.tsv.gz \\
         {meta["train.options"]}
 
 Seed 1 is that of weights, batches and masks; the split has its own, {SPLIT_SEED}. Made with torch

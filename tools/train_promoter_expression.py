@@ -302,7 +302,7 @@ other regressor's. One strain, one medium, a plasmid library.
 
 ## Retrain
 
-    python tools/train_promoter_expression.py --data yeast_promoter_80.tsv.gz --role {name} \\
+    python3 tools/train_promoter_expression.py --data yeast_promoter_80.tsv.gz --role {name} \\
         {meta["train.options"]}
 
 and, once both exist, again with `--card-only --other FILE` for the agreement. Seed {role.seed}; the split has its own,

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "team.h"
+
 enum { NAME = 64 };
 
 checkpoints checkpoints_begin(const kac_config *config)
@@ -103,14 +105,17 @@ static void remove_others(const char *dir, int64_t step, int64_t keep)
 
 /* ---- writing and reading ------------------------------------------------------------------- */
 
+/* The configuration, before the first checkpoint; from now on nobody else may go on with the run. */
 static cli_exit write_first(folder *f, const kac_config *config)
 {
     char *path = NULL;
+    cli_exit code = folder_ready(f);
+    if (code != CLI_DONE) return code;
     if (asprintf(&path, "%s/" CONFIG_FILE, f->partial) < 0)
         return cli_fail(CLI_MACHINE, "out of memory");
-    cli_exit code = cli_status(kac_config_write(config, path));
+    code = cli_status(kac_config_write(config, path));
     free(path);
-    return code;
+    return code == CLI_DONE ? folder_hold(f, f->partial) : code;
 }
 
 /* What write_first and a failure left would else be among the results. */
@@ -123,20 +128,21 @@ static void clear_first(const folder *f, const char *checkpoint)
     free(path);
 }
 
-cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config, kac_run *run,
-                           int64_t step)
+cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
+                           kac_ranks *ranks, kac_run *run, int64_t step)
 {
-    bool first = c->step < 0;
+    bool leads = kac_ranks_rank(ranks) == 0, first = c->step < 0;
     const char *dir = first ? f->partial : f->path;
-    char *path = path_of(dir, step);
+    char *path = path_of(dir != NULL ? dir : "", step);
     cli_exit code = path != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
-    if (code == CLI_DONE && first) code = write_first(f, config);
-    if (code == CLI_DONE) code = cli_status(kac_run_checkpoint(run, path));
-    if (code == CLI_DONE && first) code = folder_appear(f);
+    if (code == CLI_DONE && first && leads) code = write_first(f, config);
+    code = team_code(ranks, code);
+    if (code == CLI_DONE) code = team_told(kac_run_checkpoint(run, path));
+    if (code == CLI_DONE && first) code = team_code(ranks, leads ? folder_appear(f) : CLI_DONE);
     if (code == CLI_DONE) {
         c->step = step;
-        remove_others(f->path, step, c->keep);
-    } else if (first) {
+        if (leads) remove_others(f->path, step, c->keep);
+    } else if (first && leads) {
         clear_first(f, path);
     }
     c->latest = cli_seconds();
@@ -144,18 +150,28 @@ cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config, 
     return code;
 }
 
-cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_run **out)
+/* The latest checkpoint of fewer than `before` steps that rank 0 sees, told to all. */
+static kac_status agree_on_latest(const char *dir, kac_ranks *ranks, int64_t *step)
+{
+    *step = kac_ranks_rank(ranks) == 0 ? latest_before(dir, *step) : -1;
+    return kac_ranks_agree(ranks, KAC_OK, step, 1);
+}
+
+cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_ranks *ranks,
+                            kac_run **out)
 {
     cli_exit code = CLI_DONE;
+    kac_status status = KAC_OK;
     int64_t step = INT64_MAX;
-    while ((step = latest_before(dir, step)) >= 0) {
+    while ((status = agree_on_latest(dir, ranks, &step)) == KAC_OK && step >= 0) {
         char *path = path_of(dir, step);
         if (path == NULL) return cli_fail(CLI_MACHINE, "out of memory");
-        kac_status status = kac_run_resume(config, path, out);
-        code = cli_status(status);
+        status = kac_run_resume_on(ranks, config, path, out);
+        code = team_told(status);
         free(path);
         if (status != KAC_ERR_INVALID && status != KAC_ERR_IO) return code;
     }
+    if (status != KAC_OK) return team_told(status);
     return cli_fail(code == CLI_MACHINE ? code : CLI_MISTAKE,
                     "%s: there is no checkpoint in it that can be used", dir);
 }

@@ -15,12 +15,15 @@ checkpoints checkpoints_begin(const kac_config *config);
 
 bool checkpoints_due(const checkpoints *c);
 
-/* Writes one after `step` steps and removes those that are too many.  The first makes the run's folder
- * appear, with the configuration in it.  A failure is told and leaves the others as they are. */
-cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config, kac_run *run,
-                           int64_t step);
+/* Writes one after `step` steps and removes those that are too many; all ranks call it.  The first
+ * makes the run's folder appear, with the configuration in it.  A failure is told and leaves the
+ * others as they are. */
+cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
+                           kac_ranks *ranks, kac_run *run, int64_t step);
 
-/* The run of the latest checkpoint in the folder `dir` that can be used; why others can not is told. */
-cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_run **out);
+/* The run of the latest checkpoint in the folder `dir` that can be used, which rank 0 reads; why others
+ * can not is told. */
+cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_ranks *ranks,
+                            kac_run **out);
 
 #endif /* KAC_CHECKPOINTS_H */

@@ -1,6 +1,7 @@
 /* cli.c -- what the commands of the program share: complaints, options, near names. */
 #include "cli.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,4 +142,13 @@ const char *cli_isa(const char *fallback)
 {
     const char *isa = getenv("KAC_ISA");
     return isa != NULL && *isa != '\0' ? isa : fallback;
+}
+
+void cli_watch(int signal, void (*handler)(int))
+{
+    struct sigaction action;
+    sigaction(signal, NULL, &action);
+    if (action.sa_handler == SIG_IGN) return;
+    action = (struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(signal, &action, NULL);
 }

@@ -48,6 +48,9 @@ const char *cli_nearest(const char *word, const void *candidates, size_t stride)
 /* KAC_ISA, or `fallback` where it is unset or empty. */
 const char *cli_isa(const char *fallback);
 
+/* Calls `handler` for a signal from now on, unless it is ignored: nohup, or a shell's background. */
+void cli_watch(int signal, void (*handler)(int));
+
 /* A clock that only goes forward, in seconds. */
 double cli_seconds(void);
 

@@ -2,18 +2,23 @@
  *
  * Files are written into a hidden sibling of the folder, .NAME.partial-XXXXXX, which is renamed
  * at the end.  It is made before anything is computed, so that a place where nothing can be
- * written is known at once.
+ * written is known at once.  Where it cannot be renamed it becomes .NAME.complete-XXXXXX, and stays.
+ *
+ * Who makes the steps of a run holds the lock of its configuration, CONFIG_FILE, which the kernel
+ * opens again when the process ends.  Where the file system has no locks, it goes without.
  */
 #include "folder.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <ftw.h>
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,7 +45,7 @@ static int remove_entry(const char *path, const struct stat *info, int kind, str
 
 static void remove_tree(const char *path)
 {
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0)
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
         cli_fail(CLI_MACHINE, "cannot remove %s: %s", path, strerror(errno));
 }
 
@@ -84,20 +89,39 @@ static char *make_sibling(const char *path, const char *kind)
     return sibling;
 }
 
-/* Whether --force may remove the folder at `path`: it holds a run, or nothing. */
-static bool replaceable(const char *path)
+/* Files that kac writes into the folder of a run; those that no other program writes come first. */
+static const char *const written[] = {"run.json",
+                                      "trajectories.safetensors",
+                                      "checkpoint-*",
+                                      CONFIG_FILE,
+                                      "samples.*",
+                                      "trace.jsonl"};
+enum { WRITTEN = sizeof written / sizeof *written, OF_KAC = 3 };
+
+/* Whether --force may remove the folder at `path`: it holds a run and nothing else, or nothing. */
+static cli_exit check_replaceable(const char *path)
 {
     DIR *dir = opendir(path);
-    if (dir == NULL) return false;
+    cli_exit code = CLI_DONE;
     bool run = false, empty = true;
-    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        if (strcmp(entry->d_name, "run.json") == 0 || strcmp(entry->d_name, CONFIG_FILE) == 0 ||
-            strcmp(entry->d_name, "trajectories.safetensors") == 0)
-            run = true;
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) empty = false;
+    if (dir == NULL)
+        return cli_fail(place_error(errno), "cannot read %s: %s", path, strerror(errno));
+    for (const struct dirent *entry; code == CLI_DONE && (entry = readdir(dir)) != NULL;) {
+        int known = 0;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+        while (known < WRITTEN && fnmatch(written[known], entry->d_name, 0) != 0)
+            known++;
+        run = run || known < OF_KAC;
+        empty = false;
+        if (known == WRITTEN)
+            code = cli_fail(CLI_MISTAKE,
+                            "%s holds %s, which is no file of a run; --force does not replace it",
+                            path, entry->d_name);
     }
     closedir(dir);
-    return run || empty;
+    if (code != CLI_DONE || run || empty) return code;
+    return cli_fail(CLI_MISTAKE, "%s is not the folder of a run; --force does not replace it",
+                    path);
 }
 
 bool folder_holds(const char *path, const char *name)
@@ -126,6 +150,51 @@ static cli_exit name_folder(folder *f, const char *path)
     return CLI_DONE;
 }
 
+/* `path` from the root on, without links, to be freed; of what is not there yet the names as they are
+ * given.  NULL where it cannot be. */
+static char *whereabouts(const char *path)
+{
+    char *there = strdup(path), *real = NULL, *whole = NULL;
+    size_t length = there != NULL ? strlen(there) : 0;
+    while (there != NULL && (real = realpath(length > 0 ? there : ".", NULL)) == NULL) {
+        if (errno != ENOENT || length == 0) break;
+        while (length > 0 && there[length - 1] != '/')
+            length--;
+        while (length > 1 && there[length - 1] == '/')
+            length--;
+        there[length] = '\0';
+    }
+    const char *rest = path + length + strspn(path + length, "/");
+    if (real == NULL || asprintf(&whole, "%s/%s", real, rest) < 0) whole = NULL;
+    free(there);
+    free(real);
+    return whole;
+}
+
+/* Whether `inner` is `outer` or below it. */
+static bool is_within(const char *inner, const char *outer)
+{
+    size_t length = strlen(outer);
+    while (length > 0 && outer[length - 1] == '/')
+        length--;
+    return strncmp(inner, outer, length) == 0 &&
+           (inner[length] == '\0' || inner[length] == '/');
+}
+
+cli_exit folder_apart(const folder *f, const char *path, const char *option)
+{
+    char *one = whereabouts(f->path), *other = whereabouts(path);
+    cli_exit code = CLI_DONE;
+    if (one != NULL && other != NULL && (is_within(one, other) || is_within(other, one)))
+        code = cli_fail(CLI_MISTAKE,
+                        "%s %s: it and the output folder, %s, may not be the same, nor one in the "
+                        "other",
+                        option, path, f->path);
+    free(one);
+    free(other);
+    return code;
+}
+
 static cli_exit make_partial(folder *f)
 {
     f->partial = make_sibling(f->path, "partial");
@@ -149,12 +218,14 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
                             "%s exists; choose another %s, or --force to "
                             "replace it",
                             f->path, option);
-        if (!S_ISDIR(info.st_mode) || !replaceable(f->path))
-            return cli_fail(CLI_MISTAKE,
-                            "%s is not the folder of a run; --force does not "
-                            "replace it",
+        if (!S_ISDIR(info.st_mode))
+            return cli_fail(CLI_MISTAKE, "%s is not a folder; --force does not replace it",
                             f->path);
+        code = check_replaceable(f->path);
+        if (code != CLI_DONE) return code;
         f->replace = true;
+        if (folder_holds(f->path, CONFIG_FILE)) code = folder_hold(f, f->path);
+        if (code != CLI_DONE) return code;
     }
     code = make_parents(f->path);
     return code == CLI_DONE ? make_partial(f) : code;
@@ -178,39 +249,67 @@ static void remove_partials(const char *path)
 
 cli_exit folder_clean(const char *path)
 {
-    folder f = {NULL, NULL, false};
+    folder f = {.path = NULL};
     cli_exit code = name_folder(&f, path);
     if (code == CLI_DONE) remove_partials(f.path);
     folder_end(&f);
     return code;
 }
 
+cli_exit folder_ready(const folder *f)
+{
+    if (mkdir(f->partial, 0777) == 0 || errno == EEXIST) return CLI_DONE;
+    return cli_fail(place_error(errno), "cannot make the folder %s: %s", f->partial,
+                    strerror(errno));
+}
+
+cli_exit folder_hold(folder *f, const char *dir)
+{
+    struct stat held, there;
+    char *path = NULL;
+    if (asprintf(&path, "%s/" CONFIG_FILE, dir) < 0)
+        return cli_fail(CLI_MACHINE, "out of memory");
+    FILE *lock = fopen(path, "r+e");
+    int error = errno;
+    cli_exit code = CLI_DONE;
+    if (lock == NULL) {
+        code = cli_fail(place_error(error), "cannot open %s: %s", path, strerror(error));
+    } else if (flock(fileno(lock), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        code = cli_fail(CLI_MISTAKE, "%s: another kac is at work on this run; stop it first",
+                        f->path);
+    } else if (fstat(fileno(lock), &held) != 0 || stat(path, &there) != 0 ||
+               held.st_ino != there.st_ino) {
+        code = cli_fail(CLI_MISTAKE, "%s: another kac has just ended this run", f->path);
+    }
+    if (code == CLI_DONE) {
+        if (f->lock != NULL) fclose(f->lock);
+        f->lock = lock;
+    } else if (lock != NULL) {
+        fclose(lock);
+    }
+    free(path);
+    return code;
+}
+
 cli_exit folder_resume(folder *f, const char *path)
 {
+    struct stat info;
     cli_exit code = name_folder(f, path);
+    if (code == CLI_DONE && lstat(f->path, &info) == 0 && S_ISLNK(info.st_mode)) {
+        free(f->path); /* what it leads to is replaced, where that is */
+        f->path = realpath(path, NULL);
+        if (f->path == NULL)
+            return cli_fail(place_error(errno), "cannot find %s: %s", path, strerror(errno));
+    }
+    if (code == CLI_DONE) code = folder_hold(f, f->path);
     if (code != CLI_DONE) return code;
     f->replace = true;
     remove_partials(f->path);
     return make_partial(f);
 }
 
-cli_exit folder_appear(folder *f)
-{
-    folder next = {.path = f->path};
-    cli_exit code = make_partial(&next);
-    if (code != CLI_DONE) return code;
-    code = folder_commit(f);
-    if (code != CLI_DONE) {
-        rmdir(next.partial);
-        free(next.partial);
-        return code;
-    }
-    f->partial = next.partial;
-    f->replace = true;
-    return CLI_DONE;
-}
-
-cli_exit folder_commit(folder *f)
+/* Gives the sibling its name; where that fails, it is as it was. */
+static cli_exit put_in_place(folder *f)
 {
     char *old = NULL;
     if (f->replace &&
@@ -243,10 +342,41 @@ cli_exit folder_commit(folder *f)
     return code;
 }
 
+cli_exit folder_appear(folder *f)
+{
+    folder next = {.path = f->path};
+    cli_exit code = make_partial(&next);
+    if (code != CLI_DONE) return code;
+    code = put_in_place(f);
+    if (code != CLI_DONE) {
+        rmdir(next.partial);
+        free(next.partial);
+        return code;
+    }
+    f->partial = next.partial;
+    f->replace = true;
+    return CLI_DONE;
+}
+
+cli_exit folder_commit(folder *f)
+{
+    cli_exit code = put_in_place(f);
+    if (code == CLI_DONE) return code;
+    char *kept = make_sibling(f->path, "complete"); /* which nothing removes */
+    bool named = kept != NULL && rename(f->partial, kept) == 0;
+    cli_fail(code, "what was made is in %s", named ? kept : f->partial);
+    if (kept != NULL && !named) rmdir(kept);
+    free(kept);
+    free(f->partial);
+    f->partial = NULL;
+    return code;
+}
+
 void folder_end(folder *f)
 {
     if (f->partial != NULL) remove_tree(f->partial);
+    if (f->lock != NULL) fclose(f->lock);
     free(f->partial);
     free(f->path);
-    *f = (folder){NULL, NULL, false};
+    *f = (folder){.path = NULL};
 }

@@ -3,6 +3,7 @@
 #define KAC_FOLDER_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "cli.h"
 
@@ -12,12 +13,16 @@ typedef struct folder {
     char *path;    /* where the run shall appear */
     char *partial; /* its hidden sibling, where files are written; NULL when there is none */
     bool replace;  /* an earlier run at `path` is replaced */
+    FILE *lock;    /* the run's configuration, which nobody else may hold; or NULL */
 } folder;
 
-/* Refuses a `path` that exists, unless `force` is given and an earlier run or nothing is in it
- * (`option` is how the user names another);
- * then makes the sibling, and the folders above it. */
+/* Refuses a `path` that exists, unless `force` is given and an earlier run, with nothing beside it, or
+ * nothing is in it (`option` is how the user names another); then makes the sibling, and the folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
+
+/* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
+ * appear as a whole. */
+cli_exit folder_apart(const folder *f, const char *path, const char *option);
 
 /* Whether the folder `path` holds a file called `name`. */
 bool folder_holds(const char *path, const char *name);
@@ -25,10 +30,19 @@ bool folder_holds(const char *path, const char *name);
 /* Removes the siblings that killed runs left beside the folder `path`. */
 cli_exit folder_clean(const char *path);
 
-/* The folder `path` of a run that has left checkpoints, cleaned: it will be replaced at the end. */
+/* Makes the sibling again where a signal has removed it. */
+cli_exit folder_ready(const folder *f);
+
+/* Holds the run whose configuration is in the folder `dir`, until folder_end or the end of this
+ * process, whatever ends it; refuses where another process does. */
+cli_exit folder_hold(folder *f, const char *dir);
+
+/* The folder `path` of a run that has left checkpoints, or the one that a link leads to, held and cleaned:
+ * it will be replaced at the end. */
 cli_exit folder_resume(folder *f, const char *path);
 
-/* Gives the sibling its name, in place of an earlier run where there is one. */
+/* Gives the sibling its name, in place of an earlier run where there is one.  Where that fails, what
+ * is in it is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
 /* The same, and goes on: the folder appears with what is in it so far, and at the end it will be

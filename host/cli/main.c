@@ -33,13 +33,17 @@ static const command commands[] = {
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"
      "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "
-     "variable\n"
-     "KAC_ISA (portable, avx2, avx512) stands for device.isa, where no --set gives it.\n"},
-    {"resume", cli_resume, "DIR [--set KEY=VALUE]... [--record DIR] [--force] [--quiet]",
+     "variables\n"
+     "KAC_DEVICE (cpu, cuda:0) and KAC_ISA (portable, avx2, avx512) stand for device.name "
+     "auto\n"
+     "and for device.isa, where no --set gives it.\n"},
+    {"resume", cli_resume,
+     "DIR [--set KEY=VALUE]... [--record DIR] [--ranks KIND] [--force] [--quiet]",
      "go on with a run that was stopped",
      "  DIR              the folder of the run, with its checkpoints\n"
      "  --set KEY=VALUE  device.name, threads and isa, and checkpoint, only; repeatable\n"
      "  --record DIR     where the run was started with it: the folder for the trajectories\n"
+     "  --ranks KIND     as kac run has it: any number of ranks, whatever it was\n"
      "  --force          replace that folder where it holds an earlier run\n"
      "  --quiet          no progress and no summary\n"
      "The results are those of a run that was never stopped.  Exit code 0 also where the run "
@@ -60,9 +64,9 @@ static const command commands[] = {
      "DIR/sweep.csv.  A run that fails has a line with its reason, and the others go on.\n"},
     {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
     {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
-     "KEY is a key (sampler.alpha), a section (sampler) or \"algorithms\"; without it, all "
-     "keys\n"
-     "are written as Markdown.\n"},
+     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc) or "
+     "\"algorithms\";\n"
+     "without it, all keys are written as Markdown.\n"},
     {"devices", cli_devices, "", "list the devices that a run can use here", ""},
     {"verify", cli_verify, "MODEL RECORDING [--tolerance X] [--device NAME]",
      "compare a network with recorded outputs",
@@ -113,7 +117,8 @@ static cli_exit help(int argc, char **argv)
     if (argc > 1) {
         const command *c = find(argv[1]);
         if (c == NULL) return unknown(argv[1]);
-        printf("kac %s %s\n%s.\n%s", c->name, c->usage, c->summary, c->details);
+        printf("kac %s%s%s\n%s.\n%s", c->name, *c->usage != '\0' ? " " : "", c->usage,
+               c->summary, c->details);
         return CLI_DONE;
     }
     puts("kac samples from a diffusion model tilted by a reward.\n");

@@ -34,17 +34,15 @@ typedef struct request {
 /* ---- signals ---------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stopped, asked;
-static volatile sig_atomic_t completes; /* all steps are made: what comes now is too late */
-static char *volatile unfinished[2];    /* empty folders to remove on the way out, or NULL */
+static char *volatile unfinished[2]; /* empty folders, or NULL; see folder_ready */
 
+/* A launcher may not wait for the end of the step: the empty folders go at once. */
 static void stop(int signal)
 {
     (void)signal;
-    if (stopped) { /* asked twice: at once, even in the middle of a step */
-        for (int i = 0; i < 2; i++)
-            if (unfinished[i] != NULL) rmdir(unfinished[i]);
-        _exit(CLI_MACHINE);
-    }
+    for (int i = 0; i < 2; i++)
+        if (unfinished[i] != NULL) rmdir(unfinished[i]);
+    if (stopped) _exit(CLI_MACHINE); /* asked twice: even in the middle of a step */
     stopped = 1;
 }
 
@@ -54,25 +52,16 @@ static void ask(int signal)
     asked = 1;
 }
 
-static void watch(int signal, void (*handler)(int))
-{
-    struct sigaction action;
-    sigaction(signal, NULL, &action);
-    if (action.sa_handler == SIG_IGN) return; /* nohup, or a shell's background */
-    action = (struct sigaction){.sa_handler = handler, .sa_flags = SA_RESTART};
-    sigaction(signal, &action, NULL);
-}
-
 /* A full disk and a closed pipe become failed writes; stopping and a checkpoint that is asked for
  * wait for the step's end. */
 static void watch_signals(void)
 {
     signal(SIGXFSZ, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
-    watch(SIGINT, stop);
-    watch(SIGTERM, stop);
-    watch(SIGHUP, stop);
-    watch(SIGUSR1, ask);
+    cli_watch(SIGINT, stop);
+    cli_watch(SIGTERM, stop);
+    cli_watch(SIGHUP, stop);
+    cli_watch(SIGUSR1, ask);
 }
 
 /* ---- what is asked ---------------------------------------------------------------------- */
@@ -83,6 +72,13 @@ static bool read_count(const char *text, int64_t *out)
     errno = 0;
     *out = strtoll(text, &end, 10);
     return *text >= '0' && *text <= '9' && *end == '\0' && errno == 0 && *out >= 1;
+}
+
+static cli_exit check_ranks(const char *kind)
+{
+    if (strcmp(kind, "auto") == 0 || strcmp(kind, "self") == 0 || strcmp(kind, "mpi") == 0)
+        return CLI_DONE;
+    return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", kind);
 }
 
 static cli_exit read_request(int argc, char **argv, request *r)
@@ -118,11 +114,8 @@ static cli_exit read_request(int argc, char **argv, request *r)
         return cli_fail(CLI_MISTAKE, "--record-every: it goes with --record DIR");
     if (r->every == 0) r->every = 1;
     if (r->ranks == NULL) r->ranks = "auto";
-    if (strcmp(r->ranks, "auto") != 0 && strcmp(r->ranks, "self") != 0 &&
-        strcmp(r->ranks, "mpi") != 0)
-        return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", r->ranks);
     r->config = argv[optind];
-    return CLI_DONE;
+    return check_ranks(r->ranks);
 }
 
 cli_exit cli_set(kac_config *config, const char *assignment)
@@ -186,28 +179,28 @@ typedef enum halt { GO_ON, LOOK, SAVE } halt;
 static void save(sampling *s)
 {
     unfinished[0] = NULL; /* it will not be empty, and then another */
-    (void)checkpoints_write(&s->saved, &s->out->run, s->config, s->run, s->now.step);
+    (void)checkpoints_write(&s->saved, &s->out->run, s->config, s->ranks, s->run, s->now.step);
     unfinished[0] = s->out->run.partial;
 }
 
-/* Ranks agree on how they fare, whether they stop here, and what follows: what rank 0 wants, who
- * has the clock. */
+/* Ranks agree on how they fare, whether they stop here, and what follows: the most that one wants. */
 static kac_status keep_pace(sampling *s, kac_status status, halt *next)
 {
-    bool leads = kac_ranks_rank(s->ranks) == 0;
-    int64_t votes[2] = {stopped, leads ? (int64_t)*next : GO_ON};
+    int64_t votes[2] = {stopped, (int64_t)*next};
     status = kac_ranks_agree(s->ranks, status, votes, 2);
     s->stop = votes[0] > 0;
     *next = (halt)votes[1];
     return status;
 }
 
-/* What shall follow step `step`, which is about to be made. */
+/* What shall follow step `step`, which is about to be made.  Any rank may be asked for a checkpoint;
+ * the clock is rank 0's. */
 static halt what_follows(const sampling *s, int64_t step, double waited)
 {
-    bool last = step == s->shown.steps;
-    if (s->saves && !last && (asked || checkpoints_due(&s->saved))) return SAVE;
-    return last || cli_seconds() - waited >= 0.1 ? LOOK : GO_ON;
+    bool leads = kac_ranks_rank(s->ranks) == 0, last = step == s->shown.steps;
+    bool saves = asked || (leads && checkpoints_due(&s->saved));
+    if (s->saves && !last && saves) return SAVE;
+    return last || (leads && cli_seconds() - waited >= 0.1) ? LOOK : GO_ON;
 }
 
 /* All steps that are left.  Waiting for the device ten times a second is enough to show progress
@@ -258,11 +251,14 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     else if (isfinite(evidence) && kac_run_evidence_is_reliable(run, 0))
         printf(", log Z = %.5g +- %.2g", evidence, error);
     else if (isfinite(evidence) && isfinite(error))
-        printf(", log Z near %.5g +- %.2g, not reliable: take more particles or groups, or a "
-               "larger alpha",
-               evidence, error);
+        printf(
+            "; log Z near %.5g +- %.2g is not reliable, which matters for estimates, not for "
+            "designs (more particles or groups, or a larger alpha, make it so)",
+            evidence, error);
     else if (isfinite(evidence))
-        printf(", log Z near %.5g, not reliable: its error is not known", evidence);
+        printf("; log Z near %.5g is not reliable, its error is not known: that matters for "
+               "estimates, not for designs",
+               evidence);
     printf("\n\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }
@@ -273,23 +269,14 @@ static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
         r->resume ? folder_resume(&o->run, out) : folder_begin(&o->run, out, r->force, "--out");
     unfinished[0] = o->run.partial;
     if (code != CLI_DONE || r->record == NULL) return code;
-    code = folder_begin(&o->record, r->record, r->force, "--record");
+    code = folder_apart(&o->run, r->record, "--record");
+    if (code == CLI_DONE) code = folder_begin(&o->record, r->record, r->force, "--record");
     unfinished[1] = o->record.partial;
-    if (code == CLI_DONE && strcmp(o->run.path, o->record.path) == 0)
-        code = cli_fail(CLI_MISTAKE, "--record %s: it is also the output folder", r->record);
     return code;
-}
-
-static cli_exit commit_outputs(outputs *o)
-{
-    unfinished[0] = unfinished[1] = NULL; /* not empty, and soon not there */
-    cli_exit code = o->record.path != NULL ? folder_commit(&o->record) : CLI_DONE;
-    return code == CLI_DONE ? folder_commit(&o->run) : code;
 }
 
 static void end_outputs(outputs *o)
 {
-    completes = 0;
     unfinished[0] = unfinished[1] = NULL;
     folder_end(&o->run);
     folder_end(&o->record);
@@ -298,14 +285,14 @@ static void end_outputs(outputs *o)
 /* The run, new or where it was stopped. */
 static cli_exit open_run(sampling *s, const request *r)
 {
-    const char *dir = s->out->run.path;
+    const char *dir = s->out->run.path != NULL ? s->out->run.path : r->out;
     if (!r->resume) {
         kac_status status = kac_run_create_on(s->ranks, s->config, &s->run);
         if (status == KAC_OK && r->record != NULL)
             status = kac_run_keep_trajectories(s->run, r->every);
         return team_status(s->ranks, status);
     }
-    cli_exit code = checkpoints_resume(dir, s->config, &s->run);
+    cli_exit code = checkpoints_resume(dir, s->config, s->ranks, &s->run);
     if (code != CLI_DONE || kac_run_keeps_trajectories(s->run) == (r->record != NULL))
         return code;
     return r->record != NULL
@@ -314,22 +301,24 @@ static cli_exit open_run(sampling *s, const request *r)
                           dir);
 }
 
-/* Results into the outputs, by rank 0.  A run that has made its last step ends as it would have,
- * whatever signal comes then. */
-static kac_status complete(sampling *s, const request *r)
+/* Files into the outputs, which appear. */
+static cli_exit write_outputs(kac_run *run, outputs *o)
 {
-    completes = 1;
-    kac_status status = kac_ranks_agree(s->ranks, kac_run_finish(s->run), NULL, 0);
-    if (status != KAC_OK) return status;
-    if (kac_ranks_rank(s->ranks) == 0) {
-        status = kac_run_write(s->run, s->out->run.partial);
-        if (status == KAC_OK && r->record != NULL)
-            status = kac_run_write_trajectories(s->run, s->out->record.partial);
-    }
-    return kac_ranks_agree(s->ranks, status, NULL, 0);
+    bool records = o->record.path != NULL;
+    unfinished[0] = unfinished[1] = NULL; /* soon not empty, and then not there */
+    cli_exit code = folder_ready(&o->run);
+    if (code == CLI_DONE && records) code = folder_ready(&o->record);
+    if (code == CLI_DONE) code = cli_status(kac_run_write(run, o->run.partial));
+    if (code == CLI_DONE && records)
+        code = cli_status(kac_run_write_trajectories(run, o->record.partial));
+    if (code != CLI_DONE) return code;
+    if (records) code = folder_commit(&o->record);
+    cli_exit of_run = folder_commit(&o->run); /* whatever became of the record */
+    return code == CLI_DONE ? of_run : code;
 }
 
-/* Steps, results, files. */
+/* Steps, results, files, which are rank 0's.  A run that has made its last step ends as it would
+ * have, whatever signal comes then. */
 static cli_exit sample(sampling *s, const request *r)
 {
     bool leads = kac_ranks_rank(s->ranks) == 0;
@@ -337,15 +326,16 @@ static cli_exit sample(sampling *s, const request *r)
         number(s->config, "sampler.groups") * number(s->config, "sampler.particles");
     kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
     if (r->resume) s->saved.step = s->now.step;
-    s->saves = !isnan(s->saved.seconds) && kac_ranks_size(s->ranks) == 1;
+    s->saves = !isnan(s->saved.seconds);
     s->shown = progress_begin(r->quiet || !leads, kac_run_steps(s->run), particles);
     if (status == KAC_OK) status = take_steps(s);
     progress_end(&s->shown);
     if (status == KAC_OK && s->stop) return say_stopped(s);
-    if (status == KAC_OK) status = complete(s, r);
+    if (status == KAC_OK) status = kac_run_finish(s->run);
     cli_exit code = team_status(s->ranks, status);
-    if (code == CLI_DONE) code = team_code(s->ranks, leads ? commit_outputs(s->out) : CLI_DONE);
-    if (code == CLI_MACHINE && s->saved.step >= 0)
+    if (code == CLI_DONE)
+        code = team_code(s->ranks, leads ? write_outputs(s->run, s->out) : CLI_DONE);
+    if (code == CLI_MACHINE && s->saved.step >= 0 && leads)
         fprintf(stderr, "kac: kac resume %s goes on after step %lld\n", s->out->run.path,
                 (long long)s->saved.step);
     if (code != CLI_DONE || r->quiet || r->point || !leads) return code;
@@ -356,7 +346,7 @@ static cli_exit sample(sampling *s, const request *r)
 static cli_exit run_configured(const kac_config *config, const request *r, kac_ranks *ranks,
                                const char *out)
 {
-    outputs o = {{NULL, NULL, false}, {NULL, NULL, false}};
+    outputs o = {{.path = NULL}, {.path = NULL}};
     sampling s = {.ranks = ranks, .config = config, .out = &o};
     bool leads = kac_ranks_rank(ranks) == 0;
     watch_signals();
@@ -378,11 +368,6 @@ cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, b
 bool cli_stopped(void)
 {
     return stopped != 0;
-}
-
-bool cli_hurries(void)
-{
-    return stopped && !completes;
 }
 
 cli_exit cli_run(int argc, char **argv)
@@ -407,17 +392,17 @@ cli_exit cli_run(int argc, char **argv)
 
 static cli_exit read_resumption(int argc, char **argv, request *r)
 {
-    static const struct option options[] = {{"set", required_argument, NULL, 's'},
-                                            {"record", required_argument, NULL, 'r'},
-                                            {"force", no_argument, NULL, 'f'},
-                                            {"quiet", no_argument, NULL, 'q'},
-                                            {NULL, 0, NULL, 0}};
-    *r = (request){.resume = true};
+    static const struct option options[] = {
+        {"set", required_argument, NULL, 's'},    {"ranks", required_argument, NULL, 'n'},
+        {"record", required_argument, NULL, 'r'}, {"force", no_argument, NULL, 'f'},
+        {"quiet", no_argument, NULL, 'q'},        {NULL, 0, NULL, 0}};
+    *r = (request){.resume = true, .ranks = "auto"};
     r->set = calloc((size_t)argc, sizeof *r->set);
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
         case 's': r->set[r->sets++] = optarg; break;
+        case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
         case 'f': r->force = true; break;
         case 'q': r->quiet = true; break;
@@ -426,29 +411,45 @@ static cli_exit read_resumption(int argc, char **argv, request *r)
     }
     if (!cli_operands(argv[0], argc - optind, 1, 1)) return CLI_MISTAKE;
     r->out = argv[optind];
-    return CLI_DONE;
+    return check_ranks(r->ranks);
+}
+
+/* What is in the folder that kac resume is given. */
+typedef enum content { STOPPED, COMPLETE, NO_RUN } content;
+
+static content content_of(const char *dir)
+{
+    if (folder_holds(dir, CONFIG_FILE)) return STOPPED;
+    return folder_holds(dir, "run.json") ? COMPLETE : NO_RUN;
+}
+
+/* A run that is complete needs nothing but to be rid of what killed ones left beside it. */
+static cli_exit end_complete(const request *r)
+{
+    cli_exit code = folder_clean(r->out);
+    if (code == CLI_DONE && !r->quiet)
+        fprintf(stderr, "kac: the run in %s is complete\n", r->out);
+    return code;
 }
 
 /* Goes on with the run in the folder r->out. */
-static cli_exit resume(request *r)
+static cli_exit resume(request *r, kac_ranks *ranks)
 {
+    bool leads = kac_ranks_rank(ranks) == 0;
     kac_config *config = NULL;
     char *file = NULL, out[VALUE];
-    if (!folder_holds(r->out, CONFIG_FILE)) {
-        if (!folder_holds(r->out, "run.json"))
-            return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped",
-                            r->out);
-        cli_exit cleaned = folder_clean(r->out);
-        if (cleaned != CLI_DONE) return cleaned;
-        if (!r->quiet) fprintf(stderr, "kac: the run in %s is complete\n", r->out);
-        return CLI_DONE;
-    }
+    int64_t found = leads ? (int64_t)content_of(r->out) : 0;
+    cli_exit code = team_told(kac_ranks_agree(ranks, KAC_OK, &found, 1));
+    if (code != CLI_DONE) return code;
+    if (found == COMPLETE) return team_code(ranks, leads ? end_complete(r) : CLI_DONE);
+    if (found == NO_RUN)
+        return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped", r->out);
     if (asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
         return cli_fail(CLI_MACHINE, "out of memory");
     r->config = file;
-    cli_exit code = cli_status(kac_config_create(&config));
-    if (code == CLI_DONE) code = configure(config, r, NULL, out);
-    if (code == CLI_DONE) code = run_configured(config, r, NULL, out);
+    code = cli_status(kac_config_create(&config));
+    if (code == CLI_DONE) code = configure(config, r, ranks, out);
+    if (code == CLI_DONE) code = run_configured(config, r, ranks, out);
     kac_config_destroy(config);
     free(file);
     return code;
@@ -457,11 +458,11 @@ static cli_exit resume(request *r)
 cli_exit cli_resume(int argc, char **argv)
 {
     request r;
+    kac_ranks *ranks = NULL;
     cli_exit code = read_resumption(argc, argv, &r);
-    if (code == CLI_DONE && team_launched() > 1)
-        code = cli_fail(CLI_MISTAKE, "resume: one process goes on with a run in this version; "
-                                     "start it without mpirun or srun");
-    if (code == CLI_DONE) code = resume(&r);
+    if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
+    if (code == CLI_DONE) code = resume(&r, ranks);
     free(r.set);
+    kac_ranks_close(ranks);
     return code;
 }

@@ -16,7 +16,4 @@ cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, b
 /* Whether a signal has asked to stop. */
 bool cli_stopped(void);
 
-/* Whether it has, and a run is still making steps: other ranks are not waited for. */
-bool cli_hurries(void);
-
 #endif /* KAC_CLI_RUN_H */

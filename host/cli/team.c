@@ -23,14 +23,14 @@ cli_exit team_join(const char *name, kac_ranks **out)
 {
     int launched = team_launched();
     bool mpi = strcmp(name, "mpi") == 0 || (strcmp(name, "auto") == 0 && launched > 1);
-    kac_status status = kac_ranks_open(mpi ? "mpi" : "self", mpi && launched > 1 ? launched : 0,
-                                       cli_hurries, out);
+    kac_status status =
+        kac_ranks_open(mpi ? "mpi" : "self", mpi && launched > 1 ? launched : 0, out);
     if (status == KAC_OK) cli_mute(kac_ranks_rank(*out) > 0);
     return cli_status(status);
 }
 
 /* Rank 0 complains, and gives up first: where another rank does, it is rank 0 that is lost. */
-static cli_exit complain(kac_status status)
+cli_exit team_told(kac_status status)
 {
     if (status == KAC_ERR_RANK && !cli_stopped()) cli_mute(false);
     return cli_status(status);
@@ -38,12 +38,12 @@ static cli_exit complain(kac_status status)
 
 cli_exit team_status(kac_ranks *ranks, kac_status status)
 {
-    return complain(kac_ranks_agree(ranks, status, NULL, 0));
+    return team_told(kac_ranks_agree(ranks, status, NULL, 0));
 }
 
 cli_exit team_code(kac_ranks *ranks, cli_exit code)
 {
     int64_t worst = (int64_t)code;
     kac_status status = kac_ranks_agree(ranks, KAC_OK, &worst, 1);
-    return status != KAC_OK ? complain(status) : (cli_exit)worst;
+    return status != KAC_OK ? team_told(status) : (cli_exit)worst;
 }

@@ -14,6 +14,9 @@ cli_exit team_join(const char *name, kac_ranks **out);
 /* What all ranks make of what each has met: rank 0 complains of what the lowest of them met. */
 cli_exit team_status(kac_ranks *ranks, kac_status status);
 
+/* The same of a status that all ranks have got already. */
+cli_exit team_told(kac_status status);
+
 /* The same where rank 0 alone can fail, and has complained. */
 cli_exit team_code(kac_ranks *ranks, cli_exit code);
 

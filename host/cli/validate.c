@@ -1,10 +1,27 @@
 /* validate.c -- kac validate: checks the sampler against exact laws on this machine. */
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
+
+static volatile sig_atomic_t stopped;
+
+/* The folder of models must go: after the check in hand. */
+static void stop(int signal)
+{
+    (void)signal;
+    if (stopped) _exit(CLI_MACHINE); /* asked twice */
+    stopped = 1;
+}
+
+static bool is_stopped(void)
+{
+    return stopped != 0;
+}
 
 /* Whether `text` is a number from 0 to 2^53 - 1. */
 static bool parse_seed(const char *text, uint64_t *out)
@@ -28,12 +45,13 @@ static cli_exit validate(const kac_validate_options *options, const char *path)
         if (json == NULL) return cli_fail(CLI_MACHINE, "%s: cannot be written", part);
     }
     kac_status status = kac_validate(options, stdout, json, &holds);
+    bool whole = status == KAC_OK && !stopped;
     if (json != NULL) {
-        bool written = fclose(json) == 0 && status == KAC_OK && rename(part, path) == 0;
+        bool written = fclose(json) == 0 && whole && rename(part, path) == 0;
         if (!written) (void)remove(part);
-        if (!written && status == KAC_OK)
-            return cli_fail(CLI_MACHINE, "%s: cannot be written", path);
+        if (!written && whole) return cli_fail(CLI_MACHINE, "%s: cannot be written", path);
     }
+    if (stopped) return cli_fail(CLI_MACHINE, "validate: stopped; some checks were left out");
     if (status != KAC_OK) return cli_status(status);
     return holds ? CLI_DONE : cli_fail(CLI_MISTAKE, "validate: a check does not hold");
 }
@@ -44,7 +62,7 @@ cli_exit cli_validate(int argc, char **argv)
         {"level", required_argument, NULL, 'l'}, {"device", required_argument, NULL, 'd'},
         {"seed", required_argument, NULL, 's'},  {"only", required_argument, NULL, 'o'},
         {"json", required_argument, NULL, 'j'},  {NULL, 0, NULL, 0}};
-    kac_validate_options wanted = {.device = "auto", .seed = 1};
+    kac_validate_options wanted = {.device = "auto", .seed = 1, .stops = is_stopped};
     const char *json = NULL;
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         if (option == '?') return CLI_MISTAKE;
@@ -62,5 +80,8 @@ cli_exit cli_validate(int argc, char **argv)
                             "validate: --seed %s: want an integer from 0 to 2^53 - 1", optarg);
     }
     if (!cli_operands(argv[0], argc - optind, 0, 0)) return CLI_MISTAKE;
+    cli_watch(SIGINT, stop);
+    cli_watch(SIGTERM, stop);
+    cli_watch(SIGHUP, stop);
     return validate(&wanted, json);
 }

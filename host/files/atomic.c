@@ -88,6 +88,20 @@ FILE *kac_atomic_stream(const kac_atomic *file)
     return file->stream;
 }
 
+/* The name in its folder survives a power cut as the bytes do, so that what is removed next was not the
+ * last of its kind.  Where folders cannot be synced, so be it. */
+static void sync_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+    int fd = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        (void)fsync(fd);
+        (void)close(fd);
+    }
+    free(folder);
+}
+
 kac_status kac_atomic_commit(kac_atomic *file)
 {
     KAC_REQUIRE(file != NULL);
@@ -111,6 +125,7 @@ kac_status kac_atomic_commit(kac_atomic *file)
                           file->path, strerror(errno));
     } else {
         file->partial[0] = '\0';
+        sync_folder(file->path);
     }
     kac_atomic_destroy(file);
     return status;

@@ -13,16 +13,15 @@ static double number(const json_t *json)
     return json_is_number(json) ? json_number_value(json) : (double)NAN;
 }
 
-/* The value of the first reward term that judges rather than guides, or NULL. */
+/* The first reward term that judges rather than guides, or NULL. */
 static const json_t *judge(const json_t *summary)
 {
     size_t i = 0;
     const json_t *term = NULL;
-    json_array_foreach(
-        json_object_get(summary, "terms"), i,
-        term) if (json_is_false(json_object_get(term,
-                                                "guides"))) return json_object_get(term,
-                                                                                   "value");
+    json_array_foreach(json_object_get(summary, "terms"), i, term)
+    {
+        if (json_is_false(json_object_get(term, "guides"))) return term;
+    }
     return NULL;
 }
 
@@ -72,6 +71,7 @@ static void row(const char *dir, const json_t *run, FILE *out)
     const json_t *summary = json_object_get(run, "summary");
     const json_t *calls = json_object_get(run, "evaluations");
     const json_t *reward = json_object_get(summary, "reward");
+    const json_t *judged = json_object_get(judge(summary), "value");
     const json_t *likelihood = json_object_get(summary, "log_likelihood");
 
     label(dir, json_string_value(json_object_get(run, "algorithm")), out);
@@ -79,8 +79,8 @@ static void row(const char *dir, const json_t *run, FILE *out)
     cell(out, 8, 0, number(json_object_get(calls, "denoiser_saved")));
     cell(out, 7, 2, number(json_object_get(reward, "median")));
     cell(out, 7, 2, number(json_object_get(reward, "q90")));
-    cell(out, 7, 2, number(json_object_get(judge(summary), "median")));
-    cell(out, 7, 2, number(json_object_get(judge(summary), "q90")));
+    cell(out, 7, 2, number(json_object_get(judged, "median")));
+    cell(out, 7, 2, number(json_object_get(judged, "q90")));
     cell(out, 8, 0, number(json_object_get(run, "samples")));
     cell(out, 8, 0, number(json_object_get(summary, "distinct")));
     cell(out, 8, 3, number(json_object_get(summary, "pairwise_distance")));
@@ -98,6 +98,9 @@ static kac_status read_run(const char *dir, json_t **out)
     int length = snprintf(path, sizeof path, "%s/run.json", dir);
     if (length < 0 || (size_t)length >= sizeof path)
         return KAC_FAIL(KAC_ERR_INVALID, "%.60s...: the path is too long", dir);
+    if (access(path, F_OK) != 0)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: it has no run.json, so it is no complete run",
+                        dir);
     json_t *run = json_load_file(path, 0, &error);
     if (run == NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: not the result of a run: %s", path, error.text);
@@ -109,15 +112,36 @@ static kac_status read_run(const char *dir, json_t **out)
     return KAC_OK;
 }
 
+/* The name of the term that judges, or a word for terms of several names. */
+static kac_status judge_name(const char *const *dirs, int count, char *name, size_t size)
+{
+    name[0] = '\0';
+    for (int i = 0; i < count; i++) {
+        json_t *run = NULL;
+        KAC_TRY(read_run(dirs[i], &run));
+        const json_t *term = judge(json_object_get(run, "summary"));
+        const char *found = json_string_value(json_object_get(term, "name"));
+        if (found != NULL && name[0] == '\0')
+            (void)snprintf(name, size, "%s", found);
+        else if (found != NULL && strncmp(name, found, size - 1) != 0)
+            (void)snprintf(name, size, "recorded");
+        json_decref(run);
+    }
+    if (name[0] == '\0') (void)snprintf(name, size, "recorded");
+    return KAC_OK;
+}
+
 kac_status kac_compare(const char *const *dirs, int count, FILE *out)
 {
     KAC_REQUIRE(dirs != NULL && out != NULL && count >= 1);
+    char judged[14];
+    KAC_TRY(judge_name(dirs, count, judged, sizeof judged));
     fprintf(out,
-            "%-24s  %18s  %16s  %16s\n"
+            "%-24s  %18s  %16s  %13s   \n"
             "%-24s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %14s  %7s\n",
-            "", "denoiser calls  ", "guiding reward ", "independent   ", "algorithm", "made",
-            "saved", "median", "90 %", "median", "90 %", "samples", "distinct", "distance",
-            "log lik.", "log Z", "seconds");
+            "", "denoiser calls  ", "guiding reward ", judged, "algorithm", "made", "saved",
+            "median", "90 %", "median", "90 %", "samples", "distinct", "distance", "log lik.",
+            "log Z", "seconds");
     for (int i = 0; i < count; i++) {
         json_t *run = NULL;
         KAC_TRY(read_run(dirs[i], &run));
@@ -163,11 +187,10 @@ kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *ou
     KAC_TRY(found_unfinished(dir, config, out));
     if (*out != KAC_FOUND_NOTHING) return KAC_OK;
     KAC_TRY(read_run(dir, &run));
-    kac_status status = kac_config_json(config, &wanted);
+    kac_status status = kac_config_identity(config, &wanted);
     if (status == KAC_OK) {
         json_t *found = json_object_get(run, "config");
-        json_object_del(json_object_get(found, "output"), "dir");
-        json_object_del(json_object_get(wanted, "output"), "dir");
+        kac_config_identify(found);
         *out = json_equal(found, wanted) ? KAC_FOUND_SAME : KAC_FOUND_OTHER;
     }
     json_decref(run);

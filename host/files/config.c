@@ -98,21 +98,26 @@ done:
     return status;
 }
 
+/* Whether a key says how to sample, and not what an object is worth or what is done once. */
+static bool guides(const char *key)
+{
+    static const char *const sections[] = {"sampler.", "driver.", "search.", "budget."};
+    if (strcmp(key, "sampler.on_invalid") == 0 || strcmp(key, "sampler.reuse") == 0)
+        return false;
+    for (size_t k = 0; k < sizeof sections / sizeof *sections; k++)
+        if (strncmp(key, sections[k], strlen(sections[k])) == 0) return true;
+    return false;
+}
+
 /* Everything that was given but how to sample, under `algorithm`. */
 static kac_status unguided(const kac_config *config, const char *algorithm, kac_config **out)
 {
-    static const char *const left_out[] = {"sampler.", "driver.", "search.", "budget."};
     kac_status status = KAC_OK;
     kac_config *copy = NULL;
     KAC_TRY(kac_config_create(&copy));
-    for (int i = 0; i < config->count; i++) {
-        bool kept = true;
-        for (size_t k = 0; k < sizeof left_out / sizeof *left_out; k++)
-            if (strncmp(config->given[i].key, left_out[k], strlen(left_out[k])) == 0)
-                kept = false;
-        if (kept)
+    for (int i = 0; i < config->count; i++)
+        if (!guides(config->given[i].key))
             KAC_TRY_DONE(kac_config_keep(copy, config->given[i].key, config->given[i].value));
-    }
     KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", algorithm));
     *out = copy;
     copy = NULL;
@@ -306,21 +311,24 @@ kac_status kac_config_json(const kac_config *config, json_t **out)
     return KAC_OK;
 }
 
-kac_status kac_config_identity(const kac_config *config, json_t **out)
+void kac_config_identify(json_t *config)
 {
     static const char *const free_of_device[] = {"name", "threads", "isa"};
-    json_t *root = NULL;
-    KAC_TRY(kac_config_json(config, &root));
-    json_object_del(json_object_get(root, "output"), "dir");
-    json_object_del(root, "checkpoint");
-    json_object_del(root, "job");
+    json_object_del(json_object_get(config, "output"), "dir");
+    json_object_del(config, "checkpoint");
+    json_object_del(config, "job");
     for (size_t i = 0; i < sizeof free_of_device / sizeof *free_of_device; i++)
-        json_object_del(json_object_get(root, "device"), free_of_device[i]);
-    *out = root;
+        json_object_del(json_object_get(config, "device"), free_of_device[i]);
+}
+
+kac_status kac_config_identity(const kac_config *config, json_t **out)
+{
+    KAC_TRY(kac_config_json(config, out));
+    kac_config_identify(*out);
     return KAC_OK;
 }
 
-bool kac_config_agrees(json_t *a, const json_t *b, char *key, size_t size)
+bool kac_config_agrees(json_t *a, json_t *b, char *key, size_t size)
 {
     const char *name = NULL;
     json_t *inner = NULL;
@@ -336,6 +344,16 @@ bool kac_config_agrees(json_t *a, const json_t *b, char *key, size_t size)
         snprintf(key + used, size - used, ".%zu", i);
         if (!kac_config_agrees(inner, json_array_get(b, i), key, size)) return false;
     }
+    /* What `a` has, `b` has too; so `b` has more, or they are values of this key. */
+    key[used] = '\0';
+    json_object_foreach(b, name, inner)
+    {
+        if (json_object_get(a, name) != NULL) continue;
+        snprintf(key + used, size - used, used > 0 ? ".%s" : "%s", name);
+        return false;
+    }
+    if (json_is_array(a) && json_array_size(b) > json_array_size(a))
+        snprintf(key + used, size - used, ".%zu", json_array_size(a));
     return false;
 }
 

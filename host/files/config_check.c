@@ -301,6 +301,11 @@ static kac_status check_gibbs(const kac_settings *settings)
         return refuse("sampler.select.group.scheme", "multinomial or killing");
     if (settings->sampler.final != KAC_FINAL_CATEGORICAL || settings->sampler.keep > 1)
         return refuse("sampler.final", "kind categorical and keep 1: a sweep gives one object");
+    if ((settings->driver.sweeps + 1) * settings->sampler.groups > INT32_MAX) /* < 2^63 */
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "driver.sweeps: %" PRId64 " sweeps of %" PRId64
+                        " groups leave more than %d objects",
+                        settings->driver.sweeps, settings->sampler.groups, INT32_MAX);
     if (settings->driver.burn_in > settings->driver.sweeps)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "driver.burn_in: %" PRId64 " is more than driver.sweeps, %" PRId64,

@@ -220,8 +220,8 @@ static const kac_key keys[] = {
      .help = "Kind plugin: what it is told, text of its own kind. Terms with one file and the "
              "same options share it."},
     {"reward.N.command", WORDS(reward[0].command), .accepts = kac_command_reads,
-     .expected = "a program and its arguments, a list of words such as [python3, mine.py], or "
-                 "words separated by blanks",
+     .expected = "a program and its arguments: words with blanks between them, such as python3 "
+                 "mine.py, or in a file a list such as [python3, mine.py]",
      .initial = "",
      .help =
          "Kind worker: the program, which is run as it is, without a shell; docs/workers.md "
@@ -239,7 +239,9 @@ static const kac_key keys[] = {
      .help = "Kind worker: an object with which alone the program crashed or hung so often has "
              "no reward; on_invalid says what becomes of it."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
-     .expected = "sequences with commas between them, such as GAATTC,GGNCC", .initial = "",
+     .expected = "sequences with commas between them and no brackets, such as "
+                 "\"GAATTC,GGNCC\" (within { } the quotes are needed)",
+     .initial = "",
      .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
              "DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
     {"reward.N.strands", SWITCH(reward[0].both_strands, "one", "both"), .initial = "one",
@@ -452,7 +454,7 @@ static const kac_key keys[] = {
              "else of the pass's own."},
     {"driver.start", TEXT(driver.start), .initial = "",
      .help = "Kind refine: a file of sequences to start from instead of noise, FASTA or one a "
-             "line; they are dealt out to the groups in turn."},
+             "line, in lower case too; they are dealt out to the groups in turn."},
     {"driver.sweeps", INTEGER(driver.sweeps, 0, STEPS_MOST), .initial = "10",
      .help = "Kind gibbs: sweeps after the first, which is plain."},
     {"driver.burn_in", INTEGER(driver.burn_in, 1, STEPS_MOST), .zero = "last",
@@ -652,6 +654,14 @@ static const char *last_part(const char *name)
     return point != NULL ? point + 1 : name;
 }
 
+/* Whether the last part of a key or section, from `name` to `end`, is `part`. */
+static bool ends_with_part(const char *name, const char *end, const char *part)
+{
+    size_t length = strlen(part);
+    if ((size_t)(end - name) < length || strncmp(end - length, part, length) != 0) return false;
+    return end - length == name || end[-(ptrdiff_t)length - 1] == '.';
+}
+
 bool kac_keys_similar(const char *name, char *text, size_t size)
 {
     char generic[KAC_NAME];
@@ -665,7 +675,7 @@ bool kac_keys_similar(const char *name, char *text, size_t size)
             end = strchrnul(end + 1, '.');
             int distance = edits(generic, keys[i].name, (int)(end - keys[i].name));
             /* A right name in the wrong section is one mistake. */
-            if (*end == '\0' && strcmp(last_part(generic), last_part(keys[i].name)) == 0)
+            if (ends_with_part(keys[i].name, end, last_part(generic)))
                 distance = distance < 1 ? distance : 1;
             if (distance >= least) continue;
             least = distance;

@@ -232,6 +232,29 @@ static kac_status read_metadata(kac_tensors *file, json_t *object)
     return KAC_OK;
 }
 
+/* What a file without a header is instead, as far as its first bytes tell. */
+static const char *kind_of(const unsigned char *bytes)
+{
+    static const struct {
+        const char *begins, *kind;
+    } kinds[] = {
+        {"PK\3\4",
+         ": it looks like a file of PyTorch, or another zip file; docs/models.md says how "
+         "models are converted"},
+        {"\x80\2",
+         ": it looks like an old file of PyTorch, or another pickle; docs/models.md says "
+         "how models are converted"},
+        {"\x89HDF", ": it looks like a file of Keras, HDF5; docs/models.md says how models are "
+                    "converted"},
+        {"version ",
+         ": it looks like what Git LFS leaves in the place of a file; git lfs pull gets "
+         "the file"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (memcmp(bytes, kinds[i].begins, strlen(kinds[i].begins)) == 0) return kinds[i].kind;
+    return ", its first 8 bytes are no length of a header";
+}
+
 /* Finds the header and parses it; *out is the number of bytes before the data. */
 static kac_status read_header(kac_tensors *file, const unsigned char *bytes, size_t size,
                               size_t *out)
@@ -243,10 +266,13 @@ static kac_status read_header(kac_tensors *file, const unsigned char *bytes, siz
                         file->path, size);
     for (int i = LENGTH_BYTES - 1; i >= 0; i--) /* little-endian */
         length = length << 8 | bytes[i];
-    if (length > HEADER_MAX || length > size - LENGTH_BYTES)
+    if (length > HEADER_MAX)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: not a safetensors file%s", file->path,
+                        kind_of(bytes));
+    if (length > size - LENGTH_BYTES)
         return KAC_FAIL(KAC_ERR_INVALID,
-                        "%s: not a safetensors file: it announces a header of %" PRIu64
-                        " bytes in a file of %zu",
+                        "%s: not a safetensors file, or one that was cut short: it announces a "
+                        "header of %" PRIu64 " bytes in a file of %zu",
                         file->path, length, size);
     if (length == 0 || bytes[LENGTH_BYTES] != '{')
         return KAC_FAIL(KAC_ERR_INVALID,

@@ -48,11 +48,20 @@ static kac_status end(reader *r)
     return KAC_OK;
 }
 
+/* Where a letter is in the alphabet.  FASTA has lower-case letters too, often for what is masked
+ * elsewhere, so one that the alphabet has in upper case only is that. */
+static const char *find_letter(const char *alphabet, char letter)
+{
+    const char *at = strchr(alphabet, letter);
+    bool lower = letter >= 'a' && letter <= 'z';
+    return at == NULL && lower ? strchr(alphabet, letter - 'a' + 'A') : at;
+}
+
 static kac_status add_letters(reader *r, const char *text)
 {
     uint8_t *row = r->rows + (size_t)r->count * (size_t)r->form->stride;
     for (; *text != '\0'; text++) {
-        const char *at = strchr(r->form->alphabet, *text);
+        const char *at = find_letter(r->form->alphabet, *text);
         if (at == NULL)
             return KAC_FAIL(KAC_ERR_INVALID, "%s:%lld: `%c` is no letter of %s", r->path,
                             (long long)r->line, *text, r->form->alphabet);
@@ -95,8 +104,14 @@ kac_status kac_sequences_read(const char *path, const kac_sequence_form *form, u
     FILE *file = fopen(path, "re");
     if (file == NULL)
         return KAC_FAIL(kac_path_status(errno), "%s: cannot open: %s", path, strerror(errno));
-    while (getline(&text, &size, file) >= 0)
+    for (ssize_t length; (length = getline(&text, &size, file)) >= 0;) {
+        if (strlen(text) != (size_t)length) {
+            status = KAC_FAIL(KAC_ERR_INVALID, "%s:%lld: a zero byte, so it is no text", path,
+                              (long long)r.line + 1);
+            goto done;
+        }
         KAC_TRY_DONE(read_line(&r, text, &fasta));
+    }
     if (ferror(file)) {
         status = KAC_FAIL(kac_path_status(errno), "%s: cannot read: %s", path, strerror(errno));
         goto done;

@@ -282,6 +282,10 @@ struct json_t;
  * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
 
+/* Whether the files that are named are there and can be read; the sentence says which key names
+ * the first that is not.  Errors: INVALID, IO, NOMEM. */
+kac_status kac_files_check(const kac_settings *settings);
+
 /* Whether every stage keeps the weights proper, so that the evidence means something: no
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);
@@ -342,8 +346,12 @@ kac_status kac_config_json(const struct kac_config *config, struct json_t **out)
  * device.name, threads and isa.  Errors: NOMEM. */
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
-/* Whether two of these are equal; else the first key that differs, as text. */
-bool kac_config_agrees(struct json_t *a, const struct json_t *b, char *key, size_t size);
+/* Makes that of what kac_config_json wrote. */
+void kac_config_identify(struct json_t *config);
+
+/* Whether two of these are equal; else appends to `key` the first that differs, or that one of
+ * them lacks. */
+bool kac_config_agrees(struct json_t *a, struct json_t *b, char *key, size_t size);
 
 /* A row of the table of algorithms (step/algorithms.c): settings under a name. */
 typedef struct kac_algorithm {

@@ -42,7 +42,8 @@ static kac_status find_arch(const kac_tensors *file, kac_role role, const kac_ar
     if (name == NULL)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "%s: metadata `kac.arch` is missing, so this is not a kac model "
-                        "(architectures of a %s: %s)",
+                        "(architectures of a %s: %s); docs/models.md has the metadata and the "
+                        "converters",
                         path, role_name(role), known);
 
     const char *stated = kac_tensors_metadata(file, "kac.role");
@@ -67,6 +68,11 @@ static kac_status find_arch(const kac_tensors *file, kac_role role, const kac_ar
 }
 
 /* One printable letter a state, none twice. */
+bool kac_is_letter(char c)
+{
+    return c > ' ' && c <= '~' && strchr(",\">?", c) == NULL;
+}
+
 static kac_status read_alphabet(const kac_tensors *file, kac_network *network)
 {
     const char *path = kac_tensors_path(file);
@@ -79,9 +85,10 @@ static kac_status read_alphabet(const kac_tensors *file, kac_network *network)
                         "%s: metadata `kac.alphabet` has %zu letters, want 1 to %d", path, n,
                         KAC_MAX_STATES);
     for (size_t i = 0; i < n; i++) {
-        if (text[i] <= ' ' || text[i] > '~')
+        if (!kac_is_letter(text[i]))
             return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: letter %zu of metadata `kac.alphabet` is not printable ASCII",
+                            "%s: letter %zu of metadata `kac.alphabet` is not printable ASCII, or "
+                            "one of , \" > ?",
                             path, i + 1);
         if (strchr(text + i + 1, text[i]) != NULL)
             return KAC_FAIL(KAC_ERR_INVALID,

@@ -2,6 +2,7 @@
 #ifndef KAC_NETWORK_H
 #define KAC_NETWORK_H
 
+#include "object.h"
 #include "ops.h"
 #include "process.h"
 #include "safetensors.h"
@@ -44,6 +45,10 @@ struct kac_network {
     kac_graph_model graph; /* nodes 0: not of graphs */
 };
 
+/* Whether c can be a letter of an alphabet: it can be printed, and is none of , " > ? which tables, FASTA
+ * files and templates read otherwise. */
+bool kac_is_letter(char c);
+
 /* Opens `path` and packs it for `dev`.  The role must fit ("table" exists in both).
  * Errors: INVALID (file and what is allowed), IO, NOMEM. */
 kac_status kac_network_open(kac_device *dev, const char *path, kac_role role,
@@ -73,13 +78,12 @@ typedef struct kac_filter_spec {
 kac_status kac_filter_open(kac_device *dev, const kac_filter_spec *spec, const char *alphabet,
                            kac_network **out);
 
-/* A shared object of include/kac_plugin.h; of `role` reward for objects of these letters ("":
- * vectors) and length. */
+/* A shared object of include/kac_plugin.h; of `role` reward for objects of this form, which must
+ * outlive the network. */
 typedef struct kac_plugin_spec {
     kac_role role;
     const char *path, *options;
-    const char *alphabet;
-    int32_t length;
+    const kac_object_form *form;
 } kac_plugin_spec;
 
 /* Loads it and opens what it has.  Errors: INVALID (no plug-in, another version, shapes that are

@@ -7,10 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "atomic.h"
 #include "kac_plugin.h"
 #include "network.h"
 
-enum { PATH = sizeof((kac_network *)0)->path };
+enum { PATH = sizeof((kac_network *)0)->path, OPTIONS = sizeof((kac_network *)0)->options };
 
 static const kac_arch archs[2][2] = {
     {{"plugin", KAC_ROLE_DENOISER, 0, 0, NULL}, {"plugin", KAC_ROLE_DENOISER, 1, 0, NULL}},
@@ -28,6 +29,7 @@ typedef struct copies {
     room src, dst; /* int32_t [n] */
     room window;   /* rows as they lie */
     room states;   /* packed */
+    room text;     /* of objects, where the plug-in reads it */
     room out;      /* float */
 } copies;
 
@@ -37,8 +39,9 @@ struct kac_net {
     void *handle;
     bool opened;
     bool vectors, denoises, reads_time;
-    int32_t states;  /* letters; of vectors 1 */
-    int32_t outputs; /* rewards */
+    int32_t states;              /* letters; of vectors 1 */
+    int32_t outputs;             /* rewards */
+    const kac_object_form *form; /* of objects whose text it reads, or NULL */
     char path[PATH];
     copies *copies;
 };
@@ -98,18 +101,39 @@ static kac_status take_states(kac_device *dev, const kac_net *net, const kac_que
                               int32_t n)
 {
     copies *c = net->copies;
-    size_t bytes = state_bytes(net, q->length), stride = (size_t)q->stride, last = 0;
+    size_t bytes = state_bytes(net, q->length), stride = (size_t)q->stride;
     KAC_TRY(take_list(dev, net, q->src, n, &c->src));
     const int32_t *src = c->src.at;
-    for (int32_t j = 0; j < n; j++)
-        if ((size_t)src[j] > last) last = (size_t)src[j];
-    KAC_TRY(grow(net, &c->window, (last + 1) * stride));
+    int32_t first = src[0], last = src[0]; /* as they ascend, what is between is mostly asked */
+    for (int32_t j = 1; j < n; j++) {
+        first = src[j] < first ? src[j] : first;
+        last = src[j] > last ? src[j] : last;
+    }
+    size_t window = (size_t)(last - first) * stride + bytes;
+    KAC_TRY(grow(net, &c->window, window));
     KAC_TRY(grow(net, &c->states, (size_t)n * bytes));
-    KAC_TRY(dev->ops->memory.download(dev, c->window.at, q->tokens, last * stride + bytes));
+    KAC_TRY(dev->ops->memory.download(dev, c->window.at, q->tokens + (size_t)first * stride,
+                                      window));
     const uint8_t *from = c->window.at;
     uint8_t *to = c->states.at;
     for (int32_t j = 0; j < n; j++)
-        memcpy(to + (size_t)j * bytes, from + (size_t)src[j] * stride, bytes);
+        memcpy(to + (size_t)j * bytes, from + (size_t)(src[j] - first) * stride, bytes);
+    return KAC_OK;
+}
+
+/* The same as text, where the plug-in reads it. */
+static kac_status take_text(const kac_net *net, kac_plugin_rows *rows)
+{
+    copies *c = net->copies;
+    if (net->form == NULL) return KAC_OK;
+    size_t bytes = state_bytes(net, rows->length), size = kac_object_size(net->form);
+    KAC_TRY(grow(net, &c->text, (size_t)rows->count * size));
+    const uint8_t *states = c->states.at;
+    char *text = c->text.at;
+    for (int32_t j = 0; j < rows->count; j++)
+        kac_object_write(net->form, states + (size_t)j * bytes, text + (size_t)j * size);
+    rows->text = text;
+    rows->text_stride = (int64_t)size;
     return KAC_OK;
 }
 
@@ -158,6 +182,7 @@ static kac_status evaluate(kac_device *dev, const kac_net *net, const kac_query 
         grow(net, &c->out, (size_t)n * (size_t)answer_floats(net, q->length) * sizeof(float)));
     kac_plugin_rows rows = {
         .count = n, .length = q->length, .states = c->states.at, .out = c->out.at};
+    KAC_TRY(take_text(net, &rows));
     KAC_TRY(take_level(dev, net, q, &rows));
     if (net->plugin->evaluate(net->handle, &rows) != 0)
         return failed(net, KAC_ERR_WORKER, "it failed to evaluate");
@@ -203,6 +228,7 @@ static void drop(kac_device *dev, kac_net *net)
         free(net->copies->dst.at);
         free(net->copies->window.at);
         free(net->copies->states.at);
+        free(net->copies->text.at);
         free(net->copies->out.at);
     }
     free(net->copies);
@@ -215,7 +241,8 @@ static kac_status load(const char *path, kac_net *net)
     char place[PATH + 2]; /* without a slash a name would be sought elsewhere */
     snprintf(place, sizeof place, "%s%s", strchr(path, '/') != NULL ? "" : "./", path);
     if (access(place, R_OK) != 0)
-        return KAC_FAIL(KAC_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
+        return KAC_FAIL(kac_path_status(errno), "%s: cannot be read: %s", path,
+                        strerror(errno));
     net->library = dlopen(place, RTLD_NOW | RTLD_LOCAL);
     if (net->library == NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it is no shared object that can be loaded: %s",
@@ -228,11 +255,12 @@ static kac_status load(const char *path, kac_net *net)
                         ", so it is no plug-in that this kac knows",
                         path);
     net->plugin = functions();
-    if (net->plugin == NULL || net->plugin->version != KAC_PLUGIN_VERSION)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "%s: it is built for version %d of kac_plugin.h, and this kac has %d",
-                        path, net->plugin != NULL ? (int)net->plugin->version : 0,
-                        KAC_PLUGIN_VERSION);
+    int32_t version = net->plugin != NULL ? net->plugin->version : 0;
+    if (version < 1 || version > KAC_PLUGIN_VERSION)
+        return KAC_FAIL(
+            KAC_ERR_INVALID,
+            "%s: it is built for version %d of kac_plugin.h, and this kac has 1 to %d", path,
+            (int)version, KAC_PLUGIN_VERSION);
     if (net->plugin->open == NULL || net->plugin->evaluate == NULL)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it has no function `%s`", path,
                         net->plugin->open == NULL ? "open" : "evaluate");
@@ -254,9 +282,10 @@ static kac_status check_shape(const char *path, kac_role role, const kac_plugin_
         return KAC_FAIL(KAC_ERR_INVALID, "%s: its alphabet has more than %d letters", path,
                         KAC_PLUGIN_LETTERS);
     for (const char *c = shape->alphabet; *c != '\0'; c++)
-        if (*c <= ' ' || *c > '~' || strchr(c + 1, *c) != NULL)
+        if (!kac_is_letter(*c) || strchr(c + 1, *c) != NULL)
             return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: its alphabet must be printable letters, none twice", path);
+                            "%s: its alphabet must be printable letters but , \" > ?, none twice",
+                            path);
     return KAC_OK;
 }
 
@@ -269,8 +298,9 @@ static kac_status prepare(const kac_plugin_spec *spec, kac_net *net, kac_network
     kac_plugin_use use = {.role = denoises ? KAC_PLUGIN_DENOISER : KAC_PLUGIN_REWARD,
                           .cuda = on_cpu ? -1 : dev->ordinal,
                           .options = spec->options,
-                          .alphabet = denoises ? "" : spec->alphabet,
-                          .length = denoises ? 0 : spec->length};
+                          .alphabet = denoises ? "" : spec->form->alphabet,
+                          .length = denoises ? 0 : spec->form->shape.length,
+                          .molecules = !denoises && spec->form->molecule != NULL};
     snprintf(net->path, sizeof net->path, "%s", spec->path);
     KAC_TRY(load(spec->path, net));
     if (net->plugin->open(&use, &shape, &net->handle) != 0) {
@@ -279,19 +309,20 @@ static kac_status prepare(const kac_plugin_spec *spec, kac_net *net, kac_network
     }
     net->opened = true;
     KAC_TRY(check_shape(spec->path, spec->role, &shape));
-    const char *alphabet = denoises ? shape.alphabet : spec->alphabet;
+    const char *alphabet = denoises ? shape.alphabet : use.alphabet;
     net->denoises = denoises;
     net->vectors = alphabet[0] == '\0';
     net->states = net->vectors ? 1 : (int32_t)strlen(alphabet);
     net->outputs = shape.outputs;
     net->reads_time = denoises && shape.reads_time != 0;
-    network->waits = on_cpu || net->plugin->queue == NULL;
+    net->form = !denoises && shape.reads_text != 0 ? spec->form : NULL;
+    network->waits = on_cpu || net->plugin->queue == NULL || net->form != NULL;
     network->forward = network->waits ? evaluate : queue;
     network->arch = &archs[!denoises][net->vectors];
     network->states = net->states;
     network->outputs = denoises ? 0 : shape.outputs;
     network->reads_time = net->reads_time;
-    network->length = denoises ? shape.length : spec->length;
+    network->length = denoises ? shape.length : use.length;
     network->fixed_length = denoises ? shape.fixed_length != 0 : 1;
     snprintf(network->alphabet, sizeof network->alphabet, "%s", alphabet);
     return KAC_OK;
@@ -302,6 +333,8 @@ kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_net
     KAC_REQUIRE(dev != NULL && spec != NULL && out != NULL);
     if (strlen(spec->path) >= PATH)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: the path is too long", spec->path);
+    if (strlen(spec->options) >= OPTIONS)
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: its options are too long", spec->path);
     kac_network *network = calloc(1, sizeof *network);
     kac_net *net = calloc(1, sizeof *net);
     copies *host = calloc(1, sizeof *host);
@@ -314,6 +347,7 @@ kac_status kac_plugin_open(kac_device *dev, const kac_plugin_spec *spec, kac_net
     net->copies = host;
     *network = (kac_network){.dev = dev, .net = net, .drop = drop};
     snprintf(network->path, sizeof network->path, "%s", spec->path);
+    snprintf(network->options, sizeof network->options, "%s", spec->options);
     kac_status status = prepare(spec, net, network);
     if (status == KAC_OK)
         *out = network;

@@ -8,7 +8,6 @@
 
 #include <dlfcn.h>
 #include <limits.h>
-#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,16 +30,15 @@ typedef struct failure {
 
 struct kac_ranks {
     kac_transport transport;
-    bool (*stopped)(void); /* or NULL */
-    double patience;       /* seconds */
-    int64_t number;        /* calls so far */
-    int64_t *waits;        /* [size] the call in which each rank was last known to wait */
-    void **into;           /* [size] scratch of a round */
-    size_t *sizes;         /* [size] */
-    int first, members;    /* of the team */
-    char *stage[2];        /* [KAC_RANKS_STAGE] for what devices send and get, once in a team */
-    failure failed;        /* once its status is not KAC_OK, nothing is sent any more */
-    bool lost;             /* a rank is missing */
+    double patience;    /* seconds */
+    int64_t number;     /* calls so far */
+    int64_t *waits;     /* [size] the call in which each rank was last known to wait */
+    void **into;        /* [size] scratch of a round */
+    size_t *sizes;      /* [size] */
+    int first, members; /* of the team */
+    char *stage[2];     /* [KAC_RANKS_STAGE] for what devices send and get, once in a team */
+    failure failed;     /* once its status is not KAC_OK, nothing is sent any more */
+    bool lost;          /* a rank is missing */
 };
 
 static kac_ranks alone = {.transport = {.name = "self", .size = 1}, .members = 1};
@@ -105,13 +103,6 @@ static double patience_of(const kac_ranks *r)
     return r->patience * (rank == 0 ? 1 : rank == 1 ? 1.1 : 1.2);
 }
 
-static kac_status give_up(kac_ranks *r)
-{
-    r->lost = true;
-    r->failed.status = KAC_ERR_RANK;
-    return KAC_FAIL(KAC_ERR_RANK, "%s", r->failed.text);
-}
-
 /* Whether rank q has not come to where this one waits, as far as it knows.  In a call of all ranks
  * those that wait for their teams are not missing: another is. */
 static bool is_missing(const kac_ranks *r, int q)
@@ -140,19 +131,20 @@ static kac_status name_missing(kac_ranks *r)
                    : missing > 0 ? "rank "
                                  : "another rank",
                    names, missing > 1 ? "have" : "has", r->patience);
-    return give_up(r);
+    r->lost = true;
+    r->failed.status = KAC_ERR_RANK;
+    return KAC_FAIL(KAC_ERR_RANK, "%s", r->failed.text);
 }
 
 /* Until the operation in progress has ended.  Errors: RANK. */
 static kac_status wait(kac_ranks *r)
 {
-    const double grace = 0.5; /* a launcher kills a second after it has asked to stop */
     const kac_transport *t = &r->transport;
     double soon = r->patience / 2 < 1 ? r->patience / 2 : 1;
-    double began = now(), stopped = HUGE_VAL;
+    double began = now();
     bool told = false;
     while (!t->done(t->state)) {
-        double at = now(), waited = at - began;
+        double waited = now() - began;
         if (waited > soon && !told) {
             for (int to = 0; to < 2; to++)
                 if (to != t->rank) t->tell(t->state, to, r->number);
@@ -160,12 +152,6 @@ static kac_status wait(kac_ranks *r)
         }
         if (told) hear(r);
         if (waited > patience_of(r)) return name_missing(r);
-        if (stopped == HUGE_VAL && r->stopped != NULL && r->stopped()) stopped = at;
-        if (at - stopped > grace) {
-            (void)snprintf(r->failed.text, sizeof r->failed.text,
-                           "stopped while it waited for other ranks; nothing was written");
-            return give_up(r);
-        }
         pause_after(waited);
     }
     return KAC_OK;
@@ -232,6 +218,15 @@ kac_status kac_ranks_sum(kac_ranks *ranks, int64_t *x, int count)
     KAC_TRY(begin(r));
     t->sum(t->state, x, count);
     return wait(r);
+}
+
+kac_status kac_ranks_confer(kac_ranks *ranks, kac_status status)
+{
+    kac_ranks *r = of(ranks);
+    bool failed_before = r->failed.status != KAC_OK;
+    kac_status all = kac_ranks_agree(ranks, status, NULL, 0);
+    if (!failed_before && !r->lost) r->failed.status = KAC_OK;
+    return all;
 }
 
 kac_status kac_ranks_broadcast(kac_ranks *ranks, void *bytes, size_t size)
@@ -409,14 +404,12 @@ static kac_status join_mpi(kac_transport *out)
     return KAC_OK;
 }
 
-kac_status kac_ranks_over(const kac_transport *transport, bool (*is_stopped)(void),
-                          kac_ranks **out)
+kac_status kac_ranks_over(const kac_transport *transport, kac_ranks **out)
 {
     size_t size = (size_t)transport->size;
     kac_ranks *r = calloc(1, sizeof *r);
     if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
     *r = (kac_ranks){.transport = *transport,
-                     .stopped = is_stopped,
                      .patience = 1800,
                      .first = transport->rank,
                      .members = 1,
@@ -431,8 +424,7 @@ kac_status kac_ranks_over(const kac_transport *transport, bool (*is_stopped)(voi
     return KAC_OK;
 }
 
-kac_status kac_ranks_open(const char *kind, int expected, bool (*is_stopped)(void),
-                          kac_ranks **out)
+kac_status kac_ranks_open(const char *kind, int expected, kac_ranks **out)
 {
     KAC_REQUIRE(kind != NULL && out != NULL);
     kac_transport transport = alone.transport;
@@ -448,7 +440,7 @@ kac_status kac_ranks_open(const char *kind, int expected, bool (*is_stopped)(voi
             "--mpi=pmix, or else --ranks self",
             expected, transport.size);
     }
-    return kac_ranks_over(&transport, is_stopped, out);
+    return kac_ranks_over(&transport, out);
 }
 
 void kac_ranks_close(kac_ranks *ranks)

@@ -12,8 +12,7 @@
 #include "transport.h"
 
 /* Ranks that speak by this transport, which is closed with them.  Errors: NOMEM. */
-kac_status kac_ranks_over(const kac_transport *transport, bool (*is_stopped)(void),
-                          kac_ranks **out);
+kac_status kac_ranks_over(const kac_transport *transport, kac_ranks **out);
 
 /* Which of the ranks on its machine this is, from 0. */
 int kac_ranks_local(const kac_ranks *ranks);
@@ -23,6 +22,10 @@ void kac_ranks_set_patience(kac_ranks *ranks, double seconds);
 
 /* Each of `count` numbers becomes its sum over the ranks.  Errors: RANK. */
 kac_status kac_ranks_sum(kac_ranks *ranks, int64_t *x, int count);
+
+/* kac_ranks_agree without votes, of what may fail and be gone on from: later calls work.
+ * Errors: any, and RANK, after which none does. */
+kac_status kac_ranks_confer(kac_ranks *ranks, kac_status status);
 
 /* What rank 0 has in `bytes`, on all ranks.  Errors: RANK. */
 kac_status kac_ranks_broadcast(kac_ranks *ranks, void *bytes, size_t size);

@@ -168,11 +168,8 @@ static kac_status take_text(kac_rewards *r, const kac_rewards_config *config)
 static kac_status open_file(kac_rewards *r, const kac_rewards_config *config,
                             const kac_reward_settings *s, kac_network **out)
 {
-    kac_plugin_spec spec = {.role = KAC_ROLE_REWARD,
-                            .path = s->file,
-                            .options = s->options,
-                            .alphabet = config->form->alphabet,
-                            .length = config->form->shape.length};
+    kac_plugin_spec spec = {
+        .role = KAC_ROLE_REWARD, .path = s->file, .options = s->options, .form = config->form};
     if (s->kind == KAC_REWARD_PLUGIN) return kac_plugin_open(r->dev, &spec, out);
     return kac_network_open(r->dev, s->file, KAC_ROLE_REWARD, out);
 }
@@ -305,6 +302,16 @@ bool kac_rewards_soft(const kac_rewards *r, const char **refuses)
     return r->workers.count == 0;
 }
 
+bool kac_rewards_have_gradients(const kac_rewards *r, const char **refuses)
+{
+    for (int i = 0; i < r->networks; i++)
+        if (r->network[i]->vjp == NULL) {
+            *refuses = r->network[i]->path;
+            return false;
+        }
+    return true;
+}
+
 bool kac_rewards_wait(const kac_rewards *r)
 {
     for (int i = 0; i < r->networks; i++)
@@ -373,8 +380,8 @@ kac_status kac_rewards_score(kac_rewards *r, const kac_rows *rows, float *terms,
 {
     const kac_states_ops *op = &r->dev->ops->states;
     if (r->columns == 0) return KAC_OK;
-    for (int32_t b = 0; b < rows->n; b += r->batch) {
-        int32_t n = rows->n - b < r->batch ? rows->n - b : r->batch;
+    for (int32_t b = 0, n = 0; b < rows->n; b += n) {
+        n = rows->n - b < r->batch ? rows->n - b : r->batch;
         kac_rows part = {rows->x + (size_t)b * (size_t)r->shape.stride, rows->count,
                          rows->first + b, n};
         kac_query q = {

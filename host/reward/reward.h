@@ -46,7 +46,11 @@ const kac_memo *kac_rewards_memo(const kac_rewards *rewards);
 int32_t kac_rewards_columns(const kac_rewards *rewards); /* floats of a row of terms */
 int32_t
 kac_rewards_networks(const kac_rewards *rewards); /* calls that one object costs: files */
+
+/* Whether all take probabilities; and, where so, have a gradient.  Else *refuses is the one that does
+ * not. */
 bool kac_rewards_soft(const kac_rewards *rewards, const char **refuses);
+bool kac_rewards_have_gradients(const kac_rewards *rewards, const char **refuses);
 
 /* Column of term `term` of the settings, or -1 where it belongs to the other kind. */
 int32_t kac_rewards_column(const kac_rewards *rewards, int term);

@@ -15,7 +15,7 @@
 #include "run.h"
 #include "safetensors.h"
 
-static const char *const format = "1"; /* of the parts; a change of theirs needs another */
+static const char *const format = "2"; /* of the parts; a change of theirs needs another */
 
 static const char *const trace = "trace"; /* the part that grows */
 
@@ -26,7 +26,9 @@ enum { DIGEST_TEXT = 20 };
 static void add(kac_run *r, const char *owner, const char *name, void *data, int64_t count,
                 size_t size)
 {
-    kac_part_add(r, owner, name, data, (size_t)count * size, false);
+    kac_part_add(
+        r, owner, name,
+        (kac_part){.data = data, .count = count, .size = size, .share = KAC_PART_PRIVATE});
 }
 
 /* What a sweep needs to make the rest of the memo anew. */
@@ -59,41 +61,56 @@ static void add_objects(kac_run *r, const char *owner, const kac_rewards *reward
 static void fit_trace(kac_run *r, int32_t lines)
 {
     for (int i = 0; i < r->parts; i++)
-        if (strcmp(r->part[i].name, trace) == 0)
-            r->part[i].bytes = (size_t)lines * sizeof *r->line;
+        if (strcmp(r->part[i].name, trace) == 0) r->part[i].count = lines;
 }
 
-static void add_parts(kac_run *r)
+static void add_host(kac_run *r)
 {
     const struct {
         const char *name;
         void *data;
-        size_t bytes;
+        size_t size;
+        kac_part_share share;
     } host[] = {
-        {"step", &r->step, sizeof r->step},
-        {"level", &r->level, sizeof r->level},
-        {"pass", &r->pass, sizeof r->pass},
-        {"n", &r->n, sizeof r->n},
-        {"particles.n", &r->x.n, sizeof r->x.n},
-        {"children.n", &r->y.n, sizeof r->y.n},
-        {"alpha", &r->set.sampler.alpha, sizeof r->set.sampler.alpha},
-        {"pilot", &r->pilot, sizeof r->pilot},
-        {"calls", &r->calls, sizeof r->calls},
-        {"counted", &r->counted, sizeof r->counted},
-        {"seconds", r->seconds, sizeof r->seconds},
-        {"elapsed", &r->elapsed, sizeof r->elapsed},
-        {"lines", &r->lines, sizeof r->lines},
-        {"lines.read", &r->trace.read, sizeof r->trace.read},
-        {trace, r->line, 0},
+        {"step", &r->step, sizeof r->step, KAC_PART_ALIKE},
+        {"level", &r->level, sizeof r->level, KAC_PART_ALIKE},
+        {"pass", &r->pass, sizeof r->pass, KAC_PART_ALIKE},
+        {"n", &r->n, sizeof r->n, KAC_PART_EXTENT},
+        {"particles.n", &r->x.n, sizeof r->x.n, KAC_PART_EXTENT},
+        {"children.n", &r->y.n, sizeof r->y.n, KAC_PART_EXTENT},
+        {"alpha", &r->set.sampler.alpha, sizeof r->set.sampler.alpha, KAC_PART_ALIKE},
+        {"pilot", &r->pilot, sizeof r->pilot, KAC_PART_ALIKE},
+        {"calls", &r->calls, sizeof r->calls, KAC_PART_SUM},
+        {"counted", &r->counted, sizeof r->counted, KAC_PART_ALIKE},
+        {"seconds", r->seconds, sizeof r->seconds, KAC_PART_ALIKE},
+        {"elapsed", &r->elapsed, sizeof r->elapsed, KAC_PART_ALIKE},
+        {"lines", &r->lines, sizeof r->lines, KAC_PART_ALIKE},
+        {"lines.read", &r->trace.read, sizeof r->trace.read, KAC_PART_ALIKE},
+        {trace, r->line, sizeof *r->line, KAC_PART_ALIKE},
     };
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
-        kac_part_add(r, "", host[i].name, host[i].data, host[i].bytes, true);
+        kac_part_add(r, "", host[i].name,
+                     (kac_part){.data = host[i].data,
+                                .count = 1,
+                                .size = host[i].size,
+                                .on_host = true,
+                                .share = host[i].share});
+}
+
+static void add_parts(kac_run *r)
+{
+    add_host(r);
     for (int i = 0; i < kac_rewards_workers(r->guide); i++) {
         int term = 0;
         char name[16];
         kac_worker_counts *counts = kac_rewards_worker(r->guide, i, &term);
         snprintf(name, sizeof name, "%d", term);
-        kac_part_add(r, "worker", name, counts, sizeof *counts, true);
+        kac_part_add(r, "worker", name,
+                     (kac_part){.data = counts,
+                                .count = 1,
+                                .size = sizeof *counts,
+                                .on_host = true,
+                                .share = KAC_PART_SUM});
     }
     if (!r->set.sampler.reuse) return; /* nothing is known from one step to the next */
     add_evaluations(r, &r->evals);
@@ -143,7 +160,7 @@ done:
 kac_status kac_checkpoint_open(kac_run *r)
 {
     add_parts(r);
-    bool none = isnan(r->set.checkpoint.seconds) || kac_ranks_size(r->ranks) > 1;
+    bool none = isnan(r->set.checkpoint.seconds) || kac_ranks_rank(r->ranks) > 0;
     return none ? KAC_OK : digest_files(&r->set, &r->files);
 }
 
@@ -169,72 +186,86 @@ static uint64_t digest_of(const char *name, const void *bytes, size_t size)
     return kac_digest_add(digest, bytes, size);
 }
 
-/* The tensors of all parts.  Those of the device get host memory, to be freed. */
-static kac_status fetch_parts(const kac_run *r, const char *path, kac_tensor *tensors,
-                              void **copies)
+/* Whether a checkpoint that `ranks` wrote has this part. */
+static bool is_written(const kac_part *part, int ranks)
 {
-    for (int i = 0; i < r->parts; i++) {
-        const kac_part *part = &r->part[i];
-        tensors[i] = (kac_tensor){.name = part->name,
-                                  .dtype = KAC_U8,
-                                  .rank = 1,
-                                  .shape = {(int64_t)part->bytes},
-                                  .data = part->data,
-                                  .bytes = part->bytes};
-        if (part->on_host || part->bytes == 0) continue;
-        tensors[i].data = copies[i] = malloc(part->bytes);
-        if (copies[i] == NULL) return no_memory(path);
-        KAC_TRY(r->dev->ops->memory.download(r->dev, copies[i], part->data, part->bytes));
-    }
-    return KAC_OK;
+    return ranks == 1 || part->share != KAC_PART_PRIVATE;
 }
 
-kac_status kac_run_checkpoint(kac_run *r, const char *path)
+/* The tensors of the parts that are written; returns how many. */
+static int list_tensors(const kac_run *r, const kac_whole *whole, kac_tensor *tensors)
 {
-    KAC_REQUIRE(r != NULL && path != NULL && r->result == NULL); /* not finished */
+    int count = 0;
+    for (int i = 0; i < r->parts; i++) {
+        const kac_part *part = &r->part[i];
+        size_t bytes = kac_part_bytes(r, part);
+        if (!is_written(part, kac_ranks_size(r->ranks))) continue;
+        tensors[count++] = (kac_tensor){.name = part->name,
+                                        .dtype = KAC_U8,
+                                        .rank = 1,
+                                        .shape = {(int64_t)bytes},
+                                        .data = whole->bytes[i],
+                                        .bytes = bytes};
+    }
+    return count;
+}
+
+/* The parts of all ranks into a file. */
+static kac_status write_whole(kac_run *r, const char *path, const kac_whole *whole)
+{
     kac_status status = KAC_OK;
     json_t *identity = NULL;
-    char *config = NULL, *files = NULL, step[32], checksum[DIGEST_TEXT] = "";
-    void *copies[sizeof r->part / sizeof *r->part] = {NULL};
-    kac_tensor *tensors = calloc((size_t)r->parts, sizeof *tensors);
+    char *config = NULL, *files = NULL, step[32], ranks[16], checksum[DIGEST_TEXT] = "";
+    kac_tensor tensors[KAC_PARTS];
+    int count = list_tensors(r, whole, tensors);
     uint64_t digest = 0;
-    if (kac_ranks_size(r->ranks) > 1) {
-        status =
-            KAC_FAIL(KAC_ERR_INVALID,
-                     "%s: a run that ranks share leaves no checkpoints in this version", path);
-        goto done;
-    }
-    KAC_TRY_DONE(kac_run_sync(r, NULL));
     if (r->files == NULL) KAC_TRY_DONE(digest_files(&r->set, &r->files));
     KAC_TRY_DONE(kac_config_identity(r->config, &identity));
-    r->elapsed = kac_now() - r->began;
     snprintf(step, sizeof step, "%d of %d", r->step, r->moves);
+    snprintf(ranks, sizeof ranks, "%d", kac_ranks_size(r->ranks));
     config = json_dumps(identity, JSON_COMPACT | JSON_REAL_PRECISION(17));
     files = json_dumps(r->files, JSON_COMPACT);
-    if (tensors == NULL || config == NULL || files == NULL) {
+    if (config == NULL || files == NULL) {
         status = no_memory(path);
         goto done;
     }
-    fit_trace(r, r->lines);
-    KAC_TRY_DONE(fetch_parts(r, path, tensors, copies));
     const char *const metadata[][2] = {
         {"kac.checksum", checksum}, {"kac.checkpoint", format}, {"kac.version", kac_version()},
-        {"kac.step", step},         {"kac.config", config},     {"kac.files", files},
+        {"kac.step", step},         {"kac.ranks", ranks},       {"kac.config", config},
+        {"kac.files", files},
     };
     int pairs = sizeof metadata / sizeof *metadata;
     for (int i = 1; i < pairs; i++)
         digest ^= digest_of(metadata[i][0], metadata[i][1], strlen(metadata[i][1]));
-    for (int i = 0; i < r->parts; i++)
+    for (int i = 0; i < count; i++)
         digest ^= digest_of(tensors[i].name, tensors[i].data, tensors[i].bytes);
     snprintf(checksum, sizeof checksum, "%016" PRIx64, digest);
-    status = kac_tensors_write(path, metadata, pairs, tensors, r->parts);
+    status = kac_tensors_write(path, metadata, pairs, tensors, count);
 done:
-    for (int i = 0; i < r->parts; i++)
-        free(copies[i]);
-    free(tensors);
     free(config);
     free(files);
     json_decref(identity);
+    return status;
+}
+
+kac_status kac_run_checkpoint(kac_run *r, const char *path)
+{
+    KAC_REQUIRE(r != NULL && path != NULL);
+    KAC_TRY(kac_enter_run(r));
+    KAC_REQUIRE(r->result == NULL); /* not finished */
+    if (r->span != NULL)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "%s: a run whose groups span ranks leaves no checkpoints", path);
+    bool leads = kac_ranks_rank(r->ranks) == 0;
+    kac_status status = KAC_OK;
+    kac_whole whole = {.privates = kac_ranks_size(r->ranks) == 1};
+    KAC_TRY_DONE(kac_run_sync(r, NULL));
+    fit_trace(r, r->lines);
+    r->elapsed = kac_now() - r->began;
+    KAC_TRY_DONE(kac_parts_gather(r, &whole));
+    status = kac_ranks_confer(r->ranks, leads ? write_whole(r, path, &whole) : KAC_OK);
+done:
+    kac_whole_free(r, &whole);
     return status;
 }
 
@@ -309,52 +340,99 @@ static kac_status read_part(const kac_tensors *file, const char *name, void *out
     return KAC_OK;
 }
 
-/* All parts, once it is sure that all fit. */
-static kac_status read_parts(kac_run *r, const kac_tensors *file)
+/* What a checkpoint says of its run before there is one. */
+typedef struct heading {
+    double alpha;
+    kac_calls pilot;
+    int64_t every; /* steps between two levels of trajectories; 0: it keeps none */
+    int32_t lines; /* of the trace */
+    int32_t ranks; /* that wrote it */
+} heading;
+
+/* Opens a checkpoint that can be used. */
+static kac_status open_checkpoint(const kac_config *config, const char *path,
+                                  kac_tensors **file, heading *h)
 {
-    int32_t lines = 0;
-    KAC_TRY(read_part(file, "lines", &lines, sizeof lines));
-    if (lines < 0 || lines > r->moves)
-        return KAC_FAIL(KAC_ERR_INVALID, "%s: %d lines of a trace do not fit this run",
-                        kac_tensors_path(file), lines);
-    fit_trace(r, lines);
-    for (int i = 0; i < r->parts; i++) {
-        const kac_tensor *x = kac_tensors_find(file, r->part[i].name);
-        if (x == NULL || x->bytes != r->part[i].bytes || kac_tensors_count(file) != r->parts)
-            return KAC_FAIL(KAC_ERR_INVALID, "%s: `%s` does not fit this run",
-                            kac_tensors_path(file), r->part[i].name);
-    }
+    KAC_TRY(kac_tensors_open(path, file));
+    KAC_TRY(check_content(*file));
+    KAC_TRY(check_origin(*file, config));
+    const char *ranks = kac_tensors_metadata(*file, "kac.ranks");
+    h->ranks = ranks != NULL ? (int32_t)strtol(ranks, NULL, 10) : 0;
+    KAC_TRY(read_part(*file, "alpha", &h->alpha, sizeof h->alpha));
+    KAC_TRY(read_part(*file, "pilot", &h->pilot, sizeof h->pilot));
+    KAC_TRY(read_part(*file, "lines", &h->lines, sizeof h->lines));
+    if (kac_tensors_find(*file, "trajectories.every") == NULL) return KAC_OK;
+    return read_part(*file, "trajectories.every", &h->every, sizeof h->every);
+}
+
+/* All parts, once it is sure that all fit. */
+static kac_status list_parts(const kac_run *r, const kac_tensors *file, const heading *h,
+                             kac_whole *whole)
+{
+    int count = 0;
     for (int i = 0; i < r->parts; i++) {
         const kac_part *part = &r->part[i];
+        if (!is_written(part, h->ranks)) continue;
+        count++;
+        if (!is_written(part, kac_ranks_size(r->ranks))) continue;
         const kac_tensor *x = kac_tensors_find(file, part->name);
-        if (part->on_host)
-            memcpy(part->data, x->data, part->bytes);
-        else
-            KAC_TRY(r->dev->ops->memory.upload(r->dev, part->data, x->data, part->bytes));
+        if (x == NULL || x->bytes != kac_part_bytes(r, part))
+            return KAC_FAIL(KAC_ERR_INVALID, "%s: `%s` does not fit this run",
+                            kac_tensors_path(file), part->name);
+        whole->bytes[i] = x->data;
     }
-    return KAC_OK;
+    if (kac_tensors_count(file) == count) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: it has %d parts, and this run %d",
+                    kac_tensors_path(file), kac_tensors_count(file), count);
+}
+
+/* The run as it was; `file` is rank 0's. */
+static kac_status read_parts(kac_run *r, const kac_tensors *file, const heading *h)
+{
+    kac_whole whole = {.privates = h->ranks == 1 && kac_ranks_size(r->ranks) == 1};
+    kac_status status = KAC_OK;
+    if (h->lines < 0 || h->lines > r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "checkpoint: %d lines of a trace do not fit this run",
+                        h->lines);
+    fit_trace(r, h->lines);
+    if (file != NULL) status = list_parts(r, file, h, &whole);
+    KAC_TRY(kac_ranks_confer(r->ranks, status));
+    KAC_TRY(kac_parts_scatter(r, &whole));
+    return whole.privates ? kac_evaluate_again(r) : KAC_OK;
+}
+
+/* A new run like the one that wrote the checkpoint. */
+static kac_status open_like(kac_ranks *ranks, const kac_config *config, const heading *h,
+                            kac_run **out)
+{
+    kac_piloted piloted = {.known = true, .alpha = h->alpha, .calls = h->pilot};
+    KAC_TRY(kac_run_open(ranks, config, &piloted, out));
+    if ((*out)->span != NULL)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "ranks: %d of them would share a group, and only ranks with groups of "
+                        "their own go on with a run; start fewer",
+                        kac_ranks_size(ranks));
+    return h->every > 0 ? kac_run_keep_trajectories(*out, h->every) : KAC_OK;
 }
 
 kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out)
+{
+    return kac_run_resume_on(NULL, config, path, out);
+}
+
+kac_status kac_run_resume_on(kac_ranks *ranks, const kac_config *config, const char *path,
+                             kac_run **out)
 {
     KAC_REQUIRE(config != NULL && path != NULL && out != NULL);
     kac_status status = KAC_OK;
     kac_tensors *file = NULL;
     kac_run *r = NULL;
-    kac_piloted piloted = {.known = true};
-    int64_t every = 0;
-    KAC_TRY_DONE(kac_tensors_open(path, &file));
-    KAC_TRY_DONE(check_content(file));
-    KAC_TRY_DONE(check_origin(file, config));
-    KAC_TRY_DONE(read_part(file, "alpha", &piloted.alpha, sizeof piloted.alpha));
-    KAC_TRY_DONE(read_part(file, "pilot", &piloted.calls, sizeof piloted.calls));
-    KAC_TRY_DONE(kac_run_open(NULL, config, &piloted, &r));
-    if (kac_tensors_find(file, "trajectories.every") != NULL) {
-        KAC_TRY_DONE(read_part(file, "trajectories.every", &every, sizeof every));
-        KAC_TRY_DONE(kac_run_keep_trajectories(r, every));
-    }
-    KAC_TRY_DONE(read_parts(r, file));
-    KAC_TRY_DONE(kac_evaluate_again(r));
+    heading h = {0};
+    if (kac_ranks_rank(ranks) == 0) status = open_checkpoint(config, path, &file, &h);
+    KAC_TRY_DONE(kac_ranks_confer(ranks, status));
+    KAC_TRY_DONE(kac_ranks_broadcast(ranks, &h, sizeof h));
+    KAC_TRY_DONE(kac_ranks_confer(ranks, open_like(ranks, config, &h, &r)));
+    KAC_TRY_DONE(read_parts(r, file, &h));
     r->resumed = r->step;
     r->lap = kac_now();
     r->began = r->lap - r->elapsed;

@@ -36,7 +36,9 @@ static kac_status cuda_backend(const kac_ops **out)
 {
     char path[PATH_MAX];
     if (!kac_find_beside("libkac_cuda.so", path))
-        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "this build has no libkac_cuda.so beside it");
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "this build has no libkac_cuda.so beside it: it was "
+                        "made without nvcc, or with CUDA=0");
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) return KAC_FAIL(KAC_ERR_UNSUPPORTED, "%s", dlerror());
     kac_cuda_backend_fn *backend = NULL;

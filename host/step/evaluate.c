@@ -147,6 +147,12 @@ static bool keeps_entries(const kac_run *r)
     return r->set.sampler.reuse && !r->reads_time;
 }
 
+/* Whether the particles begin a pass here, so that no step before has valued them. */
+static bool is_start(const kac_run *r)
+{
+    return r->level == (r->pass == 0 ? r->steps : r->back);
+}
+
 /* A child that reveals nothing keeps its parent's entry, so that needs its value too, above the
  * levels that go without.  Vectors always move. */
 static take_fn *take_of_parents(const kac_run *r)
@@ -173,6 +179,8 @@ kac_status kac_evaluate_parents(kac_run *r, kac_particles *x)
         KAC_TRY(op->forget(r->dev, x->entry, x->n));
     }
     take_fn *take = take_of_parents(r);
+    if (take != NULL && is_start(r))
+        r->calls.reward_asked += (int64_t)x->n * kac_rewards_networks(r->guide);
     return evaluate(r, x, x, take, take == take_soft ? &r->made[1] : NULL);
 }
 
@@ -251,9 +259,9 @@ kac_status kac_evaluate_objects(kac_run *r, const kac_particles *x, kac_particle
 /* Forgets what nothing holds on to, as a step does first anyway. */
 static kac_status forget_others(kac_run *r)
 {
-    bool trees = r->search != NULL && kac_searches_trees(r);
-    return trees ? kac_trees_forget(r)
-                 : r->dev->ops->states.sweep(r->dev, &r->evals, r->x.entry, r->x.n);
+    return kac_searches_trees(r)
+               ? kac_trees_forget(r)
+               : r->dev->ops->states.sweep(r->dev, &r->evals, r->x.entry, r->x.n);
 }
 
 /* Entries first .. of the memo that hold a persistent row of logits, `batch` of them at most, as

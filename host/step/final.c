@@ -8,6 +8,7 @@
 #include "particles.h"
 #include "rng.h"
 #include "run.h"
+#include "select.h"
 
 /* The finished population in host memory: the particles, or with particle Gibbs the objects that
  * its kept sweeps left, sweep by sweep, one of each group.  First those of this rank, then at rank 0 of
@@ -23,6 +24,8 @@ typedef struct population {
     double *log_z;   /* [groups] each group's estimate of log Z */
     double *scratch; /* [groups] */
     int32_t *order;  /* [n] scratch */
+    uint64_t *sum;   /* [n] scratch */
+    size_t stride;   /* bytes of an object */
 } population;
 
 static void close_population(population *p)
@@ -34,6 +37,7 @@ static void close_population(population *p)
     free(p->log_z);
     free(p->scratch);
     free(p->order);
+    free(p->sum);
 }
 
 /* Copies the columns of one kind of terms to where the settings name them. */
@@ -99,6 +103,7 @@ static kac_status fetch(kac_run *r, population *p)
     size_t particles = (size_t)of.x->n;          /* all of the pool, where it spans ranks */
     p->groups = r->span != NULL ? 1 : r->groups; /* a pool has one target */
     p->first = r->first;
+    p->stride = (size_t)r->shape.stride;
     p->n = is_gibbs(r) ? (r->passes - r->gibbs.first) * r->groups : r->n;
     p->device = is_gibbs(r) ? r->gibbs.object : r->x.x;
     size_t n = (size_t)p->n;
@@ -142,36 +147,17 @@ done:
     return status;
 }
 
-/* What workers have done, at rank 0 on all ranks together. */
+/* What workers have done on all ranks together. */
 static kac_status add_up_workers(const kac_run *r, const kac_rewards *rewards)
 {
-    size_t ranks = (size_t)kac_ranks_size(r->ranks);
-    kac_status status = KAC_OK;
-    kac_worker_counts *of = calloc(ranks, sizeof *of);
-    void **into = calloc(ranks, sizeof *into);
-    size_t *sizes = calloc(ranks, sizeof *sizes);
-    if (of == NULL || into == NULL || sizes == NULL)
-        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu ranks", ranks);
-    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
-        into[q] = &of[q];
-        sizes[q] = sizeof *of;
-    }
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
-    for (int i = 0; of != NULL && i < kac_rewards_workers(rewards); i++) {
+    for (int i = 0; i < kac_rewards_workers(rewards); i++) {
         int term = 0;
-        kac_worker_counts *own = kac_rewards_worker(rewards, i, &term);
-        KAC_TRY_DONE(kac_ranks_gather(r->ranks, own, sizeof *own, into, sizes));
-        for (size_t q = 1; q < ranks; q++) { /* zeros on other ranks */
-            own->answered += of[q].answered;
-            own->failures += of[q].failures;
-            own->given_up += of[q].given_up;
-        }
+        kac_worker_counts *of = kac_rewards_worker(rewards, i, &term);
+        int64_t counts[] = {of->answered, of->failures, of->given_up};
+        KAC_TRY(kac_ranks_sum(r->ranks, counts, sizeof counts / sizeof *counts));
+        *of = (kac_worker_counts){counts[0], counts[1], counts[2]};
     }
-done:
-    free(of);
-    free(into);
-    free(sizes);
-    return status;
+    return KAC_OK;
 }
 
 /* The same of what each rank has of its own particles, `each` a group and `bytes` a particle. */
@@ -280,10 +266,18 @@ static int better(const void *a, const void *b)
     return ri != rj ? (ri < rj) - (ri > rj) : (i > j) - (i < j);
 }
 
-static bool same_object(const kac_run *r, const population *p, int32_t i, int32_t j)
+static int compare_objects(const population *p, int32_t i, int32_t j)
 {
-    size_t stride = (size_t)r->shape.stride;
-    return memcmp(p->x + (size_t)i * stride, p->x + (size_t)j * stride, stride) == 0;
+    return memcmp(p->x + (size_t)i * p->stride, p->x + (size_t)j * p->stride, p->stride);
+}
+
+/* The same, but of equal rewards equal objects are neighbours. */
+static int by_object(const void *a, const void *b)
+{
+    int32_t i = *(const int32_t *)a;
+    int32_t j = *(const int32_t *)b;
+    int order = compare_objects(sorted, i, j);
+    return sorted->reward[i] != sorted->reward[j] || order == 0 ? better(a, b) : order;
 }
 
 /* Sends slot i to the results. */
@@ -302,20 +296,21 @@ static void keep(kac_run *r, const population *p, int32_t i, double log_weight)
 static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, int64_t most)
 {
     int64_t begin = r->samples_out;
+    int32_t distinct = 0;
     for (int32_t i = 0; i < count; i++)
         p->order[i] = first + i;
     sorted = p;
-    qsort(p->order, (size_t)count, sizeof *p->order, better);
-    for (int32_t i = 0; i < count && r->samples_out - begin < most; i++) {
-        int32_t slot = p->order[i];
-        bool forbidden = p->reward[slot] == -HUGE_VAL;
-        if (forbidden && r->samples_out > begin) break;
-        bool seen = false; /* equal objects have equal rewards, so they are neighbours */
-        for (int64_t k = r->samples_out - 1; k >= begin && !seen; k--) {
-            if (r->result[k].reward != p->reward[slot]) break;
-            seen = same_object(r, p, r->result[k].row, slot);
-        }
-        if (!seen) keep(r, p, slot, (double)NAN);
+    qsort(p->order, (size_t)count, sizeof *p->order, by_object);
+    for (int32_t i = 0; i < count; i++) {
+        int32_t slot = p->order[i], before = distinct > 0 ? p->order[distinct - 1] : -1;
+        if (before < 0 || p->reward[before] != p->reward[slot] ||
+            compare_objects(p, before, slot) != 0)
+            p->order[distinct++] = slot;
+    }
+    qsort(p->order, (size_t)distinct, sizeof *p->order, better);
+    for (int32_t i = 0; i < distinct && r->samples_out - begin < most; i++) {
+        if (p->reward[p->order[i]] == -HUGE_VAL && r->samples_out > begin) break;
+        keep(r, p, p->order[i], (double)NAN);
     }
 }
 
@@ -328,18 +323,16 @@ static void keep_drawn(kac_run *r, const population *p, const kac_group *group, 
     for (int32_t i = 0; i < group->count; i++)
         top = log_w[i] > top ? log_w[i] : top;
     for (int32_t i = 0; i < group->count; i++)
-        sum += kac_weight(log_w[i], top);
+        p->sum[i] = sum += kac_weight(log_w[i], top);
     for (int64_t k = 0; k < most; k++) {
         kac_key key = {.seed = r->set.seed,
                        .move = (uint32_t)r->moves,
                        .group = (uint32_t)group->id,
                        .particle = (uint32_t)k};
         int32_t i = 0;
-        if (sum > 0) {
-            uint64_t u = kac_below(kac_draw(key, KAC_DRAW_FINAL, 0), 0, sum);
-            for (uint64_t c = kac_weight(log_w[0], top); c <= u;)
-                c += kac_weight(log_w[++i], top);
-        }
+        if (sum > 0)
+            i = kac_first_above(p->sum, group->count,
+                                kac_below(kac_draw(key, KAC_DRAW_FINAL, 0), 0, sum));
         keep(r, p, group->offset + i, p->log_z[group - r->host_group]);
     }
 }
@@ -368,6 +361,15 @@ static void keep_retained(kac_run *r, const population *p)
             keep(r, p, i, p->log_z[g]);
             r->result[r->samples_out - 1].slot = r->host_group[g].offset;
         }
+}
+
+/* The most samples that select_final keeps.  Draws repeat, and a funnel may have left a group with
+ * fewer than it keeps. */
+static int64_t most_samples(const kac_run *r, const population *p)
+{
+    int64_t kept = r->set.sampler.keep * p->groups;
+    if (is_gibbs(r) || kept == 0) return p->n;
+    return kept < p->n || r->set.sampler.final == KAC_FINAL_CATEGORICAL ? kept : p->n;
 }
 
 static void select_final(kac_run *r, population *p)
@@ -496,30 +498,27 @@ static kac_status finish_trajectories(kac_run *r, const population *p)
     return KAC_OK;
 }
 
-kac_status kac_run_finish(kac_run *r)
+/* From the latest step, which has been waited for, to samples. */
+static kac_status make_results(kac_run *r)
 {
-    KAC_REQUIRE(r != NULL && r->result == NULL); /* once */
-    if (r->step < r->moves)
-        return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
-                        r->step, r->moves);
     population p = {0};
     kac_status status = KAC_OK;
-    KAC_TRY(kac_run_sync(r, NULL));
     KAC_TRY(r->dev->ops->memory.download(r->dev, r->host_group, kac_selected_of(r).groups,
                                          (size_t)kac_groups_here(r) * sizeof *r->host_group));
 
     KAC_TRY_DONE(fetch(r, &p));
     KAC_TRY_DONE(gather(r, &p));
-    size_t n = (size_t)p.n;
+    size_t n = (size_t)most_samples(r, &p);
     p.scratch = calloc((size_t)p.groups + 1, sizeof *p.scratch);
-    p.order = calloc(n + 1, sizeof *p.order);
+    p.order = calloc((size_t)p.n + 1, sizeof *p.order);
+    p.sum = calloc((size_t)p.n + 1, sizeof *p.sum);
     r->result = calloc(n + 1, sizeof *r->result);
     r->result_terms = calloc(n * (size_t)r->set.rewards + 1, sizeof *r->result_terms);
     r->text_size = kac_object_size(&r->form);
     r->text = calloc(n + 1, r->text_size);
     bool molecules = r->form.molecule != NULL;
     if (molecules) r->objects = calloc(n + 1, (size_t)r->shape.stride);
-    if (!p.scratch || !p.order || !r->result || !r->result_terms || !r->text ||
+    if (!p.scratch || !p.order || !p.sum || !r->result || !r->result_terms || !r->text ||
         (molecules && !r->objects)) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu samples", n);
         goto done;
@@ -535,6 +534,18 @@ kac_status kac_run_finish(kac_run *r)
 done:
     close_population(&p);
     return status;
+}
+
+kac_status kac_run_finish(kac_run *r)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_enter_run(r));
+    KAC_REQUIRE(r->result == NULL); /* once */
+    if (r->step < r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "%d of %d steps are done; finish comes after the last",
+                        r->step, r->moves);
+    KAC_TRY(kac_run_sync(r, NULL));
+    return kac_end_where_failed(r, make_results(r));
 }
 
 int64_t kac_run_samples(const kac_run *r)

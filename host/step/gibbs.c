@@ -10,23 +10,36 @@
  */
 #include "run.h"
 
+/* A part of `blocks` with `rows` each. */
+static void *take(kac_run *r, const char *name, int32_t blocks, int64_t rows, size_t size)
+{
+    kac_part part = {
+        .count = rows * blocks, .size = size, .share = KAC_PART_GROUPS, .blocks = blocks};
+    return kac_part_take(r, "gibbs", name, part);
+}
+
 kac_status kac_gibbs_open(kac_run *r)
 {
     int32_t burn_in = (int32_t)r->set.driver.burn_in;
     r->gibbs.first = burn_in > 0 ? burn_in : r->passes - 1;
-    int64_t kept = r->passes - r->gibbs.first;
+    int32_t kept = r->passes - r->gibbs.first;
     size_t stride = (size_t)r->shape.stride;
     int64_t levels = r->steps;
 
     r->gibbs.retained = (kac_retained){
         .levels = r->steps,
-        .path = kac_part_take(r, "gibbs", "path", r->groups * levels, stride),
-        .held = kac_part_take(r, "gibbs", "held", r->groups, sizeof(int32_t)),
+        .path = take(r, "path", 1, r->groups * levels, stride),
+        .held = take(r, "held", 1, r->groups, sizeof(int32_t)),
     };
-    r->gibbs.children = kac_part_take(r, "gibbs", "children", r->y.n * levels, stride);
-    r->gibbs.chosen = kac_part_take(r, "gibbs", "chosen", r->n * levels, sizeof(int32_t));
-    r->gibbs.object = kac_part_take(r, "gibbs", "object", r->groups * kept, stride);
-    r->gibbs.log_z = kac_part_take(r, "gibbs", "log_z", r->groups, sizeof(double));
+    r->gibbs.children = take(r, "children", r->steps, r->y.n, stride);
+    r->gibbs.chosen = kac_part_take(r, "gibbs", "chosen",
+                                    (kac_part){.count = r->n * levels,
+                                               .size = sizeof(int32_t),
+                                               .share = KAC_PART_GROUPS,
+                                               .blocks = r->steps,
+                                               .through = &r->y.n});
+    r->gibbs.object = take(r, "object", kept, r->groups, stride);
+    r->gibbs.log_z = take(r, "log_z", 1, r->groups, sizeof(double));
     r->select.held = r->gibbs.retained.held;
     return r->short_of_memory ? KAC_ERR_NOMEM : KAC_OK; /* alloc left the sentence */
 }

@@ -81,16 +81,30 @@ done:
     return status;
 }
 
+static void *take_past(kac_run *r, const char *name, size_t size, const int32_t *through)
+{
+    return kac_part_take(r, "past", name,
+                         (kac_part){.count = r->n,
+                                    .size = size,
+                                    .share = KAC_PART_GROUPS,
+                                    .in_use = &r->refine.past.n,
+                                    .through = through});
+}
+
 kac_status kac_refine_open(kac_run *r)
 {
     if (r->set.driver.elite) {
-        r->refine.past = (kac_particles){
-            .stride = r->shape.stride,
-            .x = kac_part_take(r, "past", "x", r->n, (size_t)r->shape.stride),
-            .value = kac_part_take(r, "past", "value", r->n, sizeof(double)),
-            .eve = kac_part_take(r, "past", "eve", r->n, sizeof(int32_t)),
-        };
-        kac_part_add(r, "past", "n", &r->refine.past.n, sizeof r->refine.past.n, true);
+        kac_particles *past = &r->refine.past;
+        past->stride = r->shape.stride;
+        past->x = take_past(r, "x", (size_t)past->stride, NULL);
+        past->value = take_past(r, "value", sizeof *past->value, NULL);
+        past->eve = take_past(r, "eve", sizeof *past->eve, &r->trace.eves_below);
+        kac_part_add(r, "past", "n",
+                     (kac_part){.data = &past->n,
+                                .count = 1,
+                                .size = sizeof past->n,
+                                .on_host = true,
+                                .share = KAC_PART_EXTENT});
         r->refine.value = kac_take(r, 2 * (int64_t)r->n, sizeof(double));
         r->refine.order = kac_take(r, 2 * (int64_t)r->n, sizeof(int32_t));
     }

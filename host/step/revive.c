@@ -35,7 +35,9 @@ void kac_revive_open(kac_run *r)
         .tries = &r->revive.tries,
         .kept = &r->revive.kept,
         .live = kac_take(r, 1, sizeof(int32_t)),
-        .idle = kac_part_take(r, "revive", "idle", 2, sizeof(int64_t)),
+        .idle = kac_part_take(
+            r, "revive", "idle",
+            (kac_part){.count = 2, .size = sizeof(int64_t), .share = KAC_PART_SUM}),
         .asked = states_of_try(r),
         .weight = r->select.weight,
         .children = r->children,

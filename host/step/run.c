@@ -1,7 +1,6 @@
 /* run.c -- a run's memory, its trace, and the public functions around the step. */
 #include "run.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,37 +70,6 @@ kac_particles kac_take_particles(kac_run *r, int32_t n)
     return p;
 }
 
-void kac_part_add(kac_run *r, const char *owner, const char *name, void *data, size_t bytes,
-                  bool on_host)
-{
-    assert(r->parts < (int)(sizeof r->part / sizeof *r->part));
-    kac_part *part = &r->part[r->parts++];
-    *part = (kac_part){.data = data, .bytes = bytes, .on_host = on_host};
-    snprintf(part->name, sizeof part->name, "%s%s%s", owner, owner[0] != '\0' ? "." : "", name);
-}
-
-void *kac_part_take(kac_run *r, const char *owner, const char *name, int64_t count, size_t size)
-{
-    void *data = kac_take(r, count, size);
-    kac_part_add(r, owner, name, data, (size_t)count * size, false);
-    return data;
-}
-
-kac_particles kac_part_take_particles(kac_run *r, const char *owner, int32_t n)
-{
-    kac_particles p = kac_take_particles(r, n);
-    size_t rows = (size_t)n;
-    kac_part_add(r, owner, "x", p.x, rows * (size_t)p.stride, false);
-    kac_part_add(r, owner, "log_w", p.log_w, rows * sizeof *p.log_w, false);
-    kac_part_add(r, owner, "bank", p.bank, rows * sizeof *p.bank, false);
-    kac_part_add(r, owner, "stat", p.stat, rows * sizeof *p.stat, false);
-    kac_part_add(r, owner, "value", p.value, rows * sizeof *p.value, false);
-    kac_part_add(r, owner, "entry", p.entry, rows * sizeof *p.entry, false);
-    kac_part_add(r, owner, "eve", p.eve, rows * sizeof *p.eve, false);
-    kac_part_add(r, owner, "group", p.group, rows * sizeof *p.group, false);
-    return p;
-}
-
 int kac_run_denoisers(const kac_run *r)
 {
     return r->unconditional != NULL ? 2 : 1;
@@ -134,7 +102,7 @@ static kac_status open_unconditional(kac_run *r)
 }
 
 /* The guide, the judges, and the networks of values; and whether they take what they will be
- * given. */
+ * given.  How many steps there are is known by now. */
 static kac_status open_rewards(kac_run *r)
 {
     const kac_settings *s = &r->set;
@@ -146,9 +114,11 @@ static kac_status open_rewards(kac_run *r)
         .expected = (int64_t)r->most.children * r->samples * r->moves,
         .reuse = s->sampler.reuse,
     };
+    kac_rewards_config judges = rewards;
+    judges.judge = true;
+    judges.expected = (int64_t)r->n * r->passes; /* finished objects */
     KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->guide));
-    rewards.judge = true;
-    KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->judge));
+    KAC_TRY(kac_rewards_open(r->dev, &judges, &r->judge));
     if (s->sampler.value == KAC_VALUE_LEARNED) {
         rewards.value = s->sampler.value_file;
         KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->value));
@@ -163,6 +133,12 @@ static kac_status open_rewards(kac_run *r)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.twist.kind: %s does not take probabilities, so it has no "
                         "gradient",
+                        refuses);
+    if (s->sampler.twist == KAC_TWIST_POSTERIOR_MEAN &&
+        !kac_rewards_have_gradients(r->guide, &refuses))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.twist.kind: %s has no gradient; use kind none, or leave this "
+                        "reward without weight and bounds",
                         refuses);
     if (s->sampler.value == KAC_VALUE_POSTERIOR_MEAN &&
         s->sampler.estimate == KAC_ESTIMATE_SOFT && !kac_rewards_soft(r->guide, &refuses))
@@ -237,6 +213,7 @@ static kac_status open_networks(kac_run *r)
     char own[KAC_NAME];
     const char *name = kac_device_of_rank(s->device.name, s->device.isa,
                                           kac_ranks_local(r->ranks), own, sizeof own);
+    KAC_TRY(kac_files_check(s));
     KAC_TRY(kac_device_open(name, s->device.isa, &r->dev));
     KAC_TRY(kac_device_set_precision(r->dev, (kac_precision)s->device.precision));
     KAC_TRY(open_denoiser(r));
@@ -262,8 +239,7 @@ static kac_status open_networks(kac_run *r)
                            .features = r->denoiser->graph.features};
     r->slot_floats = r->shape.length * r->shape.states;
     r->memo_floats = r->slot_floats + (r->vectors && r->unconditional != NULL);
-    KAC_TRY(open_chemistry(r));
-    return open_rewards(r);
+    return open_chemistry(r);
 }
 
 /* Terms are columns of samples.csv, so no two may have one name. */
@@ -337,7 +313,8 @@ static kac_status open_evaluations(kac_run *r)
     r->terms = kac_take(r, rows, (size_t)columns * sizeof(float));
     r->judge_terms = kac_take(r, r->n, (size_t)kac_rewards_columns(r->judge) * sizeof(float));
     r->census_entry = kac_take(r, r->n, sizeof(int32_t));
-    r->made = kac_part_take(r, "", "made", 4, sizeof(int64_t));
+    r->made = kac_part_take(
+        r, "", "made", (kac_part){.count = 4, .size = sizeof(int64_t), .share = KAC_PART_SUM});
     take_twist(r);
     return KAC_OK;
 }
@@ -621,13 +598,17 @@ static kac_status plan_run(kac_run *r, int64_t groups)
 static kac_status take_population(kac_run *r)
 {
     r->levels = kac_take(r, r->steps + 1, sizeof *r->levels);
-    r->clock = kac_part_take(r, "", "clock", 1, sizeof *r->clock);
-    r->group = kac_part_take(r, "", "groups", r->groups, sizeof *r->group);
+    r->clock = kac_part_take(
+        r, "", "clock",
+        (kac_part){.count = 1, .size = sizeof *r->clock, .share = KAC_PART_ALIKE});
+    r->group = kac_part_take(
+        r, "", "groups",
+        (kac_part){.count = r->groups, .size = sizeof *r->group, .share = KAC_PART_GROUPS});
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
     if (r->value != NULL || r->classifier != NULL)
         r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
-    r->x = kac_part_take_particles(r, "particles", r->n);
+    r->x = kac_part_take_particles(r, "particles", r->n, &r->x.n);
     r->y = kac_take_particles(r, r->most.children);
     r->fault = kac_take(r, 1, sizeof *r->fault);
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
@@ -684,11 +665,10 @@ static void read_step(kac_run *r)
     r->weighted = kac_properly_weighted(s);
 }
 
-/* How many groups there are, which of them this rank has, and how often they come down. */
+/* How many groups there are, and which of them this rank has. */
 static kac_status plan_groups(kac_run *r)
 {
     int64_t groups = r->set.sampler.groups;
-    KAC_TRY(plan_passes(r));
     KAC_TRY(kac_budget(r, &groups));
     r->all_groups = (int32_t)groups;
     KAC_TRY(kac_open_targets(r));
@@ -707,6 +687,8 @@ static kac_status open_run(kac_run *r)
     KAC_TRY(check_names(s));
     KAC_TRY(open_networks(r));
     KAC_TRY(start_given(r));
+    KAC_TRY(plan_passes(r));
+    KAC_TRY(open_rewards(r));
     KAC_TRY(plan_groups(r));
     KAC_TRY(take_population(r));
     KAC_TRY(kac_trace_open(r));
@@ -752,7 +734,6 @@ kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_pi
     } else if (isnan(r->set.sampler.alpha)) {
         KAC_TRY_DONE(share_pilot(r, kac_pilot(config, &r->set, &r->pilot)));
     }
-    r->calls = r->pilot;
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
 #endif
@@ -771,6 +752,7 @@ void kac_run_destroy(kac_run *r)
 {
     if (r == NULL) return;
     if (r->dev != NULL) {
+        (void)r->dev->ops->memory.enter(r->dev);
         r->dev->ops->memory.erase(r->dev, r->recording.step);
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
@@ -790,6 +772,7 @@ void kac_run_destroy(kac_run *r)
     kac_gathering_close(r->trace.gathering);
     kac_span_close(r->span);
     kac_config_destroy(r->config);
+    free(r->failure);
     free(r->place);
     json_decref(r->files);
     free(r->line);
@@ -843,6 +826,8 @@ static const char *dead_reason(const kac_run *r)
     for (int term = 0; term < r->set.rewards; term++)
         if (!isnan(r->set.reward[term].at_least) || !isnan(r->set.reward[term].at_most))
             return " (its objects are outside reward.N.at_least and at_most, or invalid)";
+    if (r->set.sampler.invalid_is_worst)
+        return " (its objects are invalid, or have reward -inf)";
     return "";
 }
 
@@ -879,14 +864,24 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, row, fault->slot, source);
 }
 
+/* Particles that a group had in step `move`, counted from 1, which a funnel may have made fewer since. */
+static int32_t particles_in(const kac_run *r, int32_t move)
+{
+    if (r->set.sampler.funnel[0] == '\0') return kac_particles_each(r);
+    int32_t each = (int32_t)r->set.sampler.particles;
+    for (int32_t level = r->steps - 1; level > r->steps - move && level >= 0; level--)
+        if (r->funnel[level] > 0) each = r->funnel[level];
+    return each;
+}
+
 /* What the device of any rank noted first, its slot counted through all ranks.  Errors: DEVICE, and
  * those of kac_ranks_agree. */
-static kac_status first_trouble(kac_run *r, kac_trouble *out)
+static kac_status first_trouble(const kac_run *r, kac_trouble *out)
 {
     kac_fault fault = {0};
     kac_status status = r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault);
     kac_trouble own = kac_fault_read(fault);
-    own.slot += r->first * (kac_selected_of(r).x->n / kac_groups_here(r));
+    own.slot += r->first * particles_in(r, own.move);
     if (own.kind != KAC_FAULT_NONE) fault.number = kac_fault_number(own);
     /* The largest number comes first; votes have a sign, whose bit is turned over. */
     int64_t vote = (int64_t)(fault.number ^ UINT64_C(1) << 63);
@@ -895,14 +890,37 @@ static kac_status first_trouble(kac_run *r, kac_trouble *out)
     return KAC_OK;
 }
 
-kac_status kac_run_sync(kac_run *r, kac_progress *out)
+kac_status kac_end_where_failed(kac_run *r, kac_status status)
 {
-    KAC_REQUIRE(r != NULL);
+    if (status == KAC_OK || r->failed != KAC_OK) return status;
+    r->failed = status;
+    r->failure = strdup(kac_last_error());
+    return status;
+}
+
+kac_status kac_enter_run(kac_run *r)
+{
+    if (r->failed == KAC_OK &&
+        kac_end_where_failed(r, r->dev->ops->memory.enter(r->dev)) == KAC_OK)
+        return KAC_OK;
+    const char *text = r->failure != NULL ? r->failure : kac_status_string(r->failed);
+    return kac_ranks_agree(r->ranks, KAC_FAIL(r->failed, "%s", text), NULL, 0);
+}
+
+static kac_status sync_run(kac_run *r)
+{
     kac_trouble trouble;
     KAC_TRY(first_trouble(r, &trouble));
     if (trouble.kind != KAC_FAULT_NONE) return report(r, &trouble);
     if (r->step > 0) KAC_TRY(kac_trace_record(r));
-    KAC_TRY(kac_trace_flush(r));
+    return kac_trace_flush(r);
+}
+
+kac_status kac_run_sync(kac_run *r, kac_progress *out)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_enter_run(r));
+    KAC_TRY(kac_end_where_failed(r, sync_run(r)));
     if (out != NULL)
         *out = r->lines > 0 ? r->line[r->lines - 1].progress : (kac_progress){.ess = 1};
     return KAC_OK;

@@ -41,7 +41,7 @@ typedef struct kac_line {
     int32_t eves;                         /* distinct first ancestors of the particles */
     double lap;                           /* seconds of this step */
     int32_t particles;                    /* of this rank */
-    int64_t denoiser_asked, reward_asked; /* rows so far, idle ones included */
+    int64_t denoiser_asked, reward_asked; /* rows so far, idle ones included, no pilot's */
     int64_t tries;                        /* on_dead revive, of all groups so far */
 } kac_line;
 
@@ -52,13 +52,39 @@ typedef struct kac_result {
     double reward, log_weight, log_likelihood;
 } kac_result;
 
+/* How ranks share a part of a run, and what a checkpoint of all of them has of it. */
+typedef enum kac_part_share {
+    KAC_PART_GROUPS,  /* each has the rows of its groups, as many for every group */
+    KAC_PART_ALIKE,   /* all have the same; where not, rank 0's counts */
+    KAC_PART_EXTENT,  /* one int32: rows in use, as many for every group */
+    KAC_PART_SUM,     /* int64 numbers that add up */
+    KAC_PART_PRIVATE, /* what it knows of states and objects: only of one that is alone, for one
+                       * that is; others have it as at the start */
+} kac_part_share;
+
 /* A part of what a run is between two steps.  All of them are a checkpoint. */
 typedef struct kac_part {
     char name[32];
     void *data;
-    size_t bytes;
+    int64_t count; /* rows of this rank */
+    size_t size;   /* bytes of a row */
     bool on_host;
+    kac_part_share share;
+    /* KAC_PART_GROUPS, all pointers to host memory: */
+    int32_t blocks;         /* one after the other, each with rows of all groups; 0: one */
+    const int32_t *in_use;  /* rows of a block in use, the first ones; NULL: all */
+    const int32_t *through; /* a row begins with an int32 that counts through so many things of
+                             * this rank, as many for every group, or is below 0; or NULL */
 } kac_part;
+
+enum { KAC_PARTS = 192 }; /* of a run, the most */
+
+/* The parts of all ranks as one, at rank 0. */
+typedef struct kac_whole {
+    const void *bytes[KAC_PARTS]; /* kac_part_bytes of each */
+    void *copy[KAC_PARTS];        /* what kac_whole_free frees of them */
+    bool privates;                /* with those parts, too; on all ranks */
+} kac_whole;
 
 typedef struct kac_search kac_search;             /* search.h */
 typedef struct kac_span kac_span;                 /* span.c */
@@ -172,12 +198,15 @@ struct kac_run {
     /* host */
     int32_t step;      /* steps queued so far */
     int32_t resumed;   /* steps that were made before it was resumed */
-    kac_calls calls;   /* asked: as queued, rows that are idle included; made: of the pilot */
+    kac_calls calls;   /* asked, as queued, rows that are idle included; without the pilot */
     kac_calls counted; /* until the latest line that was read */
     kac_calls pilot;   /* what finding alpha took, in calls too */
     double seconds[KAC_PHASES];
     double began, lap; /* wall clock */
     double total;      /* seconds, once finished */
+    kac_status
+        failed;    /* what has ended the run, which may be in the middle of a step; or KAC_OK */
+    char *failure; /* its sentence, or NULL: there was no memory for it */
     struct {
         void *step;                           /* a guided step, once one was recorded */
         int64_t denoiser_asked, reward_asked; /* what it adds to the calls */
@@ -215,7 +244,7 @@ struct kac_run {
     json_t *json;            /* run.json while it is written */
     kac_trajectories *trajectories; /* where they are kept, else NULL */
 
-    kac_part part[192];
+    kac_part part[KAC_PARTS];
     int parts;
     double elapsed; /* seconds until the latest checkpoint */
     json_t *files;  /* digests of the files that it reads, once they are known */
@@ -230,13 +259,27 @@ void *kac_take(kac_run *run, int64_t count, size_t size);
 kac_particles kac_take_particles(kac_run *run, int32_t n);
 kac_particles kac_take_columns(kac_run *run, int32_t n); /* without states */
 
+/* ---- parts.c -------------------------------------------------------------------------------
+ */
+
 /* The same, of memory whose content outlives the step: a part of the run, in checkpoints under
  * this name.  kac_part_add names memory that is there: OWNER.NAME, or NAME where `owner` is "". */
-void *kac_part_take(kac_run *run, const char *owner, const char *name, int64_t count,
-                    size_t size);
-kac_particles kac_part_take_particles(kac_run *run, const char *owner, int32_t n);
-void kac_part_add(kac_run *run, const char *owner, const char *name, void *data, size_t bytes,
-                  bool on_host);
+void *kac_part_take(kac_run *run, const char *owner, const char *name, kac_part part);
+kac_particles kac_part_take_particles(kac_run *run, const char *owner, int32_t n,
+                                      const int32_t *in_use);
+void kac_part_add(kac_run *run, const char *owner, const char *name, kac_part part);
+
+/* Bytes of a part of all ranks. */
+size_t kac_part_bytes(const kac_run *run, const kac_part *part);
+
+/* The parts of all ranks at rank 0, and from there back to all.  All ranks get the same status,
+ * and the run may go on.  Errors: NOMEM, DEVICE, RANK. */
+kac_status kac_parts_gather(const kac_run *run, kac_whole *out);
+kac_status kac_parts_scatter(kac_run *run, const kac_whole *whole);
+void kac_whole_free(const kac_run *run, kac_whole *whole);
+
+/* ---- run.c ---------------------------------------------------------------------------------
+ */
 
 /* What a pilot has found, once it has run. */
 typedef struct kac_piloted {
@@ -291,8 +334,13 @@ typedef struct kac_selected {
 } kac_selected;
 kac_selected kac_selected_of(kac_run *run);
 
-/* Rows of all groups, `bytes` a group: `mine` those told here, `all` at rank 0.  Errors: RANK. */
+/* Particles of a group, at present. */
+int32_t kac_particles_each(const kac_run *run);
+
+/* Rows of all groups in their order, `bytes` a group: `mine` those told here, `all` at rank 0;
+ * gathered there, or sent from there in rounds.  Errors: RANK, NOMEM. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
+kac_status kac_scatter_groups(const kac_run *run, const void *all, size_t bytes, void *mine);
 
 /* The norms of a move become those of all ranks; `status` is that of measuring them here.
  * Errors: that of any rank, DEVICE, RANK. */
@@ -371,6 +419,15 @@ double kac_quantile(const double *sorted, int64_t n, double share);
 /* Weights, targets and pools of the groups, and the objective; the guide is open.
  * Errors: INVALID (too many targets), NOMEM. */
 kac_status kac_open_targets(kac_run *run);
+
+/* Keeps what a step, a sync or the end came to, and passes it on: the first failure ends the run,
+ * whose state may from then on be that of half a step. */
+kac_status kac_end_where_failed(kac_run *run, kac_status status);
+
+/* What every public function begins with that needs the device: the calling thread gets it, if the run has
+ * not failed; else all ranks get the failure, again.  Errors: any. */
+kac_status kac_enter_run(kac_run *run);
+
 /* ---- step.c --------------------------------------------------------------------------------
  */
 

@@ -16,7 +16,7 @@
 
 bool kac_searches_trees(const kac_run *r)
 {
-    return r->set.search.kind != KAC_SEARCH_DDBFS;
+    return r->set.driver.kind == KAC_DRIVER_SEARCH && r->set.search.kind != KAC_SEARCH_DDBFS;
 }
 
 /* ---- schedules -------------------------------------------------------------------------- */
@@ -165,7 +165,7 @@ double kac_search_bytes(const kac_run *r)
     double nodes = 0;
     if (kac_searches_trees(r))
         nodes = (double)r->groups * (double)kac_tree_nodes(&r->set) *
-                (stride + 7 * sizeof(int32_t) + 2 * sizeof(double));
+                (stride + 8 * sizeof(int32_t) + 2 * sizeof(double));
     else
         rows += r->most.parents * row;
     return rows + nodes +

@@ -17,6 +17,7 @@ struct kac_search {
 
     /* mcts, dts */
     kac_trees trees;
+    int32_t nodes;      /* of all trees of this rank */
     kac_particles rows; /* [G E] states at work; their entries follow those of the nodes */
     kac_tree_args args;
     int32_t *at_level; /* host, [S + 1] level of each depth */
@@ -30,6 +31,7 @@ int64_t kac_drop_target(kac_drop drop, int64_t begin, int64_t end, int64_t done,
 /* Probability that the block that begins with step j of `steps`, counted from 1, is searched. */
 double kac_search_share(kac_searched schedule, int64_t j, int64_t steps);
 
+/* Whether trees are grown; not where no driver searches, whatever search.kind is. */
 bool kac_searches_trees(const kac_run *run);
 
 /* Nodes of a tree, and memory that the rows and nodes take, in bytes. */

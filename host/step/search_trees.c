@@ -16,29 +16,46 @@
 
 #include "search.h"
 
+static void *take(kac_run *r, const char *name, int64_t rows, size_t size,
+                  const int32_t *through)
+{
+    kac_part part = {.count = rows, .size = size, .share = KAC_PART_GROUPS, .through = through};
+    return kac_part_take(r, "tree", name, part);
+}
+
 static void take_trees(kac_run *r)
 {
+    const int32_t *through = &r->search->nodes;
     kac_trees *t = &r->search->trees;
     *t = (kac_trees){.n = r->groups,
                      .capacity = (int32_t)kac_tree_nodes(&r->set),
                      .stride = r->shape.stride};
     int64_t nodes = (int64_t)t->n * t->capacity;
     int64_t rows = r->groups * r->set.search.expansions;
-    t->x = kac_part_take(r, "tree", "x", nodes, (size_t)t->stride);
-    t->parent = kac_part_take(r, "tree", "parent", nodes, sizeof *t->parent);
-    t->child = kac_part_take(r, "tree", "child", nodes, sizeof *t->child);
-    t->sibling = kac_part_take(r, "tree", "sibling", nodes, sizeof *t->sibling);
-    t->children = kac_part_take(r, "tree", "children", nodes, sizeof *t->children);
-    t->depth = kac_part_take(r, "tree", "depth", nodes, sizeof *t->depth);
-    t->visits = kac_part_take(r, "tree", "visits", nodes, sizeof *t->visits);
-    t->sum = kac_part_take(r, "tree", "sum", nodes, sizeof *t->sum);
-    t->value = kac_part_take(r, "tree", "value", nodes, sizeof *t->value);
-    t->entry = kac_part_take(r, "tree", "entry", nodes + rows, sizeof *t->entry);
-    t->count = kac_part_take(r, "tree", "count", t->n, sizeof *t->count);
-    t->root = kac_part_take(r, "tree", "root", t->n, sizeof *t->root);
-    t->low = kac_part_take(r, "tree", "low", t->n, sizeof *t->low);
-    t->high = kac_part_take(r, "tree", "high", t->n, sizeof *t->high);
-    kac_part_add(r, "tree", "at_depth", &r->search->root, sizeof r->search->root, true);
+    r->search->nodes = (int32_t)nodes;
+    t->x = take(r, "x", nodes, (size_t)t->stride, NULL);
+    t->parent = take(r, "parent", nodes, sizeof *t->parent, through);
+    t->child = take(r, "child", nodes, sizeof *t->child, through);
+    t->sibling = take(r, "sibling", nodes, sizeof *t->sibling, through);
+    t->children = take(r, "children", nodes, sizeof *t->children, NULL);
+    t->depth = take(r, "depth", nodes, sizeof *t->depth, NULL);
+    t->visits = take(r, "visits", nodes, sizeof *t->visits, NULL);
+    t->allowed = take(r, "allowed", nodes, sizeof *t->allowed, NULL);
+    t->sum = take(r, "sum", nodes, sizeof *t->sum, NULL);
+    t->value = take(r, "value", nodes, sizeof *t->value, NULL);
+    t->entry = kac_part_take(
+        r, "tree", "entry",
+        (kac_part){.count = nodes + rows, .size = sizeof *t->entry, .share = KAC_PART_PRIVATE});
+    t->count = take(r, "count", t->n, sizeof *t->count, NULL);
+    t->root = take(r, "root", t->n, sizeof *t->root, through);
+    t->low = take(r, "low", t->n, sizeof *t->low, NULL);
+    t->high = take(r, "high", t->n, sizeof *t->high, NULL);
+    kac_part_add(r, "tree", "at_depth",
+                 (kac_part){.data = &r->search->root,
+                            .count = 1,
+                            .size = sizeof r->search->root,
+                            .on_host = true,
+                            .share = KAC_PART_ALIKE});
 }
 
 /* The level of each depth, and the depth at each level. */
@@ -78,7 +95,7 @@ kac_status kac_trees_open(kac_run *r)
             "process.template: search.kind dts does not weigh what restricts a site "
             "to some letters; give letters or ?");
     take_trees(r);
-    s->rows = kac_part_take_particles(r, "rows", rows);
+    s->rows = kac_part_take_particles(r, "rows", rows, NULL);
     int32_t *level = kac_take(r, set->search.stages + 1, sizeof *level);
     int32_t *depth = kac_take(r, r->steps + 1, sizeof *depth);
     s->args = (kac_tree_args){
@@ -102,7 +119,9 @@ kac_status kac_trees_open(kac_run *r)
         .at = kac_take(r, rows, sizeof(int32_t)),
         .from = kac_take(r, rows, sizeof(int32_t)),
         .to = kac_take(r, rows, sizeof(int32_t)),
-        .idle = kac_part_take(r, "tree", "idle", 2, sizeof(int64_t)),
+        .idle = kac_part_take(
+            r, "tree", "idle",
+            (kac_part){.count = 2, .size = sizeof(int64_t), .share = KAC_PART_SUM}),
     };
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
     s->rows.entry = s->trees.entry + (ptrdiff_t)s->trees.n * s->trees.capacity;

@@ -1,5 +1,6 @@
 /* share.c -- which groups of a run each rank has, and how their rows come together again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "process.h"
 #include "run.h"
@@ -148,4 +149,25 @@ kac_status kac_share_norms(kac_run *r, kac_status status)
     KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
     KAC_TRY(kac_ranks_sum(r->ranks, sum, NUMBERS));
     return op->upload(r->dev, r->norms, sum, sizeof sum);
+}
+
+kac_status kac_scatter_groups(const kac_run *r, const void *all, size_t bytes, void *mine)
+{
+    const size_t most = (size_t)1 << 24; /* of a round */
+    size_t whole = (size_t)r->all_groups * bytes;
+    size_t begin = (size_t)r->first * bytes, end = begin + (size_t)r->groups * bytes;
+    kac_status status = KAC_OK;
+    char *round = malloc(whole < most ? whole + 1 : most);
+    if (round == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a round");
+    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    for (size_t at = 0; at < whole; at += most) {
+        size_t next = whole - at < most ? whole : at + most;
+        size_t from = begin > at ? begin : at, to = end < next ? end : next;
+        if (kac_ranks_rank(r->ranks) == 0) memcpy(round, (const char *)all + at, next - at);
+        KAC_TRY_DONE(kac_ranks_broadcast(r->ranks, round, next - at));
+        if (from < to) memcpy((char *)mine + (from - begin), round + (from - at), to - from);
+    }
+done:
+    free(round);
+    return status;
 }

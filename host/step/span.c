@@ -49,6 +49,11 @@ kac_selected kac_selected_of(kac_run *r)
     return (kac_selected){s->group, &s->x, &s->y};
 }
 
+int32_t kac_particles_each(const kac_run *r)
+{
+    return (r->span != NULL ? r->span->x.n : r->n) / kac_groups_here(r);
+}
+
 /* ---- memory -------------------------------------------------------------------------------- */
 
 kac_status kac_span_plan(kac_run *r, int teams, int first, int members)

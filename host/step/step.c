@@ -64,6 +64,7 @@ kac_objective kac_learned_objective(void)
 static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t samples)
 {
     bool learned = r->value != NULL && r->level > 1; /* else the reward's terms */
+    bool restricts = r->allowed != NULL && r->set.sampler.twist == KAC_TWIST_NONE;
     return (kac_weigh_args){
         .clock = r->clock,
         .levels = r->levels,
@@ -78,7 +79,7 @@ static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t s
         .samples = samples,
         .potential = r->set.sampler.potential,
         .invalid_is_worst = r->set.sampler.invalid_is_worst,
-        .use_ratio = r->set.sampler.twist_weighs,
+        .use_ratio = r->set.sampler.twist_weighs || restricts, /* which no key turns off */
         .temper =
             r->set.sampler.temper == KAC_TEMPERING_ESS ? KAC_TEMPER_ESS : KAC_TEMPER_LEVEL,
         .temper_below = (int32_t)lround(r->set.sampler.temper_ess * 65536),
@@ -216,11 +217,9 @@ static kac_status take_step(kac_run *r)
     return KAC_OK;
 }
 
-kac_status kac_run_step(kac_run *r)
+/* The next step, whatever leads it, and its line of the trace. */
+static kac_status lead_step(kac_run *r)
 {
-    KAC_REQUIRE(r != NULL);
-    if (r->step == r->moves)
-        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
     switch (r->set.driver.kind) {
     case KAC_DRIVER_NONE: KAC_TRY(take_step(r)); break;
     case KAC_DRIVER_SEARCH: KAC_TRY(kac_search_step(r)); break;
@@ -230,4 +229,13 @@ kac_status kac_run_step(kac_run *r)
     r->step++;
     if (r->trajectories != NULL) KAC_TRY(kac_trajectories_step(r));
     return r->set.output.trace ? kac_trace_record(r) : KAC_OK;
+}
+
+kac_status kac_run_step(kac_run *r)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_enter_run(r));
+    if (r->step == r->moves)
+        return KAC_FAIL(KAC_ERR_INVALID, "all %d steps of the run are done", r->moves);
+    return kac_end_where_failed(r, lead_step(r));
 }

@@ -38,7 +38,6 @@ static kac_status count_distinct(kac_run *r)
 
 kac_status kac_trace_record(kac_run *r)
 {
-    const int64_t *idle = kac_searches_trees(r) ? r->search->args.idle : r->revive.args.idle;
     kac_selected of = kac_selected_of(r);
     kac_line line = {.progress = {.step = r->step},
                      .pass = r->pass,
@@ -53,10 +52,12 @@ kac_status kac_trace_record(kac_run *r)
                           .eves_below = r->trace.eves_below,
                           .distinct = r->census_fresh.count,
                           .made = r->made,
-                          .idle = idle,
+                          .idle = r->revive.args.idle,
                           .sorted = r->trace.sorted,
                           .mark = r->trace.mark};
     if (r->lines > 0 && r->line[r->lines - 1].progress.step == r->step) return KAC_OK;
+    /* Rows of trees that wait are known already and not asked about, but without reuse they are. */
+    if (kac_searches_trees(r) && r->set.sampler.reuse) a.idle = r->search->args.idle;
     if (kac_gathering_is_full(r)) KAC_TRY(kac_trace_flush(r));
     KAC_TRY(count_distinct(r));
     KAC_TRY(r->dev->ops->particles.summarise(r->dev, &a, &r->trace.summary[r->lines]));
@@ -73,9 +74,11 @@ static kac_calls calls_until(const kac_run *r, const kac_line *line, const kac_s
     int64_t rewards = kac_rewards_networks(r->guide);
     int64_t samples = r->revive.levels > 0 ? 1 : r->samples; /* of an idle row */
     return (kac_calls){
-        .denoiser_asked = line->denoiser_asked - s->idle[0] * denoisers,
+        .denoiser_asked =
+            r->pilot.denoiser_asked + line->denoiser_asked - s->idle[0] * denoisers,
         .denoiser_made = r->pilot.denoiser_made + s->made[0] * denoisers,
-        .reward_asked = line->reward_asked - s->idle[1] * samples * rewards,
+        .reward_asked =
+            r->pilot.reward_asked + line->reward_asked - s->idle[1] * samples * rewards,
         .reward_made = r->pilot.reward_made + s->made[1] * rewards + s->made[3],
         .gradients = s->made[2],
     };

@@ -17,7 +17,7 @@
 /* What adds up, of one rank. */
 typedef struct part {
     kac_summary summary;
-    int64_t denoiser_asked, reward_asked; /* rows, without those of the pilot */
+    int64_t denoiser_asked, reward_asked; /* rows */
 } part;
 
 struct kac_gathering {
@@ -152,8 +152,8 @@ static kac_status gather_parts(kac_run *r, int32_t number, const kac_summary *s)
     kac_gathering *g = r->trace.gathering;
     const kac_line *line = &r->line[number];
     part own = {.summary = *s,
-                .denoiser_asked = line->denoiser_asked - r->pilot.denoiser_asked,
-                .reward_asked = line->reward_asked - r->pilot.reward_asked};
+                .denoiser_asked = line->denoiser_asked,
+                .reward_asked = line->reward_asked};
     if (g->groups == 0) own.summary.selected = own.summary.eves = 0; /* another tells them */
     size_t ranks = (size_t)kac_ranks_size(r->ranks);
     for (size_t q = 0; q < ranks; q++) {
@@ -194,8 +194,7 @@ static void add_parts(kac_run *r, kac_line *line, kac_summary *out)
     out->tries = 0;
     memset(out->made, 0, sizeof out->made);
     memset(out->idle, 0, sizeof out->idle);
-    line->denoiser_asked = r->pilot.denoiser_asked;
-    line->reward_asked = r->pilot.reward_asked;
+    line->denoiser_asked = line->reward_asked = 0;
     for (int q = 0; q < kac_ranks_size(r->ranks); q++) {
         const kac_summary *s = &g->parts[q].summary;
         out->selected += s->selected;

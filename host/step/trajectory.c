@@ -106,25 +106,34 @@ kac_status kac_trajectories_step(kac_run *r)
     return kept ? keep_level(r) : KAC_OK;
 }
 
+/* They are of a process that has the run alone. */
+static void name_part(kac_run *r, const char *name, void *data, size_t count, size_t size)
+{
+    kac_part_add(r, "trajectories", name,
+                 (kac_part){.data = data,
+                            .count = (int64_t)count,
+                            .size = size,
+                            .on_host = true,
+                            .share = KAC_PART_ALIKE});
+}
+
 static void name_parts(kac_run *r)
 {
     kac_trajectories *p = r->trajectories;
     size_t n = (size_t)p->n, most = (size_t)p->most;
-    kac_part_add(r, "trajectories", "every", &p->every, sizeof p->every, true);
-    kac_part_add(r, "trajectories", "kept", &p->kept, sizeof p->kept, true);
-    kac_part_add(r, "trajectories", "level", p->level, most * sizeof *p->level, true);
-    kac_part_add(r, "trajectories", "time", p->time, most * sizeof *p->time, true);
-    kac_part_add(r, "trajectories", "x", p->x, n * most * state_bytes(r), true);
-    kac_part_add(r, "trajectories", "parent", p->parent, n * most * sizeof *p->parent, true);
-    kac_part_add(r, "trajectories", "since", p->since, n * sizeof *p->since, true);
+    name_part(r, "every", &p->every, 1, sizeof p->every);
+    name_part(r, "kept", &p->kept, 1, sizeof p->kept);
+    name_part(r, "level", p->level, most, sizeof *p->level);
+    name_part(r, "time", p->time, most, sizeof *p->time);
+    name_part(r, "x", p->x, n * most, state_bytes(r));
+    name_part(r, "parent", p->parent, n * most, sizeof *p->parent);
+    name_part(r, "since", p->since, n, sizeof *p->since);
 }
 
-kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
+/* Memory for all levels, into r->trajectories, which is half made where there is none. */
+static kac_status take_trajectories(kac_run *r, int64_t every)
 {
     const int64_t bytes_most = INT64_C(4) << 30;
-    KAC_REQUIRE(r != NULL);
-    if (r->step > 0 || r->trajectories != NULL)
-        return KAC_FAIL(KAC_ERR_INVALID, "trajectories: they are kept from the first step on");
     if (r->set.driver.kind != KAC_DRIVER_NONE)
         return KAC_FAIL(KAC_ERR_INVALID, "trajectories: driver.kind none only keeps them");
     if (kac_ranks_size(r->ranks) > 1)
@@ -147,7 +156,7 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
     size_t rewards = (size_t)r->set.rewards;
     kac_trajectories *p = calloc(1, sizeof *p);
     if (p == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory");
-    r->trajectories = p; /* destroyed with the run, whatever comes */
+    r->trajectories = p;
     p->every = every;
     p->n = r->n;
     p->most = (int32_t)levels;
@@ -168,8 +177,24 @@ kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
         return KAC_FAIL(KAC_ERR_NOMEM, "trajectories: no memory for %zu particles", n);
     for (int32_t i = 0; i < r->n; i++)
         p->since[i] = i;
-    name_parts(r);
-    return keep_level(r);
+    return KAC_OK;
+}
+
+kac_status kac_run_keep_trajectories(kac_run *r, int64_t every)
+{
+    KAC_REQUIRE(r != NULL);
+    KAC_TRY(kac_enter_run(r));
+    if (r->step > 0 || r->trajectories != NULL)
+        return KAC_FAIL(KAC_ERR_INVALID, "trajectories: they are kept from the first step on");
+    kac_status status = take_trajectories(r, every);
+    if (status == KAC_OK) status = keep_level(r);
+    if (status == KAC_OK) {
+        name_parts(r);
+        return KAC_OK;
+    }
+    kac_trajectories_close(r->trajectories);
+    r->trajectories = NULL;
+    return status;
 }
 
 bool kac_run_keeps_trajectories(const kac_run *r)

@@ -18,7 +18,7 @@ try:
     from rdkit import Chem, RDConfig, RDLogger
     from rdkit.Chem import QED, Crippen, Descriptors
 except ImportError as error:
-    how = "python3 -m pip install rdkit, or apt-get install python3-rdkit"
+    how = "apt-get install python3-rdkit, or pip install rdkit in a virtual environment that is active here"
     sys.exit(f"rdkit_properties.py needs RDKit: {how} ({error})")
 
 
