@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <unistd.h>
 
+#include "device.h"
 #include "rank_threads.h"
 #include "run.h"
 #include "safetensors.h"
@@ -74,6 +75,64 @@ Test(ranks, votes_gather_broadcast)
     on_ranks(4, gather_uneven, good);
     for (int q = 0; q < 4; q++)
         cr_expect(good[q], "rank %d", q);
+}
+
+/* What a team of ranks does: its members by their letters. */
+typedef struct teamwork {
+    bool staged; /* as on a device whose memory is not the host's */
+    bool good[5];
+} teamwork;
+
+/* Whether `bytes` are `each` bytes of every letter of `letters`, the first of them `first`. */
+static bool is_made_of(const char *bytes, const char *letters, size_t first, size_t more)
+{
+    for (size_t k = 0; letters[k] != '\0'; k++)
+        for (size_t i = 0; i < first + k * more; i++)
+            if (*bytes++ != letters[k]) return false;
+    return true;
+}
+
+/* Ranks 0, 1, 2 and 3, 4 are teams.  Member k has k + 1 parts for all, more than one round takes, and
+ * gets k + 1 bytes of each; the second team does it all twice. */
+static void within_teams(kac_ranks *ranks, void *context)
+{
+    const size_t part = (3 << 20) + 1;
+    teamwork *work = context;
+    int rank = kac_ranks_rank(ranks), first = rank < 3 ? 0 : 3, members = rank < 3 ? 3 : 2;
+    const char *letters = rank < 3 ? "abc" : "de";
+    size_t mine = (size_t)(rank - first) + 1, sizes[3] = {part, 2 * part, 3 * part};
+    size_t out[3] = {1, 2, 3}, in[3] = {mine, mine, mine};
+    char *own = malloc(3 * part), *all = calloc(6, part);
+    kac_device *dev = NULL;
+    bool good = own != NULL && all != NULL && kac_device_open("cpu", -1, &dev) == KAC_OK;
+    if (!good) abort();
+    const kac_ops *ops = dev->ops;
+    kac_ops others = *ops;
+    if (work->staged) dev->ops = &others;
+    memset(own, 'a' + rank, 3 * part);
+    good = kac_ranks_team(ranks, first, members) == KAC_OK;
+    for (int k = 0; k <= first / 3; k++) {
+        memset(all, 0, 6 * part);
+        good = good && kac_ranks_all_gather(ranks, dev, own, all, sizes) == KAC_OK &&
+               is_made_of(all, letters, part, part);
+        good = good && kac_ranks_exchange(ranks, dev, own, out, all, in) == KAC_OK &&
+               is_made_of(all, letters, mine, 0);
+    }
+    work->good[rank] = kac_ranks_agree(ranks, KAC_OK, NULL, 0) == KAC_OK && good;
+    dev->ops = ops;
+    kac_device_close(dev);
+    free(own);
+    free(all);
+}
+
+Test(ranks, teams_gather_and_exchange)
+{
+    for (int staged = 0; staged < 2; staged++) {
+        teamwork work = {.staged = staged};
+        on_ranks(5, within_teams, &work);
+        for (int q = 0; q < 5; q++)
+            cr_expect(work.good[q], "rank %d, staged %d", q, staged);
+    }
 }
 
 typedef struct verdict {
@@ -167,6 +226,35 @@ Test(ranks, who_does_not_come_is_named)
     for (int q = 0; q < 2; q++) {
         cr_expect_eq(v[q].status, KAC_ERR_RANK);
         cr_expect_eq(v[q].later, KAC_ERR_RANK);
+        cr_expect_str_eq(v[q].text,
+                         "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
+    }
+}
+
+/* Rank 2 leaves its team, 1 and 2, waiting; rank 0 waits for all. */
+static void leave_out_team(kac_ranks *ranks, void *context)
+{
+    int rank = kac_ranks_rank(ranks);
+    verdict *v = (verdict *)context + rank;
+    char byte = 0, all[2] = "";
+    size_t sizes[2] = {1, 1};
+    kac_device *dev = NULL;
+    if (kac_device_open("cpu", -1, &dev) != KAC_OK) abort();
+    kac_ranks_set_patience(ranks, 0.8);
+    v->status = kac_ranks_team(ranks, rank == 0 ? 0 : 1, rank == 0 ? 1 : 2);
+    if (v->status == KAC_OK && rank == 1)
+        v->status = kac_ranks_all_gather(ranks, dev, &byte, all, sizes);
+    if (v->status == KAC_OK && rank == 0) v->status = kac_ranks_agree(ranks, KAC_OK, NULL, 0);
+    snprintf(v->text, sizeof v->text, "%s", kac_last_error());
+    kac_device_close(dev);
+}
+
+Test(ranks, who_does_not_come_to_its_team_is_named)
+{
+    verdict v[3] = {0};
+    on_ranks(3, leave_out_team, v);
+    for (int q = 0; q < 2; q++) {
+        cr_expect_eq(v[q].status, KAC_ERR_RANK);
         cr_expect_str_eq(v[q].text,
                          "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
     }
@@ -283,6 +371,24 @@ static void with_models(void (*check)(const char *))
 
 #define FEW "process.steps=5 sampler.alpha=0.5 sampler.groups=7 seed=7 "
 
+/* Runs of these settings, ended by NULL, alone and on `least` to `most` ranks. */
+static void same_on_ranks(const char *dir, const char *const *settings, int least, int most)
+{
+    for (; *settings != NULL; settings++) {
+        setting alone, s;
+        sample_on(dir, *settings, 1, &alone);
+        cr_assert_eq(alone.status[0], KAC_OK, "%s: %s", *settings, alone.text[0]);
+        for (int ranks = least; ranks <= most; ranks++) {
+            sample_on(dir, *settings, ranks, &s);
+            cr_assert_eq(s.status[0], KAC_OK, "%s: %s", *settings, s.text[0]);
+            expect_same(alone.run[0], s.run[0], *settings);
+            cr_expect_eq(kac_run_samples(s.run[1]), 0, "rank 0 has them all");
+            close_setting(&s);
+        }
+        close_setting(&alone);
+    }
+}
+
 static void check_runs(const char *dir)
 {
     static const char *const settings[] = {
@@ -299,20 +405,9 @@ static void check_runs(const char *dir)
         FEW "sampler.algorithm=smc sampler.particles=4 budget.denoiser=700",
         FEW "sampler.algorithm=smc sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5,2,2 "
             "sampler.select.group.scope=global",
+        NULL,
     };
-    for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
-        setting alone, s;
-        sample_on(dir, settings[k], 1, &alone);
-        cr_assert_eq(alone.status[0], KAC_OK, "%s: %s", settings[k], alone.text[0]);
-        for (int ranks = 2; ranks <= 3; ranks++) {
-            sample_on(dir, settings[k], ranks, &s);
-            cr_assert_eq(s.status[0], KAC_OK, "%s: %s", settings[k], s.text[0]);
-            expect_same(alone.run[0], s.run[0], settings[k]);
-            cr_expect_eq(kac_run_samples(s.run[1]), 0, "rank 0 has them all");
-            close_setting(&s);
-        }
-        close_setting(&alone);
-    }
+    same_on_ranks(dir, settings, 2, 3);
 }
 
 Test(ranks, runs_do_not_depend_on_their_number)
@@ -320,13 +415,51 @@ Test(ranks, runs_do_not_depend_on_their_number)
     with_models(check_runs);
 }
 
+#define ONE  "process.steps=6 sampler.alpha=0.2 sampler.groups=1 seed=7 "
+#define TWO  "process.steps=6 sampler.alpha=0.2 sampler.groups=2 seed=7 "
+#define EACH "sampler.select.group.trigger.kind=every "
+
+/* One pool for all ranks, and two, whose teams differ. */
+static void check_spans(const char *dir)
+{
+    static const char *const settings[] = {
+        ONE EACH "sampler.algorithm=smc sampler.particles=21",
+        TWO "sampler.algorithm=smc sampler.particles=14 sampler.reuse=off",
+        TWO EACH "sampler.algorithm=smc sampler.particles=9 sampler.children=3 "
+                 "sampler.select.group.scheme=multinomial "
+                 "sampler.select.parent.rule=categorical",
+        ONE EACH "sampler.algorithm=smc sampler.particles=13 "
+                 "sampler.select.group.scheme=killing sampler.value.estimate=sample "
+                 "sampler.value.samples=2",
+        TWO "sampler.algorithm=nested sampler.particles=7 sampler.children=3",
+        ONE "sampler.algorithm=svdd_pm sampler.particles=5 sampler.children=4",
+        TWO "sampler.algorithm=beam sampler.particles=6 sampler.children=3",
+        ONE "sampler.algorithm=tds sampler.particles=12 sampler.temper.kind=ess",
+        TWO "sampler.algorithm=best_of_n_pool sampler.particles=6",
+        ONE "sampler.algorithm=svdd_r sampler.particles=8",
+        "process.steps=6 sampler.alpha=0.3 sampler.groups=5 seed=3 sampler.algorithm=smc "
+        "sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5 "
+        "sampler.select.group.scope=global",
+        ONE EACH "sampler.algorithm=smc sampler.particles=24 sampler.funnel=12,6",
+        NULL,
+    };
+    same_on_ranks(dir, settings, 3, 5);
+}
+
+Test(ranks, runs_do_not_depend_on_who_shares_a_group)
+{
+    with_models(check_spans);
+}
+
 static void check_refused(const char *dir)
 {
     static const struct {
         const char *settings, *says;
     } wrong[] = {
-        {FEW "sampler.algorithm=smc sampler.groups=2", "there are 2 (sampler.groups"},
-        {FEW "sampler.algorithm=smc sampler.select.group.scope=global", "select together"},
+        {FEW "sampler.algorithm=particle_gibbs sampler.groups=2 sampler.particles=4",
+         "a set spans ranks only with driver.kind none"},
+        {FEW "sampler.algorithm=smc sampler.groups=2 sampler.particles=1",
+         "of 1 particles where there are fewest"},
     };
     setting s;
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
@@ -339,7 +472,7 @@ static void check_refused(const char *dir)
     }
 }
 
-Test(ranks, what_would_span_is_refused)
+Test(ranks, what_cannot_span_is_refused)
 {
     with_models(check_refused);
 }

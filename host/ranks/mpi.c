@@ -6,13 +6,14 @@
 
 #include "transport.h"
 
-enum { BYTES, NOTE }; /* tags */
+enum { BYTES, TEAM, NOTE }; /* tags */
 
 /* One job a process. */
 static struct {
     MPI_Comm work, notes; /* what is told never meets what is gathered */
     int rank, size;
-    MPI_Request *request; /* [size] of the operation in progress */
+    int first, members;   /* of the team */
+    MPI_Request *request; /* [2 size] of the operation in progress */
     int requests;
     struct {
         int64_t number;
@@ -57,6 +58,59 @@ static void begin_gather(void *state, const void *mine, size_t size, void *const
             MPI_Irecv(into[q], (int)sizes[q], MPI_BYTE, q, BYTES, job.work,
                       &job.request[job.requests++]);
     if (size > 0) memmove(into[0], mine, size);
+}
+
+/* Whatever is sent within a team comes in the order in which it was sent, so one tag will do. */
+static void make_team(void *state, int first, int size)
+{
+    (void)state;
+    job.first = first;
+    job.members = size;
+}
+
+static void begin_exchange(void *state, const void *out, const size_t *out_sizes, void *in,
+                           const size_t *in_sizes)
+{
+    const char *from = out;
+    char *to = in;
+    (void)state;
+    job.requests = 0;
+    for (int q = 0; q < job.members; q++) {
+        int rank = job.first + q;
+        if (rank != job.rank && in_sizes[q] > 0)
+            MPI_Irecv(to, (int)in_sizes[q], MPI_BYTE, rank, TEAM, job.work,
+                      &job.request[job.requests++]);
+        to += in_sizes[q];
+    }
+    to = in;
+    for (int q = 0; q < job.members; q++) {
+        int rank = job.first + q;
+        if (rank != job.rank && out_sizes[q] > 0)
+            MPI_Isend(from, (int)out_sizes[q], MPI_BYTE, rank, TEAM, job.work,
+                      &job.request[job.requests++]);
+        if (rank == job.rank && out_sizes[q] > 0) memmove(to, from, out_sizes[q]);
+        from += out_sizes[q];
+        to += in_sizes[q];
+    }
+}
+
+static void begin_all_gather(void *state, const void *mine, void *all, const size_t *sizes)
+{
+    char *to = all;
+    size_t own = sizes[job.rank - job.first];
+    (void)state;
+    job.requests = 0;
+    for (int q = 0; q < job.members; q++) {
+        int rank = job.first + q;
+        if (rank != job.rank && sizes[q] > 0)
+            MPI_Irecv(to, (int)sizes[q], MPI_BYTE, rank, TEAM, job.work,
+                      &job.request[job.requests++]);
+        if (rank != job.rank && own > 0)
+            MPI_Isend(mine, (int)own, MPI_BYTE, rank, TEAM, job.work,
+                      &job.request[job.requests++]);
+        if (rank == job.rank && own > 0) memmove(to, mine, own);
+        to += sizes[q];
+    }
 }
 
 static bool done(void *state)
@@ -117,7 +171,9 @@ kac_status kac_mpi_transport(uint64_t version, kac_transport *out)
     MPI_Comm_rank(here, &local);
     MPI_Comm_free(&here);
     job.note[0].request = job.note[1].request = MPI_REQUEST_NULL;
-    job.request = calloc((size_t)job.size, sizeof(MPI_Request));
+    job.first = job.rank;
+    job.members = 1;
+    job.request = calloc(2 * (size_t)job.size, sizeof(MPI_Request));
     if (job.request == NULL) MPI_Abort(MPI_COMM_WORLD, 3);
     *out = (kac_transport){.name = "mpi",
                            .rank = job.rank,
@@ -127,6 +183,9 @@ kac_status kac_mpi_transport(uint64_t version, kac_transport *out)
                            .sum = begin_sum,
                            .broadcast = begin_broadcast,
                            .gather = begin_gather,
+                           .team = make_team,
+                           .all_gather = begin_all_gather,
+                           .exchange = begin_exchange,
                            .done = done,
                            .tell = tell,
                            .told = told,

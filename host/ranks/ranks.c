@@ -18,6 +18,10 @@
 
 enum { VOTES = 2, TEXT = 4096 };
 
+/* Calls are numbered by those of all ranks and, below that, by those of a team since the latest of
+ * them. */
+enum { TEAM_CALLS = 1 << 20 };
+
 /* What ends the work of all ranks. */
 typedef struct failure {
     int32_t status; /* kac_status */
@@ -26,16 +30,18 @@ typedef struct failure {
 
 struct kac_ranks {
     kac_transport transport;
-    double patience; /* seconds */
-    int64_t number;  /* calls so far */
-    int64_t *waits;  /* [size] the call in which each rank was last known to wait */
-    void **into;     /* [size] scratch of a round */
-    size_t *sizes;   /* [size] */
-    failure failed;  /* once its status is not KAC_OK, nothing is sent any more */
-    bool lost;       /* a rank is missing */
+    double patience;    /* seconds */
+    int64_t number;     /* calls so far */
+    int64_t *waits;     /* [size] the call in which each rank was last known to wait */
+    void **into;        /* [size] scratch of a round */
+    size_t *sizes;      /* [size] */
+    int first, members; /* of the team */
+    char *stage[2];     /* [KAC_RANKS_STAGE] for what devices send and get, once in a team */
+    failure failed;     /* once its status is not KAC_OK, nothing is sent any more */
+    bool lost;          /* a rank is missing */
 };
 
-static kac_ranks alone = {.transport = {.name = "self", .size = 1}};
+static kac_ranks alone = {.transport = {.name = "self", .size = 1}, .members = 1};
 
 static kac_ranks *of(kac_ranks *ranks)
 {
@@ -97,7 +103,17 @@ static double patience_of(const kac_ranks *r)
     return r->patience * (rank == 0 ? 1 : rank == 1 ? 1.1 : 1.2);
 }
 
-/* Names the ranks that have not come to where this one waits, as far as it knows. */
+/* Whether rank q has not come to where this one waits, as far as it knows.  In a call of all ranks
+ * those that wait for their teams are not missing: another is. */
+static bool is_missing(const kac_ranks *r, int q)
+{
+    int64_t behind = r->number - r->waits[q];
+    bool is_of_team = q >= r->first && q < r->first + r->members;
+    if (q == r->transport.rank) return false;
+    return r->number % TEAM_CALLS > 0 ? is_of_team && behind > 0 : behind >= TEAM_CALLS;
+}
+
+/* Names the ranks that are missing. */
 static kac_status name_missing(kac_ranks *r)
 {
     const kac_transport *t = &r->transport;
@@ -105,7 +121,7 @@ static kac_status name_missing(kac_ranks *r)
     size_t length = 0;
     int missing = 0;
     for (int q = 0; q < t->size && t->rank < 2; q++) {
-        if (q == t->rank || r->waits[q] >= r->number || length + 16 > sizeof names) continue;
+        if (!is_missing(r, q) || length + 16 > sizeof names) continue;
         length += (size_t)snprintf(names + length, sizeof names - length, "%s%d",
                                    missing++ > 0 ? ", " : "", q);
     }
@@ -151,7 +167,7 @@ static kac_status agreed(const kac_ranks *r)
 /* A call that all ranks make. */
 static kac_status begin(kac_ranks *r)
 {
-    r->number++;
+    r->number += TEAM_CALLS - r->number % TEAM_CALLS;
     return agreed(r);
 }
 
@@ -259,6 +275,116 @@ kac_status kac_ranks_gather(kac_ranks *ranks, const void *mine, size_t size, voi
     return KAC_OK;
 }
 
+/* ---- teams -------------------------------------------------------------------------------- */
+
+kac_status kac_ranks_team(kac_ranks *ranks, int first, int size)
+{
+    kac_ranks *r = of(ranks);
+    const kac_transport *t = &r->transport;
+    kac_status status = KAC_OK;
+    KAC_REQUIRE(first >= 0 && first <= t->rank && t->rank < first + size &&
+                first + size <= t->size);
+    if (t->size == 1) return KAC_OK;
+    for (int k = 0; k < 2; k++) {
+        if (r->stage[k] == NULL) r->stage[k] = malloc(KAC_RANKS_STAGE);
+        if (r->stage[k] == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
+    }
+    KAC_TRY(kac_ranks_agree(ranks, status, NULL, 0));
+    t->team(t->state, first, size);
+    r->first = first;
+    r->members = size;
+    return KAC_OK;
+}
+
+/* A call that the members of the team make. */
+static kac_status begin_in_team(kac_ranks *r)
+{
+    if (r->number % TEAM_CALLS < TEAM_CALLS - 1) r->number++;
+    return agreed(r);
+}
+
+static bool is_on_host(const kac_device *dev)
+{
+    return dev->ops == &kac_cpu_ops;
+}
+
+/* Host memory. */
+static kac_status all_gather(kac_ranks *r, const void *mine, void *all, const size_t *sizes)
+{
+    const kac_transport *t = &r->transport;
+    KAC_TRY(begin_in_team(r));
+    t->all_gather(t->state, mine, all, sizes);
+    return wait(r);
+}
+
+static kac_status exchange(kac_ranks *r, const void *out, const size_t *out_sizes, void *in,
+                           const size_t *in_sizes)
+{
+    const kac_transport *t = &r->transport;
+    KAC_TRY(begin_in_team(r));
+    t->exchange(t->state, out, out_sizes, in, in_sizes);
+    return wait(r);
+}
+
+/* The parts of all members that begin at byte `at` of each, through the host; *failed is this
+ * device's first failure. */
+static kac_status gather_staged(kac_ranks *r, kac_device *dev, const char *mine, char *all,
+                                const size_t *sizes, size_t at, size_t most, kac_status *failed)
+{
+    const kac_memory_ops *op = &dev->ops->memory;
+    const char *next = r->stage[1];
+    for (int q = 0; q < r->members; q++) {
+        size_t left = sizes[q] > at ? sizes[q] - at : 0;
+        r->sizes[q] = left < most ? left : most;
+    }
+    size_t own = r->sizes[r->transport.rank - r->first];
+    if (own > 0 && *failed == KAC_OK) *failed = op->download(dev, r->stage[0], mine + at, own);
+    KAC_TRY(all_gather(r, r->stage[0], r->stage[1], r->sizes));
+    for (int q = 0; q < r->members; q++) {
+        size_t some = r->sizes[q];
+        if (some > 0 && *failed == KAC_OK) *failed = op->upload(dev, all + at, next, some);
+        next += some;
+        all += sizes[q];
+    }
+    return KAC_OK;
+}
+
+kac_status kac_ranks_all_gather(kac_ranks *ranks, kac_device *dev, const void *mine, void *all,
+                                const size_t *sizes)
+{
+    kac_ranks *r = of(ranks);
+    kac_status failed = KAC_OK;
+    size_t most = KAC_RANKS_STAGE / (size_t)r->members, largest = 0;
+    if (r->members == 1) return dev->ops->memory.copy(dev, all, mine, sizes[0]);
+    for (int q = 0; q < r->members; q++)
+        largest = sizes[q] > largest ? sizes[q] : largest;
+    if (is_on_host(dev) && largest <= KAC_TRANSPORT_MOST)
+        return all_gather(r, mine, all, sizes);
+    for (size_t at = 0; at < largest; at += most)
+        KAC_TRY(gather_staged(r, dev, mine, all, sizes, at, most, &failed));
+    return failed;
+}
+
+kac_status kac_ranks_exchange(kac_ranks *ranks, kac_device *dev, const void *out,
+                              const size_t *out_sizes, void *in, const size_t *in_sizes)
+{
+    kac_ranks *r = of(ranks);
+    const kac_memory_ops *op = &dev->ops->memory;
+    kac_status failed = KAC_OK;
+    size_t leaving = 0, coming = 0;
+    for (int q = 0; q < r->members; q++) {
+        leaving += out_sizes[q];
+        coming += in_sizes[q];
+    }
+    KAC_REQUIRE(leaving <= KAC_RANKS_STAGE && coming <= KAC_RANKS_STAGE);
+    if (r->members == 1) return op->copy(dev, in, out, out_sizes[0]);
+    if (is_on_host(dev)) return exchange(r, out, out_sizes, in, in_sizes);
+    if (leaving > 0) failed = op->download(dev, r->stage[0], out, leaving);
+    KAC_TRY(exchange(r, r->stage[0], out_sizes, r->stage[1], in_sizes));
+    if (coming > 0 && failed == KAC_OK) failed = op->upload(dev, in, r->stage[1], coming);
+    return failed;
+}
+
 /* ---- opening and closing ------------------------------------------------------------------ */
 
 static kac_status join_mpi(kac_transport *out)
@@ -285,6 +411,8 @@ kac_status kac_ranks_over(const kac_transport *transport, kac_ranks **out)
     if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "ranks: no memory");
     *r = (kac_ranks){.transport = *transport,
                      .patience = 1800,
+                     .first = transport->rank,
+                     .members = 1,
                      .waits = calloc(size, sizeof *r->waits),
                      .into = calloc(size, sizeof *r->into),
                      .sizes = calloc(size, sizeof *r->sizes)};
@@ -326,5 +454,7 @@ void kac_ranks_close(kac_ranks *ranks)
     free(ranks->waits);
     free(ranks->into);
     free(ranks->sizes);
+    free(ranks->stage[0]);
+    free(ranks->stage[1]);
     free(ranks);
 }

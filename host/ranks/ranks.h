@@ -8,6 +8,7 @@
 #ifndef KAC_RANKS_H
 #define KAC_RANKS_H
 
+#include "ops.h"
 #include "transport.h"
 
 /* Ranks that speak by this transport, which is closed with them.  Errors: NOMEM. */
@@ -33,5 +34,29 @@ kac_status kac_ranks_broadcast(kac_ranks *ranks, void *bytes, size_t size);
  * in rounds of a gigabyte at most; the others read neither.  Errors: RANK. */
 kac_status kac_ranks_gather(kac_ranks *ranks, const void *mine, size_t size, void *const *into,
                             const size_t *sizes);
+
+/* ---- teams ---------------------------------------------------------------------------------
+ *
+ * Members of a team call all_gather and exchange alike and in the same order, whatever other teams
+ * do, between two calls of all ranks.  A member whose device fails still takes part, and returns
+ * its failure after that, so the others need not wait for it.
+ */
+
+/* Most bytes that a member sends, or gets, in one exchange. */
+enum { KAC_RANKS_STAGE = 16 << 20 };
+
+/* Divides the ranks into teams: this one is of first .. first + size - 1.  All ranks call it, once.
+ * Errors: NOMEM, RANK. */
+kac_status kac_ranks_team(kac_ranks *ranks, int first, int size);
+
+/* The sizes[q] bytes of each member q, one after the other, in `all` on every member.  Memory of
+ * `dev`.  Errors: RANK, DEVICE. */
+kac_status kac_ranks_all_gather(kac_ranks *ranks, kac_device *dev, const void *mine, void *all,
+                                const size_t *sizes);
+
+/* The out_sizes[q] bytes for each member q lie one after the other in `out`, and the in_sizes[q]
+ * bytes that come from it will in `in`.  Memory of `dev`.  Errors: RANK, DEVICE. */
+kac_status kac_ranks_exchange(kac_ranks *ranks, kac_device *dev, const void *out,
+                              const size_t *out_sizes, void *in, const size_t *in_sizes);
 
 #endif /* KAC_RANKS_H */

@@ -4,13 +4,14 @@
 
 #include "base.h"
 
-/* Most bytes that one rank sends in one operation. */
+/* Most bytes that one rank sends to another in one operation. */
 enum { KAC_TRANSPORT_MOST = 1 << 30 };
 
-/* Every rank calls max, sum, broadcast and gather alike and in the same order.  Each of them begins an
- * operation, which `done` carries on; until it has ended here its memory is in use, and no other
- * begins.  So whoever waits can look at the clock and for signals.  A failure of the network ends
- * the process: there is nobody left to tell. */
+/* Every rank calls max, sum, broadcast, gather and team alike and in the same order, and the members of
+ * a team all_gather and exchange.  Each of them but team begins an operation, which `done` carries
+ * on; until it has ended here its memory is in use, and no other begins.  So whoever waits can
+ * look at the clock and for signals.  A failure of the network ends the process: there is nobody
+ * left to tell. */
 typedef struct kac_transport {
     const char *name; /* "self", "mpi" */
     int rank, size;
@@ -24,6 +25,14 @@ typedef struct kac_transport {
      * takes no part. */
     void (*gather)(void *state, const void *mine, size_t size, void *const *into,
                    const size_t *sizes);
+    /* From now on this rank is of the team of ranks first .. first + size - 1.  Until then its team
+     * is itself. */
+    void (*team)(void *state, int first, int size);
+    /* The sizes[q] bytes of member q, one after the other, in `all` on every member. */
+    void (*all_gather)(void *state, const void *mine, void *all, const size_t *sizes);
+    /* out_sizes[q] bytes for member q, one after the other; in_sizes[q] come from it. */
+    void (*exchange)(void *state, const void *out, const size_t *out_sizes, void *in,
+                     const size_t *in_sizes);
     bool (*done)(void *state);
     /* A number for rank 0 or 1, which it hears when it asks, or never. */
     void (*tell)(void *state, int to, int64_t number);

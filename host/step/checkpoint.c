@@ -253,6 +253,9 @@ kac_status kac_run_checkpoint(kac_run *r, const char *path)
     KAC_REQUIRE(r != NULL && path != NULL);
     KAC_TRY(kac_enter_run(r));
     KAC_REQUIRE(r->result == NULL); /* not finished */
+    if (r->span != NULL)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "%s: a run whose groups span ranks leaves no checkpoints", path);
     bool leads = kac_ranks_rank(r->ranks) == 0;
     kac_status status = KAC_OK;
     kac_whole whole = {.privates = kac_ranks_size(r->ranks) == 1};
@@ -404,6 +407,11 @@ static kac_status open_like(kac_ranks *ranks, const kac_config *config, const he
 {
     kac_piloted piloted = {.known = true, .alpha = h->alpha, .calls = h->pilot};
     KAC_TRY(kac_run_open(ranks, config, &piloted, out));
+    if ((*out)->span != NULL)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+                        "ranks: %d of them would share a group, and only ranks with groups of "
+                        "their own go on with a run; start fewer",
+                        kac_ranks_size(ranks));
     return h->every > 0 ? kac_run_keep_trajectories(*out, h->every) : KAC_OK;
 }
 
