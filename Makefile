@@ -83,8 +83,9 @@ cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
 mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
+fake    := $(BUILD)/tests/libnccl_fake.so
 plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so later.so other.so)
-made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
+made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan emu%,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
 .PHONY: all programs demo test emu-test check checks format format-check tidy scripts-check race race-programs \
@@ -145,8 +146,12 @@ $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
 	@mkdir -p $(@D)
 	$(NVCC) $(filter-out -MMD -MP,$(nvflags)) $(archs) $(nverror) -Iinclude -Ikernels $< -cudart static -o $@
 endif
-$(BUILD)/tests/unit: $(unit) $(lib)
+$(BUILD)/tests/unit: $(unit) $(lib) | $(fake)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
+# NCCL without GPUs, for tests
+$(fake): tests/fake_nccl.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(werror) -shared $< -o $@
 $(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
 # plug-ins, an example in C and one for tests in C++
