@@ -392,6 +392,11 @@ kac_status kac_ranks_connect(kac_ranks *ranks, kac_device *dev, kac_link link)
     return KAC_OK;
 }
 
+bool kac_ranks_are_connected(const kac_ranks *ranks)
+{
+    return ranks != NULL && ranks->nccl != NULL;
+}
+
 void kac_ranks_disconnect(kac_ranks *ranks)
 {
     kac_ranks *r = of(ranks);

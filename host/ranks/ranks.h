@@ -60,7 +60,10 @@ kac_status kac_ranks_wait(kac_ranks *ranks, kac_status begun, kac_done_fn *done,
 typedef enum kac_link { KAC_LINK_AUTO, KAC_LINK_MPI, KAC_LINK_NCCL } kac_link;
 kac_status kac_ranks_connect(kac_ranks *ranks, kac_device *dev, kac_link link);
 
-/* Before the device is closed, all members together unless they have failed. */
+bool kac_ranks_are_connected(const kac_ranks *ranks); /* by NCCL */
+
+/* Where they are connected, before the device is closed: all members together, unless they have
+ * failed. */
 void kac_ranks_disconnect(kac_ranks *ranks);
 
 /* "nccl 2.28.9" or "mpi": what carries bytes between the members' devices; "none": nothing has to. */
