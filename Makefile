@@ -204,7 +204,8 @@ emu-test:
 
 # ---- checks ---------------------------------------------------------------------------
 src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c benchmarks/*.[ch])
-scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh configs/*.sh)
+# run-scaling is Python
+scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-cpu benchmarks/run-gpu tests/*.sh configs/*.sh)
 
 format:
 	clang-format -i $(src)

@@ -105,7 +105,9 @@ struct kac_nccl {
     kac_device *dev;
     communicator *comm; /* NULL once it is gone */
     int rank, size;     /* in the team */
-    char *stage;        /* device memory */
+    kac_status failed;  /* why it is gone */
+    char text[512];
+    char *stage; /* device memory */
     size_t stage_bytes;
 };
 
@@ -137,9 +139,11 @@ static kac_status is_done(void *state, bool *done)
     return *done ? n->dev->ops->memory.ready(n->dev, done) : KAC_OK;
 }
 
-/* What the device still works at for this communicator ends. */
-static void give_up(kac_nccl *n)
+/* The communicator ends, and what the device still works at for it. */
+static void give_up(kac_nccl *n, kac_status why)
 {
+    n->failed = why;
+    (void)snprintf(n->text, sizeof n->text, "%s", kac_last_error());
     if (n->comm != NULL) (void)n->nccl.abort(n->comm);
     n->comm = NULL;
 }
@@ -149,14 +153,15 @@ static kac_status complete(kac_nccl *n, kac_status begun)
 {
     n->dev->waits++;
     kac_status status = kac_ranks_wait(n->ranks, begun, is_done, n);
-    if (status != KAC_OK) give_up(n);
-    return status;
+    if (status == KAC_OK) return KAC_OK;
+    give_up(n, status);
+    return KAC_FAIL(status, "%s", n->text);
 }
 
+/* Once it has failed, every operation fails as the first did. */
 static kac_status require_open(const kac_nccl *n)
 {
-    if (n->comm != NULL) return KAC_OK;
-    return KAC_FAIL(KAC_ERR_DEVICE, "nccl: its communicator has failed before");
+    return n->comm != NULL ? KAC_OK : KAC_FAIL(n->failed, "%s", n->text);
 }
 
 /* ---- opening and closing -------------------------------------------------------------------- */
@@ -254,7 +259,8 @@ void kac_nccl_close(kac_nccl *n)
     if (n == NULL) return;
     if (n->comm != NULL) {
         kac_status status = answer(n, n->nccl.finalize(n->comm));
-        if (kac_ranks_wait(n->ranks, status, is_settled, n) != KAC_OK) give_up(n);
+        status = kac_ranks_wait(n->ranks, status, is_settled, n);
+        if (status != KAC_OK) give_up(n, status);
         if (n->comm != NULL) (void)n->nccl.destroy(n->comm);
     }
     n->dev->ops->memory.release(n->dev, n->stage);
