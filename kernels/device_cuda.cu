@@ -148,7 +148,9 @@ static kac_status cuda_identify(kac_device *dev, uint8_t id[16])
     KAC_TRY(kac_cuda_status(cudaGetDeviceProperties(&prop, dev->ordinal), "properties"));
     static_assert(sizeof prop.uuid == 16);
     memcpy(id, &prop.uuid, sizeof prop.uuid);
-    return KAC_OK;
+    for (int i = 0; i < 16; i++)
+        if (id[i] != 0) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "cuda: this GPU does not say which it is");
 }
 
 kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out)

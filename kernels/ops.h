@@ -44,7 +44,7 @@ typedef kac_status kac_download_fn(kac_device *dev, void *host_dst, const void *
 /* Whether all that was queued is done.  Errors: DEVICE. */
 typedef kac_status kac_ready_fn(kac_device *dev, bool *ready);
 
-/* What no other GPU of any machine has.  Errors: DEVICE, UNSUPPORTED (it is none). */
+/* What no other GPU of any machine has.  Errors: DEVICE, UNSUPPORTED (there is no such thing). */
 typedef kac_status kac_identify_fn(kac_device *dev, uint8_t id[16]);
 
 /* Only where dev->records: what is queued between record and stop is not run but kept, and runs

@@ -14,7 +14,8 @@
 typedef struct gpu {
     kac_ops ops;
     kac_device dev;
-    int unready; /* how often its work is not done yet */
+    int asked; /* whether it is ready: every fourth time */
+    bool idle; /* it has said so */
 } gpu;
 
 static kac_status identify(kac_device *dev, uint8_t id[16])
@@ -27,7 +28,7 @@ static kac_status identify(kac_device *dev, uint8_t id[16])
 static kac_status ready(kac_device *dev, bool *done)
 {
     gpu *g = (gpu *)((char *)dev - offsetof(gpu, dev));
-    *done = g->unready++ % 4 == 3;
+    *done = g->idle = g->asked++ % 4 == 3;
     return KAC_OK;
 }
 
@@ -146,14 +147,18 @@ static void speak(kac_ranks *ranks, void *context)
     int rank = kac_ranks_rank(ranks);
     char *out = calloc(MOST_RANKS, 10000), *in = calloc(MOST_RANKS, 10000);
     gpu_open(&g, r->shares ? 0 : rank);
+    kac_ranks_set_patience(ranks, 10);
     if (r->is_cpu) g.dev.ops = &kac_cpu_ops;
     kac_status status = kac_ranks_team(ranks, rank < 3 ? 0 : 3, rank < 3 ? 3 : 2);
     if (status == KAC_OK) status = kac_ranks_connect(ranks, &g.dev, r->link);
     note(r, rank, status);
     bool good = out != NULL && in != NULL && status == KAC_OK;
-    for (int round = 0; round < 7 && good; round++)
-        good =
-            gathers(ranks, &g.dev, round, out, in) && exchanges(ranks, &g.dev, round, out, in);
+    for (int round = 0; round < 7 && good; round++) {
+        g.idle = !kac_ranks_are_connected(ranks);
+        good = gathers(ranks, &g.dev, round, out, in) && g.idle;
+        g.idle = !kac_ranks_are_connected(ranks);
+        good = good && exchanges(ranks, &g.dev, round, out, in) && g.idle;
+    }
     r->of[rank].good = good;
     snprintf(r->of[rank].link, sizeof r->of[rank].link, "%s", kac_ranks_link(ranks));
     kac_ranks_disconnect(ranks);
@@ -229,12 +234,11 @@ Test(nccl, the_host_carries_where_that_is_asked_for)
 
 /* ---- when something goes wrong -------------------------------------------------------------- */
 
-/* All in one team gather twice; the second time rank 1 has another size for rank 0 if `differs`, and
- * with a patience rank 2 does not come. */
+/* All in one team gather and exchange, where rank 1 has another size for rank 0 if `differs`, and
+ * rank 2 does not come if `lacks_one`. */
 typedef struct trouble {
     report r;
-    bool differs;
-    double patience;
+    bool differs, lacks_one;
     atomic_int lost; /* ranks that have given up */
 } trouble;
 
@@ -246,12 +250,12 @@ static void meet_trouble(kac_ranks *ranks, void *context)
     char out[64] = "", in[MOST_RANKS * 64] = "";
     size_t leaving[MOST_RANKS] = {8, 8, 8, 8}, coming[MOST_RANKS] = {8, 8, 8, 8};
     gpu_open(&g, rank);
-    if (t->patience > 0) kac_ranks_set_patience(ranks, t->patience);
+    kac_ranks_set_patience(ranks, t->lacks_one ? 0.8 : 10);
     kac_status status = kac_ranks_team(ranks, 0, size);
     if (status == KAC_OK) status = kac_ranks_connect(ranks, &g.dev, KAC_LINK_NCCL);
     if (status == KAC_OK) status = kac_ranks_all_gather(ranks, &g.dev, out, in, leaving);
     if (t->differs && rank == 1) leaving[0] = 4;
-    if (t->patience > 0 && rank == 2)
+    if (t->lacks_one && rank == 2)
         while (atomic_load(&t->lost) < size - 1)
             sched_yield();
     else if (status == KAC_OK)
@@ -304,7 +308,7 @@ Test(nccl, sizes_that_differ_are_an_error)
 
 Test(nccl, who_does_not_come_is_named)
 {
-    trouble t = {.patience = 0.8};
+    trouble t = {.lacks_one = true};
     use_fake();
     on_ranks(4, meet_trouble, &t);
     for (int q = 0; q < 2; q++) {

@@ -634,9 +634,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int ordinal)
     prop->major = 9;
     prop->multiProcessorCount = processors();
     prop->totalGlobalMem = (size_t)1 << 32;
-    const char *shared = getenv("KAC_EMU_SHARED");
-    if (shared == nullptr || *shared != '1')
+    const char *name = getenv("KAC_EMU_NAME");
+    if (name != nullptr && strcmp(name, "own") == 0)
         snprintf(prop->uuid.bytes, sizeof prop->uuid.bytes, "%d", (int)getpid());
+    else if (name != nullptr)
+        snprintf(prop->uuid.bytes, sizeof prop->uuid.bytes, "%s", name);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal)

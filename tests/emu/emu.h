@@ -11,7 +11,8 @@
  * random order of that seed.  KAC_EMU_GUARD=1 takes device memory away from the host, so that
  * host code that touches it faults.
  * KAC_EMU_PROCESSORS is how many multiprocessors it has, 1 where it says nothing.
- * Each process has a GPU of its own, unless KAC_EMU_SHARED=1 says that all have the same.
+ * KAC_EMU_NAME is which GPU it is, to ranks that ask; "own": another in each process.  Nameless it
+ * takes no part in NCCL, which would look for a real one.
  *
  * Not modelled: weak memory order, interleaving of instructions within a warp, time.
  */
