@@ -25,7 +25,7 @@ enum { VOTES = 2, TEXT = 4096 };
 enum { TEAM_CALLS = 1 << 20 };
 
 /* What a rank that fails in its team tells the others, instead of a number. */
-static const int64_t FALLEN = INT64_MAX;
+#define FALLEN INT64_MAX
 
 /* What ends the work of all ranks. */
 typedef struct failure {
