@@ -129,6 +129,7 @@ const kac_ops kac_cpu_ops = {
             .assign = kac_cpu_assign,
             .recall = kac_cpu_recall,
             .learn = kac_cpu_learn,
+            .carry = kac_cpu_carry,
         },
     .masked =
         {

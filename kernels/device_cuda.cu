@@ -229,6 +229,7 @@ static const kac_ops cuda_ops = {
             .assign = kac_cuda_assign,
             .recall = kac_cuda_recall,
             .learn = kac_cuda_learn,
+            .carry = kac_cuda_carry,
         },
     .masked =
         {

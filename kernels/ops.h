@@ -122,6 +122,12 @@ typedef kac_status kac_learn_fn(kac_device *dev, kac_memo *memo, const kac_fresh
                                 int32_t first, int32_t batch, const float *terms);
 kac_learn_fn kac_cpu_learn, kac_cuda_learn;
 
+/* to[dst[j]] = from[src[j]] for the jobs j in 0 .. *count - 1, rows of `bytes` bytes, a multiple of 4.
+ * No two jobs have one dst; `from` and `to` do not overlap. */
+typedef kac_status kac_carry_fn(kac_device *dev, const kac_jobs *jobs, int32_t bytes,
+                                const void *from, void *to);
+kac_carry_fn kac_cpu_carry, kac_cuda_carry;
+
 typedef struct kac_states_ops {
     kac_clear_fn *clear;
     kac_sweep_fn *sweep;
@@ -130,6 +136,7 @@ typedef struct kac_states_ops {
     kac_assign_fn *assign;
     kac_recall_fn *recall;
     kac_learn_fn *learn;
+    kac_carry_fn *carry;
 } kac_states_ops;
 
 /* ---- process: noise, children, completions ------------------------------------------------
@@ -349,7 +356,7 @@ typedef kac_status kac_select_group_fn(kac_device *dev, const kac_select_args *a
 kac_select_group_fn kac_cpu_select_group, kac_cuda_select_group;
 
 /* The survivors become the particles: x[slot] = y[chosen[slot]], slot in 0 .. x->n-1, in every
- * array but log_w, and eve from the parent. */
+ * array but log_w, and eve from the parent.  With stride 0 there are no states. */
 typedef kac_status kac_survive_fn(kac_device *dev, const kac_particles *y, int32_t children,
                                   const int32_t *chosen, kac_particles *x,
                                   int32_t *scratch /* [n] */);

@@ -118,12 +118,12 @@ kac_status kac_cpu_survive(kac_device *dev, const kac_particles *y, int32_t chil
 {
     (void)dev;
     size_t stride = (size_t)x->stride;
-    KAC_REQUIRE(x->stride > 0 && x->stride == y->stride);
+    KAC_REQUIRE(x->stride >= 0 && x->stride == y->stride);
 
 #pragma omp parallel for schedule(static)
     for (int32_t i = 0; i < x->n; i++) {
         int32_t c = chosen[i];
-        memcpy(x->x + (size_t)i * stride, y->x + (size_t)c * stride, stride);
+        if (stride > 0) memcpy(x->x + (size_t)i * stride, y->x + (size_t)c * stride, stride);
         x->bank[i] = y->bank[c];
         x->stat[i] = y->stat[c];
         x->value[i] = y->value[c];

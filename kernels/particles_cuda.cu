@@ -323,10 +323,11 @@ KAC_KERNEL survive_scalars(KAC_ARGS survive_call call)
 kac_status kac_cuda_survive(kac_device *dev, const kac_particles *y, int32_t children,
                             const int32_t *chosen, kac_particles *x, int32_t *scratch)
 {
-    KAC_REQUIRE(x->stride > 0 && x->stride % 16 == 0 && x->stride == y->stride);
+    KAC_REQUIRE(x->stride >= 0 && x->stride % 16 == 0 && x->stride == y->stride);
     survive_call call = {*x, *y, children, kac_lanes(x->stride / 16), chosen, scratch};
-    KAC_TRY(KAC_LAUNCH(dev, survive_rows, kac_blocks((int64_t)x->n * call.lanes), KAC_THREADS,
-                       0, call));
+    if (x->stride > 0)
+        KAC_TRY(KAC_LAUNCH(dev, survive_rows, kac_blocks((int64_t)x->n * call.lanes),
+                           KAC_THREADS, 0, call));
     KAC_TRY(KAC_LAUNCH(dev, survive_scalars, kac_blocks(x->n), KAC_THREADS, 0, call));
     return kac_cuda_status(cudaMemcpyAsync(x->eve, scratch, (size_t)x->n * sizeof *x->eve,
                                            cudaMemcpyDeviceToDevice, kac_stream(dev)),

@@ -200,6 +200,19 @@ kac_status kac_cpu_recall(kac_device *dev, const kac_memo *memo, const int32_t *
     return KAC_OK;
 }
 
+kac_status kac_cpu_carry(kac_device *dev, const kac_jobs *jobs, int32_t bytes, const void *from,
+                         void *to)
+{
+    (void)dev;
+    size_t row = (size_t)bytes;
+    KAC_REQUIRE(bytes > 0 && bytes % 4 == 0);
+#pragma omp parallel for schedule(static)
+    for (int32_t j = 0; j < *jobs->count; j++)
+        memcpy((char *)to + (size_t)jobs->dst[j] * row,
+               (const char *)from + (size_t)jobs->src[j] * row, row);
+    return KAC_OK;
+}
+
 kac_status kac_cpu_learn(kac_device *dev, kac_memo *memo, const kac_fresh *fresh, int32_t first,
                          int32_t batch, const float *terms)
 {

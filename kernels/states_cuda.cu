@@ -618,6 +618,23 @@ kac_status kac_cuda_recall(kac_device *dev, const kac_memo *memo, const int32_t 
                       *memo, entry, n, out);
 }
 
+/* Neighbouring threads move neighbouring words of a row. */
+KAC_KERNEL carry(KAC_ARGS kac_jobs jobs, int32_t words, const uint32_t *from, uint32_t *to)
+{
+    KAC_EACH (t, (int64_t)*jobs.count * words) {
+        int64_t j = t / words, k = t % words;
+        to[(int64_t)jobs.dst[j] * words + k] = from[(int64_t)jobs.src[j] * words + k];
+    }
+}
+
+kac_status kac_cuda_carry(kac_device *dev, const kac_jobs *jobs, int32_t bytes,
+                          const void *from, void *to)
+{
+    KAC_REQUIRE(bytes > 0 && bytes % 4 == 0);
+    return KAC_LAUNCH(dev, carry, kac_blocks((int64_t)jobs->capacity * (bytes / 4)),
+                      KAC_THREADS, 0, *jobs, bytes / 4, (const uint32_t *)from, (uint32_t *)to);
+}
+
 KAC_KERNEL learn(KAC_ARGS kac_memo memo, KAC_ARGS kac_fresh fresh, int32_t first, int32_t batch,
                  const float *terms)
 {

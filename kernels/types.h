@@ -132,7 +132,7 @@ typedef struct kac_group {
 /* Particles or children: parallel arrays of n rows. */
 typedef struct kac_particles {
     int32_t n;
-    int32_t stride; /* bytes of a row of x */
+    int32_t stride; /* bytes of a row of x; 0: the states are elsewhere */
     uint8_t *x;     /* [n][stride] tokens */
     double *log_w;  /* [n] log-weight since the group last cashed in */
     double *bank;   /* [n] log of the product of all potentials so far */

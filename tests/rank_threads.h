@@ -60,8 +60,8 @@ static inline void board_open(board *b, int ranks)
     }
 }
 
-/* What all have begun, for all. */
-static inline void board_do(board *b)
+/* What all who take part have begun, for all of them. */
+static inline void board_do(board *b, const bool *part)
 {
     seat *first = &b->seat[0];
     for (int q = 1; q < b->ranks; q++) {
@@ -72,6 +72,7 @@ static inline void board_do(board *b)
     for (int q = 0; q < b->ranks; q++) {
         seat *s = &b->seat[q];
         seat *from = &b->seat[s->from];
+        if (!part[q]) continue;
         if (s->deed == DEED_MAX) memcpy(s->x, first->x, (size_t)s->count * sizeof *s->x);
         if (s->deed == DEED_BROADCAST && s != from) memcpy(s->bytes, from->bytes, s->size);
         if (s->deed == DEED_GATHER && s->size > 0) memmove(first->into[q], s->mine, s->size);
@@ -101,20 +102,32 @@ static inline void team_do(seat *first, int q)
     }
 }
 
+/* Whether rank q takes part in what `s` has begun: in what a team does its members, and in gathering
+ * rank 0 and who has something for it. */
+static inline bool takes_part(const seat *s, int q)
+{
+    const seat *root = &s->board->seat[0];
+    if (s->deed == DEED_ALL_GATHER || s->deed == DEED_EXCHANGE)
+        return q >= s->first && q < s->first + s->members;
+    return s->deed != DEED_GATHER || q == 0 || root->deed != DEED_GATHER || root->sizes[q] > 0;
+}
+
 static inline void seat_begin(seat *s, deed what)
 {
     board *b = s->board;
     bool in_team = what == DEED_ALL_GATHER || what == DEED_EXCHANGE, all = true;
-    int first = in_team ? s->first : 0, end = in_team ? first + s->members : b->ranks;
+    bool part[MOST_RANKS];
     pthread_mutex_lock(&b->lock);
     s->deed = what;
-    for (int q = first; q < end; q++)
-        all = all && b->seat[q].deed == what;
-    if (all && !in_team) board_do(b);
-    for (int q = first; q < end && all && in_team; q++)
-        team_do(&b->seat[first], q - first);
-    for (int q = first; q < end && all; q++)
-        b->seat[q].deed = DEED_NONE;
+    for (int q = 0; q < b->ranks; q++) {
+        part[q] = takes_part(s, q);
+        all = all && (!part[q] || b->seat[q].deed == what);
+    }
+    if (all && !in_team) board_do(b, part);
+    for (int q = 0; q < s->members && all && in_team; q++)
+        team_do(&b->seat[s->first], q);
+    for (int q = 0; q < b->ranks && all; q++)
+        if (part[q]) b->seat[q].deed = DEED_NONE;
     pthread_mutex_unlock(&b->lock);
 }
 

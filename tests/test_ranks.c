@@ -328,6 +328,24 @@ static void with_models(void (*check)(const char *))
 
 #define FEW "process.steps=5 sampler.alpha=0.5 sampler.groups=7 seed=7 "
 
+/* Runs of these settings, ended by NULL, alone and on `least` to `most` ranks. */
+static void same_on_ranks(const char *dir, const char *const *settings, int least, int most)
+{
+    for (; *settings != NULL; settings++) {
+        setting alone, s;
+        sample_on(dir, *settings, 1, &alone);
+        cr_assert_eq(alone.status[0], KAC_OK, "%s: %s", *settings, alone.text[0]);
+        for (int ranks = least; ranks <= most; ranks++) {
+            sample_on(dir, *settings, ranks, &s);
+            cr_assert_eq(s.status[0], KAC_OK, "%s: %s", *settings, s.text[0]);
+            expect_same(alone.run[0], s.run[0], *settings);
+            cr_expect_eq(kac_run_samples(s.run[1]), 0, "rank 0 has them all");
+            close_setting(&s);
+        }
+        close_setting(&alone);
+    }
+}
+
 static void check_runs(const char *dir)
 {
     static const char *const settings[] = {
@@ -344,20 +362,9 @@ static void check_runs(const char *dir)
         FEW "sampler.algorithm=smc sampler.particles=4 budget.denoiser=700",
         FEW "sampler.algorithm=smc sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5,2,2 "
             "sampler.select.group.scope=global",
+        NULL,
     };
-    for (size_t k = 0; k < sizeof settings / sizeof *settings; k++) {
-        setting alone, s;
-        sample_on(dir, settings[k], 1, &alone);
-        cr_assert_eq(alone.status[0], KAC_OK, "%s: %s", settings[k], alone.text[0]);
-        for (int ranks = 2; ranks <= 3; ranks++) {
-            sample_on(dir, settings[k], ranks, &s);
-            cr_assert_eq(s.status[0], KAC_OK, "%s: %s", settings[k], s.text[0]);
-            expect_same(alone.run[0], s.run[0], settings[k]);
-            cr_expect_eq(kac_run_samples(s.run[1]), 0, "rank 0 has them all");
-            close_setting(&s);
-        }
-        close_setting(&alone);
-    }
+    same_on_ranks(dir, settings, 2, 3);
 }
 
 Test(ranks, runs_do_not_depend_on_their_number)
@@ -365,13 +372,51 @@ Test(ranks, runs_do_not_depend_on_their_number)
     with_models(check_runs);
 }
 
+#define ONE  "process.steps=6 sampler.alpha=0.2 sampler.groups=1 seed=7 "
+#define TWO  "process.steps=6 sampler.alpha=0.2 sampler.groups=2 seed=7 "
+#define EACH "sampler.select.group.trigger.kind=every "
+
+/* One pool for all ranks, and two, whose teams differ. */
+static void check_spans(const char *dir)
+{
+    static const char *const settings[] = {
+        ONE EACH "sampler.algorithm=smc sampler.particles=21",
+        TWO "sampler.algorithm=smc sampler.particles=14 sampler.reuse=off",
+        TWO EACH "sampler.algorithm=smc sampler.particles=9 sampler.children=3 "
+                 "sampler.select.group.scheme=multinomial "
+                 "sampler.select.parent.rule=categorical",
+        ONE EACH "sampler.algorithm=smc sampler.particles=13 "
+                 "sampler.select.group.scheme=killing sampler.value.estimate=sample "
+                 "sampler.value.samples=2",
+        TWO "sampler.algorithm=nested sampler.particles=7 sampler.children=3",
+        ONE "sampler.algorithm=svdd_pm sampler.particles=5 sampler.children=4",
+        TWO "sampler.algorithm=beam sampler.particles=6 sampler.children=3",
+        ONE "sampler.algorithm=tds sampler.particles=12 sampler.temper.kind=ess",
+        TWO "sampler.algorithm=best_of_n_pool sampler.particles=6",
+        ONE "sampler.algorithm=svdd_r sampler.particles=8",
+        "process.steps=6 sampler.alpha=0.3 sampler.groups=5 seed=3 sampler.algorithm=smc "
+        "sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5 "
+        "sampler.select.group.scope=global",
+        ONE EACH "sampler.algorithm=smc sampler.particles=24 sampler.funnel=12,6",
+        NULL,
+    };
+    same_on_ranks(dir, settings, 3, 5);
+}
+
+Test(ranks, runs_do_not_depend_on_who_shares_a_group)
+{
+    with_models(check_spans);
+}
+
 static void check_refused(const char *dir)
 {
     static const struct {
         const char *settings, *says;
     } wrong[] = {
-        {FEW "sampler.algorithm=smc sampler.groups=2", "there are 2 (sampler.groups"},
-        {FEW "sampler.algorithm=smc sampler.select.group.scope=global", "select together"},
+        {FEW "sampler.algorithm=particle_gibbs sampler.groups=2 sampler.particles=4",
+         "a set spans ranks only with driver.kind none"},
+        {FEW "sampler.algorithm=smc sampler.groups=2 sampler.particles=1",
+         "of 1 particles where there are fewest"},
     };
     setting s;
     for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
@@ -384,7 +429,7 @@ static void check_refused(const char *dir)
     }
 }
 
-Test(ranks, what_would_span_is_refused)
+Test(ranks, what_cannot_span_is_refused)
 {
     with_models(check_refused);
 }

@@ -1158,5 +1158,12 @@ Test(survive, everything_but_the_weight_follows)
     w.x.stride = 0;
     cr_expect_eq(ops()->particles.survive(dev(), &w.y, 2, chosen, &w.x, scratch),
                  KAC_ERR_INVALID);
+    w.y.stride = 0; /* the states are elsewhere */
+    memset(w.x.x, 99, (size_t)4 * 16);
+    w.x.value[3] = 0;
+    cr_assert_eq(ops()->particles.survive(dev(), &w.y, 2, chosen, &w.x, scratch), KAC_OK);
+    cr_expect_eq(w.x.value[3], 7.3);
+    for (int32_t i = 0; i < 4 * 16; i++)
+        cr_expect_eq(w.x.x[i], 99);
     drop_world(&w);
 }

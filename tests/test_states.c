@@ -418,3 +418,18 @@ Test(states, what_is_learned_is_recalled)
     cr_expect_arr_eq(out, want, sizeof want);
     drop_world(&w);
 }
+
+/* ---- carrying ------------------------------------------------------------------------------
+ */
+
+Test(states, rows_are_carried_where_jobs_say)
+{
+    int32_t src[] = {3, 0, 3, 1}, dst[] = {0, 4, 2, 1},
+            count = 3; /* the last is none of them */
+    int32_t from[8] = {10, 11, 20, 21, 30, 31, 40, 41}, to[10] = {0};
+    const int32_t want[10] = {40, 41, 0, 0, 40, 41, 0, 0, 10, 11};
+    kac_jobs jobs = {src, dst, &count, 4};
+    cr_assert_eq(ops()->states.carry(dev(), &jobs, 8, from, to), KAC_OK);
+    cr_expect_arr_eq(to, want, sizeof want);
+    cr_expect_eq(ops()->states.carry(dev(), &jobs, 6, from, to), KAC_ERR_INVALID);
+}

@@ -56,8 +56,8 @@ Test(twins_particles, temper_and_weigh)
 
 Test(twins_particles, survivors)
 {
-    static const int32_t n[] = {1, 31, 33, 257, 1000}, stride[] = {16, 48, 256, 1040};
-    for (int32_t test = 0; test < 20; test++) {
+    static const int32_t n[] = {1, 31, 33, 257, 1000}, stride[] = {16, 48, 256, 1040, 0};
+    for (int32_t test = 0; test < 25; test++) {
         int32_t rows = n[test % 5], children = 1 + test % 3, wide = stride[test / 5];
         ground w = make_ground(&rows, 1, 1, (uint64_t)test);
         kac_particles x[TWINS], y[TWINS];

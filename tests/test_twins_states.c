@@ -219,6 +219,39 @@ static void live_alike(int32_t n, int32_t capacity, int32_t slots, int32_t reuse
     drop_both(&b);
 }
 
+Test(twins_states, rows_are_carried_alike)
+{
+    enum { ROWS = 700, MOST = 4096 };
+    dice d = {.seed = 11};
+    const int32_t bytes[] = {4, 8, 48, MOST};
+    uint8_t *from = malloc(ROWS * MOST);
+    int32_t src[ROWS], dst[ROWS];
+    cr_assert_not_null(from);
+    for (int32_t i = 0; i < ROWS * MOST; i++)
+        from[i] = (uint8_t)roll(&d, 256);
+    for (int32_t i = 0; i < ROWS; i++) {
+        src[i] = (int32_t)roll(&d, ROWS);
+        dst[i] = ROWS - 1 - i;
+    }
+    for (size_t test = 0; test < 2 * sizeof bytes / sizeof *bytes; test++) {
+        int32_t count = test % 2 == 0 ? ROWS : (int32_t)roll(&d, ROWS);
+        void *on[TWINS][5];
+        for (int k = 0; k < TWINS; k++) {
+            void *const mine[5] = {twin_put(k, from, ROWS * MOST), twin_put(k, src, sizeof src),
+                                   twin_put(k, dst, sizeof dst),
+                                   twin_put(k, &count, sizeof count),
+                                   twin_put(k, NULL, ROWS * MOST)};
+            memcpy(on[k], mine, sizeof mine);
+            kac_jobs jobs = {mine[1], mine[2], mine[3], ROWS};
+            ok(twin(k)->ops->states.carry(twin(k), &jobs, bytes[test / 2], mine[0], mine[4]));
+        }
+        twins_equal(on[0][4], on[1][4], ROWS * MOST, "carried", (int64_t)test);
+        for (int k = 0; k < TWINS; k++)
+            twin_drop(k, on[k], 5);
+    }
+    free(from);
+}
+
 Test(twins_states, live_alike)
 {
     const int32_t sizes[] = {1, 31, 33, 257, 1000};

@@ -95,16 +95,18 @@ static kac_status fetch(kac_run *r, population *p)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
     size_t rewards = (size_t)r->set.rewards;
-    p->groups = r->groups;
+    kac_selected of = kac_selected_of(r);
+    size_t particles = (size_t)of.x->n;          /* all of the pool, where it spans ranks */
+    p->groups = r->span != NULL ? 1 : r->groups; /* a pool has one target */
     p->first = r->first;
     p->n = is_gibbs(r) ? (r->passes - r->gibbs.first) * r->groups : r->n;
     p->device = is_gibbs(r) ? r->gibbs.object : r->x.x;
     size_t n = (size_t)p->n;
     p->x = calloc(n, (size_t)r->shape.stride);
-    p->log_w = calloc(n, sizeof *p->log_w);
+    p->log_w = calloc(n > particles ? n : particles, sizeof *p->log_w);
     p->terms = calloc(n * rewards + 1, sizeof *p->terms);
     p->reward = calloc(n, sizeof *p->reward);
-    p->log_z = calloc((size_t)r->groups, sizeof *p->log_z);
+    p->log_z = calloc((size_t)kac_groups_here(r), sizeof *p->log_z);
     if (!p->x || !p->log_w || !p->terms || !p->reward || !p->log_z)
         return KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of %zu particles", n);
 
@@ -113,7 +115,7 @@ static kac_status fetch(kac_run *r, population *p)
         KAC_TRY(op->download(r->dev, p->log_z, r->gibbs.log_z,
                              (size_t)r->groups * sizeof *p->log_z));
     else
-        KAC_TRY(op->download(r->dev, p->log_w, r->x.log_w, n * sizeof *p->log_w));
+        KAC_TRY(op->download(r->dev, p->log_w, of.x->log_w, particles * sizeof *p->log_w));
     KAC_TRY(fetch_terms(r, r->guide, r->terms, p));
     KAC_TRY(fetch_terms(r, r->judge, r->judge_terms, p));
     compute_rewards(r, p);
@@ -172,30 +174,41 @@ done:
     return status;
 }
 
+/* The same of what each rank has of its own particles, `each` a group and `bytes` a particle. */
+static kac_status gather_own(const kac_run *r, void *rows, int32_t blocks, size_t each,
+                             size_t bytes, void **out)
+{
+    if (r->span == NULL) return gather_rows(r, rows, blocks, each * bytes, out);
+    *out = rows;
+    return kac_span_gather(r, bytes, out);
+}
+
 /* The population of all ranks at rank 0, in the order of the groups; the others keep none. */
 static kac_status gather(kac_run *r, population *p)
 {
     int32_t blocks = is_gibbs(r) ? p->n / p->groups : 1;
-    size_t each = (size_t)(p->n / blocks / p->groups);
-    size_t terms = each * (size_t)r->set.rewards * sizeof *p->terms;
+    int32_t particles = kac_selected_of(r).x->n / kac_groups_here(r);
+    size_t each = is_gibbs(r) ? 1 : (size_t)particles;
     void *rows = NULL;
     if (kac_ranks_size(r->ranks) == 1) return KAC_OK;
-    for (int32_t g = 0; g < r->groups; g++)
-        r->host_group[g].offset += r->first * (r->n / r->groups);
-    KAC_TRY(gather_rows(r, p->x, blocks, each * (size_t)r->shape.stride, &rows));
+    for (int32_t g = 0; g < kac_groups_here(r); g++)
+        r->host_group[g].offset += r->first * particles;
+    KAC_TRY(gather_own(r, p->x, blocks, each, (size_t)r->shape.stride, &rows));
     p->x = rows;
+    KAC_TRY(gather_own(r, p->terms, blocks, each, (size_t)r->set.rewards * sizeof *p->terms,
+                       &rows));
+    p->terms = rows;
+    KAC_TRY(gather_own(r, p->reward, blocks, each, sizeof *p->reward, &rows));
+    p->reward = rows;
     KAC_TRY(gather_rows(r, p->log_w, blocks, each * sizeof *p->log_w, &rows));
     p->log_w = rows;
-    KAC_TRY(gather_rows(r, p->terms, blocks, terms, &rows));
-    p->terms = rows;
-    KAC_TRY(gather_rows(r, p->reward, blocks, each * sizeof *p->reward, &rows));
-    p->reward = rows;
     KAC_TRY(gather_rows(r, p->log_z, 1, sizeof *p->log_z, &rows));
     p->log_z = rows;
     KAC_TRY(gather_rows(r, r->host_group, 1, sizeof *r->host_group, &rows));
     r->host_group = rows;
     KAC_TRY(add_up_workers(r, r->guide));
     KAC_TRY(add_up_workers(r, r->judge));
+    if (r->span != NULL) KAC_TRY(kac_span_add_up(r));
     p->first = 0;
     p->groups = kac_ranks_rank(r->ranks) == 0 ? r->all_groups : 0;
     p->n = blocks * p->groups * (int32_t)each;
@@ -492,8 +505,8 @@ kac_status kac_run_finish(kac_run *r)
     population p = {0};
     kac_status status = KAC_OK;
     KAC_TRY(kac_run_sync(r, NULL));
-    KAC_TRY(r->dev->ops->memory.download(r->dev, r->host_group, r->group,
-                                         (size_t)r->groups * sizeof *r->host_group));
+    KAC_TRY(r->dev->ops->memory.download(r->dev, r->host_group, kac_selected_of(r).groups,
+                                         (size_t)kac_groups_here(r) * sizeof *r->host_group));
 
     KAC_TRY_DONE(fetch(r, &p));
     KAC_TRY_DONE(gather(r, &p));

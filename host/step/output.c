@@ -314,6 +314,16 @@ static json_t *workers(const kac_run *r)
     return list;
 }
 
+/* What a run whose pools span ranks has sent between them. */
+static json_t *travel(const kac_run *r)
+{
+    kac_travel t = kac_span_travel(r);
+    return json_pack("{sisIsIsIsI}", "teams", kac_span_teams(r), "states_sent",
+                     (json_int_t)t.moved, "states_least", (json_int_t)t.least, "state_bytes",
+                     (json_int_t)t.moved * r->shape.stride, "column_bytes",
+                     (json_int_t)t.columns);
+}
+
 static kac_status run_json(const kac_run *r, json_t **out)
 {
     const kac_settings *s = &r->set;
@@ -338,6 +348,7 @@ static kac_status run_json(const kac_run *r, json_t **out)
         json_object_set_new(json_object_get(*out, "evaluations"), "gradients",
                             json_integer((json_int_t)r->counted.gradients));
     if (r->revive.levels > 0) json_object_set_new(*out, "revive", revival(r));
+    if (r->span != NULL) json_object_set_new(*out, "span", travel(r));
     if (r->targets > 1) json_object_set_new(*out, "targets", targets(r));
     if (kac_rewards_workers(r->guide) + kac_rewards_workers(r->judge) > 0)
         json_object_set_new(*out, "workers", workers(r));

@@ -48,12 +48,10 @@ void *kac_take(kac_run *r, int64_t count, size_t size)
     return ptr;
 }
 
-kac_particles kac_take_particles(kac_run *r, int32_t n)
+kac_particles kac_take_columns(kac_run *r, int32_t n)
 {
     return (kac_particles){
         .n = n,
-        .stride = r->shape.stride,
-        .x = kac_take(r, n, (size_t)r->shape.stride),
         .log_w = kac_take(r, n, sizeof(double)),
         .bank = kac_take(r, n, sizeof(double)),
         .stat = kac_take(r, n, sizeof(double)),
@@ -63,6 +61,14 @@ kac_particles kac_take_particles(kac_run *r, int32_t n)
         .eve = kac_take(r, n, sizeof(int32_t)),
         .group = kac_take(r, n, sizeof(int32_t)),
     };
+}
+
+kac_particles kac_take_particles(kac_run *r, int32_t n)
+{
+    kac_particles p = kac_take_columns(r, n);
+    p.stride = r->shape.stride;
+    p.x = kac_take(r, n, (size_t)p.stride);
+    return p;
 }
 
 void kac_part_add(kac_run *r, const char *owner, const char *name, void *data, size_t bytes,
@@ -340,16 +346,17 @@ static kac_status open_evaluations(kac_run *r)
 static void open_selection(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    int64_t candidates = (int64_t)r->n * r->keep;
+    kac_selected of = kac_selected_of(r);
+    int64_t candidates = (int64_t)of.x->n * r->keep;
     r->select = (kac_select_args){
         .clock = r->clock,
         .levels = r->levels,
-        .groups = r->group,
+        .groups = of.groups,
         .pool_first = r->pool_first,
         .pools = r->pools,
         .seed = s->seed,
-        .x = &r->x,
-        .y = &r->y,
+        .x = of.x,
+        .y = of.y,
         .children = r->children,
         .parent_rule = s->sampler.parent_rule,
         .keep_normaliser = s->sampler.keep_normaliser,
@@ -365,8 +372,8 @@ static void open_selection(kac_run *r)
         .pick_w = kac_take(r, candidates, sizeof(double)),
         .weight = kac_take(r, candidates, sizeof(uint64_t)),
         .offspring = kac_take(r, candidates, sizeof(int32_t)),
-        .chosen = kac_take(r, r->n, sizeof(int32_t)),
-        .log_w = r->x.log_w,
+        .chosen = kac_take(r, of.x->n, sizeof(int32_t)),
+        .log_w = of.x->log_w,
     };
 }
 
@@ -469,19 +476,24 @@ static kac_status start_groups(kac_run *r)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
     const kac_settings *s = &r->set;
-    size_t groups = (size_t)r->groups;
-    size_t weights = groups * (size_t)s->rewards;
-    int32_t each = r->n / r->groups;
+    size_t groups = (size_t)kac_groups_here(r), rows = (size_t)r->groups;
+    size_t weights = (size_t)s->rewards;
+    int32_t each = kac_selected_of(r).x->n / kac_groups_here(r);
     kac_status status = KAC_OK;
 
     kac_group *group = calloc(groups, sizeof *group);
-    double *ones = calloc(groups, sizeof *ones);
-    if (group == NULL || ones == NULL) {
+    double *ones = calloc(rows, sizeof *ones);
+    double *weight = calloc(rows * weights + 1, sizeof *weight);
+    if (group == NULL || ones == NULL || weight == NULL) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->groups);
         goto done;
     }
-    for (int32_t g = 0; g < r->groups; g++) {
-        ones[g] = 1;
+    for (size_t k = 0; k < rows; k++) {
+        size_t of = (size_t)r->first + (r->span != NULL ? 0 : k); /* a pool has one target */
+        ones[k] = 1;
+        memcpy(weight + k * weights, r->weight + of * weights, weights * sizeof *weight);
+    }
+    for (int32_t g = 0; g < kac_groups_here(r); g++) {
         group[g] = (kac_group){.offset = g * each,
                                .count = each,
                                .id = r->first + g,
@@ -491,28 +503,30 @@ static kac_status start_groups(kac_run *r)
                                .ess = 1};
     }
     if (r->value_weight != NULL)
-        KAC_TRY_DONE(op->upload(r->dev, r->value_weight, ones, groups * sizeof *ones));
-    KAC_TRY_DONE(op->upload(r->dev, r->group, group, groups * sizeof *group));
+        KAC_TRY_DONE(op->upload(r->dev, r->value_weight, ones, rows * sizeof *ones));
+    KAC_TRY_DONE(op->upload(r->dev, r->select.groups, group, groups * sizeof *group));
     KAC_TRY_DONE(op->upload(r->dev, r->pool_first, r->first_of_pool,
                             ((size_t)r->pools + 1) * sizeof *r->pool_first));
-    status = op->upload(r->dev, r->group_weight, r->weight + (ptrdiff_t)r->first * s->rewards,
-                        weights * sizeof *r->weight);
+    KAC_TRY_DONE(op->upload(r->dev, r->group_weight, weight, rows * weights * sizeof *weight));
+    if (r->span != NULL) status = kac_span_start(r, group);
 done:
     free(group);
     free(ones);
+    free(weight);
     return status;
 }
 
 kac_status kac_reset(kac_run *r, int32_t level, bool eves)
 {
+    kac_selected of = kac_selected_of(r);
     kac_reset_args a = {.clock = r->clock,
                         .level = level,
-                        .n_groups = r->groups,
-                        .groups = r->group,
+                        .n_groups = kac_groups_here(r),
+                        .groups = of.groups,
                         .lambda = r->set.sampler.temper == KAC_TEMPERING_NONE ? 1 : 0,
                         .potential = r->set.sampler.potential,
                         .eves = eves,
-                        .x = &r->x};
+                        .x = of.x};
     r->level = level;
     KAC_TRY(r->dev->ops->particles.reset(r->dev, &a));
     return r->dev->ops->states.forget(r->dev, r->x.entry, r->n);
@@ -583,12 +597,13 @@ done:
     return status;
 }
 
-/* The population at the start and its steps, before any memory is taken. */
+/* The population at the start and its steps, before any memory is taken.  Rows of a pool that spans
+ * ranks are groups of one particle. */
 static kac_status plan_run(kac_run *r, int64_t groups)
 {
     const kac_settings *s = &r->set;
     r->groups = (int32_t)groups;
-    r->n = (int32_t)(groups * s->sampler.particles);
+    r->n = (int32_t)(groups * (r->span != NULL ? 1 : s->sampler.particles));
     if (s->sampler.on_dead == KAC_DEAD_REVIVE)
         r->revive.levels = (int32_t)s->sampler.revive_levels;
     if (s->driver.kind == KAC_DRIVER_SEARCH) {
@@ -616,6 +631,7 @@ static kac_status take_population(kac_run *r)
     r->fault = kac_take(r, 1, sizeof *r->fault);
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
     KAC_TRY(open_evaluations(r));
+    if (r->span != NULL) KAC_TRY(kac_span_open(r));
     open_selection(r);
     kac_revive_open(r);
     return KAC_OK;
@@ -626,7 +642,7 @@ static kac_status take_host(kac_run *r)
 {
     r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
-    r->host_group = calloc((size_t)r->groups, sizeof *r->host_group);
+    r->host_group = calloc((size_t)kac_groups_here(r), sizeof *r->host_group);
     if (r->funnel == NULL || r->sort == NULL || r->host_group == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
     return KAC_OK;
@@ -781,6 +797,7 @@ void kac_run_destroy(kac_run *r)
     }
     kac_search_close(r);
     kac_gathering_close(r->trace.gathering);
+    kac_span_close(r->span);
     kac_config_destroy(r->config);
     free(r->place);
     json_decref(r->files);
@@ -873,12 +890,12 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
 
 /* What the device of any rank noted first, its slot counted through all ranks.  Errors: DEVICE, and
  * those of kac_ranks_agree. */
-static kac_status first_trouble(const kac_run *r, kac_trouble *out)
+static kac_status first_trouble(kac_run *r, kac_trouble *out)
 {
     kac_fault fault = {0};
     kac_status status = r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault);
     kac_trouble own = kac_fault_read(fault);
-    own.slot += r->first * (r->n / r->groups);
+    own.slot += r->first * (kac_selected_of(r).x->n / kac_groups_here(r));
     if (own.kind != KAC_FAULT_NONE) fault.number = kac_fault_number(own);
     /* The largest number comes first; votes have a sign, whose bit is turned over. */
     int64_t vote = (int64_t)(fault.number ^ UINT64_C(1) << 63);

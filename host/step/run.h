@@ -61,6 +61,7 @@ typedef struct kac_part {
 } kac_part;
 
 typedef struct kac_search kac_search;             /* search.h */
+typedef struct kac_span kac_span;                 /* span.c */
 typedef struct kac_gathering kac_gathering;       /* trace_ranks.c */
 typedef struct kac_trajectories kac_trajectories; /* trajectory.c */
 
@@ -83,7 +84,8 @@ struct kac_run {
     bool connected;     /* and this run has connected the devices of their team */
     int32_t all_groups; /* of the whole run; `groups` and `n` are this rank's */
     int32_t first;      /* number of its first group */
-    int32_t *place;     /* [ranks + 1] the first group of each */
+    int32_t *place;     /* [ranks + 1] the first group of those that each speaks for */
+    kac_span *span;     /* where a pool spans ranks, else NULL */
 
     kac_shape shape;
     kac_object_form form; /* of objects as text */
@@ -218,7 +220,7 @@ struct kac_run {
     double elapsed; /* seconds until the latest checkpoint */
     json_t *files;  /* digests of the files that it reads, once they are known */
 
-    void *owned[128]; /* device memory to release */
+    void *owned[192]; /* device memory to release */
     int owned_count;
     bool short_of_memory;
 };
@@ -226,6 +228,7 @@ struct kac_run {
 /* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
 void *kac_take(kac_run *run, int64_t count, size_t size);
 kac_particles kac_take_particles(kac_run *run, int32_t n);
+kac_particles kac_take_columns(kac_run *run, int32_t n); /* without states */
 
 /* The same, of memory whose content outlives the step: a part of the run, in checkpoints under
  * this name.  kac_part_add names memory that is there: OWNER.NAME, or NAME where `owner` is "". */
@@ -264,15 +267,70 @@ kac_status kac_trace_flush(kac_run *run);
 /* ---- share.c -------------------------------------------------------------------------------
  */
 
+/* Where the part of rank q begins, of n things in as equal parts as can be. */
+int64_t kac_share_begin(int64_t n, int64_t ranks, int64_t q);
+
 /* The most groups that a rank may have where each is a pool of its own. */
 int64_t kac_groups_a_rank(const kac_run *run, int64_t groups);
 
-/* Deals the pools out to the ranks; from then on groups, pools and first_of_pool are this rank's.
- * Errors: INVALID (a pool would span ranks), NOMEM. */
+/* Deals the pools out to the ranks, or where there are fewer pools than ranks the ranks to the
+ * pools; from then on groups, pools and first_of_pool are this rank's.
+ * Errors: INVALID (this run cannot be shared so), NOMEM, RANK. */
 kac_status kac_place_groups(kac_run *run);
 
-/* Rows of all groups, `bytes` a group: `mine` those of this rank, `all` at rank 0.  Errors: RANK. */
+/* Groups of this rank's pools, and those whose results it has to tell: all of them, unless it is not
+ * the first of the ranks that share them. */
+int32_t kac_groups_here(const kac_run *run);
+int32_t kac_groups_told(const kac_run *run);
+
+/* What selection sees: the groups, particles and children of this rank, or where a pool spans ranks
+ * all those of the pool, without their states. */
+typedef struct kac_selected {
+    kac_group *groups;
+    kac_particles *x, *y;
+} kac_selected;
+kac_selected kac_selected_of(kac_run *run);
+
+/* Rows of all groups, `bytes` a group: `mine` those told here, `all` at rank 0.  Errors: RANK. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
+
+/* ---- span.c: a pool that several ranks share -----------------------------------------------
+ *
+ * Each member of the team holds the states of some of the pool's slots, in rows: there it proposes,
+ * evaluates and values their children, each row a group of its own in run->groups, which gives it
+ * the identity of its slot.  All other columns of all the pool's particles and children every
+ * member has, and works out the same survivors from them.
+ */
+
+/* This rank is of the ranks first .. first + members - 1, one of `teams` teams, which share its pool.
+ * run->groups becomes the number of its rows.  Errors: NOMEM, RANK. */
+kac_status kac_span_plan(kac_run *run, int teams, int first, int members);
+void kac_span_close(kac_span *span); /* accepts NULL */
+
+/* Its memory; then the groups of the pool, whose table the host has. */
+kac_status kac_span_open(kac_run *run);
+kac_status kac_span_start(kac_run *run, const kac_group *host_groups);
+
+/* All members learn what the children of each are worth, once `status` says how this rank has fared
+ * with its own; *a then speaks of the whole pool.  Errors: those of any rank, RANK, DEVICE. */
+kac_status kac_span_weigh(kac_run *run, kac_status status, kac_weigh_args *a);
+
+/* What run->select has chosen becomes the particles: the columns of all, and the states of the rows
+ * here.  Errors: those of any rank, RANK, DEVICE. */
+kac_status kac_span_survive(kac_run *run);
+
+/* *rows, `bytes` a particle in the order of this rank's rows, at rank 0 becomes that of all ranks in
+ * the order of the slots; the others keep theirs.  Errors: NOMEM, RANK. */
+kac_status kac_span_gather(const kac_run *run, size_t bytes, void **rows);
+
+/* What travelled, at rank 0 of all teams: states, what no placement could do without, and bytes of
+ * columns that each member got.  Errors: RANK. */
+typedef struct kac_travel {
+    int64_t moved, least, columns;
+} kac_travel;
+kac_status kac_span_add_up(kac_run *run);
+kac_travel kac_span_travel(const kac_run *run);
+int kac_span_teams(const kac_run *run);
 
 /* ---- trace_ranks.c -------------------------------------------------------------------------
  */

@@ -1,66 +1,137 @@
 /* share.c -- which groups of a run each rank has, and how their rows come together again. */
 #include <stdlib.h>
 
+#include "process.h"
 #include "run.h"
 
-/* Where the part of rank q begins, of n things in as equal parts as can be. */
-static int64_t begin_of(int64_t n, int64_t ranks, int64_t q)
+int64_t kac_share_begin(int64_t n, int64_t ranks, int64_t q)
 {
     return q * (n / ranks) + (q < n % ranks ? q : n % ranks);
 }
 
 int64_t kac_groups_a_rank(const kac_run *r, int64_t groups)
 {
-    return begin_of(groups, kac_ranks_size(r->ranks), 1);
+    return kac_share_begin(groups, kac_ranks_size(r->ranks), 1);
 }
 
-/* Whether every rank can have pools of its own. */
-static kac_status check_pools(const kac_run *r)
+/* Particles of a group where there are fewest. */
+static kac_status count_fewest(const kac_run *r, int64_t *out)
 {
-    int ranks = kac_ranks_size(r->ranks);
-    if (ranks > 1 && r->set.process.kind == KAC_PROCESS_GRAPH &&
-        r->set.process.langevin_together)
-        return KAC_FAIL(
-            KAC_ERR_INVALID,
-            "ranks: with process.langevin batch the moves of a particle depend on all "
-            "others, so one rank has them all; take particle, or start one");
-    if (r->pools >= ranks) return KAC_OK;
-    if (r->pools < r->all_groups)
-        return KAC_FAIL(
-            KAC_ERR_INVALID,
-            "ranks: with sampler.select.group.scope global a rank needs a whole set of "
-            "groups that select together, and %d ranks have %d of them; no set spans "
-            "ranks in this version",
-            ranks, r->pools);
+    kac_level *levels = calloc((size_t)r->steps + 1, sizeof *levels);
+    if (levels == NULL)
+        return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
+    kac_trigger_levels(&r->set, levels);
+    *out = r->set.sampler.particles;
+    for (int32_t k = 0; k <= r->steps; k++)
+        if (levels[k].particles > 0 && levels[k].particles < *out) *out = levels[k].particles;
+    free(levels);
+    return KAC_OK;
+}
+
+/* A pool spans ranks where a step is nothing but the guided step, and as long as each rank has a
+ * particle of it. */
+static kac_status check_span(const kac_run *r, int64_t groups)
+{
+    const kac_settings *s = &r->set;
+    int ranks = kac_ranks_size(r->ranks), most = (ranks + r->pools - 1) / r->pools;
+    int64_t each = 0;
+    const char *what = s->driver.kind != KAC_DRIVER_NONE ? "driver.kind none"
+                       : s->sampler.on_dead == KAC_DEAD_REVIVE
+                           ? "sampler.on_dead error or freeze"
+                           : NULL;
+    if (what != NULL)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "ranks: %d of them would share %d sets of groups that select together "
+                        "(sampler.groups, or what budget leaves of it; sampler.select.group."
+                        "scope), and a set spans ranks only with %s",
+                        ranks, r->pools, what);
+    KAC_TRY(count_fewest(r, &each));
+    if (groups * each >= most) return KAC_OK;
     return KAC_FAIL(
         KAC_ERR_INVALID,
-        "ranks: %d of them need as many groups, and there are %d (sampler.groups, or "
-        "what budget leaves of it); no group spans ranks in this version",
-        ranks, r->all_groups);
+        "ranks: %d of them would share a set of groups that select together, of %lld "
+        "particles where there are fewest (sampler.particles, sampler.funnel, "
+        "sampler.groups); each rank needs one",
+        most, (long long)(groups * each));
+}
+
+static kac_status check_langevin(const kac_run *r)
+{
+    if (kac_ranks_size(r->ranks) == 1 || r->set.process.kind != KAC_PROCESS_GRAPH ||
+        !r->set.process.langevin_together)
+        return KAC_OK;
+    return KAC_FAIL(KAC_ERR_INVALID,
+                    "ranks: with process.langevin batch the moves of a particle depend on all "
+                    "others, so one rank has them all; take particle, or start one");
+}
+
+/* This rank has pools first .. first + pools - 1. */
+static void have_pools(kac_run *r, int64_t first, int32_t pools)
+{
+    r->first = r->first_of_pool[first];
+    for (int64_t p = 0; p <= pools; p++)
+        r->first_of_pool[p] = r->first_of_pool[first + p] - r->first;
+    r->pools = pools;
+    r->groups = kac_groups_here(r);
+}
+
+static void deal_pools(kac_run *r)
+{
+    int ranks = kac_ranks_size(r->ranks), rank = kac_ranks_rank(r->ranks);
+    for (int q = 0; q <= ranks; q++)
+        r->place[q] = r->first_of_pool[kac_share_begin(r->pools, ranks, q)];
+    int64_t first = kac_share_begin(r->pools, ranks, rank);
+    have_pools(r, first, (int32_t)(kac_share_begin(r->pools, ranks, rank + 1) - first));
+}
+
+/* Ranks in a row share a pool, and the first of them speaks for it. */
+static kac_status deal_ranks(kac_run *r)
+{
+    int ranks = kac_ranks_size(r->ranks), rank = kac_ranks_rank(r->ranks);
+    int64_t least = r->all_groups, pool = 0;
+    int teams = r->pools, first = 0, end = 0;
+    for (int32_t p = 0; p < r->pools; p++) {
+        int64_t groups = r->first_of_pool[p + 1] - r->first_of_pool[p];
+        least = groups < least ? groups : least;
+        for (int64_t q = kac_share_begin(ranks, r->pools, p);
+             q < kac_share_begin(ranks, r->pools, p + 1); q++)
+            r->place[q + 1] = r->first_of_pool[p + 1];
+    }
+    KAC_TRY(check_span(r, least));
+    for (; end <= rank; pool++) {
+        first = end;
+        end = (int)kac_share_begin(ranks, teams, pool + 1);
+    }
+    have_pools(r, pool - 1, 1);
+    return kac_span_plan(r, teams, first, end - first);
 }
 
 kac_status kac_place_groups(kac_run *r)
 {
-    int ranks = kac_ranks_size(r->ranks), rank = kac_ranks_rank(r->ranks);
-    KAC_TRY(check_pools(r));
+    int ranks = kac_ranks_size(r->ranks);
+    KAC_TRY(check_langevin(r));
     r->place = calloc((size_t)ranks + 1, sizeof *r->place);
     if (r->place == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d ranks", ranks);
-    for (int q = 0; q <= ranks; q++)
-        r->place[q] = r->first_of_pool[begin_of(r->pools, ranks, q)];
-
-    int64_t pool = begin_of(r->pools, ranks, rank);
-    r->pools = (int32_t)(begin_of(r->pools, ranks, rank + 1) - pool);
-    r->first = r->place[rank];
-    r->groups = r->place[rank + 1] - r->first;
-    for (int64_t p = 0; p <= r->pools; p++)
-        r->first_of_pool[p] = r->first_of_pool[pool + p] - r->first;
+    if (r->pools < ranks) return deal_ranks(r);
+    deal_pools(r);
     return KAC_OK;
+}
+
+int32_t kac_groups_here(const kac_run *r)
+{
+    return r->first_of_pool[r->pools];
+}
+
+int32_t kac_groups_told(const kac_run *r)
+{
+    int rank = kac_ranks_rank(r->ranks);
+    return r->place[rank + 1] - r->place[rank];
 }
 
 kac_status kac_gather_groups(const kac_run *r, const void *mine, size_t bytes, void *all)
 {
     int ranks = kac_ranks_rank(r->ranks) == 0 ? kac_ranks_size(r->ranks) : 0;
-    size_t own = (size_t)r->groups * bytes;
+    size_t own = (size_t)kac_groups_told(r) * bytes;
     void **into = calloc((size_t)ranks + 1, sizeof *into);
     size_t *sizes = calloc((size_t)ranks + 1, sizeof *sizes);
     kac_status status = KAC_OK;

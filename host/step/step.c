@@ -106,12 +106,27 @@ kac_status kac_weigh_children(kac_run *r, const kac_particles *x, const float *t
     return op->weigh(r->dev, &a);
 }
 
+/* The same of a pool that spans ranks, whose children this one has made of its particles with
+ * `status`. */
+static kac_status weigh_all(kac_run *r, kac_status status, const float *terms, int32_t samples)
+{
+    const kac_particle_ops *op = &r->dev->ops->particles;
+    kac_weigh_args a = weigh_args(r, terms, samples);
+    a.x = &r->x;
+    a.y = &r->y;
+    if (status == KAC_OK) status = op->value(r->dev, &a);
+    KAC_TRY(kac_span_weigh(r, status, &a));
+    KAC_TRY(op->temper(r->dev, &a));
+    return op->weigh(r->dev, &a);
+}
+
 static kac_status select_survivors(kac_run *r)
 {
     const kac_particle_ops *op = &r->dev->ops->particles;
     int32_t each = r->funnel[r->level - 1];
     KAC_TRY(op->select_parent(r->dev, &r->select));
     KAC_TRY(op->select_group(r->dev, &r->select));
+    if (r->span != NULL) return kac_span_survive(r);
     if (each > 0) { /* fewer go on */
         r->n = r->x.n = r->groups * each;
         r->y.n = r->n * r->children;
@@ -121,12 +136,9 @@ static kac_status select_survivors(kac_run *r)
     return op->regroup(r->dev, r->levels, r->clock, r->groups, r->group, r->x.group);
 }
 
-kac_status kac_guided_step(kac_run *r)
+/* Children, and what they are worth, into run->terms where they are `valued`. */
+static kac_status make_children(kac_run *r, bool last, bool valued)
 {
-    bool last = r->level == 1;
-    bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
-    const float *terms = valued ? r->terms : NULL;
-
     kac_lap(r, KAC_PHASE_OTHER);
     KAC_TRY(kac_evaluate_parents(r, &r->x));
     KAC_TRY(kac_evaluate_twist(r));
@@ -134,13 +146,26 @@ kac_status kac_guided_step(kac_run *r)
     KAC_TRY(kac_propose(r, &r->x, r->children, &r->y));
     KAC_TRY(kac_gibbs_children(r));
     kac_lap(r, KAC_PHASE_PROPOSE);
-    if (last)
-        KAC_TRY(kac_evaluate_objects(r, &r->x, &r->y));
-    else if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
-        KAC_TRY(kac_evaluate_children(r, &r->x, &r->y));
-    else if (valued)
-        KAC_TRY(kac_evaluate_unfinished(r, &r->y));
-    KAC_TRY(kac_weigh_children(r, &r->x, terms, last ? 1 : r->samples, &r->y));
+    if (last) return kac_evaluate_objects(r, &r->x, &r->y);
+    if (r->set.sampler.value == KAC_VALUE_POSTERIOR_MEAN)
+        return kac_evaluate_children(r, &r->x, &r->y);
+    return valued ? kac_evaluate_unfinished(r, &r->y) : KAC_OK;
+}
+
+kac_status kac_guided_step(kac_run *r)
+{
+    bool last = r->level == 1;
+    bool valued = last || r->set.sampler.value != KAC_VALUE_NONE;
+    const float *terms = valued ? r->terms : NULL;
+    int32_t samples = last ? 1 : r->samples;
+
+    kac_status made = make_children(r, last, valued);
+    if (r->span != NULL) {
+        KAC_TRY(weigh_all(r, made, terms, samples));
+    } else {
+        KAC_TRY(made);
+        KAC_TRY(kac_weigh_children(r, &r->x, terms, samples, &r->y));
+    }
     KAC_TRY(select_survivors(r));
     KAC_TRY(kac_gibbs_survivors(r));
     kac_lap(r, KAC_PHASE_SELECT);
@@ -150,10 +175,10 @@ kac_status kac_guided_step(kac_run *r)
 
 /* A guided step whose operations are those of the step before, on the same memory: all but the
  * first two, in which working memory grows, and the last.  None where the host asks workers,
- * or plug-ins by copies. */
+ * or plug-ins by copies, or other ranks. */
 static bool is_like_the_last(const kac_run *r)
 {
-    return r->dev->records && r->step - r->resumed >= 2 && r->level > 1 &&
+    return r->dev->records && r->span == NULL && r->step - r->resumed >= 2 && r->level > 1 &&
            r->set.sampler.funnel[0] == '\0' && !r->denoiser->waits &&
            !kac_rewards_wait(r->guide);
 }

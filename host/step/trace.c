@@ -13,9 +13,10 @@ kac_status kac_trace_open(kac_run *r)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace of %d steps", r->moves);
     r->trace.summary = kac_take(r, r->moves, sizeof *r->trace.summary);
     r->trace.stamp = kac_take(r, 1, sizeof *r->trace.stamp);
-    r->trace.sorted = kac_take(r, r->n, sizeof *r->trace.sorted);
-    r->trace.mark = kac_take(r, r->n, sizeof *r->trace.mark);
-    r->trace.eves_below = r->n;
+    int32_t n = kac_selected_of(r).x->n;
+    r->trace.sorted = kac_take(r, n, sizeof *r->trace.sorted);
+    r->trace.mark = kac_take(r, n, sizeof *r->trace.mark);
+    r->trace.eves_below = n;
     KAC_TRY(kac_gathering_open(r));
     if (r->short_of_memory) return KAC_ERR_NOMEM; /* alloc left the sentence */
     KAC_TRY(r->dev->ops->particles.stamp(r->dev, r->trace.stamp));
@@ -38,16 +39,17 @@ static kac_status count_distinct(kac_run *r)
 kac_status kac_trace_record(kac_run *r)
 {
     const int64_t *idle = kac_searches_trees(r) ? r->search->args.idle : r->revive.args.idle;
+    kac_selected of = kac_selected_of(r);
     kac_line line = {.progress = {.step = r->step},
                      .pass = r->pass,
-                     .particles = r->n,
+                     .particles = of.x->n,
                      .denoiser_asked = r->calls.denoiser_asked,
                      .reward_asked = r->calls.reward_asked};
     kac_summary_args a = {.levels = r->levels,
                           .level = r->level,
-                          .groups = r->group,
-                          .n_groups = r->groups,
-                          .x = &r->x,
+                          .groups = of.groups,
+                          .n_groups = kac_groups_here(r),
+                          .x = of.x,
                           .eves_below = r->trace.eves_below,
                           .distinct = r->census_fresh.count,
                           .made = r->made,

@@ -4,6 +4,7 @@
  * to the number of distinct states, which ranks may have in common.  So each rank keeps, for the
  * latest steps, the values of its particles, the hashes of its distinct states and its groups;
  * where lines are read, rank 0 gathers them line by line and works out what one rank would have.
+ * Values and groups of a pool that spans ranks are told by one of them; hashes each has its own.
  * States of different ranks count as equal where their hashes, of 64 bits, are.
  */
 #include <math.h>
@@ -22,15 +23,16 @@ typedef struct part {
 struct kac_gathering {
     /* on the device: the latest lines, line k in place k mod lines */
     int32_t lines;
-    size_t n;         /* particles of this rank, the most */
+    size_t groups, n; /* that this rank tells of: groups, particles at the most */
+    size_t rows;      /* states of this rank, at the most */
     double *value;    /* [lines][n] */
-    uint64_t *hash;   /* [lines][n] of distinct states */
-    kac_group *group; /* [lines][G] */
+    uint64_t *hash;   /* [lines][rows] of distinct states */
+    kac_group *group; /* [lines][groups] */
 
     /* on the host: one line, of this rank */
-    double *own_value, *own_ess; /* [n], [G] */
-    uint64_t *own_hash;          /* [n] */
-    kac_group *own_group;        /* [G] */
+    double *own_value, *own_ess; /* [n], [groups] */
+    uint64_t *own_hash;          /* [rows] */
+    kac_group *own_group;        /* [groups] */
 
     /* rank 0: of all */
     double *all_value, *all_ess; /* [all particles], [all groups] */
@@ -41,9 +43,9 @@ struct kac_gathering {
 };
 
 /* As many lines as 64 MiB hold on the rank that has most, so that all ranks read at one step. */
-static int32_t lines_kept(const kac_run *r)
+static int32_t lines_kept(const kac_run *r, int64_t each)
 {
-    int64_t most = 1, each = r->n / r->groups;
+    int64_t most = 1;
     for (int q = 0; q < kac_ranks_size(r->ranks); q++)
         if (r->place[q + 1] - r->place[q] > most) most = r->place[q + 1] - r->place[q];
     int64_t line = most * (each * (int64_t)(sizeof(double) + sizeof(uint64_t)) +
@@ -59,19 +61,22 @@ kac_status kac_gathering_open(kac_run *r)
     kac_gathering *g = calloc(1, sizeof *g);
     r->trace.gathering = g; /* closed with the run, whatever comes */
     if (g == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the trace");
-    size_t n = (size_t)r->n, groups = (size_t)r->groups;
-    g->lines = lines_kept(r);
+    size_t each = (size_t)(kac_selected_of(r).x->n / kac_groups_here(r));
+    size_t groups = (size_t)kac_groups_told(r), n = groups * each;
+    g->lines = lines_kept(r, (int64_t)each);
+    g->groups = groups;
     g->n = n;
-    g->value = kac_take(r, (int64_t)g->lines * r->n, sizeof *g->value);
+    g->rows = (size_t)r->n;
+    g->value = kac_take(r, (int64_t)g->lines * (int64_t)n, sizeof *g->value);
     g->hash = kac_take(r, (int64_t)g->lines * r->n, sizeof *g->hash);
-    g->group = kac_take(r, (int64_t)g->lines * r->groups, sizeof *g->group);
-    g->own_value = calloc(n, sizeof *g->own_value);
-    g->own_hash = calloc(n, sizeof *g->own_hash);
-    g->own_ess = calloc(groups, sizeof *g->own_ess);
-    g->own_group = calloc(groups, sizeof *g->own_group);
+    g->group = kac_take(r, (int64_t)g->lines * (int64_t)groups, sizeof *g->group);
+    g->own_value = calloc(n + 1, sizeof *g->own_value);
+    g->own_hash = calloc(g->rows, sizeof *g->own_hash);
+    g->own_ess = calloc(groups + 1, sizeof *g->own_ess);
+    g->own_group = calloc(groups + 1, sizeof *g->own_group);
 
     bool first = kac_ranks_rank(r->ranks) == 0;
-    size_t all_groups = first ? (size_t)r->all_groups : 1, all = n / groups * all_groups;
+    size_t all_groups = first ? (size_t)r->all_groups : 1, all = each * all_groups;
     g->all_value = calloc(all, sizeof *g->all_value);
     g->all_hash = calloc(all, sizeof *g->all_hash);
     g->all_ess = calloc(all_groups, sizeof *g->all_ess);
@@ -110,12 +115,15 @@ kac_status kac_gathering_record(kac_run *r, int32_t number)
     const kac_memory_ops *op = &r->dev->ops->memory;
     const kac_gathering *g = r->trace.gathering;
     if (g == NULL) return KAC_OK;
-    size_t n = (size_t)r->n, place = (size_t)(number % g->lines);
+    kac_selected of = kac_selected_of(r);
+    size_t rows = (size_t)r->n, place = (size_t)(number % g->lines);
+    size_t n = g->groups > 0 ? (size_t)of.x->n : 0;
     /* A memo that has just been cleared fills from its first entry on. */
-    KAC_TRY(op->copy(r->dev, g->hash + place * g->n, r->census.hash, n * sizeof *g->hash));
-    KAC_TRY(op->copy(r->dev, g->value + place * g->n, r->x.value, n * sizeof *g->value));
-    return op->copy(r->dev, g->group + place * (size_t)r->groups, r->group,
-                    (size_t)r->groups * sizeof *g->group);
+    KAC_TRY(
+        op->copy(r->dev, g->hash + place * g->rows, r->census.hash, rows * sizeof *g->hash));
+    KAC_TRY(op->copy(r->dev, g->value + place * g->n, of.x->value, n * sizeof *g->value));
+    return op->copy(r->dev, g->group + place * g->groups, of.groups,
+                    g->groups * sizeof *g->group);
 }
 
 /* ---- one line ------------------------------------------------------------------------------
@@ -126,10 +134,10 @@ static kac_status fetch_own(kac_run *r, int32_t number, const kac_summary *s)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
     kac_gathering *g = r->trace.gathering;
-    size_t n = (size_t)r->line[number].particles, place = (size_t)(number % g->lines);
-    size_t groups = (size_t)r->groups;
+    size_t groups = g->groups, place = (size_t)(number % g->lines);
+    size_t n = groups > 0 ? (size_t)r->line[number].particles : 0;
     KAC_TRY(op->download(r->dev, g->own_value, g->value + place * g->n, n * sizeof(double)));
-    KAC_TRY(op->download(r->dev, g->own_hash, g->hash + place * g->n,
+    KAC_TRY(op->download(r->dev, g->own_hash, g->hash + place * g->rows,
                          (size_t)s->distinct * sizeof(uint64_t)));
     KAC_TRY(op->download(r->dev, g->own_group, g->group + place * groups,
                          groups * sizeof(kac_group)));
@@ -146,6 +154,7 @@ static kac_status gather_parts(kac_run *r, int32_t number, const kac_summary *s)
     part own = {.summary = *s,
                 .denoiser_asked = line->denoiser_asked - r->pilot.denoiser_asked,
                 .reward_asked = line->reward_asked - r->pilot.reward_asked};
+    if (g->groups == 0) own.summary.selected = own.summary.eves = 0; /* another tells them */
     size_t ranks = (size_t)kac_ranks_size(r->ranks);
     for (size_t q = 0; q < ranks; q++) {
         g->into[q] = &g->parts[q];
@@ -190,7 +199,7 @@ static void add_parts(kac_run *r, kac_line *line, kac_summary *out)
     for (int q = 0; q < kac_ranks_size(r->ranks); q++) {
         const kac_summary *s = &g->parts[q].summary;
         out->selected += s->selected;
-        out->eves += s->eves; /* a group has its own, and no rank shares one */
+        out->eves += s->eves; /* a group has its own */
         out->distinct += s->distinct;
         out->tries += s->tries;
         for (int k = 0; k < 4; k++)
@@ -224,7 +233,7 @@ kac_status kac_gathering_read(kac_run *r, int32_t number, kac_summary *s)
     kac_gathering *g = r->trace.gathering;
     kac_line *line = &r->line[number];
     if (g == NULL) return KAC_OK;
-    size_t each = (size_t)(line->particles / r->groups);
+    size_t each = (size_t)(line->particles / kac_groups_here(r));
     KAC_TRY(kac_ranks_agree(r->ranks, fetch_own(r, number, s), NULL, 0));
     KAC_TRY(gather_parts(r, number, s));
     KAC_TRY(kac_gather_groups(r, g->own_value, each * sizeof(double), g->all_value));
