@@ -56,11 +56,12 @@ typedef struct shared {
 typedef struct work {
     bool sends, gathers, begun;
     int peer;
-    char *at;
+    const char *from; /* who sends */
+    char *into;       /* who receives */
     size_t size, moved;
 } work;
 
-typedef struct ncclComm {
+typedef struct communicator {
     uint64_t magic;
     int rank, size;
     char path[64];
@@ -75,27 +76,27 @@ typedef struct ncclComm {
     enum result failed;
     bool finalizes;
     char text[256]; /* of its latest error */
-} ncclComm;
+} communicator;
 
-typedef struct ncclUniqueId {
+typedef struct unique_id {
     char path[128];
-} ncclUniqueId;
+} unique_id;
 
 /* ncclConfig_t of 2.17 */
-typedef struct ncclConfig {
+typedef struct settings {
     size_t size;
     unsigned magic, version;
     int blocking, cluster, least, most;
     const char *network;
-} ncclConfig;
+} settings;
 
 static const uint64_t comm_magic = 0x6b6163666163656bu;
 static atomic_int alive; /* communicators */
 static _Thread_local int depth;
-static _Thread_local ncclComm *grouped; /* whose messages the group has */
-static _Thread_local char said[256];    /* where there is no communicator */
+static _Thread_local communicator *grouped; /* whose messages the group has */
+static _Thread_local char said[256];        /* where there is no communicator */
 
-__attribute__((format(printf, 3, 4))) static int fail(ncclComm *comm, enum result result,
+__attribute__((format(printf, 3, 4))) static int fail(communicator *comm, enum result result,
                                                       const char *format, ...)
 {
     char *text = comm != NULL ? comm->text : said;
@@ -114,7 +115,7 @@ __attribute__((destructor)) static void look_back(void)
     _exit(86);
 }
 
-static box *box_of(const ncclComm *comm, int from, int to)
+static box *box_of(const communicator *comm, int from, int to)
 {
     return &comm->all->box[from * comm->size + to];
 }
@@ -122,7 +123,7 @@ static box *box_of(const ncclComm *comm, int from, int to)
 /* ---- moving --------------------------------------------------------------------------------- */
 
 /* What can leave. */
-static bool push(ncclComm *comm, work *w)
+static bool push(communicator *comm, work *w)
 {
     box *b = box_of(comm, comm->rank, w->peer);
     if (atomic_load(&b->full) != 0) return false;
@@ -130,7 +131,7 @@ static bool push(ncclComm *comm, work *w)
     b->bytes = left < CHUNK ? left : CHUNK;
     b->total = w->size;
     b->gathers = w->gathers;
-    memcpy(b->data, w->at + w->moved, b->bytes);
+    memcpy(b->data, w->from + w->moved, b->bytes);
     w->moved += b->bytes;
     w->begun = true;
     atomic_store(&b->full, 1);
@@ -138,7 +139,7 @@ static bool push(ncclComm *comm, work *w)
 }
 
 /* What has come. */
-static bool pull(ncclComm *comm, work *w)
+static bool pull(communicator *comm, work *w)
 {
     box *b = box_of(comm, w->peer, comm->rank);
     if (atomic_load(&b->full) == 0) return false;
@@ -148,7 +149,7 @@ static bool pull(ncclComm *comm, work *w)
                    w->gathers ? " gathered" : "");
         return false;
     }
-    memcpy(w->at + w->moved, b->data, b->bytes);
+    memcpy(w->into + w->moved, b->data, b->bytes);
     w->moved += b->bytes;
     comm->received += b->bytes;
     w->begun = true;
@@ -162,7 +163,7 @@ static bool is_over(const work *w)
 }
 
 /* Messages between two ranks keep their order. */
-static bool waits_for_another(const ncclComm *comm, int i)
+static bool waits_for_another(const communicator *comm, int i)
 {
     const work *w = &comm->work[i];
     for (int k = 0; k < i; k++)
@@ -172,7 +173,7 @@ static bool waits_for_another(const ncclComm *comm, int i)
     return false;
 }
 
-static void move(ncclComm *comm)
+static void move(communicator *comm)
 {
     int left = 0;
     for (int i = 0; i < comm->running && comm->failed == SUCCESS; i++) {
@@ -184,20 +185,25 @@ static void move(ncclComm *comm)
     if (left == 0 && comm->running > 0) comm->running = comm->works = 0;
 }
 
-/* What the communicator has to do begins. */
-static int start(ncclComm *comm)
+/* Whether the test wishes that this group of this rank fails. */
+static bool is_to_fail(const communicator *comm)
 {
-    int rank = 0, number = 0;
     const char *wish = getenv("FAKE_NCCL_FAIL");
+    char *colon = NULL;
+    if (wish == NULL || strtol(wish, &colon, 10) != comm->rank || *colon != ':') return false;
+    return strtol(colon + 1, NULL, 10) == comm->groups;
+}
+
+/* What the communicator has to do begins. */
+static int start(communicator *comm)
+{
     comm->running = comm->works;
     comm->groups++;
-    if (wish != NULL && sscanf(wish, "%d:%d", &rank, &number) == 2 && rank == comm->rank &&
-        number == comm->groups)
-        (void)fail(comm, SYSTEM_ERROR, "the network is down, says the test");
+    if (is_to_fail(comm)) (void)fail(comm, SYSTEM_ERROR, "the network is down, says the test");
     return comm->failed != SUCCESS ? (int)comm->failed : IN_PROGRESS;
 }
 
-static int check(ncclComm *comm, void *stream, int peer, int type)
+static int check(communicator *comm, void *stream, int peer, int type)
 {
     if (comm == NULL || comm->magic != comm_magic)
         return fail(NULL, INVALID_ARGUMENT, "not a communicator");
@@ -216,30 +222,33 @@ static int check(ncclComm *comm, void *stream, int peer, int type)
     return SUCCESS;
 }
 
-static void add(ncclComm *comm, work w)
+static void add(communicator *comm, work w)
 {
     comm->work[comm->works++] = w;
 }
 
 /* ---- the functions -------------------------------------------------------------------------- */
 
+/* NOLINTBEGIN(readability-identifier-naming): these are NCCL's */
 PUBLIC int ncclGetVersion(int *version);
-PUBLIC int ncclGetUniqueId(ncclUniqueId *id);
-PUBLIC int ncclCommInitRankConfig(ncclComm **comm, int size, ncclUniqueId id, int rank,
-                                  ncclConfig *config);
-PUBLIC int ncclCommGetAsyncError(ncclComm *comm, int *error);
-PUBLIC int ncclCommFinalize(ncclComm *comm);
-PUBLIC int ncclCommDestroy(ncclComm *comm);
-PUBLIC int ncclCommAbort(ncclComm *comm);
+PUBLIC int ncclGetUniqueId(unique_id *id);
+PUBLIC int ncclCommInitRankConfig(communicator **comm, int size, unique_id id, int rank,
+                                  settings *config);
+PUBLIC int ncclCommGetAsyncError(communicator *comm, int *error);
+PUBLIC int ncclCommFinalize(communicator *comm);
+PUBLIC int ncclCommDestroy(communicator *comm);
+PUBLIC int ncclCommAbort(communicator *comm);
 PUBLIC int ncclGroupStart(void);
 PUBLIC int ncclGroupEnd(void);
-PUBLIC int ncclSend(const void *from, size_t count, int type, int peer, ncclComm *comm,
+PUBLIC int ncclSend(const void *from, size_t count, int type, int peer, communicator *comm,
                     void *stream);
-PUBLIC int ncclRecv(void *into, size_t count, int type, int peer, ncclComm *comm, void *stream);
-PUBLIC int ncclAllGather(const void *mine, void *all, size_t count, int type, ncclComm *comm,
-                         void *stream);
+PUBLIC int ncclRecv(void *into, size_t count, int type, int peer, communicator *comm,
+                    void *stream);
+PUBLIC int ncclAllGather(const void *mine, void *all, size_t count, int type,
+                         communicator *comm, void *stream);
 PUBLIC const char *ncclGetErrorString(int error);
-PUBLIC const char *ncclGetLastError(ncclComm *comm);
+PUBLIC const char *ncclGetLastError(communicator *comm);
+/* NOLINTEND(readability-identifier-naming) */
 
 int ncclGetVersion(int *version)
 {
@@ -248,7 +257,7 @@ int ncclGetVersion(int *version)
     return SUCCESS;
 }
 
-int ncclGetUniqueId(ncclUniqueId *id)
+int ncclGetUniqueId(unique_id *id)
 {
     static atomic_int number;
     struct timespec now;
@@ -259,8 +268,8 @@ int ncclGetUniqueId(ncclUniqueId *id)
     return SUCCESS;
 }
 
-int ncclCommInitRankConfig(ncclComm **comm, int size, ncclUniqueId id, int rank,
-                           ncclConfig *config)
+int ncclCommInitRankConfig(communicator **comm, int size, unique_id id, int rank,
+                           settings *config)
 {
     if (config->magic != 0xcafebeef || config->size < sizeof *config ||
         config->version < 21700 || config->blocking != 0 || config->cluster != INT_MIN ||
@@ -268,7 +277,7 @@ int ncclCommInitRankConfig(ncclComm **comm, int size, ncclUniqueId id, int rank,
         return fail(NULL, INVALID_ARGUMENT, "the configuration");
     if (rank < 0 || rank >= size || size > MOST_RANKS)
         return fail(NULL, INVALID_ARGUMENT, "rank %d of %d", rank, size);
-    ncclComm *c = calloc(1, sizeof *c);
+    communicator *c = calloc(1, sizeof *c);
     int file = open(id.path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     if (c == NULL || file < 0) {
         free(c);
@@ -292,7 +301,7 @@ int ncclCommInitRankConfig(ncclComm **comm, int size, ncclUniqueId id, int rank,
     return IN_PROGRESS;
 }
 
-int ncclCommGetAsyncError(ncclComm *comm, int *error)
+int ncclCommGetAsyncError(communicator *comm, int *error)
 {
     if (comm == NULL || comm->magic != comm_magic)
         return fail(NULL, INVALID_ARGUMENT, "not a communicator");
@@ -305,7 +314,7 @@ int ncclCommGetAsyncError(ncclComm *comm, int *error)
     return SUCCESS;
 }
 
-int ncclCommFinalize(ncclComm *comm)
+int ncclCommFinalize(communicator *comm)
 {
     if (comm->failed != SUCCESS) return (int)comm->failed;
     if (comm->works > 0) return fail(comm, INVALID_USAGE, "ncclCommFinalize amid work");
@@ -315,7 +324,7 @@ int ncclCommFinalize(ncclComm *comm)
     return IN_PROGRESS;
 }
 
-static void leave(ncclComm *comm)
+static void leave(communicator *comm)
 {
     const char *path = getenv("FAKE_NCCL_LOG");
     FILE *log = path != NULL ? fopen(path, "ae") : NULL;
@@ -331,7 +340,7 @@ static void leave(ncclComm *comm)
     free(comm);
 }
 
-int ncclCommDestroy(ncclComm *comm)
+int ncclCommDestroy(communicator *comm)
 {
     if (!comm->finalizes || atomic_load(&comm->all->finished) < comm->size) {
         (void)fprintf(stderr, "fake nccl: ncclCommDestroy before ncclCommFinalize has ended\n");
@@ -341,7 +350,7 @@ int ncclCommDestroy(ncclComm *comm)
     return SUCCESS;
 }
 
-int ncclCommAbort(ncclComm *comm)
+int ncclCommAbort(communicator *comm)
 {
     leave(comm);
     return SUCCESS;
@@ -355,35 +364,35 @@ int ncclGroupStart(void)
 
 int ncclGroupEnd(void)
 {
-    ncclComm *comm = grouped;
+    communicator *comm = grouped;
     if (depth == 0) return fail(NULL, INVALID_USAGE, "ncclGroupEnd without ncclGroupStart");
     if (--depth > 0 || comm == NULL) return SUCCESS;
     grouped = NULL;
     return start(comm);
 }
 
-int ncclSend(const void *from, size_t count, int type, int peer, ncclComm *comm, void *stream)
+int ncclSend(const void *from, size_t count, int type, int peer, communicator *comm,
+             void *stream)
 {
     int result = check(comm, stream, peer, type);
     if (result != SUCCESS) return result;
     if (depth == 0) return fail(comm, INVALID_USAGE, "ncclSend outside of a group");
     grouped = comm;
-    add(comm,
-        (work){.sends = true, .peer = peer, .at = (char *)(uintptr_t)from, .size = count});
+    add(comm, (work){.sends = true, .peer = peer, .from = from, .size = count});
     return SUCCESS;
 }
 
-int ncclRecv(void *into, size_t count, int type, int peer, ncclComm *comm, void *stream)
+int ncclRecv(void *into, size_t count, int type, int peer, communicator *comm, void *stream)
 {
     int result = check(comm, stream, peer, type);
     if (result != SUCCESS) return result;
     if (depth == 0) return fail(comm, INVALID_USAGE, "ncclRecv outside of a group");
     grouped = comm;
-    add(comm, (work){.peer = peer, .at = into, .size = count});
+    add(comm, (work){.peer = peer, .into = into, .size = count});
     return SUCCESS;
 }
 
-int ncclAllGather(const void *mine, void *all, size_t count, int type, ncclComm *comm,
+int ncclAllGather(const void *mine, void *all, size_t count, int type, communicator *comm,
                   void *stream)
 {
     int result = check(comm, stream, 0, type);
@@ -395,9 +404,11 @@ int ncclAllGather(const void *mine, void *all, size_t count, int type, ncclComm 
     memmove(own, from, count);
     for (int q = 0; q < comm->size; q++) {
         if (q == comm->rank) continue;
-        add(comm, (work){.sends = true, .gathers = true, .peer = q, .at = own, .size = count});
         add(comm,
-            (work){.gathers = true, .peer = q, .at = into + (size_t)q * count, .size = count});
+            (work){.sends = true, .gathers = true, .peer = q, .from = own, .size = count});
+        add(comm,
+            (work){
+                .gathers = true, .peer = q, .into = into + (size_t)q * count, .size = count});
     }
     if (depth > 0) {
         grouped = comm;
@@ -414,7 +425,7 @@ const char *ncclGetErrorString(int error)
                                        : "internal error";
 }
 
-const char *ncclGetLastError(ncclComm *comm)
+const char *ncclGetLastError(communicator *comm)
 {
     return comm != NULL ? comm->text : said;
 }

@@ -168,7 +168,10 @@ kac_status kac_mpi_transport(uint64_t version, kac_transport *out)
     job.members = 1;
     job.request = calloc(2 * (size_t)job.size, sizeof(MPI_Request));
     job.note = calloc((size_t)job.size, sizeof *job.note);
-    if (job.request == NULL || job.note == NULL) MPI_Abort(MPI_COMM_WORLD, 3);
+    if (job.request == NULL || job.note == NULL) {
+        MPI_Abort(MPI_COMM_WORLD, 3);
+        return KAC_ERR_NOMEM;
+    }
     for (int q = 0; q < job.size; q++)
         job.note[q].request = MPI_REQUEST_NULL;
     *out = (kac_transport){.name = "mpi",
