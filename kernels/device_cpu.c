@@ -101,6 +101,12 @@ static void cpu_erase(kac_device *dev, void *recording)
     (void)dev, (void)recording;
 }
 
+static kac_status measure_nothing(kac_device *dev, const kac_propose_args *a, kac_norms *norms)
+{
+    (void)dev, (void)a, (void)norms;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "only graphs move together");
+}
+
 const kac_ops kac_cpu_ops = {
     .name = "cpu",
     .memory =
@@ -135,6 +141,7 @@ const kac_ops kac_cpu_ops = {
         {
             .start = kac_cpu_masked_start,
             .blend = kac_cpu_masked_blend,
+            .measure = measure_nothing,
             .propose = kac_cpu_masked_propose,
             .complete = kac_cpu_masked_complete,
             .soften = kac_cpu_masked_soften,
@@ -149,6 +156,7 @@ const kac_ops kac_cpu_ops = {
         {
             .start = kac_cpu_gaussian_start,
             .blend = kac_cpu_gaussian_blend,
+            .measure = measure_nothing,
             .propose = kac_cpu_gaussian_propose,
             .complete = kac_cpu_gaussian_complete,
             .soften = kac_cpu_gaussian_soften,
@@ -163,6 +171,7 @@ const kac_ops kac_cpu_ops = {
         {
             .start = kac_cpu_graph_start,
             .blend = kac_cpu_graph_blend,
+            .measure = kac_cpu_graph_measure,
             .propose = kac_cpu_graph_propose,
             .complete = kac_cpu_graph_complete,
             .soften = kac_cpu_graph_soften,

@@ -201,6 +201,12 @@ static void cuda_erase(kac_device *dev, void *recording)
 
 /* ---- tables ------------------------------------------------------------------------------- */
 
+static kac_status measure_nothing(kac_device *dev, const kac_propose_args *a, kac_norms *norms)
+{
+    (void)dev, (void)a, (void)norms;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "only graphs move together");
+}
+
 static const kac_ops cuda_ops = {
     .name = "cuda",
     .memory =
@@ -235,6 +241,7 @@ static const kac_ops cuda_ops = {
         {
             .start = kac_cuda_masked_start,
             .blend = kac_cuda_masked_blend,
+            .measure = measure_nothing,
             .propose = kac_cuda_masked_propose,
             .complete = kac_cuda_masked_complete,
             .soften = kac_cuda_masked_soften,
@@ -249,6 +256,7 @@ static const kac_ops cuda_ops = {
         {
             .start = kac_cuda_gaussian_start,
             .blend = kac_cuda_gaussian_blend,
+            .measure = measure_nothing,
             .propose = kac_cuda_gaussian_propose,
             .complete = kac_cuda_gaussian_complete,
             .soften = kac_cuda_gaussian_soften,
@@ -263,6 +271,7 @@ static const kac_ops cuda_ops = {
         {
             .start = kac_cuda_graph_start,
             .blend = kac_cuda_graph_blend,
+            .measure = kac_cuda_graph_measure,
             .propose = kac_cuda_graph_propose,
             .complete = kac_cuda_graph_complete,
             .soften = kac_cuda_graph_soften,

@@ -97,8 +97,8 @@ KAC_HD static inline float kac_graph_estimate(const kac_graph_part *part, float 
 
 /* Sums go through lanes, in an order that any number of threads can keep: lanes hold the sums
  * of their own terms in order, then the upper half is added to the lower, until one is left.  A
- * number of a row has the lane of its pair, a norm of a batch that of its row. */
-enum { KAC_GRAPH_LANES = 128, KAC_GRAPH_ROW_LANES = 1024 };
+ * number of a row has the lane of its pair. */
+enum { KAC_GRAPH_LANES = 128 };
 
 KAC_HD static inline double kac_graph_add_up(double *lane, int32_t lanes)
 {
@@ -139,6 +139,38 @@ KAC_HD static inline void kac_graph_noise_norms(const kac_shape *shape, const fl
         plain[p].of_answer = 0;
     }
     kac_graph_norms(shape, plain, z, z, norm);
+}
+
+/* A row's norms join those of a population, exactly, so that their order is free.  What is not
+ * finite, or above 2^38, counts as 0: its row has a NaN, or will have one. */
+KAC_HD static inline void kac_graph_count(kac_norms *sum, int which, const double norm[2])
+{
+    for (int p = 0; p < 2; p++) {
+        double whole = norm[p] < 274877906944.0 ? floor(norm[p]) : 0;
+        double rest = norm[p] < 274877906944.0 ? norm[p] - whole : 0;
+        sum->whole[which][p] += (int64_t)whole;
+        sum->part[which][p] += (int64_t)(rest * 4294967296.0);
+    }
+    sum->rows[which]++;
+}
+
+KAC_HD static inline void kac_graph_add_norms(const kac_norms *some, kac_norms *sum)
+{
+    for (int which = 0; which < 2; which++) {
+        for (int p = 0; p < 2; p++) {
+            sum->whole[which][p] += some->whole[which][p];
+            sum->part[which][p] += some->part[which][p];
+        }
+        sum->rows[which] += some->rows[which];
+    }
+}
+
+/* Mean norm of a part over the rows that were counted. */
+KAC_HD static inline double kac_graph_mean(const kac_norms *sum, int which, int p)
+{
+    double total =
+        (double)sum->whole[which][p] + (double)sum->part[which][p] * (1 / 4294967296.0);
+    return sum->rows[which] > 0 ? total / (double)sum->rows[which] : 0;
 }
 
 /* The step size h of a part, from the norms of its noise and its score.  Without a score it

@@ -65,11 +65,6 @@ kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t
 
 /* ---- children --------------------------------------------------------------------------- */
 
-/* Norms over the parts, of the corrector's noise and of the score. */
-typedef struct norms {
-    double noise[2], score[2];
-} norms;
-
 static const float *answer_of(const kac_propose_args *a, int32_t i)
 {
     return kac_logits_of(a->memo, a->x->entry[i]);
@@ -101,62 +96,56 @@ static void score_norms(const kac_propose_args *a, const kac_graph_level *level,
     kac_graph_norms(&a->shape, level->part, x, answer_of(a, i), norm);
 }
 
-/* Means of norms over the rows of a batch. */
-static void average(double (*norm)[2], int64_t rows, double mean[2])
+kac_status kac_cpu_graph_measure(kac_device *dev, const kac_propose_args *a, kac_norms *norms)
 {
-    double lane[2][KAC_GRAPH_ROW_LANES] = {{0}};
-    for (int64_t i = 0; i < rows; i++)
-        for (int p = 0; p < 2; p++)
-            lane[p][i % KAC_GRAPH_ROW_LANES] += norm[i][p];
-    for (int p = 0; p < 2; p++)
-        mean[p] = kac_graph_add_up(lane[p], KAC_GRAPH_ROW_LANES) / (double)rows;
-}
-
-/* Begins all children, and gives the mean norms over all and over their parents. */
-static kac_status begin_together(const kac_propose_args *a, const kac_graph_level *level,
-                                 int32_t n, norms *mean)
-{
-    int64_t children = (int64_t)n * a->children;
-    double(*noise)[2] = kac_cpu_scratch((size_t)(children + n + 1) * sizeof *noise);
-    if (noise == NULL)
-        return KAC_FAIL(KAC_ERR_NOMEM, "graph: no memory for the norms of %lld children",
-                        (long long)children);
-    double(*score)[2] = noise + children;
-#pragma omp parallel for schedule(static)
-    for (int32_t i = 0; i < n; i++) {
-        for (int32_t m = 0; m < a->children; m++)
-            kac_graph_noise_norms(&a->shape, begin_child(a, level, key_of(a, i), i, m),
-                                  noise[(int64_t)i * a->children + m]);
-        score_norms(a, level, i, score[i]);
+    (void)dev;
+    const kac_graph_level *level = &a->levels[a->clock->level + 1].graph;
+    int32_t n = kac_live(a->x->live, a->x->n);
+    *norms = (kac_norms){.rows = {0}};
+    if (!level->corrects) return KAC_OK;
+#pragma omp parallel
+    {
+        kac_norms own = {.rows = {0}};
+#pragma omp for schedule(static)
+        for (int32_t i = 0; i < n; i++) {
+            double norm[2];
+            for (int32_t m = 0; m < a->children; m++) {
+                kac_graph_noise_norms(&a->shape, begin_child(a, level, key_of(a, i), i, m),
+                                      norm);
+                kac_graph_count(&own, 0, norm);
+            }
+            score_norms(a, level, i, norm);
+            kac_graph_count(&own, 1, norm);
+        }
+#pragma omp critical
+        kac_graph_add_norms(&own, norms);
     }
-    average(noise, children, mean->noise);
-    average(score, n, mean->score);
     return KAC_OK;
 }
 
 /* The children of particle i, begun already where norms are given.  Returns whether its answer
  * has a NaN. */
-static bool move_children(const kac_propose_args *a, const kac_graph_level *level,
-                          const norms *given, int32_t i)
+static bool move_children(const kac_propose_args *a, const kac_graph_level *level, int32_t i)
 {
     const float *x = kac_vector(a->x->x, i, a->shape.stride);
     bool diffuses = level->part[0].spread != 0 || level->part[1].spread != 0;
     kac_key key = key_of(a, i);
-    norms norm = {{0, 0}, {0, 0}};
-    if (given != NULL)
-        norm = *given;
-    else if (level->corrects)
-        score_norms(a, level, i, norm.score);
+    bool together = a->norms != NULL && level->corrects;
+    double noise[2] = {0, 0}, score[2] = {0, 0};
+    for (int p = 0; p < 2 && together; p++) {
+        noise[p] = kac_graph_mean(a->norms, 0, p);
+        score[p] = kac_graph_mean(a->norms, 1, p);
+    }
+    if (level->corrects && !together) score_norms(a, level, i, score);
     for (int32_t m = 0; m < a->children; m++) {
         int64_t c = (int64_t)i * a->children + m;
-        float *child = given != NULL ? kac_vector_out(a->y->x, c, a->shape.stride)
-                                     : begin_child(a, level, key, i, m);
+        float *child = together ? kac_vector_out(a->y->x, c, a->shape.stride)
+                                : begin_child(a, level, key, i, m);
         double step[2] = {0, 0};
         key.child = (uint32_t)m;
-        if (given == NULL && level->corrects)
-            kac_graph_noise_norms(&a->shape, child, norm.noise);
+        if (level->corrects && !together) kac_graph_noise_norms(&a->shape, child, noise);
         for (int p = 0; p < 2 && level->corrects; p++)
-            step[p] = kac_graph_step(&level->part[p], norm.noise[p], norm.score[p]);
+            step[p] = kac_graph_step(&level->part[p], noise[p], score[p]);
         kac_graph_drift_row(&a->shape, level, x, answer_of(a, i), step, child);
         if (diffuses)
             draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_given(a, 1, c),
@@ -173,12 +162,9 @@ kac_status kac_cpu_graph_propose(kac_device *dev, const kac_propose_args *a)
     (void)dev;
     const kac_graph_level *level = &a->levels[a->clock->level + 1].graph;
     int32_t worst = INT32_MAX, n = kac_live(a->x->live, a->x->n);
-    norms mean;
-    bool together = a->together && level->corrects;
-    if (together) KAC_TRY(begin_together(a, level, n, &mean));
 #pragma omp parallel for schedule(static) reduction(min : worst)
     for (int32_t i = 0; i < n; i++)
-        if (move_children(a, level, together ? &mean : NULL, i) && i < worst) worst = i;
+        if (move_children(a, level, i) && i < worst) worst = i;
     if (worst < INT32_MAX)
         kac_fault_note(a->fault, (kac_trouble){KAC_FAULT_NAN, worst, a->clock->move, -1});
     return KAC_OK;

@@ -2,7 +2,7 @@
  *
  * A block a row, a thread for each pair of neighbouring floats, which one draw serves.  Bound by
  * the fp64 logarithm, root and sine of the pair, and where rows are few by the launches: a move
- * is one kernel, or three where the corrector has the norms of the batch.
+ * is one kernel, or three where all move together.
  */
 #include "complete.h"
 #include "fault.cuh"
@@ -22,13 +22,11 @@ struct norms {
     double part[2];
 };
 
-/* Arguments with the host structs that they point to, and memory for norms: [children] of noise,
- * [parents] of scores, and the means of both. */
+/* Arguments with the host structs that they point to. */
 struct propose_call {
     kac_propose_args a;
     kac_particles x, y;
     kac_memo memo;
-    norms *noise, *score, *mean;
 };
 
 struct complete_call {
@@ -204,45 +202,51 @@ static __device__ void begin_child(const kac_shape &shape, const birth &b, norms
     *score = {{sqrt(sum[2]), sqrt(sum[3])}};
 }
 
+/* Integers, in any order. */
+static __device__ void add(int64_t *to, int64_t number)
+{
+    atomicAdd(reinterpret_cast<unsigned long long *>(to), (unsigned long long)number);
+}
+
 /* Children in use, of all parents in use. */
 static __device__ int64_t children_of(const propose_call *call)
 {
     return (int64_t)kac_live(call->x.live, call->x.n) * call->a.children;
 }
 
-/* The norms of every child and parent, where the level corrects. */
-KAC_KERNEL measure(KAC_ARGS propose_call call)
+KAC_KERNEL clear(kac_norms *sum)
 {
+    *sum = {};
+}
+
+/* The norms of every child and parent, where the level corrects. */
+KAC_KERNEL measure(KAC_ARGS propose_call call, kac_norms *sum)
+{
+    kac_norms own = {};
     int64_t children = children_of(&call);
     if (!call.a.levels[call.a.clock->level + 1].graph.corrects) return;
     for (int64_t c = blockIdx.x; c < children; c += gridDim.x) {
         birth b = birth_of(&call, c);
         norms noise, score;
         begin_child(call.a.shape, b, &noise, &score);
-        if (threadIdx.x > 0) continue;
-        call.noise[c] = noise;
-        if (b.key.child == 0) call.score[b.i] = score;
+        kac_graph_count(&own, 0, noise.part);
+        if (b.key.child == 0) kac_graph_count(&own, 1, score.part);
+    }
+    if (threadIdx.x > 0) return;
+    for (int which = 0; which < 2; which++) {
+        for (int p = 0; p < 2; p++) {
+            add(&sum->whole[which][p], own.whole[which][p]);
+            add(&sum->part[which][p], own.part[which][p]);
+        }
+        add(&sum->rows[which], own.rows[which]);
     }
 }
 
-/* And their means, by one block of KAC_GRAPH_ROW_LANES. */
-KAC_KERNEL __launch_bounds__(KAC_GRAPH_ROW_LANES) average(KAC_ARGS propose_call call)
+kac_status kac_cuda_graph_measure(kac_device *dev, const kac_propose_args *a, kac_norms *norms)
 {
-    int64_t children = children_of(&call), parents = children / call.a.children;
-    double sum[4] = {0, 0, 0, 0};
-    if (!call.a.levels[call.a.clock->level + 1].graph.corrects) return;
-    for (int64_t c = threadIdx.x; c < children; c += KAC_GRAPH_ROW_LANES) {
-        sum[0] += call.noise[c].part[0];
-        sum[1] += call.noise[c].part[1];
-    }
-    for (int64_t i = threadIdx.x; i < parents; i += KAC_GRAPH_ROW_LANES) {
-        sum[2] += call.score[i].part[0];
-        sum[3] += call.score[i].part[1];
-    }
-    add_up<4, KAC_GRAPH_ROW_LANES>(sum);
-    if (threadIdx.x > 0) return;
-    call.mean[0] = {{sum[0] / (double)children, sum[1] / (double)children}};
-    call.mean[1] = {{sum[2] / (double)parents, sum[3] / (double)parents}};
+    propose_call call = {*a, *a->x, *a->y, *a->memo};
+    KAC_TRY(KAC_LAUNCH(dev, clear, 1, 1, 0, norms));
+    return KAC_LAUNCH(dev, measure, blocks_of(a->y->n), KAC_GRAPH_LANES, 0, call, norms);
 }
 
 /* ---- children ----------------------------------------------------------------------------- */
@@ -251,11 +255,10 @@ KAC_KERNEL __launch_bounds__(KAC_GRAPH_ROW_LANES) average(KAC_ARGS propose_call 
 static __device__ void correct(const propose_call *call, const birth &b, double step[2])
 {
     norms noise, score;
-    if (call->a.together) {
-        noise = call->mean[0];
-        score = call->mean[1];
-    } else {
-        begin_child(call->a.shape, b, &noise, &score);
+    if (call->a.norms == NULL) begin_child(call->a.shape, b, &noise, &score);
+    for (int p = 0; p < 2 && call->a.norms != NULL; p++) {
+        noise.part[p] = kac_graph_mean(call->a.norms, 0, p);
+        score.part[p] = kac_graph_mean(call->a.norms, 1, p);
     }
     for (int p = 0; p < 2; p++)
         step[p] = kac_graph_step(&b.level->part[p], noise.part[p], score.part[p]);
@@ -323,19 +326,8 @@ KAC_KERNEL propose(KAC_ARGS propose_call call)
 
 kac_status kac_cuda_graph_propose(kac_device *dev, const kac_propose_args *a)
 {
-    propose_call call = {*a, *a->x, *a->y, *a->memo, NULL, NULL, NULL};
-    int64_t parents = a->x->n, children = parents * a->children;
-    if (a->together) {
-        void *memory = NULL;
-        size_t rows = (size_t)(2 + parents + children);
-        KAC_TRY(kac_cuda_scratch(dev, rows * sizeof(norms), &memory));
-        call.mean = static_cast<norms *>(memory);
-        call.score = call.mean + 2;
-        call.noise = call.score + parents;
-        KAC_TRY(KAC_LAUNCH(dev, measure, blocks_of(children), KAC_GRAPH_LANES, 0, call));
-        KAC_TRY(KAC_LAUNCH(dev, average, 1, KAC_GRAPH_ROW_LANES, 0, call));
-    }
-    return KAC_LAUNCH(dev, propose, blocks_of(children), KAC_GRAPH_LANES, 0, call);
+    propose_call call = {*a, *a->x, *a->y, *a->memo};
+    return KAC_LAUNCH(dev, propose, blocks_of(a->y->n), KAC_GRAPH_LANES, 0, call);
 }
 
 /* ---- completions -------------------------------------------------------------------------- */

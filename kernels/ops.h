@@ -176,9 +176,16 @@ kac_propose_fn kac_cpu_masked_propose, kac_cuda_masked_propose;
 kac_propose_fn kac_cpu_gaussian_propose, kac_cuda_gaussian_propose;
 /* The move from level clock->level + 1 (graph.h): z (purpose CORRECT) as floats, z' (PROPOSE) to
  * floats without it, either of a->noise where that is given; at level 0 it ends in the object.
- * y->entry[c] = -1, y->ratio[c] = 0.  With a->together the corrector's norms are means over all
- * children and all parents in use. */
+ * y->entry[c] = -1, y->ratio[c] = 0.  With a->norms the corrector's norms are the means there, and
+ * measure has come before. */
 kac_propose_fn kac_cpu_graph_propose, kac_cuda_graph_propose;
+
+/* For a move of all graphs together: *norms = those of the corrector's noise over all children and
+ * of the score over all parents in use.  What several ranks have may be added up.  It leaves the
+ * noise in y; a level without a corrector gives zeros.  Only graphs move together: UNSUPPORTED
+ * of the others. */
+typedef kac_status kac_measure_fn(kac_device *dev, const kac_propose_args *a, kac_norms *norms);
+kac_measure_fn kac_cpu_graph_measure, kac_cuda_graph_measure;
 
 /* out[q - first] = row fresh->src[q] of x with each masked site filled by its most likely token
  * (first on ties), q in first .. first + batch - 1 below *fresh->count; logits are those of the
@@ -277,6 +284,7 @@ kac_remask_fn kac_cpu_graph_remask, kac_cuda_graph_remask;
 typedef struct kac_process_ops {
     kac_start_fn *start;
     kac_blend_fn *blend;
+    kac_measure_fn *measure;
     kac_propose_fn *propose;
     kac_complete_fn *complete;
     kac_soften_fn *soften;

@@ -86,6 +86,13 @@ typedef struct kac_clock {
     int32_t move;
 } kac_clock;
 
+/* Norms of the rows of a population, added up exactly: whole / 1 + part / 2^32 of each of a graph's
+ * parts (graph.h). */
+typedef struct kac_norms {
+    int64_t whole[2][2], part[2][2]; /* of the corrector's noise, of the score; nodes, pairs */
+    int64_t rows[2];                 /* children, parents */
+} kac_norms;
+
 /* ---- objective -------------------------------------------------------------------------- */
 
 typedef enum kac_combine {
@@ -245,9 +252,9 @@ typedef struct kac_propose_args {
     uint64_t seed;
     int32_t children;
     float temperature;
-    int32_t keep_entries; /* an unchanged child keeps its parent's entry */
-    int32_t look_back;    /* vectors: rows hold the estimate one level up */
-    int32_t together;     /* graphs: the corrector's norms are means over all particles */
+    int32_t keep_entries;   /* an unchanged child keeps its parent's entry */
+    int32_t look_back;      /* vectors: rows hold the estimate one level up */
+    const kac_norms *norms; /* graphs: what measure gave, device; NULL: each has its own */
     kac_twist twist;
     const kac_retained *retained; /* host struct, or NULL: nobody follows a path */
     const float *noise[2];        /* graphs: [n children][L] numbers z and z' instead of draws;

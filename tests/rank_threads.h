@@ -16,6 +16,7 @@ enum { MOST_RANKS = 8 };
 typedef enum deed {
     DEED_NONE,
     DEED_MAX,
+    DEED_SUM,
     DEED_BROADCAST,
     DEED_GATHER,
     DEED_ALL_GATHER,
@@ -68,12 +69,15 @@ static inline void board_do(board *b, const bool *part)
         seat *s = &b->seat[q];
         for (int i = 0; i < s->count && s->deed == DEED_MAX; i++)
             if (s->x[i] > first->x[i]) first->x[i] = s->x[i];
+        for (int i = 0; i < s->count && s->deed == DEED_SUM; i++)
+            first->x[i] += s->x[i];
     }
     for (int q = 0; q < b->ranks; q++) {
         seat *s = &b->seat[q];
         seat *from = &b->seat[s->from];
         if (!part[q]) continue;
-        if (s->deed == DEED_MAX) memcpy(s->x, first->x, (size_t)s->count * sizeof *s->x);
+        if (s->deed == DEED_MAX || s->deed == DEED_SUM)
+            memcpy(s->x, first->x, (size_t)s->count * sizeof *s->x);
         if (s->deed == DEED_BROADCAST && s != from) memcpy(s->bytes, from->bytes, s->size);
         if (s->deed == DEED_GATHER && s->size > 0) memmove(first->into[q], s->mine, s->size);
     }
@@ -131,12 +135,21 @@ static inline void seat_begin(seat *s, deed what)
     pthread_mutex_unlock(&b->lock);
 }
 
-static inline void seat_max(void *state, int64_t *x, int count)
+static inline void seat_combine(seat *s, deed what, int64_t *x, int count)
 {
-    seat *s = state;
     s->x = x;
     s->count = count;
-    seat_begin(s, DEED_MAX);
+    seat_begin(s, what);
+}
+
+static inline void seat_max(void *state, int64_t *x, int count)
+{
+    seat_combine(state, DEED_MAX, x, count);
+}
+
+static inline void seat_sum(void *state, int64_t *x, int count)
+{
+    seat_combine(state, DEED_SUM, x, count);
 }
 
 static inline void seat_broadcast(void *state, void *bytes, size_t size, int from)
@@ -241,6 +254,7 @@ static inline kac_transport seat_transport(board *b, int rank)
                            .local = rank,
                            .state = &b->seat[rank],
                            .max = seat_max,
+                           .sum = seat_sum,
                            .broadcast = seat_broadcast,
                            .gather = seat_gather,
                            .team = seat_team,

@@ -431,12 +431,13 @@ typedef struct world {
     kac_memo memo;
     kac_fresh fresh;
     kac_fault fault;
+    kac_norms norms;
     kac_propose_args propose;
     kac_complete_args complete;
 } world;
 
 /* Particle i, of 4, 2 and 1 nodes, at level `level`. */
-static void make_world(world *w, int32_t level, bool together)
+static void make_world(world *w, int32_t level)
 {
     uint64_t seed = 3;
     kac_settings s = settings_of(STEPS, KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN);
@@ -480,7 +481,6 @@ static void make_world(world *w, int32_t level, bool together)
                                     .memo = &w->memo,
                                     .seed = 7,
                                     .children = M,
-                                    .together = together,
                                     .fault = &w->fault,
                                     .y = &w->children};
     w->complete = (kac_complete_args){.shape = shape,
@@ -529,7 +529,7 @@ static double plain_score(const world *w, int level, int i, int l)
 Test(graph, children_have_the_law_of_the_predictor)
 {
     world w;
-    make_world(&w, 5, false); /* point 2 of 4 */
+    make_world(&w, 5); /* point 2 of 4 */
     cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     double beta = (0.1 + 2 / 3.0 * 1.9) / 4;
     double high = 0.2 * pow(7.5, 2 / 3.0), low = 0.2 * pow(7.5, 1 / 3.0);
@@ -590,6 +590,15 @@ static void draw_noise(double *z)
         }
 }
 
+/* All move together. */
+static void measure(world *w)
+{
+    cr_assert_eq(ops()->graph.measure(dev(), &w->propose, &w->norms), KAC_OK);
+    cr_expect_eq(w->norms.rows[0], N * M);
+    cr_expect_eq(w->norms.rows[1], N);
+    w->propose.norms = &w->norms;
+}
+
 static void check_corrector(bool together)
 {
     world w;
@@ -597,7 +606,8 @@ static void check_corrector(bool together)
     double all[2][2] = {{0, 0}, {0, 0}}; /* [part][noise, score] */
     cr_assert_not_null(z);
     draw_noise(z);
-    make_world(&w, 6, together);
+    make_world(&w, 6);
+    if (together) measure(&w);
     cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     for (int c = 0; c < N * M; c++)
         for (int p = 0; p < 2; p++) {
@@ -643,7 +653,7 @@ Test(graph, estimates_undo_the_noise)
         _Alignas(64) uint8_t object[N][STRIDE];
         uint64_t seed = 5;
         int point = (level - 1) / 2;
-        make_world(&w, level + 1 <= STEPS ? level + 1 : STEPS, false);
+        make_world(&w, level + 1 <= STEPS ? level + 1 : STEPS);
         w.clock.level = level;
         for (int i = 0; i < N; i++) {
             float *row = kac_vector_out(w.x[0], i, STRIDE);
@@ -675,7 +685,7 @@ Test(graph, estimates_undo_the_noise)
 Test(graph, the_last_move_is_an_object_and_states_have_one)
 {
     world w;
-    make_world(&w, 1, false);
+    make_world(&w, 1);
     cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     for (int i = 0; i < N; i++) {
         const float *x = kac_vector(w.x[0], i, STRIDE), *first = kac_vector(w.y, i * M, STRIDE);
@@ -704,7 +714,7 @@ Test(graph, the_last_move_is_an_object_and_states_have_one)
 Test(graph, an_answer_that_is_no_number_is_a_fault)
 {
     world w;
-    make_world(&w, 4, false);
+    make_world(&w, 4);
     w.answer[1][2] = NAN;
     cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
     kac_trouble t = kac_fault_read(w.fault);
@@ -723,7 +733,7 @@ Test(graph, chains_start_from_noise_of_drawn_sizes)
 {
     enum { ROWS = 20000 };
     world w;
-    make_world(&w, STEPS, false);
+    make_world(&w, STEPS);
     uint64_t law[NODES];
     int32_t *group = calloc(ROWS, sizeof *group);
     uint8_t *x = ops()->memory.alloc(dev(), (size_t)ROWS * STRIDE);

@@ -56,6 +56,9 @@ static void gather_uneven(kac_ranks *ranks, void *context)
     memset(mine, 'a' + rank, sizeof mine);
     kac_status status = kac_ranks_agree(ranks, KAC_OK, votes, 2);
     good[rank] = status == KAC_OK && votes[0] == 3 && votes[1] == 0;
+    votes[1] = -rank;
+    status = kac_ranks_sum(ranks, votes, 2);
+    good[rank] = good[rank] && status == KAC_OK && votes[0] == 12 && votes[1] == -6;
     status = kac_ranks_gather(ranks, mine, (size_t)rank, into, sizes);
     good[rank] = good[rank] && status == KAC_OK;
     if (rank == 0) good[rank] = good[rank] && memcmp(all, "bccddd", 6) == 0;

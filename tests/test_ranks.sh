@@ -29,7 +29,7 @@ steady() {
 }
 # and run.json
 numbers() {
-    sed -E '/"evaluations": \{/,/\}/d; /"seconds": \{/,/\}/d; /"ranks":|"transport":|"dir":|"threads":/d' "$1/run.json"
+    sed -E '/"(evaluations|seconds|span)": \{/,/\}/d; /"ranks":|"transport":|"dir":|"threads":/d' "$1/run.json"
 }
 # shared RANKS OUT ARGUMENT...: kac run on so many ranks.
 shared() {
@@ -37,14 +37,15 @@ shared() {
     shift 2
     run mpirun -n "$ranks" "$kac" run "$@" --ranks mpi --out "$out" --quiet
 }
-# invariant NAME ARGUMENT...: a run alone, and on ranks with threads.
+# invariant NAME ARGUMENT...: a run alone, and on ranks with threads, $teams of them.
+teams='1:1 2:2 3:1 4:2 8:1'
 invariant() {
     local name=$1 ranks threads each
     shift
     begin "$name: one process"
     run "$kac" run "$@" --out "$work/$name" --quiet
     expect 0
-    for each in 1:1 2:2 3:1 4:2 8:1; do
+    for each in $teams; do
         ranks=${each%:*} threads=${each#*:}
         begin "$name: $ranks ranks of $threads threads"
         if [ -z "$mpi" ]; then
@@ -91,9 +92,37 @@ invariant smc_plain "$work/toy.yaml" --set sampler.reuse=off
 invariant svdd configs/promoter_svdd.yaml "${small[@]}" --set sampler.particles=1
 invariant nested configs/promoter_nested.yaml "${small[@]}" --set sampler.particles=4
 invariant gaussian configs/gmm_smc.yaml "${small[@]}" --set sampler.particles=12
+cat >"$work/graphs.yaml" <<END
+model: {file: $models/graphs.safetensors}
+process: {kind: graph, steps: 8, snr: 0.2, langevin: batch}
+reward: [{kind: quadratic, file: $models/graph_reward.safetensors}]
+sampler: {groups: 9, particles: 4, children: 2, alpha: 0.5, select: {group: {trigger: {kind: every}}}}
+seed: 5
+END
+invariant graphs "$work/graphs.yaml"
 invariant pareto configs/promoter_pareto.yaml "${small[@]}" --set sampler.particles=4
 
+# fewer groups than ranks
+teams='3:2 8:1'
+every=(--set sampler.select.group.trigger.kind=every)
+invariant one_group "$work/toy.yaml" --set sampler.groups=1 --set sampler.particles=50 --set output.likelihood=on
+invariant one_group_plain "$work/toy.yaml" "${every[@]}" --set sampler.groups=2 --set sampler.particles=21 --set sampler.reuse=off
+teams=4:2
+invariant one_set "$work/toy.yaml" "${every[@]}" --set sampler.select.group.scope=global --set sampler.select.group.scheme=residual \
+    --set sampler.children=3 --set sampler.select.parent.rule=categorical
+invariant one_nested configs/promoter_nested.yaml "${small[@]}" --set sampler.groups=1 --set sampler.particles=9
+invariant one_svdd configs/promoter_svdd.yaml "${small[@]}" --set sampler.groups=2 --set sampler.particles=5
+invariant one_vector configs/gmm_smc.yaml "${small[@]}" --set sampler.groups=1 --set sampler.particles=40
+invariant one_graph "$work/graphs.yaml" --set sampler.groups=1 --set sampler.particles=10
+invariant one_twisted "$work/toy.yaml" --set sampler.algorithm=tds --set sampler.groups=1 --set sampler.particles=30 \
+    --set sampler.temper.kind=ess
+
 if [ -z "$mpi" ]; then finish; fi
+
+begin 'what travels is counted'
+holds 'in run.json' grep -q '"states_sent": [1-9]' "$work/one_group_plain.8/run.json"
+holds 'little more than must' test "$(sed -n 's/^ *"states_sent": \([0-9]*\).*/\1/p' "$work/one_group.8/run.json")" -le \
+    "$((2 * $(sed -n 's/^ *"states_least": \([0-9]*\).*/\1/p' "$work/one_group.8/run.json")))"
 
 begin 'without reuse, evaluations are the same too'
 holds 'in every line' cmp <(sed -E 's/"seconds":[^,}]*//' "$work/smc_plain/trace.jsonl") \
@@ -110,14 +139,14 @@ refused() {
     mkdir "$work/place"
 }
 
-begin 'fewer groups than ranks'
-shared 4 "$work/place/run" "$work/toy.yaml" --set sampler.groups=3
-says 'ranks: 4 of them need as many groups, and there are 3'
+begin 'fewer particles than ranks'
+shared 4 "$work/place/run" "$work/toy.yaml" --set sampler.groups=1 --set sampler.particles=3
+says 'of 3 particles where there are fewest'
 refused 2
 
-begin 'groups that select together on several ranks'
-shared 2 "$work/place/run" "$work/toy.yaml" --set sampler.select.group.scope=global
-says '2 ranks have 1 of them'
+begin 'a driver with fewer groups than ranks'
+shared 2 "$work/place/run" "$work/toy.yaml" --set sampler.algorithm=particle_gibbs --set sampler.groups=1
+says 'spans ranks only with driver.kind none'
 refused 2
 
 begin 'trajectories of several ranks'
@@ -166,6 +195,16 @@ expect 0
 holds 'the samples are the same' cmp "$work/worked/samples.csv" "$work/worked.3/samples.csv"
 holds 'those of all ranks are counted' test \
     "$(sed -n 's/^ *"answered": //p' "$work/worked.3/run.json")" = "$(sed -n 's/^ *"answered": //p' "$work/worked/run.json")"
+
+begin 'a number that is none, where ranks share a group'
+sed -i "s/echo \${#object}/case \$object in CA* | BBC) echo nan ;; *) echo 1 ;; esac/" "$work/worker.sh"
+unlucky=("${every[@]}" --set seed=7 --set sampler.groups=1 --set sampler.particles=16)
+run "$kac" run "$work/worker.yaml" "${unlucky[@]}" --out "$work/place/run"
+says 'step 3, slot 1: '
+refused 2
+shared 3 "$work/place/run" "$work/worker.yaml" "${unlucky[@]}"
+says 'step 3, slot 1: '
+refused 2
 
 # ---- one of them is lost --------------------------------------------------------------------
 

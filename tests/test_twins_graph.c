@@ -30,6 +30,7 @@ typedef struct side {
     int32_t *live, *group;
     uint64_t *law;
     kac_fault *fault;
+    kac_norms *norms;
     uint8_t *out;
     float *soft;
     kac_particles x, y;
@@ -111,6 +112,7 @@ static void put_levels(world *w)
         a->law = put(a, k, law, (size_t)w->size.nodes * sizeof *law);
         a->clock = put(a, k, NULL, sizeof *a->clock);
         a->fault = put(a, k, NULL, sizeof *a->fault);
+        a->norms = put(a, k, NULL, sizeof *a->norms);
     }
 }
 
@@ -286,9 +288,12 @@ static void check_propose(world *w, int32_t level, int32_t live)
                               .memo = &s->memo,
                               .seed = 12,
                               .children = w->size.children,
-                              .together = w->how.together,
                               .fault = s->fault,
                               .y = &s->y};
+        if (w->how.together) {
+            ok(twin(k)->ops->graph.measure(twin(k), &a, s->norms));
+            a.norms = s->norms;
+        }
         ok(twin(k)->ops->graph.propose(twin(k), &a));
     }
     side *cpu = &w->side[0], *device = &w->side[1];
@@ -297,6 +302,7 @@ static void check_propose(world *w, int32_t level, int32_t live)
                 level);
     twins_equal(cpu->y.ratio, device->y.ratio, (size_t)w->rows * sizeof(double), "ratios",
                 level);
+    twins_equal(cpu->norms, device->norms, sizeof *cpu->norms, "norms", level);
     check_fault(w, level);
 }
 

@@ -48,6 +48,7 @@ typedef struct sampler {
     kac_group *group;
     kac_fault *fault;
     float *given; /* the noise */
+    kac_norms *norms;
     kac_particles x, y;
     kac_memo memo;
 } sampler;
@@ -257,22 +258,23 @@ static kac_status make_move(sampler *s, int64_t step, int move)
                          .clock = s->clock,
                          .out = s->memo.logits,
                          .out_stride = s->shape.length};
-    const kac_propose_args a = {.shape = s->shape,
-                                .levels = s->device_levels,
-                                .clock = s->clock,
-                                .groups = s->group,
-                                .x = &s->x,
-                                .memo = &s->memo,
-                                .children = 1,
-                                .temperature = 1,
-                                .together = 1,
-                                .noise = {s->given, s->given},
-                                .fault = s->fault,
-                                .y = &s->y};
+    kac_propose_args a = {.shape = s->shape,
+                          .levels = s->device_levels,
+                          .clock = s->clock,
+                          .groups = s->group,
+                          .x = &s->x,
+                          .memo = &s->memo,
+                          .children = 1,
+                          .temperature = 1,
+                          .noise = {s->given, s->given},
+                          .fault = s->fault,
+                          .y = &s->y};
     KAC_TRY(memory_of(s)->upload(dev, s->clock, &clock, sizeof clock));
     KAC_TRY(memory_of(s)->upload(dev, s->given, s->noise,
                                  sizeof *s->noise * (size_t)s->rows * (size_t)s->shape.length));
     KAC_TRY(kac_network_ask(s->r->net, &q));
+    KAC_TRY(dev->ops->graph.measure(dev, &a, s->norms));
+    a.norms = s->norms;
     KAC_TRY(dev->ops->graph.propose(dev, &a));
     uint8_t *old = s->x.x;
     s->x.x = s->y.x;
@@ -531,6 +533,7 @@ static kac_status open_device(sampler *s)
     s->group = take(s, &group, sizeof group);
     s->fault = take(s, NULL, sizeof *s->fault);
     s->given = take(s, NULL, floats);
+    s->norms = take(s, NULL, sizeof *s->norms);
     s->x = (kac_particles){.n = s->rows,
                            .stride = s->shape.stride,
                            .x = take(s, NULL, bytes),
@@ -550,10 +553,10 @@ static kac_status open_device(sampler *s)
                          .logits = take(s, NULL, floats)};
     free(order);
     const bool all = s->device_levels != NULL && s->clock != NULL && s->group != NULL &&
-                     s->fault != NULL && s->given != NULL && s->x.x != NULL &&
-                     s->x.entry != NULL && s->x.group != NULL && s->y.x != NULL &&
-                     s->y.ratio != NULL && s->y.entry != NULL && s->memo.slot != NULL &&
-                     s->memo.order != NULL && s->memo.logits != NULL;
+                     s->fault != NULL && s->given != NULL && s->norms != NULL &&
+                     s->x.x != NULL && s->x.entry != NULL && s->x.group != NULL &&
+                     s->y.x != NULL && s->y.ratio != NULL && s->y.entry != NULL &&
+                     s->memo.slot != NULL && s->memo.order != NULL && s->memo.logits != NULL;
     return all ? KAC_OK : KAC_ERR_NOMEM;
 }
 

@@ -28,6 +28,13 @@ static void begin_max(void *state, int64_t *x, int count)
     MPI_Iallreduce(MPI_IN_PLACE, x, count, MPI_INT64_T, MPI_MAX, job.work, job.request);
 }
 
+static void begin_sum(void *state, int64_t *x, int count)
+{
+    (void)state;
+    job.requests = 1;
+    MPI_Iallreduce(MPI_IN_PLACE, x, count, MPI_INT64_T, MPI_SUM, job.work, job.request);
+}
+
 static void begin_broadcast(void *state, void *bytes, size_t size, int from)
 {
     (void)state;
@@ -179,6 +186,7 @@ kac_status kac_mpi_transport(uint64_t version, kac_transport *out)
                            .size = job.size,
                            .local = local,
                            .max = begin_max,
+                           .sum = begin_sum,
                            .broadcast = begin_broadcast,
                            .gather = begin_gather,
                            .team = make_team,

@@ -259,6 +259,16 @@ kac_status kac_ranks_agree(kac_ranks *ranks, kac_status status, int64_t *votes, 
     return KAC_OK;
 }
 
+kac_status kac_ranks_sum(kac_ranks *ranks, int64_t *x, int count)
+{
+    kac_ranks *r = of(ranks);
+    const kac_transport *t = &r->transport;
+    if (t->size == 1) return KAC_OK;
+    KAC_TRY(begin(r));
+    t->sum(t->state, x, count);
+    return wait(r);
+}
+
 kac_status kac_ranks_broadcast(kac_ranks *ranks, void *bytes, size_t size)
 {
     kac_ranks *r = of(ranks);

@@ -21,6 +21,9 @@ int kac_ranks_local(const kac_ranks *ranks);
 /* Seconds after which a rank that others wait for counts as lost. */
 void kac_ranks_set_patience(kac_ranks *ranks, double seconds);
 
+/* Each of `count` numbers becomes its sum over the ranks.  Errors: RANK. */
+kac_status kac_ranks_sum(kac_ranks *ranks, int64_t *x, int count);
+
 /* What rank 0 has in `bytes`, on all ranks.  Errors: RANK. */
 kac_status kac_ranks_broadcast(kac_ranks *ranks, void *bytes, size_t size);
 

@@ -7,8 +7,8 @@
 /* Most bytes that one rank sends to another in one operation. */
 enum { KAC_TRANSPORT_MOST = 1 << 30 };
 
-/* Every rank calls max, broadcast, gather and team alike and in the same order, and the members of a
- * team all_gather and exchange.  Each of them but team begins an operation, which `done` carries
+/* Every rank calls max, sum, broadcast, gather and team alike and in the same order, and the members of
+ * a team all_gather and exchange.  Each of them but team begins an operation, which `done` carries
  * on; until it has ended here its memory is in use, and no other begins.  So whoever waits can
  * look at the clock and for signals.  A failure of the network ends the process: there is nobody
  * left to tell. */
@@ -17,7 +17,9 @@ typedef struct kac_transport {
     int rank, size;
     int local; /* which of the ranks on this machine */
     void *state;
-    void (*max)(void *state, int64_t *x, int count); /* of each number over the ranks, on all */
+    /* Of each number over the ranks, on all of them. */
+    void (*max)(void *state, int64_t *x, int count);
+    void (*sum)(void *state, int64_t *x, int count);
     void (*broadcast)(void *state, void *bytes, size_t size, int from);
     /* Rank 0 gets sizes[q] bytes of rank q at into[q]; the others read neither.  Who sends nothing
      * takes no part. */

@@ -455,6 +455,7 @@ static kac_status start_nodes(kac_run *r)
     if (given[0] == '\0') given = graph->counts[0] != '\0' ? graph->counts : all;
 
     uint64_t *law = malloc(bytes);
+    if (r->set.process.langevin_together) r->norms = kac_take(r, 1, sizeof *r->norms);
     r->nodes = kac_take(r, graph->nodes, sizeof *r->nodes);
     kac_status status = KAC_ERR_NOMEM;
     if (law != NULL && r->nodes != NULL) status = kac_graph_counts(given, graph->nodes, law);

@@ -102,6 +102,7 @@ struct kac_run {
     int32_t free_sites;
     uint32_t *allowed; /* [L] letters that it leaves to each site, or NULL: all */
     uint64_t *nodes;   /* [N] law of the number of nodes of a graph, or NULL */
+    kac_norms *norms;  /* of graphs that move together, or NULL */
 
     /* the population */
     kac_group *group;     /* [G] */
@@ -293,6 +294,10 @@ kac_selected kac_selected_of(kac_run *run);
 
 /* Rows of all groups, `bytes` a group: `mine` those told here, `all` at rank 0.  Errors: RANK. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
+
+/* The norms of a move become those of all ranks; `status` is that of measuring them here.
+ * Errors: that of any rank, DEVICE, RANK. */
+kac_status kac_share_norms(kac_run *run, kac_status status);
 
 /* ---- span.c: a pool that several ranks share -----------------------------------------------
  *

@@ -55,16 +55,6 @@ static kac_status check_span(const kac_run *r, int64_t groups)
         most, (long long)(groups * each));
 }
 
-static kac_status check_langevin(const kac_run *r)
-{
-    if (kac_ranks_size(r->ranks) == 1 || r->set.process.kind != KAC_PROCESS_GRAPH ||
-        !r->set.process.langevin_together)
-        return KAC_OK;
-    return KAC_FAIL(KAC_ERR_INVALID,
-                    "ranks: with process.langevin batch the moves of a particle depend on all "
-                    "others, so one rank has them all; take particle, or start one");
-}
-
 /* This rank has pools first .. first + pools - 1. */
 static void have_pools(kac_run *r, int64_t first, int32_t pools)
 {
@@ -109,7 +99,6 @@ static kac_status deal_ranks(kac_run *r)
 kac_status kac_place_groups(kac_run *r)
 {
     int ranks = kac_ranks_size(r->ranks);
-    KAC_TRY(check_langevin(r));
     r->place = calloc((size_t)ranks + 1, sizeof *r->place);
     if (r->place == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d ranks", ranks);
     if (r->pools < ranks) return deal_ranks(r);
@@ -147,4 +136,16 @@ done:
     free(into);
     free(sizes);
     return status;
+}
+
+kac_status kac_share_norms(kac_run *r, kac_status status)
+{
+    const kac_memory_ops *op = &r->dev->ops->memory;
+    enum { NUMBERS = sizeof(kac_norms) / sizeof(int64_t) };
+    int64_t sum[NUMBERS] = {0};
+    if (kac_ranks_size(r->ranks) == 1) return status;
+    if (status == KAC_OK) status = op->download(r->dev, sum, r->norms, sizeof sum);
+    KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY(kac_ranks_sum(r->ranks, sum, NUMBERS));
+    return op->upload(r->dev, r->norms, sum, sizeof sum);
 }

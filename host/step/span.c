@@ -430,7 +430,7 @@ kac_status kac_span_gather(const kac_run *r, size_t bytes, void **rows)
     KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
     KAC_TRY_DONE(gather_rows(r, sizeof *slot, own, (char *)slot));
     KAC_TRY_DONE(gather_rows(r, bytes, *rows, all));
-    for (size_t k = 0; k < n; k++)
+    for (size_t k = 0; k < n && out != NULL && all != NULL && slot != NULL; k++)
         memcpy(out + (size_t)slot[k] * bytes, all + k * bytes, bytes);
     if (leads) {
         free(*rows);

@@ -38,11 +38,14 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
         .look_back = r->set.process.order == 2,
-        .together = r->set.process.langevin_together,
         .retained = r->gibbs.children != NULL ? &r->gibbs.retained : NULL,
         .fault = r->fault,
         .y = y,
     };
+    if (r->set.process.langevin_together) {
+        KAC_TRY(kac_share_norms(r, r->process->measure(r->dev, &a, r->norms)));
+        a.norms = r->norms;
+    }
     return r->process->propose(r->dev, &a);
 }
 
@@ -180,7 +183,8 @@ static bool is_like_the_last(const kac_run *r)
 {
     return r->dev->records && r->span == NULL && r->step - r->resumed >= 2 && r->level > 1 &&
            r->set.sampler.funnel[0] == '\0' && !r->denoiser->waits &&
-           !kac_rewards_wait(r->guide);
+           !kac_rewards_wait(r->guide) &&
+           !(r->set.process.langevin_together && kac_ranks_size(r->ranks) > 1);
 }
 
 /* Records a guided step instead of making it. */
