@@ -87,11 +87,12 @@ cu      := $(wildcard kernels/*_cuda.cu)
 emulate := $(filter emu%,$(MODE))
 mpi     := $(if $(filter 1,$(MPI)),$(BUILD)/libkac_mpi.so)
 cuda    := $(if $(emulate)$(filter 1,$(CUDA)),$(BUILD)/libkac_cuda.so)
+fake    := $(BUILD)/tests/libnccl_fake.so
 fragments := $(wildcard $(RDKIT)/share/RDKit/Contrib/SA_Score/fpscores.pkl.gz)
 rdkit   := $(if $(and $(wildcard $(RDKIT)/include/rdkit/GraphMol/ROMol.h),$(wildcard $(RDKIT)/include/boost/config.hpp),$(fragments)),$(RDKIT))
 plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
            $(if $(filter release,$(MODE)),$(if $(rdkit),$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties))
-made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
+made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan emu%,$(MODE)),$(mpi)) $(if $(filter release emu%,$(MODE)),$(cuda))
 
 .DELETE_ON_ERROR:
 .PHONY: all programs rdkit demo test emu-test check checks format format-check tidy scripts-check race race-programs \
@@ -152,8 +153,12 @@ $(BUILD)/tests/curand: tests/curand.cu kernels/rng.h $(BUILD)/nvflags
 	@mkdir -p $(@D)
 	$(NVCC) $(filter-out -MMD -MP,$(nvflags)) $(archs) $(nverror) -Iinclude -Ikernels $< -cudart static -o $@
 endif
-$(BUILD)/tests/unit: $(unit) $(lib)
+$(BUILD)/tests/unit: $(unit) $(lib) | $(fake)
 	$(CC) $(link) $^ -o $@ -lcriterion $(libs)
+# NCCL without GPUs, for tests
+$(fake): tests/fake_nccl.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(werror) -shared $< -o $@
 $(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
 # plug-ins, an example in C and one for tests in C++
@@ -224,7 +229,8 @@ emu-test:
 
 # ---- checks ---------------------------------------------------------------------------
 src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c tools/plugins/*.cc tools/plugins/*.h benchmarks/*.[ch])
-scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-* tests/*.sh tests/cluster/* docker/slurm/*.sbatch configs/*.sh)
+# run-scaling is Python
+scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-cpu benchmarks/run-gpu tests/*.sh tests/cluster/* docker/slurm/*.sbatch configs/*.sh)
 
 format:
 	clang-format -i $(src)

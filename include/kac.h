@@ -263,7 +263,7 @@ typedef struct kac_validate_options {
     bool full;          /* 16 times the replicates */
     const char *device; /* as device.name */
     uint64_t seed;
-    const char *only; /* checks whose name holds this, or NULL: all */
+    const char *only;    /* checks whose name holds this, or NULL: all */
     bool (*stops)(void); /* asked between two checks whether to leave out the rest; or NULL */
 } kac_validate_options;
 

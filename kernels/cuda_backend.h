@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 /* Grows with every change of ops.h; with its size it keeps a stale backend out. */
-#define KAC_CUDA_VERSION ((uint64_t)3 << 32 | (uint64_t)sizeof(kac_ops))
+#define KAC_CUDA_VERSION ((uint64_t)4 << 32 | (uint64_t)sizeof(kac_ops))
 
 typedef void kac_cuda_note_fn(const char *fmt, ...);
 

@@ -71,6 +71,19 @@ static kac_status cpu_copy(kac_device *dev, void *dst, const void *src, size_t b
 }
 
 /* What is asked of a CPU is done at once. */
+static kac_status cpu_ready(kac_device *dev, bool *ready)
+{
+    (void)dev;
+    *ready = true;
+    return KAC_OK;
+}
+
+static kac_status cpu_identify(kac_device *dev, uint8_t id[16])
+{
+    (void)dev, (void)id;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "cpu: it is no GPU");
+}
+
 static kac_status cpu_record(kac_device *dev)
 {
     (void)dev;
@@ -113,6 +126,8 @@ const kac_ops kac_cpu_ops = {
             .copy = cpu_copy,
             .upload = cpu_copy,
             .download = cpu_copy,
+            .ready = cpu_ready,
+            .identify = cpu_identify,
             .record = cpu_record,
             .stop = cpu_stop,
             .play = cpu_play,

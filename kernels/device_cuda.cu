@@ -5,6 +5,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cuda_backend.h"
 #include "primitives.cuh"
@@ -137,6 +138,26 @@ static kac_status cuda_download(kac_device *dev, void *host_dst, const void *src
     return kac_cuda_status(cudaStreamSynchronize(kac_stream(dev)), "download");
 }
 
+static kac_status cuda_ready(kac_device *dev, bool *ready)
+{
+    cudaError_t err = cudaStreamQuery(kac_stream(dev));
+    *ready = err != cudaErrorNotReady;
+    if (*ready) return kac_cuda_status(err, "ready");
+    (void)cudaGetLastError();
+    return KAC_OK;
+}
+
+static kac_status cuda_identify(kac_device *dev, uint8_t id[16])
+{
+    cudaDeviceProp prop;
+    KAC_TRY(kac_cuda_status(cudaGetDeviceProperties(&prop, dev->ordinal), "properties"));
+    static_assert(sizeof prop.uuid == 16);
+    memcpy(id, &prop.uuid, sizeof prop.uuid);
+    for (int i = 0; i < 16; i++)
+        if (id[i] != 0) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_UNSUPPORTED, "cuda: this GPU does not say which it is");
+}
+
 kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out)
 {
     if (bytes > dev->scratch_bytes) {
@@ -204,6 +225,8 @@ static const kac_ops cuda_ops = {
             .copy = cuda_copy,
             .upload = cuda_upload,
             .download = cuda_download,
+            .ready = cuda_ready,
+            .identify = cuda_identify,
             .record = cuda_record,
             .stop = cuda_stop,
             .play = cuda_play,

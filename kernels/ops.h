@@ -45,6 +45,12 @@ typedef kac_status kac_upload_fn(kac_device *dev, void *dst, const void *host_sr
 typedef kac_status kac_download_fn(kac_device *dev, void *host_dst, const void *src,
                                    size_t bytes);
 
+/* Whether all that was queued is done.  Errors: DEVICE. */
+typedef kac_status kac_ready_fn(kac_device *dev, bool *ready);
+
+/* What no other GPU of any machine has.  Errors: DEVICE, UNSUPPORTED (there is no such thing). */
+typedef kac_status kac_identify_fn(kac_device *dev, uint8_t id[16]);
+
 /* Only where dev->records: what is queued between record and stop is not run but kept, and runs
  * each time it is played, on the same memory.  No upload or download may come in between.  Errors:
  * DEVICE. */
@@ -63,6 +69,8 @@ typedef struct kac_memory_ops {
     kac_copy_fn *copy;
     kac_upload_fn *upload;
     kac_download_fn *download;
+    kac_ready_fn *ready;
+    kac_identify_fn *identify;
     kac_record_fn *record;
     kac_stop_fn *stop;
     kac_play_fn *play;

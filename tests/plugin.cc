@@ -87,7 +87,7 @@ void answer(const plugin *p, const uint8_t *x, int32_t length, float *out)
         return;
     }
     if (!p->denoises) {
-        out[0] = p->is("nan") ? NAN
+        out[0] = p->is("nan")   ? NAN
                  : p->is("nth") ? static_cast<float>(p->number)
                                 : number(row_of(x, STATES));
         if (p->is("two")) out[1] = -out[0];

@@ -75,10 +75,11 @@ Test(landscape, codes_are_weighed_without_a_twist)
     cr_assert(table_folder(dir));
     cr_assert_eq(landscape_write_run(&s, dir), KAC_OK, "%s", kac_last_error());
     for (int k = 0; k < 2; k++) {
-        snprintf(text, sizeof text,
-                 "sampler.algorithm=smc process.steps=3 process.template=RY?S sampler.groups=16 "
-                 "sampler.particles=8 sampler.twist.weights=%s",
-                 weights[k]);
+        snprintf(
+            text, sizeof text,
+            "sampler.algorithm=smc process.steps=3 process.template=RY?S sampler.groups=16 "
+            "sampler.particles=8 sampler.twist.weights=%s",
+            weights[k]);
         kac_status status = table_sample_letters(s.alphabet, dir, text, &run[k]);
         cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
         cr_assert_eq(run[k].n, 128);
@@ -104,9 +105,10 @@ Test(landscape, a_filter_has_no_gradient)
     kac_status status = table_sample_letters(
         s.alphabet, dir, "sampler.algorithm=tds process.steps=3 reward.1.kind=gc", &run);
     cr_expect_eq(status, KAC_ERR_INVALID);
-    cr_expect_str_eq(kac_last_error(),
-                     "sampler.twist.kind: reward.1 (gc) has no gradient; use kind none, or leave "
-                     "this reward without weight and bounds");
+    cr_expect_str_eq(
+        kac_last_error(),
+        "sampler.twist.kind: reward.1 (gc) has no gradient; use kind none, or leave "
+        "this reward without weight and bounds");
     table_folder_remove(dir);
     landscape_free(&s);
 }

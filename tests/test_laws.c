@@ -227,8 +227,9 @@ Test(laws, final_categorical)
                {8192, 4, SMC ESS("0.7") "sampler.final.kind=categorical sampler.final.keep=1"},
                {8192, 2, SMC NEVER "sampler.final.kind=categorical sampler.final.keep=1"},
                {8192, 4, SMC ALWAYS "sampler.final.kind=categorical sampler.final.keep=2"},
-               {8192, 6, SMC ALWAYS "sampler.funnel=2 sampler.final.kind=categorical "
-                                    "sampler.final.keep=6"}); /* more than are left */
+               {8192, 6,
+                SMC ALWAYS "sampler.funnel=2 sampler.final.kind=categorical "
+                           "sampler.final.keep=6"}); /* more than are left */
 }
 
 /* Exponents only decide what intermediate weights are: whatever they hang on, even on the
@@ -422,8 +423,10 @@ Test(laws, given_letters)
 Test(laws, dead_groups)
 {
     static chain c;
-    static const char *const rows[] = {NEVER BLIND, ALWAYS BLIND,
-                                       ALWAYS SCHEME("systematic") BLIND, ALWAYS,
+    static const char *const rows[] = {NEVER BLIND,
+                                       ALWAYS BLIND,
+                                       ALWAYS SCHEME("systematic") BLIND,
+                                       ALWAYS,
                                        ESS("0.6") SAMPLE,
                                        NEVER TEMPER("ess") "sampler.temper.ess=1",
                                        ALWAYS TEMPER("geometric") "sampler.temper.gamma=0"};

@@ -29,7 +29,7 @@ steady() {
 }
 # and run.json
 numbers() {
-    sed -E 's/,$//; /"(evaluations|seconds|span)": \{/,/\}/d; /"ranks":|"dir":|"threads":/d' "$1/run.json"
+    sed -E 's/,$//; /"(evaluations|seconds|span)": \{/,/\}/d; /"ranks":|"transport":|"dir":|"threads":/d' "$1/run.json"
 }
 # shared RANKS OUT ARGUMENT...: kac run on so many ranks.
 shared() {

@@ -610,7 +610,8 @@ Test(search, calls_asked)
         asked("sampler.algorithm=mcts process.steps=4 search.stages=2 sampler.groups=3 "
               "search.rollouts=2 search.expansions=5 sampler.children=5"),
         3 * (2 * 5 * (2 + 1) + 1));
-    for (int k = 0; k < SEARCHES; k++) { /* but without reuse all rows are, and nothing is saved */
+    for (int k = 0; k < SEARCHES;
+         k++) { /* but without reuse all rows are, and nothing is saved */
         char text[1024];
         snprintf(text, sizeof text, "%s sampler.reuse=off", searches[k]);
         kac_progress p = progress_of(text);

@@ -90,12 +90,9 @@ static char *make_sibling(const char *path, const char *kind)
 }
 
 /* Files that kac writes into the folder of a run; those that no other program writes come first. */
-static const char *const written[] = {"run.json",
-                                      "trajectories.safetensors",
-                                      "checkpoint-*",
-                                      CONFIG_FILE,
-                                      "samples.*",
-                                      "trace.jsonl"};
+static const char *const written[] = {"run.json",     "trajectories.safetensors",
+                                      "checkpoint-*", CONFIG_FILE,
+                                      "samples.*",    "trace.jsonl"};
 enum { WRITTEN = sizeof written / sizeof *written, OF_KAC = 3 };
 
 /* Whether --force may remove the folder at `path`: it holds a run and nothing else, or nothing. */
@@ -114,9 +111,10 @@ static cli_exit check_replaceable(const char *path)
         run = run || known < OF_KAC;
         empty = false;
         if (known == WRITTEN)
-            code = cli_fail(CLI_MISTAKE,
-                            "%s holds %s, which is no file of a run; --force does not replace it",
-                            path, entry->d_name);
+            code =
+                cli_fail(CLI_MISTAKE,
+                         "%s holds %s, which is no file of a run; --force does not replace it",
+                         path, entry->d_name);
     }
     closedir(dir);
     if (code != CLI_DONE || run || empty) return code;
@@ -186,10 +184,11 @@ cli_exit folder_apart(const folder *f, const char *path, const char *option)
     char *one = whereabouts(f->path), *other = whereabouts(path);
     cli_exit code = CLI_DONE;
     if (one != NULL && other != NULL && (is_within(one, other) || is_within(other, one)))
-        code = cli_fail(CLI_MISTAKE,
-                        "%s %s: it and the output folder, %s, may not be the same, nor one in the "
-                        "other",
-                        option, path, f->path);
+        code =
+            cli_fail(CLI_MISTAKE,
+                     "%s %s: it and the output folder, %s, may not be the same, nor one in the "
+                     "other",
+                     option, path, f->path);
     free(one);
     free(other);
     return code;

@@ -541,6 +541,12 @@ static const kac_key keys[] = {
          "Runs of several ranks: seconds that they wait for one of them in a step before the "
          "job ends and names it. More than the longest step takes."},
 
+    {"job.transport", CHOICE(job.transport, "auto", "mpi", "nccl"), .initial = "auto",
+     .help =
+         "What carries states between the GPUs of ranks that share a group: nccl; mpi, through "
+         "the host; auto, nccl where it is installed and each rank has a GPU of its own, else "
+         "mpi. Results do not depend on it."},
+
     {"output.dir", TEXT(output.dir), .initial = "",
      .help = "Folder of the results, which must not exist; --out on the command line."},
     {"output.trace", SWITCH(output.trace, "off", "on"), .initial = "on",

@@ -256,6 +256,7 @@ typedef struct kac_settings {
     } device;
     struct {
         double patience; /* seconds that ranks wait for each other */
+        int transport;   /* kac_link */
     } job;
     struct {
         char dir[KAC_PATH];

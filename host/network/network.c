@@ -86,10 +86,11 @@ static kac_status read_alphabet(const kac_tensors *file, kac_network *network)
                         KAC_MAX_STATES);
     for (size_t i = 0; i < n; i++) {
         if (!kac_is_letter(text[i]))
-            return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: letter %zu of metadata `kac.alphabet` is not printable ASCII, or "
-                            "one of , \" > ?",
-                            path, i + 1);
+            return KAC_FAIL(
+                KAC_ERR_INVALID,
+                "%s: letter %zu of metadata `kac.alphabet` is not printable ASCII, or "
+                "one of , \" > ?",
+                path, i + 1);
         if (strchr(text + i + 1, text[i]) != NULL)
             return KAC_FAIL(KAC_ERR_INVALID,
                             "%s: metadata `kac.alphabet` (%s) has the letter %c twice", path,

@@ -283,9 +283,9 @@ static kac_status check_shape(const char *path, kac_role role, const kac_plugin_
                         KAC_PLUGIN_LETTERS);
     for (const char *c = shape->alphabet; *c != '\0'; c++)
         if (!kac_is_letter(*c) || strchr(c + 1, *c) != NULL)
-            return KAC_FAIL(KAC_ERR_INVALID,
-                            "%s: its alphabet must be printable letters but , \" > ?, none twice",
-                            path);
+            return KAC_FAIL(
+                KAC_ERR_INVALID,
+                "%s: its alphabet must be printable letters but , \" > ?, none twice", path);
     return KAC_OK;
 }
 

@@ -18,7 +18,7 @@ static struct {
     struct {
         int64_t number;
         MPI_Request request;
-    } note[2]; /* to ranks 0 and 1 */
+    } * note; /* [size] to each rank */
 } job;
 
 static void begin_max(void *state, int64_t *x, int count)
@@ -149,6 +149,7 @@ static void close_job(void *state)
     (void)state;
     free(job.request);
     MPI_Finalize();
+    free(job.note);
 }
 
 static void abort_job(void *state, int code)
@@ -170,11 +171,16 @@ kac_status kac_mpi_transport(uint64_t version, kac_transport *out)
     MPI_Comm_split_type(job.work, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here);
     MPI_Comm_rank(here, &local);
     MPI_Comm_free(&here);
-    job.note[0].request = job.note[1].request = MPI_REQUEST_NULL;
     job.first = job.rank;
     job.members = 1;
     job.request = calloc(2 * (size_t)job.size, sizeof(MPI_Request));
-    if (job.request == NULL) MPI_Abort(MPI_COMM_WORLD, 3);
+    job.note = calloc((size_t)job.size, sizeof *job.note);
+    if (job.request == NULL || job.note == NULL) {
+        MPI_Abort(MPI_COMM_WORLD, 3);
+        return KAC_ERR_NOMEM;
+    }
+    for (int q = 0; q < job.size; q++)
+        job.note[q].request = MPI_REQUEST_NULL;
     *out = (kac_transport){.name = "mpi",
                            .rank = job.rank,
                            .size = job.size,

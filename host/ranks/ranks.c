@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "beside.h"
+#include "nccl.h"
 #include "transport.h"
 
 enum { VOTES = 2, TEXT = 4096 };
@@ -21,6 +22,9 @@ enum { VOTES = 2, TEXT = 4096 };
 /* Calls are numbered by those of all ranks and, below that, by those of a team since the latest of
  * them. */
 enum { TEAM_CALLS = 1 << 20 };
+
+/* What a rank that fails in its team tells the others, instead of a number. */
+#define FALLEN INT64_MAX
 
 /* What ends the work of all ranks. */
 typedef struct failure {
@@ -39,9 +43,13 @@ struct kac_ranks {
     char *stage[2];     /* [KAC_RANKS_STAGE] for what devices send and get, once in a team */
     failure failed;     /* once its status is not KAC_OK, nothing is sent any more */
     bool lost;          /* a rank is missing */
+    int fallen;         /* rank that has said that it failed in its team, or -1 */
+    kac_nccl *nccl;     /* of the team's GPUs, or NULL */
+    char link[32];      /* what carries bytes between the team's devices */
 };
 
-static kac_ranks alone = {.transport = {.name = "self", .size = 1}, .members = 1};
+static kac_ranks alone = {
+    .transport = {.name = "self", .size = 1}, .members = 1, .fallen = -1, .link = "none"};
 
 static kac_ranks *of(kac_ranks *ranks)
 {
@@ -92,8 +100,12 @@ static void hear(kac_ranks *r)
     const kac_transport *t = &r->transport;
     int from = 0;
     int64_t number = 0;
-    while (t->told(t->state, &from, &number))
-        if (r->waits != NULL) r->waits[from] = number;
+    while (t->told(t->state, &from, &number)) {
+        if (number == FALLEN)
+            r->fallen = from;
+        else if (r->waits != NULL)
+            r->waits[from] = number;
+    }
 }
 
 /* Rank 0 gives up first, then rank 1, because they know most; then all others. */
@@ -136,14 +148,16 @@ static kac_status name_missing(kac_ranks *r)
     return KAC_FAIL(KAC_ERR_RANK, "%s", r->failed.text);
 }
 
-/* Until the operation in progress has ended.  Errors: RANK. */
-static kac_status wait(kac_ranks *r)
+/* Until `is_done` says that the operation in progress has ended, or fails.  Errors: RANK. */
+static kac_status wait_for(kac_ranks *r, kac_done_fn *is_done, void *state)
 {
     const kac_transport *t = &r->transport;
     double soon = r->patience / 2 < 1 ? r->patience / 2 : 1;
     double began = now();
-    bool told = false;
-    while (!t->done(t->state)) {
+    bool told = false, done = false;
+    for (;;) {
+        KAC_TRY(is_done(state, &done));
+        if (done) return KAC_OK;
         double waited = now() - began;
         if (waited > soon && !told) {
             for (int to = 0; to < 2; to++)
@@ -154,7 +168,19 @@ static kac_status wait(kac_ranks *r)
         if (waited > patience_of(r)) return name_missing(r);
         pause_after(waited);
     }
+}
+
+static kac_status is_done(void *state, bool *done)
+{
+    const kac_transport *t = state;
+    *done = t->done(t->state);
     return KAC_OK;
+}
+
+/* Until the transport's operation has ended. */
+static kac_status wait(kac_ranks *r)
+{
+    return wait_for(r, is_done, &r->transport);
 }
 
 /* The failure that ranks have agreed on, or KAC_OK. */
@@ -192,19 +218,28 @@ static kac_status adopt(kac_ranks *r, kac_status status, int from, bool all)
     return agreed(r);
 }
 
+/* Larger for lower ranks, and for what a rank has met itself than for what it knows of another. */
+static int rank_of_failure(const kac_transport *t, kac_status status)
+{
+    if (status == KAC_OK) return 0;
+    return t->size - t->rank + (status != KAC_ERR_RANK ? t->size : 0);
+}
+
 kac_status kac_ranks_agree(kac_ranks *ranks, kac_status status, int64_t *votes, int count)
 {
     KAC_REQUIRE(count >= 0 && count <= VOTES);
     kac_ranks *r = of(ranks);
     const kac_transport *t = &r->transport;
-    int64_t word[2 + VOTES] = {status != KAC_OK ? t->size - t->rank : 0, status == KAC_OK};
+    int64_t word[2 + VOTES] = {rank_of_failure(t, status),
+                               status == KAC_OK || status == KAC_ERR_RANK};
     if (t->size == 1) return status;
     KAC_TRY(begin(r));
     for (int i = 0; i < count; i++)
         word[2 + i] = votes[i];
     t->max(t->state, word, 2 + VOTES);
     KAC_TRY(wait(r));
-    if (word[0] > 0) return adopt(r, status, t->size - (int)word[0], word[1] == 0);
+    if (word[0] > 0)
+        return adopt(r, status, (2 * t->size - (int)word[0]) % t->size, word[1] == 0);
     for (int i = 0; i < count; i++)
         votes[i] = word[2 + i];
     return KAC_OK;
@@ -303,6 +338,82 @@ static kac_status begin_in_team(kac_ranks *r)
     return agreed(r);
 }
 
+void kac_ranks_of_team(const kac_ranks *ranks, int *member, int *size)
+{
+    *member = ranks != NULL ? ranks->transport.rank - ranks->first : 0;
+    *size = ranks != NULL ? ranks->members : 1;
+}
+
+/* Tells the team that this rank has failed. */
+static void fall(const kac_ranks *r)
+{
+    const kac_transport *t = &r->transport;
+    for (int q = r->first; q < r->first + r->members; q++)
+        if (q != t->rank) t->tell(t->state, q, FALLEN);
+}
+
+/* What a wait in the team looks at beside its own operation. */
+typedef struct watch {
+    kac_ranks *ranks;
+    kac_done_fn *is_done;
+    void *state;
+} watch;
+
+static kac_status is_done_by_all(void *state, bool *done)
+{
+    const watch *w = state;
+    kac_status status = w->is_done(w->state, done);
+    if (status != KAC_OK) fall(w->ranks);
+    if (status != KAC_OK || *done) return status;
+    hear(w->ranks);
+    if (w->ranks->fallen < 0) return KAC_OK;
+    return KAC_FAIL(KAC_ERR_RANK, "rank %d has failed, and its team with it", w->ranks->fallen);
+}
+
+kac_status kac_ranks_wait(kac_ranks *ranks, kac_status begun, kac_done_fn *done, void *state)
+{
+    kac_ranks *r = of(ranks);
+    watch w = {.ranks = r, .is_done = done, .state = state};
+    if (begun != KAC_OK) fall(r);
+    KAC_TRY(begun);
+    KAC_TRY(begin_in_team(r));
+    return wait_for(r, is_done_by_all, &w);
+}
+
+/* ---- devices of a team -------------------------------------------------------------------- */
+
+kac_status kac_ranks_connect(kac_ranks *ranks, kac_device *dev, kac_link link)
+{
+    kac_ranks *r = of(ranks);
+    char version[16];
+    if (r->members == 1) return KAC_OK;
+    (void)snprintf(r->link, sizeof r->link, "%s", r->transport.name);
+    if (link == KAC_LINK_MPI) return KAC_OK;
+    kac_status status = kac_nccl_open(r, dev, &r->nccl);
+    if (status == KAC_ERR_UNSUPPORTED && link == KAC_LINK_AUTO) return KAC_OK;
+    KAC_TRY(status);
+    KAC_TRY(kac_nccl_version(version, sizeof version));
+    (void)snprintf(r->link, sizeof r->link, "nccl %s", version);
+    return KAC_OK;
+}
+
+bool kac_ranks_are_connected(const kac_ranks *ranks)
+{
+    return ranks != NULL && ranks->nccl != NULL;
+}
+
+void kac_ranks_disconnect(kac_ranks *ranks)
+{
+    kac_ranks *r = of(ranks);
+    kac_nccl_close(r->nccl);
+    r->nccl = NULL;
+}
+
+const char *kac_ranks_link(const kac_ranks *ranks)
+{
+    return ranks != NULL ? ranks->link : alone.link;
+}
+
 static bool is_on_host(const kac_device *dev)
 {
     return dev->ops == &kac_cpu_ops;
@@ -356,6 +467,7 @@ kac_status kac_ranks_all_gather(kac_ranks *ranks, kac_device *dev, const void *m
     kac_status failed = KAC_OK;
     size_t most = KAC_RANKS_STAGE / (size_t)r->members, largest = 0;
     if (r->members == 1) return dev->ops->memory.copy(dev, all, mine, sizes[0]);
+    if (kac_nccl_serves(r->nccl, dev)) return kac_nccl_all_gather(r->nccl, mine, all, sizes);
     for (int q = 0; q < r->members; q++)
         largest = sizes[q] > largest ? sizes[q] : largest;
     if (is_on_host(dev) && largest <= KAC_TRANSPORT_MOST)
@@ -378,6 +490,8 @@ kac_status kac_ranks_exchange(kac_ranks *ranks, kac_device *dev, const void *out
     }
     KAC_REQUIRE(leaving <= KAC_RANKS_STAGE && coming <= KAC_RANKS_STAGE);
     if (r->members == 1) return op->copy(dev, in, out, out_sizes[0]);
+    if (kac_nccl_serves(r->nccl, dev))
+        return kac_nccl_exchange(r->nccl, out, out_sizes, in, in_sizes);
     if (is_on_host(dev)) return exchange(r, out, out_sizes, in, in_sizes);
     if (leaving > 0) failed = op->download(dev, r->stage[0], out, leaving);
     KAC_TRY(exchange(r, r->stage[0], out_sizes, r->stage[1], in_sizes));
@@ -413,6 +527,8 @@ kac_status kac_ranks_over(const kac_transport *transport, kac_ranks **out)
                      .patience = 1800,
                      .first = transport->rank,
                      .members = 1,
+                     .fallen = -1,
+                     .link = "none",
                      .waits = calloc(size, sizeof *r->waits),
                      .into = calloc(size, sizeof *r->into),
                      .sizes = calloc(size, sizeof *r->sizes)};

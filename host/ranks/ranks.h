@@ -49,6 +49,32 @@ enum { KAC_RANKS_STAGE = 16 << 20 };
  * Errors: NOMEM, RANK. */
 kac_status kac_ranks_team(kac_ranks *ranks, int first, int size);
 
+/* Which member of its team this rank is, and how many there are. */
+void kac_ranks_of_team(const kac_ranks *ranks, int *member, int *size);
+
+/* Whether an operation has ended, at once.  Errors: its own. */
+typedef kac_status kac_done_fn(void *state, bool *done);
+
+/* Waits, in a call that all members make, for an operation of theirs that this one has begun with the
+ * status `begun`, as ranks wait: patiently, and named if they do not come.  Where it fails on
+ * one member, the others hear of it.  Errors: `begun`, those of `done`, RANK. */
+kac_status kac_ranks_wait(kac_ranks *ranks, kac_status begun, kac_done_fn *done, void *state);
+
+/* How the members' devices reach each other from now on; all of them call it.  KAC_LINK_AUTO is
+ * NCCL where all have GPUs of their own and it, KAC_LINK_MPI goes through the host.
+ * Errors: UNSUPPORTED (KAC_LINK_NCCL that cannot be had), RANK, DEVICE, NOMEM. */
+typedef enum kac_link { KAC_LINK_AUTO, KAC_LINK_MPI, KAC_LINK_NCCL } kac_link;
+kac_status kac_ranks_connect(kac_ranks *ranks, kac_device *dev, kac_link link);
+
+bool kac_ranks_are_connected(const kac_ranks *ranks); /* by NCCL */
+
+/* Where they are connected, before the device is closed: all members together, unless they have
+ * failed. */
+void kac_ranks_disconnect(kac_ranks *ranks);
+
+/* "nccl 2.28.9" or "mpi": what carries bytes between the members' devices; "none": nothing has to. */
+const char *kac_ranks_link(const kac_ranks *ranks);
+
 /* The sizes[q] bytes of each member q, one after the other, in `all` on every member.  Memory of
  * `dev`.  Errors: RANK, DEVICE. */
 kac_status kac_ranks_all_gather(kac_ranks *ranks, kac_device *dev, const void *mine, void *all,

@@ -34,7 +34,7 @@ typedef struct kac_transport {
     void (*exchange)(void *state, const void *out, const size_t *out_sizes, void *in,
                      const size_t *in_sizes);
     bool (*done)(void *state);
-    /* A number for rank 0 or 1, which it hears when it asks, or never. */
+    /* A number for rank `to`, which it hears when it asks, or never. */
     void (*tell)(void *state, int to, int64_t number);
     bool (*told)(void *state, int *from, int64_t *number);
     void (*close)(void *state);           /* all ranks together */

@@ -13,6 +13,7 @@
 
 #include "beside.h"
 #include "cuda_backend.h"
+#include "nccl.h"
 
 const char *const kac_isa_names[] = {"portable", "avx2", "avx512"};
 
@@ -151,6 +152,10 @@ kac_status kac_devices(FILE *out)
         printed |= fprintf(out, "cuda    not here: %s\n", kac_last_error());
     for (int i = 0; cuda != NULL && cuda->memory.describe(i, text, sizeof text) == KAC_OK; i++)
         printed |= fprintf(out, "cuda:%d  %s\n", i, text);
+    kac_status nccl = kac_nccl_version(text, sizeof text);
+    printed |=
+        fprintf(out, "nccl    %s%s\n",
+                nccl == KAC_OK ? "" : "not here: ", nccl == KAC_OK ? text : kac_last_error());
     if (printed < 0) return KAC_FAIL(KAC_ERR_IO, "cannot write the list of devices");
     return KAC_OK;
 }

@@ -330,7 +330,7 @@ static kac_status run_json(const kac_run *r, json_t **out)
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssfsIsosbsosososIsIsIsIsIsosos{sssssi}so}", "kac", kac_version(), "algorithm",
+        "{sssssfsIsosbsosososIsIsIsIsIsosos{sssssiss}so}", "kac", kac_version(), "algorithm",
         s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
         config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
         "log_evidence_se", by_target(r, r->log_evidence_se), "log_evidence_reliable",
@@ -341,7 +341,8 @@ static kac_status run_json(const kac_run *r, json_t **out)
                     r->counted.denoiser_asked - r->counted.denoiser_made,
                     r->counted.reward_made, r->counted.reward_asked - r->counted.reward_made),
         "seconds", seconds(r), "device", "name", r->dev->ops->name, "isa",
-        kac_isa_names[r->dev->isa], "ranks", kac_ranks_size(r->ranks), "summary", summary(r));
+        kac_isa_names[r->dev->isa], "ranks", kac_ranks_size(r->ranks), "transport",
+        kac_ranks_link(r->ranks), "summary", summary(r));
     if (*out == NULL) return KAC_FAIL(KAC_ERR_INTERNAL, "run.json cannot be put together");
     if (r->counted.gradients > 0)
         json_object_set_new(json_object_get(*out, "evaluations"), "gradients",

@@ -717,6 +717,15 @@ static kac_status share_pilot(kac_run *r, kac_status status)
     return kac_ranks_broadcast(r->ranks, &r->pilot, sizeof r->pilot);
 }
 
+/* Where a team of ranks shares groups, once every rank is ready. */
+static kac_status connect_devices(kac_run *r, kac_status status)
+{
+    KAC_TRY(kac_ranks_agree(r->ranks, status, NULL, 0));
+    status = kac_ranks_connect(r->ranks, r->dev, (kac_link)r->set.job.transport);
+    r->connected = kac_ranks_are_connected(r->ranks);
+    return status;
+}
+
 kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
                         kac_run **out)
 {
@@ -737,7 +746,7 @@ kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_pi
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
 #endif
-    KAC_TRY_DONE(open_run(r));
+    KAC_TRY_DONE(connect_devices(r, open_run(r)));
     KAC_TRY_DONE(kac_checkpoint_open(r));
 done:
     if (status != KAC_OK) {
@@ -751,6 +760,7 @@ done:
 void kac_run_destroy(kac_run *r)
 {
     if (r == NULL) return;
+    if (r->connected) kac_ranks_disconnect(r->ranks);
     if (r->dev != NULL) {
         (void)r->dev->ops->memory.enter(r->dev);
         r->dev->ops->memory.erase(r->dev, r->recording.step);

@@ -107,6 +107,7 @@ struct kac_run {
 
     /* among the ranks; host */
     kac_ranks *ranks;   /* or NULL: alone */
+    bool connected;     /* and this run has connected the devices of their team */
     int32_t all_groups; /* of the whole run; `groups` and `n` are this rank's */
     int32_t first;      /* number of its first group */
     int32_t *place;     /* [ranks + 1] the first group of those that each speaks for */

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <mutex>
 #include <vector>
@@ -598,6 +599,8 @@ struct emu_graph {
     std::vector<std::function<void()>> work;
     int uses; /* as graph and as what was made of it */
 };
+struct emu_stream {
+};
 
 const char *cudaGetErrorString(cudaError_t err)
 {
@@ -631,6 +634,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *prop, int ordinal)
     prop->major = 9;
     prop->multiProcessorCount = processors();
     prop->totalGlobalMem = (size_t)1 << 32;
+    const char *name = getenv("KAC_EMU_NAME");
+    if (name != nullptr && strcmp(name, "own") == 0)
+        snprintf(prop->uuid.bytes, sizeof prop->uuid.bytes, "%d", (int)getpid());
+    else if (name != nullptr)
+        snprintf(prop->uuid.bytes, sizeof prop->uuid.bytes, "%s", name);
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal)
@@ -710,12 +718,18 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t)
     return cudaSuccess;
 }
 
+/* Streams are told apart, though all of them work at once. */
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
-    *stream = nullptr;
+    *stream = new emu_stream();
     return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t)
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    delete stream;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t)
 {
     return cudaSuccess;
 }

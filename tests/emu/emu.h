@@ -11,6 +11,8 @@
  * random order of that seed.  KAC_EMU_GUARD=1 takes device memory away from the host, so that
  * host code that touches it faults.
  * KAC_EMU_PROCESSORS is how many multiprocessors it has, 1 where it says nothing.
+ * KAC_EMU_NAME is which GPU it is, to ranks that ask; "own": another in each process.  Nameless it
+ * takes no part in NCCL, which would look for a real one.
  *
  * Not modelled: weak memory order, interleaving of instructions within a warp, time.
  */
@@ -223,6 +225,7 @@ typedef enum cudaError {
     cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorInvalidDevice = 101,
+    cudaErrorNotReady = 600,
 } cudaError_t;
 typedef struct emu_stream *cudaStream_t;
 typedef struct emu_event *cudaEvent_t;
@@ -238,8 +241,12 @@ enum {
     cudaStreamNonBlocking = 1,
     cudaStreamCaptureModeRelaxed = 2
 };
+struct cudaUUID_t {
+    char bytes[16];
+};
 struct cudaDeviceProp {
     char name[256];
+    cudaUUID_t uuid;
     int major, minor, multiProcessorCount;
     size_t totalGlobalMem;
 };
@@ -270,6 +277,7 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t str
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, int mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
