@@ -17,7 +17,8 @@ RUN make -j"$(nproc)" CUDA=0 all && make CUDA=0 install DESTDIR=/out && \
 
 # built only when it is asked for
 FROM build AS test
-RUN make test
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        python3 python3-yaml && make test
 
 FROM ${BASE}
 ARG RDKIT=off

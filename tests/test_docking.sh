@@ -9,10 +9,7 @@ box=(tests/ring.pdbqt --center 0 0 0 --size 14 14 14)
 mkdir "$work/bin"
 
 begin 'what is missing is named, and how to get it'
-if ! python=$(command -v python3); then
-    skip 'there is no python3'
-    finish
-fi
+python=$(command -v python3) || leave 'there is no python3'
 run env PATH="$work/bin" "$(python3 -c 'import sys; print(sys.executable)' || echo "$python")" "$worker" "${box[@]}"
 expect 1
 says 'needs autodock-vina, openbabel, faketime: apt-get install autodock-vina openbabel faketime'
