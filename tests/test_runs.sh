@@ -14,6 +14,7 @@ sample() {
 same() { # the samples of two runs
     holds "samples.csv of $1 and $2 are the same" cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
 }
+# shellcheck disable=SC2317 # holds calls it
 no_negative() { ! grep -qE '"(denoiser|reward)(_saved)?": *-' "$@"; }
 small=(--set process.steps=12 --set sampler.groups=2 --set output.likelihood=off)
 
