@@ -280,10 +280,12 @@ reward: [{kind: worker, command: [sh, -c, 'cat "\$0" >/dev/null; while read -r n
 sampler: {algorithm: smc, groups: 4, particles: 4}
 EOF
 start run "$work/late.yaml" --out "$out" --quiet
+# shellcheck disable=SC2317 # await calls it
 begun() { test -n "$(ls -A "$work/place")"; }
 await begun
 mkdir "$out"
 echo mine >"$out/file"
+# shellcheck disable=SC2016 # the other shell's
 timeout 60 sh -c ': >"$0"' "$work/go"
 ended
 expect 3

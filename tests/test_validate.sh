@@ -39,6 +39,7 @@ mkdir "$work/scratch"
 export TMPDIR=$work/scratch
 start validate --level full
 unset TMPDIR
+# shellcheck disable=SC2317 # await calls it
 has_models() { test "$(find "$work/scratch" -name '*.safetensors' | wc -l)" -ge 5; }
 await has_models
 kill -INT "$pid"
