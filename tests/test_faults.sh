@@ -285,7 +285,7 @@ begun() { test -n "$(ls -A "$work/place")"; }
 await begun
 mkdir "$out"
 echo mine >"$out/file"
-# shellcheck disable=SC2016
+# shellcheck disable=SC2016 # the other shell's
 timeout 60 sh -c ': >"$0"' "$work/go"
 ended
 expect 3
