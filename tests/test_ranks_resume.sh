@@ -224,7 +224,7 @@ ended
 holds 'nothing is left' gone few
 run mpirun -n 3 "$kac" resume "$work/few" --ranks mpi
 expect 2
-says 'no checkpoint in it that can be used'
+says 'only ranks with groups of their own go on with a run'
 
 begin 'a full disk: the run goes on without checkpoints'
 large=(--quiet --set output.trace=off --set sampler.groups=64 --set process.steps=200

@@ -408,7 +408,7 @@ static kac_status open_like(kac_ranks *ranks, const kac_config *config, const he
     kac_piloted piloted = {.known = true, .alpha = h->alpha, .calls = h->pilot};
     KAC_TRY(kac_run_open(ranks, config, &piloted, out));
     if ((*out)->span != NULL)
-        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
+        return KAC_FAIL(KAC_ERR_INVALID,
                         "ranks: %d of them would share a group, and only ranks with groups of "
                         "their own go on with a run; start fewer",
                         kac_ranks_size(ranks));
