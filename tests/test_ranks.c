@@ -579,9 +579,11 @@ typedef struct places {
 
 static void open_places(places *p)
 {
-    scratch_create(p->dir, sizeof p->dir);
+    char dir[sizeof p->dir];
+    scratch_create(dir, sizeof dir);
+    memcpy(p->dir, dir, sizeof dir);
     for (int i = 0; i < 2; i++)
-        snprintf(p->path[i], sizeof p->path[i], "%s/state.%d", p->dir, i);
+        snprintf(p->path[i], sizeof p->path[i], "%s/state.%d", dir, i);
 }
 
 static void close_places(const places *p)
