@@ -64,15 +64,22 @@ static char *scratch_file(void)
     "while read -r n; do while [ $n -gt 0 ]; do read -r x; n=$((n - 1)); "                     \
     "echo $((x * x)); done; done"
 
+/* The copy that has object 0 answers after another has answered a whole batch, where there are several. */
 Test(worker, answers_are_in_the_places_of_their_objects)
 {
+    static const char late[] =
+        "while read -r n; do while [ $n -gt 0 ]; do read -r x; n=$((n - 1)); "
+        "while [ $x = 0 ] && [ ! -s \"$0\" ]; do sleep 0.01; done; "
+        "echo $((x * x)); done; echo done >>\"$0\"; done";
+    char *file = scratch_file();
     for (int32_t processes = 1; processes <= 5; processes += 2) {
         kac_worker_spec spec = plain;
         float out[OBJECTS][3];
         memset(out, 0, sizeof out);
         spec.processes = processes;
         spec.batch = 7;
-        kac_worker *worker = open_script(SQUARES, "-", spec);
+        cr_assert_eq(truncate(file, 0), 0);
+        kac_worker *worker = open_script(processes > 1 ? late : SQUARES, file, spec);
         for (int again = 0; again < 2; again++) {
             cr_assert_eq(kac_worker_ask(worker, objects(), SIZE, OBJECTS, &out[0][1], 3),
                          KAC_OK);
@@ -82,6 +89,7 @@ Test(worker, answers_are_in_the_places_of_their_objects)
             cr_assert(out[i][0] == 0 && out[i][2] == 0);
         kac_worker_close(worker);
     }
+    unlink(file);
 }
 
 /* A scratch file that is not empty. */

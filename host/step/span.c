@@ -452,31 +452,12 @@ done:
 
 kac_status kac_span_add_up(kac_run *r)
 {
-    kac_span *s = r->span;
-    size_t ranks = (size_t)kac_ranks_size(r->ranks);
-    kac_travel *of = calloc(ranks, sizeof *of);
-    void **into = calloc(ranks, sizeof *into);
-    size_t *sizes = calloc(ranks, sizeof *sizes);
-    kac_status status = KAC_OK;
-    if (of == NULL || into == NULL || sizes == NULL)
-        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for %zu ranks", ranks);
-    for (size_t q = 0; q < ranks && status == KAC_OK; q++) {
-        into[q] = &of[q];
-        sizes[q] = sizeof *of;
-    }
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
-    KAC_TRY_DONE(kac_ranks_gather(r->ranks, &s->travel, sizeof s->travel, into, sizes));
-    for (size_t q = 1; q < ranks && of != NULL; q++) { /* zeros on other ranks */
-        bool leads = r->place[q + 1] > r->place[q];
-        s->travel.moved += leads ? of[q].moved : 0;
-        s->travel.least += leads ? of[q].least : 0;
-        s->travel.columns += of[q].columns;
-    }
-done:
-    free(of);
-    free(into);
-    free(sizes);
-    return status;
+    kac_travel *of = &r->span->travel;
+    bool leads = r->span->me == 0; /* what all of a team know counts once */
+    int64_t sum[] = {leads ? of->moved : 0, leads ? of->least : 0, of->columns};
+    KAC_TRY(kac_ranks_sum(r->ranks, sum, sizeof sum / sizeof *sum));
+    *of = (kac_travel){.moved = sum[0], .least = sum[1], .columns = sum[2]};
+    return KAC_OK;
 }
 
 kac_travel kac_span_travel(const kac_run *r)
