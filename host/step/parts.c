@@ -247,6 +247,7 @@ kac_status kac_parts_gather(const kac_run *r, kac_whole *w)
     char *own = malloc(alone ? 1 : most_bytes(r));
     kac_status status = own != NULL ? take_whole(r, w) : no_memory(), taken = KAC_OK;
     KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
+    assert(own != NULL); /* or no rank would be here */
     for (int i = 0; i < r->parts; i++) {
         const kac_part *p = &r->part[i];
         if (!alone && p->share == KAC_PART_PRIVATE) continue;

@@ -276,7 +276,7 @@ size_t kac_part_bytes(const kac_run *run, const kac_part *part);
 
 /* The parts of all ranks at rank 0, and from there back to all.  All ranks get the same status,
  * and the run may go on.  Errors: NOMEM, DEVICE, RANK. */
-kac_status kac_parts_gather(const kac_run *run, kac_whole *out);
+kac_status kac_parts_gather(const kac_run *run, kac_whole *whole);
 kac_status kac_parts_scatter(kac_run *run, const kac_whole *whole);
 void kac_whole_free(const kac_run *run, kac_whole *whole);
 

@@ -1,4 +1,5 @@
 /* share.c -- which groups of a run each rank has, and how their rows come together again. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -166,6 +167,7 @@ kac_status kac_scatter_bytes(const kac_run *r, const void *all, size_t whole, si
     char *round = malloc(whole < most ? whole + 1 : most);
     if (round == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a round");
     KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
+    assert(round != NULL); /* or no rank would be here */
     for (size_t at = 0; at < whole; at += most) {
         size_t next = whole - at < most ? whole : at + most;
         size_t from = begin > at ? begin : at, to = end < next ? end : next;
