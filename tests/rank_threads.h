@@ -67,6 +67,7 @@ static inline void board_do(board *b, const bool *part)
     seat *first = &b->seat[0];
     for (int q = 1; q < b->ranks; q++) {
         seat *s = &b->seat[q];
+        if (!part[q]) continue;
         for (int i = 0; i < s->count && s->deed == DEED_MAX; i++)
             if (s->x[i] > first->x[i]) first->x[i] = s->x[i];
         for (int i = 0; i < s->count && s->deed == DEED_SUM; i++)

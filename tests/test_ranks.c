@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "device.h"
+#include "gaussian_run.h"
 #include "rank_threads.h"
 #include "run.h"
 #include "safetensors.h"
@@ -441,6 +442,7 @@ static void check_spans(const char *dir)
         "sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5 "
         "sampler.select.group.scope=global",
         ONE EACH "sampler.algorithm=smc sampler.particles=24 sampler.funnel=12,6",
+        ONE EACH "sampler.algorithm=smc sampler.particles=13 sampler.funnel=12,11",
         NULL,
     };
     same_on_ranks(dir, settings, 3, 5);
@@ -667,6 +669,86 @@ Test(ranks, others_go_on_from_a_checkpoint)
     with_models(check_goes_on);
 }
 
+/* Chains of numbers of ranks of which some have groups of their own and others share them. */
+static const int dealt_and_shared[4][3] = {{1, 3, 2}, {4, 1, 5}, {3, 5, 1}, {2, 4, 3}};
+
+static void check_spans_go_on(const char *dir)
+{
+    static const char *const settings[] = {
+        ONE EACH "sampler.algorithm=smc sampler.particles=21",
+        TWO EACH "sampler.algorithm=smc sampler.particles=14 sampler.reuse=off",
+        TWO EACH "sampler.algorithm=smc sampler.particles=13 sampler.funnel=12,9,5,4",
+        TWO "sampler.algorithm=nested sampler.particles=7 sampler.children=3 "
+            "sampler.reuse=off",
+        ONE "sampler.algorithm=tds sampler.particles=12 sampler.temper.kind=ess",
+        ONE "sampler.algorithm=fk_steering sampler.particles=9 sampler.potential=max",
+        TWO "sampler.algorithm=smc sampler.particles=9 sampler.alpha=auto "
+            "sampler.pilot.particles=200",
+        "process.steps=6 sampler.alpha=0.3 sampler.groups=5 seed=3 sampler.algorithm=smc "
+        "sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5 "
+        "sampler.select.group.scope=global",
+    };
+    places p;
+    open_places(&p);
+    for (size_t k = 0; k < sizeof settings / sizeof *settings; k++)
+        for (size_t i = 0; i < 2; i++)
+            expect_goes_on(dir, settings[k], dealt_and_shared[(k + 2 * i + k / 2) % 4], &p);
+    close_places(&p);
+}
+
+Test(ranks, others_go_on_where_groups_are_shared)
+{
+    with_models(check_spans_go_on);
+}
+
+/* Graphs of one node or two. */
+static void write_graphs(vec_files *f)
+{
+    const double mean[] = {2, 0.55, 0.3, 1.2}, variance[] = {1, 0.1, 0.2, 0.6};
+    const double matrix[] = {0, 1, -1, 1}, linear[] = {0.1, 0.5, -0.4, 0.3}, one = 1;
+    *f = (vec_files){0};
+    net_file_meta(&f->model, "kac.arch", "gmm");
+    net_file_meta(&f->model, "kac.nodes", "2");
+    net_file_meta(&f->model, "kac.features", "1");
+    net_file_meta(&f->model, "kac.noise_nodes", "ve 0.1 1");
+    net_file_meta(&f->model, "kac.noise_pairs", "ve 0.1 1");
+    net_file_meta(&f->model, "kac.node_counts", "1:1,2:3");
+    vec_fill(&f->model, "means", mean, 1, 4);
+    vec_fill(&f->model, "variances", variance, 1, 4);
+    vec_fill(&f->model, "weights", &one, 0, 1);
+    net_file_write(&f->model);
+    net_file_meta(&f->reward, "kac.arch", "quadratic");
+    vec_fill(&f->reward, "matrix", matrix, 1, 4);
+    vec_fill(&f->reward, "target", &one, 0, 1);
+    vec_fill(&f->reward, "deviation", &one, 0, 1);
+    vec_fill(&f->reward, "linear", linear, 0, 4);
+    net_file_write(&f->reward);
+}
+
+static void check_graphs_go_on(const char *dir)
+{
+    char settings[1024];
+    vec_files graphs;
+    places p;
+    write_graphs(&graphs);
+    open_places(&p);
+    for (int k = 0; k < 4; k++) {
+        snprintf(settings, sizeof settings,
+                 "process.kind=graph process.snr=0.2 process.langevin=%s model.file=%s "
+                 "reward.0.kind=quadratic reward.0.file=%s output.likelihood=off " TWO EACH
+                 "sampler.algorithm=smc sampler.particles=7 sampler.children=2",
+                 k < 2 ? "batch" : "particle", graphs.model.path, graphs.reward.path);
+        expect_goes_on(dir, settings, dealt_and_shared[k], &p);
+    }
+    close_places(&p);
+    vec_remove(&graphs);
+}
+
+Test(ranks, graphs_go_on_where_groups_are_shared)
+{
+    with_models(check_graphs_go_on);
+}
+
 /* Whether a part is the same in two checkpoints. */
 static bool same_part(const kac_tensors *a, const kac_tensors *b, const char *name)
 {
@@ -675,7 +757,8 @@ static bool same_part(const kac_tensors *a, const kac_tensors *b, const char *na
            memcmp(x->data, y->data, x->bytes) == 0;
 }
 
-static void check_bytes(const char *dir)
+/* After every step, alone and on `ranks`. */
+static void expect_same_parts(const char *dir, const char *settings, int ranks)
 {
     static const char *const names[] = {"particles.x",
                                         "particles.log_w",
@@ -693,8 +776,6 @@ static void check_bytes(const char *dir)
                                         "clock",
                                         "step",
                                         "lines"};
-    const char *settings = FEW "sampler.algorithm=smc sampler.particles=8 "
-                               "sampler.funnel=4,2 sampler.reuse=off";
     places p;
     setting s;
     kac_tensors *a = NULL, *b = NULL;
@@ -702,17 +783,30 @@ static void check_bytes(const char *dir)
     for (int64_t step = 0; step <= 5; step++) {
         sample_part(dir, settings, 1, (setting){.to = p.path[0], .until = step}, &s);
         close_setting(&s);
-        sample_part(dir, settings, 3, (setting){.to = p.path[1], .until = step}, &s);
+        sample_part(dir, settings, ranks, (setting){.to = p.path[1], .until = step}, &s);
         close_setting(&s);
         cr_assert_eq(kac_tensors_open(p.path[0], &a), KAC_OK, "%s", kac_last_error());
         cr_assert_eq(kac_tensors_open(p.path[1], &b), KAC_OK, "%s", kac_last_error());
         for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-            cr_expect(same_part(a, b, names[i]), "%s after step %d", names[i], (int)step);
+            cr_expect(same_part(a, b, names[i]), "%s after step %d on %d ranks", names[i],
+                      (int)step, ranks);
         cr_expect(kac_tensors_find(b, "particles.entry") == NULL);
         kac_tensors_close(a);
         kac_tensors_close(b);
     }
     close_places(&p);
+}
+
+static void check_bytes(const char *dir)
+{
+    expect_same_parts(dir,
+                      FEW "sampler.algorithm=smc sampler.particles=8 sampler.funnel=4,2 "
+                          "sampler.reuse=off",
+                      3);
+    expect_same_parts(dir,
+                      TWO EACH "sampler.algorithm=smc sampler.particles=13 "
+                               "sampler.funnel=12,9 sampler.reuse=off",
+                      5);
 }
 
 Test(ranks, a_checkpoint_is_that_of_one_process)

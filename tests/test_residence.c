@@ -110,6 +110,22 @@ Test(residence, every_slot_has_a_place_and_its_state)
     }
 }
 
+/* Memory is that of the start. */
+Test(residence, with_fewer_slots_nobody_holds_more)
+{
+    for (int32_t members = 1; members <= 9; members++)
+        for (int32_t n = 1; n < 60; n++) {
+            int32_t all = 0;
+            for (int32_t q = 0; q < members; q++) {
+                int32_t quota = kac_residence_quota(n, members, q);
+                cr_expect_geq(quota, kac_residence_quota(n - 1, members, q));
+                cr_expect(quota == n / members || quota == (n + members - 1) / members);
+                all += quota;
+            }
+            cr_expect_eq(all, n);
+        }
+}
+
 Test(residence, nothing_travels_without_need)
 {
     int32_t same[12], all[12];

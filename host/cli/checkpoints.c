@@ -161,16 +161,18 @@ cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_ranks
                             kac_run **out)
 {
     cli_exit code = CLI_DONE;
-    kac_status status = KAC_OK;
+    kac_status status = KAC_OK, told = KAC_OK;
     int64_t step = INT64_MAX;
     while ((status = agree_on_latest(dir, ranks, &step)) == KAC_OK && step >= 0) {
         char *path = path_of(dir, step);
         if (path == NULL) return cli_fail(CLI_MACHINE, "out of memory");
         status = kac_run_resume_on(ranks, config, path, out);
         code = team_told(status);
+        told = status;
         free(path);
         if (status != KAC_ERR_INVALID && status != KAC_ERR_IO) return code;
     }
+    if (status != KAC_OK && status == told) return code; /* which has ended all for good */
     if (status != KAC_OK) return team_told(status);
     return cli_fail(code == CLI_MACHINE ? code : CLI_MISTAKE,
                     "%s: there is no checkpoint in it that can be used", dir);

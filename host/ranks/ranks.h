@@ -45,8 +45,8 @@ kac_status kac_ranks_gather(kac_ranks *ranks, const void *mine, size_t size, voi
 /* Most bytes that a member sends, or gets, in one exchange. */
 enum { KAC_RANKS_STAGE = 16 << 20 };
 
-/* Divides the ranks into teams: this one is of first .. first + size - 1.  All ranks call it, once.
- * Errors: NOMEM, RANK. */
+/* Divides the ranks into teams: this one is of first .. first + size - 1.  All ranks call it, for each
+ * run that they open; a failure is agreed upon, for good.  Errors: NOMEM, RANK. */
 kac_status kac_ranks_team(kac_ranks *ranks, int first, int size);
 
 /* Which member of its team this rank is, and how many there are. */

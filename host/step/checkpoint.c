@@ -66,6 +66,8 @@ static void fit_trace(kac_run *r, int32_t lines)
 
 static void add_host(kac_run *r)
 {
+    kac_selected of = kac_selected_of(r);
+    int32_t *n = r->span != NULL ? &of.x->n : &r->n; /* of all the pool, not the rows here */
     const struct {
         const char *name;
         void *data;
@@ -75,9 +77,9 @@ static void add_host(kac_run *r)
         {"step", &r->step, sizeof r->step, KAC_PART_ALIKE},
         {"level", &r->level, sizeof r->level, KAC_PART_ALIKE},
         {"pass", &r->pass, sizeof r->pass, KAC_PART_ALIKE},
-        {"n", &r->n, sizeof r->n, KAC_PART_EXTENT},
-        {"particles.n", &r->x.n, sizeof r->x.n, KAC_PART_EXTENT},
-        {"children.n", &r->y.n, sizeof r->y.n, KAC_PART_EXTENT},
+        {"n", n, sizeof *n, KAC_PART_EXTENT},
+        {"particles.n", &of.x->n, sizeof of.x->n, KAC_PART_EXTENT},
+        {"children.n", &of.y->n, sizeof of.y->n, KAC_PART_EXTENT},
         {"alpha", &r->set.sampler.alpha, sizeof r->set.sampler.alpha, KAC_PART_ALIKE},
         {"pilot", &r->pilot, sizeof r->pilot, KAC_PART_ALIKE},
         {"calls", &r->calls, sizeof r->calls, KAC_PART_SUM},
@@ -253,9 +255,6 @@ kac_status kac_run_checkpoint(kac_run *r, const char *path)
     KAC_REQUIRE(r != NULL && path != NULL);
     KAC_TRY(kac_enter_run(r));
     KAC_REQUIRE(r->result == NULL); /* not finished */
-    if (r->span != NULL)
-        return KAC_FAIL(KAC_ERR_UNSUPPORTED,
-                        "%s: a run whose groups span ranks leaves no checkpoints", path);
     bool leads = kac_ranks_rank(r->ranks) == 0;
     kac_status status = KAC_OK;
     kac_whole whole = {.privates = kac_ranks_size(r->ranks) == 1};
@@ -407,11 +406,6 @@ static kac_status open_like(kac_ranks *ranks, const kac_config *config, const he
 {
     kac_piloted piloted = {.known = true, .alpha = h->alpha, .calls = h->pilot};
     KAC_TRY(kac_run_open(ranks, config, &piloted, out));
-    if ((*out)->span != NULL)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "ranks: %d of them would share a group, and only ranks with groups of "
-                        "their own go on with a run; start fewer",
-                        kac_ranks_size(ranks));
     return h->every > 0 ? kac_run_keep_trajectories(*out, h->every) : KAC_OK;
 }
 

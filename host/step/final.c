@@ -127,20 +127,23 @@ static kac_status fetch(kac_run *r, population *p)
     return KAC_OK;
 }
 
+/* kac_gather_groups, kac_span_gather */
+typedef kac_status gather_fn(const kac_run *r, const void *mine, size_t bytes, void *all);
+
 /* *out is `rows`, this rank's, of `bytes` a group in each of `blocks` blocks; at rank 0 they are
  * freed, and it is those of all ranks.  Errors: NOMEM, RANK. */
-static kac_status gather_rows(const kac_run *r, void *rows, int32_t blocks, size_t bytes,
-                              void **out)
+static kac_status gather_rows(const kac_run *r, gather_fn *gather_block, void *rows,
+                              int32_t blocks, size_t bytes, void **out)
 {
-    size_t own = (size_t)r->groups * bytes, whole = (size_t)r->all_groups * bytes;
+    size_t own = (size_t)kac_groups_here(r) * bytes, whole = (size_t)r->all_groups * bytes;
     bool first = kac_ranks_rank(r->ranks) == 0;
     kac_status status = KAC_OK;
     char *all = calloc(first ? (size_t)blocks * whole + 1 : 1, 1);
     if (all == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of all ranks");
     KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
     for (int32_t b = 0; b < blocks; b++)
-        KAC_TRY_DONE(kac_gather_groups(r, (const char *)rows + (size_t)b * own, bytes,
-                                       first ? all + (size_t)b * whole : NULL));
+        KAC_TRY_DONE(gather_block(r, (const char *)rows + (size_t)b * own, bytes,
+                                  first ? all + (size_t)b * whole : NULL));
 done:
     if (status == KAC_OK) *out = first ? all : rows;
     free(status == KAC_OK && first ? rows : all);
@@ -160,37 +163,30 @@ static kac_status add_up_workers(const kac_run *r, const kac_rewards *rewards)
     return KAC_OK;
 }
 
-/* The same of what each rank has of its own particles, `each` a group and `bytes` a particle. */
-static kac_status gather_own(const kac_run *r, void *rows, int32_t blocks, size_t each,
-                             size_t bytes, void **out)
-{
-    if (r->span == NULL) return gather_rows(r, rows, blocks, each * bytes, out);
-    *out = rows;
-    return kac_span_gather(r, bytes, out);
-}
-
 /* The population of all ranks at rank 0, in the order of the groups; the others keep none. */
 static kac_status gather(kac_run *r, population *p)
 {
     int32_t blocks = is_gibbs(r) ? p->n / p->groups : 1;
     int32_t particles = kac_selected_of(r).x->n / kac_groups_here(r);
     size_t each = is_gibbs(r) ? 1 : (size_t)particles;
+    gather_fn *own = r->span != NULL ? kac_span_gather : kac_gather_groups; /* of rows here */
+    gather_fn *told = kac_gather_groups;
     void *rows = NULL;
     if (kac_ranks_size(r->ranks) == 1) return KAC_OK;
     for (int32_t g = 0; g < kac_groups_here(r); g++)
         r->host_group[g].offset += r->first * particles;
-    KAC_TRY(gather_own(r, p->x, blocks, each, (size_t)r->shape.stride, &rows));
+    KAC_TRY(gather_rows(r, own, p->x, blocks, each * p->stride, &rows));
     p->x = rows;
-    KAC_TRY(gather_own(r, p->terms, blocks, each, (size_t)r->set.rewards * sizeof *p->terms,
-                       &rows));
+    KAC_TRY(gather_rows(r, own, p->terms, blocks,
+                        each * (size_t)r->set.rewards * sizeof *p->terms, &rows));
     p->terms = rows;
-    KAC_TRY(gather_own(r, p->reward, blocks, each, sizeof *p->reward, &rows));
+    KAC_TRY(gather_rows(r, own, p->reward, blocks, each * sizeof *p->reward, &rows));
     p->reward = rows;
-    KAC_TRY(gather_rows(r, p->log_w, blocks, each * sizeof *p->log_w, &rows));
+    KAC_TRY(gather_rows(r, told, p->log_w, blocks, each * sizeof *p->log_w, &rows));
     p->log_w = rows;
-    KAC_TRY(gather_rows(r, p->log_z, 1, sizeof *p->log_z, &rows));
+    KAC_TRY(gather_rows(r, told, p->log_z, 1, sizeof *p->log_z, &rows));
     p->log_z = rows;
-    KAC_TRY(gather_rows(r, r->host_group, 1, sizeof *r->host_group, &rows));
+    KAC_TRY(gather_rows(r, told, r->host_group, 1, sizeof *r->host_group, &rows));
     r->host_group = rows;
     KAC_TRY(add_up_workers(r, r->guide));
     KAC_TRY(add_up_workers(r, r->judge));

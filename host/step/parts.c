@@ -2,8 +2,8 @@
  *
  * A run names its parts where it takes their memory, and says how ranks share them (run.h).  As
  * one they are those of a process alone: rows in the order of the groups, slots and nodes counted
- * through all of them, calls added up; so a run may go on with another number of ranks.  What a
- * rank happens to know of states and objects is not there: it saves calls, and changes nothing.
+ * through all of them, calls added up; so a run may go on with another number of ranks.  Of a pool
+ * that spans ranks the first of them tells what all know, and each its states.  What a rank happens to know of states and objects is not there: it saves calls, and changes nothing.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -28,36 +28,34 @@ void *kac_part_take(kac_run *r, const char *owner, const char *name, kac_part pa
     return part.data;
 }
 
-kac_particles kac_part_take_particles(kac_run *r, const char *owner, int32_t n,
-                                      const int32_t *in_use)
+void kac_part_add_particles(kac_run *r, const char *owner, const kac_particles *p,
+                            const int32_t *in_use)
 {
-    kac_particles p = kac_take_particles(r, n);
-    kac_part part = {.count = n, .share = KAC_PART_GROUPS, .in_use = in_use};
+    kac_part_share of_states = r->span != NULL ? KAC_PART_SLOTS : KAC_PART_GROUPS;
+    kac_part part = {.count = p->n, .in_use = in_use};
     const struct {
         const char *name;
         void *data;
         size_t size;
+        kac_part_share share;
+        const int32_t *through;
     } rows[] = {
-        {"x", p.x, (size_t)p.stride},        {"log_w", p.log_w, sizeof *p.log_w},
-        {"bank", p.bank, sizeof *p.bank},    {"stat", p.stat, sizeof *p.stat},
-        {"value", p.value, sizeof *p.value},
+        {"x", p->x, (size_t)p->stride, of_states, NULL},
+        {"log_w", p->log_w, sizeof *p->log_w, KAC_PART_GROUPS, NULL},
+        {"bank", p->bank, sizeof *p->bank, KAC_PART_GROUPS, NULL},
+        {"stat", p->stat, sizeof *p->stat, KAC_PART_GROUPS, NULL},
+        {"value", p->value, sizeof *p->value, KAC_PART_GROUPS, NULL},
+        {"eve", p->eve, sizeof *p->eve, KAC_PART_GROUPS, &r->trace.eves_below},
+        {"group", p->group, sizeof *p->group, KAC_PART_GROUPS, &r->first_of_pool[r->pools]},
+        {"entry", p->entry, sizeof *p->entry, KAC_PART_PRIVATE, NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         part.data = rows[i].data;
         part.size = rows[i].size;
+        part.share = rows[i].share;
+        part.through = rows[i].through;
         kac_part_add(r, owner, rows[i].name, part);
     }
-    part.size = sizeof(int32_t);
-    part.data = p.eve;
-    part.through = &r->trace.eves_below;
-    kac_part_add(r, owner, "eve", part);
-    part.data = p.group;
-    part.through = &r->groups;
-    kac_part_add(r, owner, "group", part);
-    part.data = p.entry;
-    part.share = KAC_PART_PRIVATE;
-    kac_part_add(r, owner, "entry", part);
-    return p;
 }
 
 /* ---- one part ----------------------------------------------------------------------------- */
@@ -72,15 +70,21 @@ static bool leads(const kac_run *r)
     return kac_ranks_rank(r->ranks) == 0;
 }
 
-static size_t own_bytes(const kac_part *p)
+/* Bytes of a part of this rank, at present. */
+static size_t own_bytes(const kac_run *r, const kac_part *p)
 {
-    return (size_t)p->count * p->size;
+    return (size_t)(p->share == KAC_PART_SLOTS ? r->n : p->count) * p->size;
+}
+
+static bool is_rows(const kac_part *p)
+{
+    return p->share == KAC_PART_GROUPS || p->share == KAC_PART_SLOTS;
 }
 
 size_t kac_part_bytes(const kac_run *r, const kac_part *p)
 {
-    if (p->share != KAC_PART_GROUPS) return own_bytes(p);
-    return own_bytes(p) / (size_t)r->groups * (size_t)r->all_groups;
+    size_t here = (size_t)p->count * p->size;
+    return is_rows(p) ? here / (size_t)kac_groups_here(r) * (size_t)r->all_groups : here;
 }
 
 /* Rows of groups come in blocks; those of a block that are in use come first. */
@@ -93,7 +97,7 @@ typedef struct blocks {
 static blocks blocks_of(const kac_run *r, const kac_part *p)
 {
     size_t count = p->blocks > 0 ? (size_t)p->blocks : 1;
-    size_t own = own_bytes(p) / count, groups = (size_t)r->groups;
+    size_t own = (size_t)p->count * p->size / count, groups = (size_t)kac_groups_here(r);
     size_t used = p->in_use != NULL ? (size_t)*p->in_use * p->size : own;
     return (blocks){.count = count,
                     .own = own,
@@ -105,8 +109,8 @@ static blocks blocks_of(const kac_run *r, const kac_part *p)
 static void clear_unused(const kac_run *r, const kac_part *p, char *rows)
 {
     blocks b = blocks_of(r, p);
-    size_t used = b.group * (size_t)r->groups;
-    if (p->share != KAC_PART_GROUPS) return;
+    size_t used = b.group * (size_t)kac_groups_here(r);
+    if (!is_rows(p)) return;
     for (size_t k = 0; k < b.count; k++)
         memset(rows + k * b.own + used, 0, b.own - used);
 }
@@ -121,9 +125,11 @@ static void place(kac_group *group, int32_t groups, int32_t first)
 /* Numbers that count through the rows of this rank, counted through those of all, or back. */
 static void recount(const kac_run *r, const kac_part *p, char *rows, bool back)
 {
-    if (p->data == r->group) place((kac_group *)(void *)rows, r->groups, back ? 0 : r->first);
+    int32_t groups = kac_groups_here(r);
+    if (p->data == r->select.groups)
+        place((kac_group *)(void *)rows, groups, back ? 0 : r->first);
     if (p->through == NULL) return;
-    uint32_t before = (uint32_t)r->first * (uint32_t)(*p->through / r->groups);
+    uint32_t before = (uint32_t)r->first * (uint32_t)(*p->through / groups);
     for (int64_t i = 0; i < p->count; i++) {
         int32_t number = 0;
         char *at = rows + (size_t)i * p->size;
@@ -145,7 +151,7 @@ static void convert_extent(void *rows, int32_t of, int32_t to)
 
 static kac_status fetch(const kac_run *r, const kac_part *p, void *to)
 {
-    size_t bytes = own_bytes(p);
+    size_t bytes = own_bytes(r, p);
     if (!p->on_host) return r->dev->ops->memory.download(r->dev, to, p->data, bytes);
     memcpy(to, p->data, bytes);
     return KAC_OK;
@@ -153,7 +159,7 @@ static kac_status fetch(const kac_run *r, const kac_part *p, void *to)
 
 static kac_status put(const kac_run *r, const kac_part *p, const void *from)
 {
-    size_t bytes = own_bytes(p);
+    size_t bytes = own_bytes(r, p);
     if (!p->on_host) return r->dev->ops->memory.upload(r->dev, p->data, from, bytes);
     memcpy(p->data, from, bytes);
     return KAC_OK;
@@ -165,7 +171,7 @@ static size_t most_bytes(const kac_run *r)
     size_t most = 1;
     for (int i = 0; i < r->parts; i++) {
         const kac_part *p = &r->part[i];
-        if (p->share != KAC_PART_PRIVATE && own_bytes(p) > most) most = own_bytes(p);
+        if (p->share != KAC_PART_PRIVATE && own_bytes(r, p) > most) most = own_bytes(r, p);
     }
     return most;
 }
@@ -211,6 +217,7 @@ static kac_status gather_part(const kac_run *r, const kac_part *p, char *own, ch
 {
     blocks b = blocks_of(r, p);
     switch (p->share) {
+    case KAC_PART_SLOTS: return kac_span_gather(r, own, b.group, whole);
     case KAC_PART_GROUPS:
         recount(r, p, own, false);
         for (size_t k = 0; k < b.count; k++)
@@ -219,14 +226,15 @@ static kac_status gather_part(const kac_run *r, const kac_part *p, char *own, ch
         break;
     case KAC_PART_SUM:
         KAC_TRY(kac_ranks_sum(r->ranks, (int64_t *)(void *)own,
-                              (int)(own_bytes(p) / sizeof(int64_t))));
-        if (leads(r)) memcpy(whole, own, own_bytes(p));
+                              (int)(own_bytes(r, p) / sizeof(int64_t))));
+        if (leads(r)) memcpy(whole, own, own_bytes(r, p));
         break;
     case KAC_PART_ALIKE:
     case KAC_PART_EXTENT:
         if (!leads(r) || whole == NULL) break;
-        memcpy(whole, own, own_bytes(p));
-        if (p->share == KAC_PART_EXTENT) convert_extent(whole, r->groups, r->all_groups);
+        memcpy(whole, own, own_bytes(r, p));
+        if (p->share == KAC_PART_EXTENT)
+            convert_extent(whole, kac_groups_here(r), r->all_groups);
         break;
     case KAC_PART_PRIVATE: break;
     }
@@ -261,8 +269,10 @@ static kac_status scatter_part(const kac_run *r, const kac_part *p, const char *
                                char *own)
 {
     blocks b = blocks_of(r, p);
-    memset(own, 0, own_bytes(p));
+    size_t bytes = own_bytes(r, p);
+    memset(own, 0, bytes);
     switch (p->share) {
+    case KAC_PART_SLOTS: return kac_span_scatter(r, whole, b.group, own);
     case KAC_PART_GROUPS:
         for (size_t k = 0; k < b.count; k++)
             KAC_TRY(kac_scatter_groups(r, leads(r) ? whole + k * b.whole : NULL, b.group,
@@ -270,13 +280,13 @@ static kac_status scatter_part(const kac_run *r, const kac_part *p, const char *
         recount(r, p, own, true);
         break;
     case KAC_PART_SUM: /* from now on it is rank 0 that has them */
-        if (leads(r)) memcpy(own, whole, own_bytes(p));
+        if (leads(r)) memcpy(own, whole, bytes);
         break;
     case KAC_PART_ALIKE:
     case KAC_PART_EXTENT:
-        if (leads(r) && own_bytes(p) > 0) memcpy(own, whole, own_bytes(p));
-        KAC_TRY(kac_ranks_broadcast(r->ranks, own, own_bytes(p)));
-        if (p->share == KAC_PART_EXTENT) convert_extent(own, r->all_groups, r->groups);
+        if (leads(r) && bytes > 0) memcpy(own, whole, bytes);
+        KAC_TRY(kac_ranks_broadcast(r->ranks, own, bytes));
+        if (p->share == KAC_PART_EXTENT) convert_extent(own, r->all_groups, kac_groups_here(r));
         break;
     case KAC_PART_PRIVATE: break;
     }
@@ -293,7 +303,7 @@ static kac_status take_part(const kac_run *r, const kac_part *p, const kac_whole
         KAC_TRY(scatter_part(r, p, from, own));
         from = own;
     }
-    kac_status taken = own_bytes(p) > 0 ? put(r, p, from) : KAC_OK;
+    kac_status taken = own_bytes(r, p) > 0 ? put(r, p, from) : KAC_OK;
     if (*status == KAC_OK) *status = taken;
     return KAC_OK;
 }
@@ -305,11 +315,11 @@ kac_status kac_parts_scatter(kac_run *r, const kac_whole *w)
     KAC_TRY_DONE(kac_ranks_confer(r->ranks, own != NULL ? KAC_OK : no_memory()));
     /* How many rows there are comes first: where the rows are depends on it. */
     for (int i = 0; i < r->parts; i++)
-        if (r->part[i].share != KAC_PART_GROUPS)
-            KAC_TRY_DONE(take_part(r, &r->part[i], w, own, &taken));
+        if (!is_rows(&r->part[i])) KAC_TRY_DONE(take_part(r, &r->part[i], w, own, &taken));
+    if (r->span != NULL) kac_span_place(r);
     for (int i = 0; i < r->parts; i++)
-        if (r->part[i].share == KAC_PART_GROUPS)
-            KAC_TRY_DONE(take_part(r, &r->part[i], w, own, &taken));
+        if (is_rows(&r->part[i])) KAC_TRY_DONE(take_part(r, &r->part[i], w, own, &taken));
+    if (r->span != NULL && taken == KAC_OK) taken = kac_span_resume(r);
     status = kac_ranks_confer(r->ranks, taken);
 done:
     free(own);

@@ -6,7 +6,7 @@
 
 int32_t kac_residence_quota(int32_t n, int32_t members, int32_t q)
 {
-    return (int32_t)((int64_t)n * (q + 1) / members - (int64_t)n * q / members);
+    return n / members + (q < n % members);
 }
 
 /* The rows of the slots, in their order. */
@@ -22,7 +22,6 @@ kac_status kac_residence_open(int32_t members, int32_t n, int32_t children, int3
 {
     size_t slots = (size_t)n, ranks = (size_t)members;
     *out = (kac_residence){.members = members,
-                           .n = n,
                            .children = children,
                            .a_round = a_round,
                            .home = calloc(slots, sizeof *out->home),
@@ -40,11 +39,17 @@ kac_status kac_residence_open(int32_t members, int32_t n, int32_t children, int3
         kac_residence_close(out);
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for the places of %d particles", n);
     }
-    for (int32_t q = 0, i = 0; q < members; q++)
-        for (int32_t k = kac_residence_quota(n, members, q); k > 0; k--)
-            out->home[i++] = q;
-    number_rows(out);
+    kac_residence_start(out, n);
     return KAC_OK;
+}
+
+void kac_residence_start(kac_residence *r, int32_t n)
+{
+    r->n = n;
+    for (int32_t q = 0, i = 0; q < r->members; q++)
+        for (int32_t k = kac_residence_quota(n, r->members, q); k > 0; k--)
+            r->home[i++] = q;
+    number_rows(r);
 }
 
 void kac_residence_close(kac_residence *r)

@@ -1,8 +1,8 @@
 /* residence.h -- which member of a team holds each slot of a pool, and what travels when slots get
  * new states.  Host memory throughout.
  *
- * Of n slots member q holds n (q + 1) / P - n q / P, in the order of the slots: row i is its i-th
- * lowest.  All members work out the same, from the same.
+ * Of n slots each member holds n / P, and the first n mod P of them one more, so that with fewer slots
+ * nobody holds more; row i is its i-th lowest.  All members work out the same, from the same.
  */
 #ifndef KAC_RESIDENCE_H
 #define KAC_RESIDENCE_H
@@ -43,9 +43,12 @@ typedef struct kac_residence {
 /* Rows of member q of P, of n slots. */
 int32_t kac_residence_quota(int32_t n, int32_t members, int32_t q);
 
-/* n slots at the start.  Errors: NOMEM. */
+/* n slots at the start: members hold them in their order.  Errors: NOMEM. */
 kac_status kac_residence_open(int32_t members, int32_t n, int32_t children, int32_t a_round,
                               kac_residence *out);
+
+/* The same of n slots, at most as many as it was opened with. */
+void kac_residence_start(kac_residence *residence, int32_t n);
 void kac_residence_close(kac_residence *residence); /* accepts what was never opened */
 
 /* Slot i takes the state of child chosen[i], i in 0 .. n - 1, n at most as before.  Where a member

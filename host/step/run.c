@@ -594,6 +594,22 @@ static kac_status plan_run(kac_run *r, int64_t groups)
     return KAC_OK;
 }
 
+/* The groups and particles as parts of the run: what selection sees of them, and this rank's states. */
+static void add_population(kac_run *r)
+{
+    kac_selected of = kac_selected_of(r);
+    kac_particles x = *of.x;
+    x.x = r->x.x;
+    x.stride = r->x.stride;
+    x.entry = r->x.entry;
+    kac_part_add(r, "", "groups",
+                 (kac_part){.data = of.groups,
+                            .count = kac_groups_here(r),
+                            .size = sizeof *of.groups,
+                            .share = KAC_PART_GROUPS});
+    kac_part_add_particles(r, "particles", &x, &of.x->n);
+}
+
 /* Takes the memory of particles, their evaluations and selection. */
 static kac_status take_population(kac_run *r)
 {
@@ -601,19 +617,18 @@ static kac_status take_population(kac_run *r)
     r->clock = kac_part_take(
         r, "", "clock",
         (kac_part){.count = 1, .size = sizeof *r->clock, .share = KAC_PART_ALIKE});
-    r->group = kac_part_take(
-        r, "", "groups",
-        (kac_part){.count = r->groups, .size = sizeof *r->group, .share = KAC_PART_GROUPS});
+    r->group = kac_take(r, r->groups, sizeof *r->group);
     r->pool_first = kac_take(r, r->pools + 1, sizeof *r->pool_first);
     r->group_weight = kac_take(r, (int64_t)r->groups * r->set.rewards, sizeof *r->group_weight);
     if (r->value != NULL || r->classifier != NULL)
         r->value_weight = kac_take(r, r->groups, sizeof *r->value_weight);
-    r->x = kac_part_take_particles(r, "particles", r->n, &r->x.n);
+    r->x = kac_take_particles(r, r->n);
     r->y = kac_take_particles(r, r->most.children);
     r->fault = kac_take(r, 1, sizeof *r->fault);
     r->scratch = kac_take(r, r->n, sizeof *r->scratch);
     KAC_TRY(open_evaluations(r));
     if (r->span != NULL) KAC_TRY(kac_span_open(r));
+    add_population(r);
     open_selection(r);
     kac_revive_open(r);
     return KAC_OK;
@@ -726,17 +741,25 @@ static kac_status connect_devices(kac_run *r, kac_status status)
     return status;
 }
 
+/* A run of nothing yet but a configuration. */
+static kac_status take_config(kac_run *r, kac_ranks *ranks, const kac_config *config)
+{
+    r->began = r->lap = kac_now();
+    r->ranks = ranks;
+    KAC_TRY(kac_config_settings(config, &r->set));
+    kac_ranks_set_patience(ranks, r->set.job.patience);
+    return kac_config_clone(config, &r->config);
+}
+
 kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
                         kac_run **out)
 {
     kac_status status = KAC_OK;
     kac_run *r = calloc(1, sizeof *r);
-    if (r == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory");
-    r->began = r->lap = kac_now();
-    r->ranks = ranks;
-    KAC_TRY_DONE(kac_config_settings(config, &r->set));
-    kac_ranks_set_patience(ranks, r->set.job.patience);
-    KAC_TRY_DONE(kac_config_clone(config, &r->config));
+    /* A rank that fails meets the others where they next agree, and then all have, for good. */
+    if (r == NULL)
+        return kac_ranks_agree(ranks, KAC_FAIL(KAC_ERR_NOMEM, "run: no memory"), NULL, 0);
+    KAC_TRY_DONE(kac_ranks_agree(ranks, take_config(r, ranks, config), NULL, 0));
     if (piloted->known) {
         r->set.sampler.alpha = piloted->alpha;
         r->pilot = piloted->calls;

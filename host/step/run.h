@@ -55,6 +55,7 @@ typedef struct kac_result {
 /* How ranks share a part of a run, and what a checkpoint of all of them has of it. */
 typedef enum kac_part_share {
     KAC_PART_GROUPS,  /* each has the rows of its groups, as many for every group */
+    KAC_PART_SLOTS,   /* the same of a pool that spans ranks: each has the rows of its slots */
     KAC_PART_ALIKE,   /* all have the same; where not, rank 0's counts */
     KAC_PART_EXTENT,  /* one int32: rows in use, as many for every group */
     KAC_PART_SUM,     /* int64 numbers that add up */
@@ -66,11 +67,11 @@ typedef enum kac_part_share {
 typedef struct kac_part {
     char name[32];
     void *data;
-    int64_t count; /* rows of this rank */
+    int64_t count; /* rows of this rank; where a pool spans ranks, all of the pool's */
     size_t size;   /* bytes of a row */
     bool on_host;
     kac_part_share share;
-    /* KAC_PART_GROUPS, all pointers to host memory: */
+    /* KAC_PART_GROUPS and _SLOTS, all pointers to host memory: */
     int32_t blocks;         /* one after the other, each with rows of all groups; 0: one */
     const int32_t *in_use;  /* rows of a block in use, the first ones; NULL: all */
     const int32_t *through; /* a row begins with an int32 that counts through so many things of
@@ -266,8 +267,8 @@ kac_particles kac_take_columns(kac_run *run, int32_t n); /* without states */
 /* The same, of memory whose content outlives the step: a part of the run, in checkpoints under
  * this name.  kac_part_add names memory that is there: OWNER.NAME, or NAME where `owner` is "". */
 void *kac_part_take(kac_run *run, const char *owner, const char *name, kac_part part);
-kac_particles kac_part_take_particles(kac_run *run, const char *owner, int32_t n,
-                                      const int32_t *in_use);
+void kac_part_add_particles(kac_run *run, const char *owner, const kac_particles *particles,
+                            const int32_t *in_use);
 void kac_part_add(kac_run *run, const char *owner, const char *name, kac_part part);
 
 /* Bytes of a part of all ranks. */
@@ -338,10 +339,16 @@ kac_selected kac_selected_of(kac_run *run);
 /* Particles of a group, at present. */
 int32_t kac_particles_each(const kac_run *run);
 
-/* Rows of all groups in their order, `bytes` a group: `mine` those told here, `all` at rank 0;
- * gathered there, or sent from there in rounds.  Errors: RANK, NOMEM. */
+/* Rows of all groups in their order, `bytes` a group, at rank 0 in `all`: gathered there from `mine`
+ * of those told here, or sent from there in rounds to `mine` of this rank's groups.  All ranks get the same
+ * status, and may go on.  Errors: RANK, NOMEM. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
 kac_status kac_scatter_groups(const kac_run *run, const void *all, size_t bytes, void *mine);
+
+/* Bytes begin .. begin + size - 1 of the `whole` bytes that rank 0 has in `all`, each rank its own,
+ * in rounds.  Likewise. */
+kac_status kac_scatter_bytes(const kac_run *run, const void *all, size_t whole, size_t begin,
+                             size_t size, void *mine);
 
 /* The norms of a move become those of all ranks; `status` is that of measuring them here.
  * Errors: that of any rank, DEVICE, RANK. */
@@ -372,9 +379,15 @@ kac_status kac_span_weigh(kac_run *run, kac_status status, kac_weigh_args *a);
  * here.  Errors: those of any rank, RANK, DEVICE. */
 kac_status kac_span_survive(kac_run *run);
 
-/* *rows, `bytes` a particle in the order of this rank's rows, at rank 0 becomes that of all ranks in
- * the order of the slots; the others keep theirs.  Errors: NOMEM, RANK. */
-kac_status kac_span_gather(const kac_run *run, size_t bytes, void **rows);
+/* kac_gather_groups and kac_scatter_groups of what each rank has for its rows, `bytes` a group.
+ * Rows that come are those of the slots that kac_span_place gives it. */
+kac_status kac_span_gather(const kac_run *run, const void *mine, size_t bytes, void *all);
+kac_status kac_span_scatter(const kac_run *run, const void *all, size_t bytes, void *mine);
+
+/* A pool that is read from a checkpoint: once it is known how many slots it has each member holds
+ * those it would start with; once all is read rows and groups are known again.  Errors: DEVICE. */
+void kac_span_place(kac_run *run);
+kac_status kac_span_resume(kac_run *run);
 
 /* What travelled, at rank 0 of all teams: states, what no placement could do without, and bytes of
  * columns that each member got.  Errors: RANK. */

@@ -95,7 +95,8 @@ kac_status kac_trees_open(kac_run *r)
             "process.template: search.kind dts does not weigh what restricts a site "
             "to some letters; give letters or ?");
     take_trees(r);
-    s->rows = kac_part_take_particles(r, "rows", rows, NULL);
+    s->rows = kac_take_particles(r, rows);
+    kac_part_add_particles(r, "rows", &s->rows, NULL);
     int32_t *level = kac_take(r, set->search.stages + 1, sizeof *level);
     int32_t *depth = kac_take(r, r->steps + 1, sizeof *depth);
     s->args = (kac_tree_args){

@@ -132,7 +132,7 @@ kac_status kac_gather_groups(const kac_run *r, const void *mine, size_t bytes, v
         into[q] = (char *)all + (size_t)r->place[q] * bytes;
         sizes[q] = (size_t)(r->place[q + 1] - r->place[q]) * bytes;
     }
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
     status = kac_ranks_gather(r->ranks, mine, own, into, sizes);
 done:
     free(into);
@@ -154,13 +154,19 @@ kac_status kac_share_norms(kac_run *r, kac_status status)
 
 kac_status kac_scatter_groups(const kac_run *r, const void *all, size_t bytes, void *mine)
 {
+    return kac_scatter_bytes(r, all, (size_t)r->all_groups * bytes, (size_t)r->first * bytes,
+                             (size_t)kac_groups_here(r) * bytes, mine);
+}
+
+kac_status kac_scatter_bytes(const kac_run *r, const void *all, size_t whole, size_t begin,
+                             size_t size, void *mine)
+{
     const size_t most = (size_t)1 << 24; /* of a round */
-    size_t whole = (size_t)r->all_groups * bytes;
-    size_t begin = (size_t)r->first * bytes, end = begin + (size_t)r->groups * bytes;
+    size_t end = begin + size;
     kac_status status = KAC_OK;
     char *round = malloc(whole < most ? whole + 1 : most);
     if (round == NULL) status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for a round");
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
     assert(round != NULL); /* or no rank would be here */
     for (size_t at = 0; at < whole; at += most) {
         size_t next = whole - at < most ? whole : at + most;

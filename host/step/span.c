@@ -165,7 +165,7 @@ static kac_status order_rows(kac_run *r)
     kac_span *s = r->span;
     const kac_residence *of = &s->residence;
     for (int32_t i = 0; i < of->n; i++) {
-        int64_t before = (int64_t)of->n * of->home[i] / of->members;
+        int64_t before = kac_share_begin(of->n, of->members, of->home[i]);
         s->src[i] = (int32_t)before + of->row[i];
         s->dst[i] = i;
     }
@@ -176,13 +176,34 @@ kac_status kac_span_start(kac_run *r, const kac_group *host_groups)
 {
     kac_span *s = r->span;
     memcpy(s->host_group, host_groups, (size_t)s->groups * sizeof *s->host_group);
-    for (int32_t i = 0; i < s->n; i++)
+    for (int32_t i = 0; i < s->x.n; i++)
         s->dst[i] = i / host_groups[0].count;
-    KAC_TRY(
-        r->dev->ops->memory.upload(r->dev, s->x.group, s->dst, (size_t)s->n * sizeof *s->dst));
-    s->settled = s->n;
+    KAC_TRY(r->dev->ops->memory.upload(r->dev, s->x.group, s->dst,
+                                       (size_t)s->x.n * sizeof *s->dst));
+    s->settled = s->x.n;
     KAC_TRY(order_rows(r));
     return name_rows(r);
+}
+
+/* As many as this member's share of the slots. */
+static void count_rows(kac_run *r)
+{
+    const kac_span *s = r->span;
+    r->groups = r->n = r->x.n = kac_residence_quota(s->x.n, s->members, s->me);
+    r->y.n = r->n * r->children;
+}
+
+void kac_span_place(kac_run *r)
+{
+    kac_residence_start(&r->span->residence, r->span->x.n);
+    count_rows(r);
+}
+
+kac_status kac_span_resume(kac_run *r)
+{
+    KAC_TRY(r->dev->ops->memory.download(r->dev, r->host_group, r->span->group,
+                                         (size_t)r->span->groups * sizeof *r->host_group));
+    return kac_span_start(r, r->host_group);
 }
 
 /* ---- columns ------------------------------------------------------------------------------- */
@@ -261,8 +282,7 @@ static kac_status settle(kac_run *r)
     kac_residence_settle(&s->residence, s->chosen, s->x.n);
     s->travel.moved += s->residence.sendings;
     s->travel.least += s->residence.least;
-    r->groups = r->n = r->x.n = kac_residence_quota(s->x.n, s->members, s->me);
-    r->y.n = r->n * r->children;
+    count_rows(r);
     return KAC_OK;
 }
 
@@ -380,7 +400,7 @@ kac_status kac_span_survive(kac_run *r)
     return name_rows(r);
 }
 
-/* ---- the end ------------------------------------------------------------------------------- */
+/* ---- as one --------------------------------------------------------------------------------- */
 
 /* The rows of rank q at the end. */
 static int32_t rows_of(const kac_run *r, int q)
@@ -410,7 +430,7 @@ static kac_status gather_rows(const kac_run *r, size_t bytes, const void *rows, 
         sizes[q] = (size_t)rows_of(r, q) * bytes;
         all += sizes[q];
     }
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
     status = kac_ranks_gather(r->ranks, rows, (size_t)r->n * bytes, into, sizes);
 done:
     free(into);
@@ -418,36 +438,40 @@ done:
     return status;
 }
 
-kac_status kac_span_gather(const kac_run *r, size_t bytes, void **rows)
+kac_status kac_span_gather(const kac_run *r, const void *mine, size_t bytes, void *all)
 {
     const kac_span *s = r->span;
     bool leads = kac_ranks_rank(r->ranks) == 0;
     int32_t each = s->residence.n / s->groups;
-    size_t n = leads ? (size_t)r->all_groups * (size_t)each : 0;
+    size_t n = leads ? (size_t)r->all_groups * (size_t)each : 0, row = bytes / (size_t)each;
     kac_status status = KAC_OK;
     int32_t *own = calloc((size_t)r->n, sizeof *own);
     int32_t *slot = calloc(n + 1, sizeof *slot);
-    char *all = calloc(n + 1, bytes), *out = calloc(n + 1, bytes);
-    if (own == NULL || slot == NULL || all == NULL || out == NULL)
-        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the results of all ranks");
+    char *rows = malloc(n * row + 1);
+    if (own == NULL || slot == NULL || rows == NULL)
+        status = KAC_FAIL(KAC_ERR_NOMEM, "no memory for the particles of all ranks");
     for (int32_t i = 0; i < r->n && own != NULL; i++)
         own[i] = r->first * each + s->slot[i];
-    KAC_TRY_DONE(kac_ranks_agree(r->ranks, status, NULL, 0));
+    KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
     KAC_TRY_DONE(gather_rows(r, sizeof *slot, own, (char *)slot));
-    KAC_TRY_DONE(gather_rows(r, bytes, *rows, all));
-    for (size_t k = 0; k < n && out != NULL && all != NULL && slot != NULL; k++)
-        memcpy(out + (size_t)slot[k] * bytes, all + k * bytes, bytes);
-    if (leads) {
-        free(*rows);
-        *rows = out;
-        out = NULL;
-    }
+    KAC_TRY_DONE(gather_rows(r, row, mine, rows));
+    for (size_t k = 0; k < n && rows != NULL && slot != NULL; k++)
+        memcpy((char *)all + (size_t)slot[k] * row, rows + k * row, row);
 done:
     free(own);
     free(slot);
-    free(all);
-    free(out);
+    free(rows);
     return status;
+}
+
+kac_status kac_span_scatter(const kac_run *r, const void *all, size_t bytes, void *mine)
+{
+    const kac_span *s = r->span;
+    int32_t n = s->residence.n, each = n / s->groups;
+    int64_t first = (int64_t)r->first * each + kac_share_begin(n, s->members, s->me);
+    size_t row = bytes / (size_t)each;
+    return kac_scatter_bytes(r, all, (size_t)r->all_groups * bytes, (size_t)first * row,
+                             (size_t)r->n * row, mine);
 }
 
 kac_status kac_span_add_up(kac_run *r)
