@@ -250,7 +250,7 @@ static void meet_trouble(kac_ranks *ranks, void *context)
     char out[64] = "", in[MOST_RANKS * 64] = "";
     size_t leaving[MOST_RANKS] = {8, 8, 8, 8}, coming[MOST_RANKS] = {8, 8, 8, 8};
     gpu_open(&g, rank);
-    kac_ranks_set_patience(ranks, t->lacks_one ? 0.8 : 10);
+    kac_ranks_set_patience(ranks, t->lacks_one ? 4 : 10);
     kac_status status = kac_ranks_team(ranks, 0, size);
     if (status == KAC_OK) status = kac_ranks_connect(ranks, &g.dev, KAC_LINK_NCCL);
     if (status == KAC_OK) status = kac_ranks_all_gather(ranks, &g.dev, out, in, leaving);
@@ -314,6 +314,6 @@ Test(nccl, who_does_not_come_is_named)
     for (int q = 0; q < 2; q++) {
         cr_expect_eq(t.r.of[q].status, KAC_ERR_RANK);
         cr_expect_str_eq(t.r.of[q].text,
-                         "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
+                         "rank 2 has not answered for 4 s (job.patience): lost, or hanging");
     }
 }

@@ -213,7 +213,7 @@ static void leave_out_one(kac_ranks *ranks, void *context)
 {
     int rank = kac_ranks_rank(ranks);
     verdict *v = (verdict *)context + rank;
-    kac_ranks_set_patience(ranks, 0.8);
+    kac_ranks_set_patience(ranks, 4);
     if (rank == 2) return;
     v->status = kac_ranks_agree(ranks, KAC_OK, NULL, 0);
     snprintf(v->text, sizeof v->text, "%s", kac_last_error());
@@ -228,7 +228,7 @@ Test(ranks, who_does_not_come_is_named)
         cr_expect_eq(v[q].status, KAC_ERR_RANK);
         cr_expect_eq(v[q].later, KAC_ERR_RANK);
         cr_expect_str_eq(v[q].text,
-                         "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
+                         "rank 2 has not answered for 4 s (job.patience): lost, or hanging");
     }
 }
 
@@ -241,7 +241,7 @@ static void leave_out_team(kac_ranks *ranks, void *context)
     size_t sizes[2] = {1, 1};
     kac_device *dev = NULL;
     if (kac_device_open("cpu", -1, &dev) != KAC_OK) abort();
-    kac_ranks_set_patience(ranks, 0.8);
+    kac_ranks_set_patience(ranks, 4);
     v->status = kac_ranks_team(ranks, rank == 0 ? 0 : 1, rank == 0 ? 1 : 2);
     if (v->status == KAC_OK && rank == 1)
         v->status = kac_ranks_all_gather(ranks, dev, &byte, all, sizes);
@@ -257,7 +257,7 @@ Test(ranks, who_does_not_come_to_its_team_is_named)
     for (int q = 0; q < 2; q++) {
         cr_expect_eq(v[q].status, KAC_ERR_RANK);
         cr_expect_str_eq(v[q].text,
-                         "rank 2 has not answered for 0.8 s (job.patience): lost, or hanging");
+                         "rank 2 has not answered for 4 s (job.patience): lost, or hanging");
     }
 }
 
