@@ -131,7 +131,8 @@ case $build in *asan*) emu=build/emu_asan ;; esac
 if [ -x "$emu/kac" ]; then
     # Three steps are made one by one: what is replayed would need kernels, and `queue` here has none.
     begin 'three steps of the native path'
-    ask native --set process.steps=3 --force
+    rm -r "$work/native"
+    ask native --set process.steps=3
     expect 0
     for way in plugin_host plugin_queue; do
         begin "$way on the emulator"

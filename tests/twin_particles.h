@@ -88,15 +88,15 @@ static inline void pair_integers(ground *w, const char *name, int64_t n, uint32_
     free(host);
 }
 
-/* n particles whose rows are of few kinds. */
+/* n particles whose rows are of few kinds; stride 0: without rows. */
 static inline void pair_particles(ground *w, int32_t n, int32_t stride,
                                   kac_particles sides[TWINS])
 {
     double *numbers[5][TWINS];
     int32_t *integers[3][TWINS];
-    uint8_t *x = calloc((size_t)n + 1, (size_t)stride);
+    uint8_t *x = calloc((size_t)n + 1, (size_t)stride + 1);
     cr_assert_not_null(x);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n && stride > 0; i++) {
         x[i * stride] = (uint8_t)roll(&w->dice, 3);
         x[(i + 1) * stride - 1] = (uint8_t)roll(&w->dice, 3);
     }
