@@ -109,7 +109,7 @@ holds "a third of them did, not $hit" test $((3 * hit)) -ge "$kills"
 
 # ---- signals --------------------------------------------------------------------------------
 
-config long 'process: {steps: 2000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
+config long 'process: {steps: 4000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
 begin 'a run that is left alone'
 run "$kac" run "$work/long.yaml" --out "$work/long" --quiet
 expect 0
@@ -243,7 +243,7 @@ begin 'a link to the folder of a stopped run'
 rm -rf "$work/cut" && mkdir "$work/disk"
 cp -r "$work/kept" "$work/disk/cut"
 ln -s disk/cut "$work/cut"
-run "$kac" resume "$work/cut" --quiet
+run "$kac" resume "$work/cut" --quiet --set checkpoint.seconds=600 --set checkpoint.keep=2
 expect 0
 holds 'the link is one still' test -L "$work/cut"
 holds 'the run is where it was' test "$(ls -A "$work/disk")" = cut -a ! -e "$work/disk/cut/config.json"
