@@ -249,7 +249,8 @@ KAC_API kac_status kac_inspect(const char *path, FILE *out);
 /* Runs the network of `model` on the recorded inputs of `recording` and writes a line for each
  * recorded output: its name, shape and max|a - b| / max|b|.  *worst is the largest of them,
  * *tolerance what rounding makes of it at most: 1e-4, or 2e-3 for states of a trajectory, between
- * which it grows.  `device` as device.name, `isa` as device.isa.  docs/files.md lists the tensors of a recording.
+ * which it grows.  `device` as device.name, `isa` as device.isa.  docs/files.md lists the tensors
+ * of a recording.
  * Errors: INVALID (a file, or nothing to compare), IO, NOMEM, UNSUPPORTED, DEVICE. */
 KAC_API kac_status kac_verify(const char *model, const char *recording, const char *device,
                               const char *isa, FILE *out, double *worst, double *tolerance);

@@ -106,7 +106,8 @@ kac_find_fn kac_cpu_find, kac_cuda_find;
 
 /* Chooses where the results of fresh entries first .. first + batch - 1 go (those below
  * *fresh->count).  An entry whose state still has a `mask`, or any entry when memo->reuse is 0
- * or mask is negative, becomes a job: job->src[j] = fresh->src[q], job->dst[j] = slot[entry] = a free slot, or where
+ * or mask is negative, becomes a job: job->src[j] = fresh->src[q], job->dst[j] = slot[entry] = a
+ * free slot, or where
  * no slot is free the spare slot memo->slots + (q - first); *job->count is the number of jobs.
  * Spare slots given by an earlier assign are taken back first (their entries get slot -1).
  * *made grows by the number of jobs. */
@@ -361,7 +362,8 @@ kac_select_parent_fn kac_cpu_select_parent, kac_cuda_select_parent;
  * log-weight; the group's log_z, ess, selected, dead.  Weights: particles.h.  With a->weights
  * other than proper they are made of the candidates' values, and the groups' log_z stays.  Rule replace: the
  * floor(fraction N) of least weight, one at least, give way to draws by weight from the others.
- * A pool without trigger keeps candidate i K for slot i.  A pool whose weights are all zero: dead = 1, log_z = -INFINITY, survivors as
+ * A pool without trigger keeps candidate i K for slot i.  A pool whose weights are all zero: dead
+ * = 1, log_z = -INFINITY, survivors as
  * without trigger; a->fault is set under on_dead error.  A group with a->held draws, by multinomial
  * or killing, from the law of that scheme given that candidate 0 goes on, and gives it the first
  * slot. */

@@ -17,7 +17,8 @@ typedef struct folder {
 } folder;
 
 /* Refuses a `path` that exists, unless `force` is given and an earlier run, with nothing beside it, or
- * nothing is in it (`option` is how the user names another); then makes the sibling, and the folders above it. */
+ * nothing is in it (`option` is how the user names another); then makes the sibling, and the
+ * folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
 /* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall

@@ -15,7 +15,8 @@ enum { KAC_NETWORK_MAX_LENGTH = 1 << 24 };
 typedef struct kac_network kac_network;
 
 /* What an architecture brings (one constant entry in the table of network.c).  Before `load`,
- * alphabet, states (of vectors "" and 1) and length (kac.length, 0 where absent) are set; it reads and checks the
+ * alphabet, states (of vectors "" and 1) and length (kac.length, 0 where absent) are set; it reads
+ * and checks the
  * tensors, sets the other fields of *network from `net` on, and packs. */
 typedef struct kac_arch {
     const char *name; /* kac.arch */

@@ -12,7 +12,8 @@ typedef struct kac_rewards kac_rewards;
 
 /* The terms of `settings` that guide (`judge` 0: they have a weight or bounds) or that are only
  * recorded (`judge` 1); or, with `value`, one column that is no term of the settings: what the
- * network of that file says.  A file is opened once, however many terms read it; its heads lie side by side in
+ * network of that file says.  A file is opened once, however many terms read it; its heads lie
+ * side by side in
  * a row of `columns` floats, and so do the numbers of a worker, which belong to the guiding terms
  * where one of them guides.
  * Batches of `batch` rows at most are asked of a network; without `reuse` equal objects are

@@ -49,7 +49,8 @@ static kac_status run_jobs(kac_run *r, const uint8_t *tokens)
     return r->unconditional != NULL ? guide_free(r, q) : KAC_OK;
 }
 
-/* Looks up and runs the rows of `p`, children of `parents` or these themselves; *made (may be NULL) grows by the number of fresh ones. */
+/* Looks up and runs the rows of `p`, children of `parents` or these themselves; *made (may be
+ * NULL) grows by the number of fresh ones. */
 static kac_status evaluate(kac_run *r, const kac_particles *parents, kac_particles *p,
                            take_fn *take, int64_t *made)
 {

@@ -3,7 +3,8 @@
  * A sweep is a pass of smc in every group.  At its end one particle is drawn by weight, and its path,
  * the states from noise to the object, is retained: in the next sweep the first slot follows it,
  * and the others are drawn and selected given that it goes on.  The law of the path,
- * p* at its end, is left as it is by each sweep for any number of particles from two on, so the bias of a small
+ * p* at its end, is left as it is by each sweep for any number of particles from two on, so the
+ * bias of a small
  * group dies out with the sweeps.  Sweep 0 retains nothing yet.
  * Andrieu, Doucet and Holenstein, "Particle Markov chain Monte Carlo methods", J. R. Stat. Soc. B
  * 72(3), 2010.

@@ -3,7 +3,8 @@
  * A run names its parts where it takes their memory, and says how ranks share them (run.h).  As
  * one they are those of a process alone: rows in the order of the groups, slots and nodes counted
  * through all of them, calls added up; so a run may go on with another number of ranks.  Of a pool
- * that spans ranks the first of them tells what all know, and each its states.  What a rank happens to know of states and objects is not there: it saves calls, and changes nothing.
+ * that spans ranks the first of them tells what all know, and each its states.  What a rank happens
+ * to know of states and objects is not there: it saves calls, and changes nothing.
  */
 #include <assert.h>
 #include <stdlib.h>
