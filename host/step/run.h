@@ -378,9 +378,14 @@ kac_selected kac_selected_of(kac_run *run);
 /* Particles of a group, at present. */
 int32_t kac_particles_each(const kac_run *run);
 
+/* Rows of `bytes` at rank 0 in `all`, rank by rank, of which rank q has rows(run, q) at `mine`.  All
+ * ranks get the same status, and may go on.  Errors: RANK, NOMEM. */
+typedef int32_t kac_rows_of_fn(const kac_run *run, int q);
+kac_status kac_gather_rows(const kac_run *run, kac_rows_of_fn *rows, const void *mine,
+                           size_t bytes, void *all);
+
 /* Rows of all groups in their order, `bytes` a group, at rank 0 in `all`: gathered there from `mine`
- * of those told here, or sent from there in rounds to `mine` of this rank's groups.  All ranks get the same
- * status, and may go on.  Errors: RANK, NOMEM. */
+ * of those told here, or sent from there in rounds to `mine` of this rank's groups.  Likewise. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
 kac_status kac_scatter_groups(const kac_run *run, const void *all, size_t bytes, void *mine);
 
