@@ -278,8 +278,7 @@ kac_status kac_end_where_failed(kac_run *run, kac_status status);
  * not failed; else all ranks get the failure, again.  Errors: any. */
 kac_status kac_enter_run(kac_run *run);
 
-/* Wall clock in seconds, and the time since the last call booked on `phase`. */
-double kac_now(void);
+/* The time since the last call is booked on `phase`. */
 void kac_lap(kac_run *run, kac_phase phase);
 
 /* ---- models.c ------------------------------------------------------------------------------
