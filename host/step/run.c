@@ -354,6 +354,18 @@ static void open_selection(kac_run *r)
     };
 }
 
+/* Whether the move from a level draws what a tilt could move. */
+static bool has_draws(const kac_run *r, const kac_level *level)
+{
+    switch (r->set.process.kind) {
+    case KAC_PROCESS_MASKED: return true;
+    case KAC_PROCESS_GAUSSIAN: return level->gaussian.spread != 0;
+    case KAC_PROCESS_GRAPH:
+        return level->graph.part[0].spread != 0 || level->graph.part[1].spread != 0;
+    }
+    return false;
+}
+
 /* The time grid, and the clock at level T. */
 static kac_status start_levels(kac_run *r)
 {
@@ -376,8 +388,10 @@ static kac_status start_levels(kac_run *r)
     }
     kac_temper_levels(&r->set, levels);
     kac_trigger_levels(&r->set, levels);
-    for (int32_t k = 0; k <= r->steps; k++)
+    for (int32_t k = 0; k <= r->steps; k++) {
         r->funnel[k] = levels[k].particles;
+        r->tilted[k] = r->set.sampler.twist != KAC_TWIST_NONE && has_draws(r, &levels[k]);
+    }
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
 done:
@@ -638,9 +652,10 @@ static kac_status take_population(kac_run *r)
 static kac_status take_host(kac_run *r)
 {
     r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
+    r->tilted = calloc((size_t)r->steps + 1, sizeof *r->tilted);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
     r->host_group = calloc((size_t)kac_groups_here(r), sizeof *r->host_group);
-    if (r->funnel == NULL || r->sort == NULL || r->host_group == NULL)
+    if (r->funnel == NULL || r->tilted == NULL || r->sort == NULL || r->host_group == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
     return KAC_OK;
 }
@@ -786,7 +801,8 @@ void kac_run_destroy(kac_run *r)
     if (r->connected) kac_ranks_disconnect(r->ranks);
     if (r->dev != NULL) {
         (void)r->dev->ops->memory.enter(r->dev);
-        r->dev->ops->memory.erase(r->dev, r->recording.step);
+        for (int i = 0; i < 2; i++)
+            r->dev->ops->memory.erase(r->dev, r->recording[i].step);
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
         kac_memo_close(r->dev, &r->evals);
@@ -810,6 +826,7 @@ void kac_run_destroy(kac_run *r)
     json_decref(r->files);
     free(r->line);
     free(r->funnel);
+    free(r->tilted);
     free(r->sort);
     free(r->host_group);
     free(r->weight);
