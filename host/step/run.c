@@ -119,7 +119,8 @@ void kac_run_destroy(kac_run *r)
     if (r->connected) kac_ranks_disconnect(r->ranks);
     if (r->dev != NULL) {
         (void)r->dev->ops->memory.enter(r->dev);
-        r->dev->ops->memory.erase(r->dev, r->recording.step);
+        for (int i = 0; i < 2; i++)
+            r->dev->ops->memory.erase(r->dev, r->recording[i].step);
         for (int i = 0; i < r->owned_count; i++)
             r->dev->ops->memory.release(r->dev, r->owned[i]);
         kac_memo_close(r->dev, &r->evals);
@@ -143,6 +144,7 @@ void kac_run_destroy(kac_run *r)
     json_decref(r->files);
     free(r->line);
     free(r->funnel);
+    free(r->tilted);
     free(r->sort);
     free(r->host_group);
     free(r->weight);

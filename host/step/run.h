@@ -33,6 +33,12 @@ typedef struct kac_calls {
     int64_t gradients; /* states at which the reward, and the denoiser, went backwards */
 } kac_calls;
 
+/* A guided step that the device can play again, and what that adds to the calls. */
+typedef struct kac_recording {
+    void *step; /* NULL: none yet */
+    int64_t denoiser_asked, reward_asked;
+} kac_recording;
+
 /* One line of the trace. */
 typedef struct kac_line {
     kac_progress progress;
@@ -124,6 +130,7 @@ struct kac_run {
     /* the process */
     kac_level *levels; /* [T + 1] */
     int32_t *funnel; /* host, [T + 1]: particles of a group from this level on, 0: as before */
+    bool *tilted; /* host, [T + 1]: a twist has something to tilt in the move from this level */
     kac_clock *clock;
     uint8_t *fixed; /* [stride] letters that the template gives, or NULL */
     int32_t free_sites;
@@ -209,12 +216,9 @@ struct kac_run {
     kac_status
         failed;    /* what has ended the run, which may be in the middle of a step; or KAC_OK */
     char *failure; /* its sentence, or NULL: there was no memory for it */
-    struct {
-        void *step;                           /* a guided step, once one was recorded */
-        int64_t denoiser_asked, reward_asked; /* what it adds to the calls */
-    } recording;
-    int32_t lines;  /* of the trace */
-    kac_line *line; /* [moves], without what the device knows until it is read */
+    kac_recording recording[2]; /* not tilted, tilted */
+    int32_t lines;              /* of the trace */
+    kac_line *line;             /* [moves], without what the device knows until it is read */
     struct {
         kac_summary *summary; /* [moves] on the device */
         int64_t *stamp;       /* on the device */

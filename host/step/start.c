@@ -17,6 +17,18 @@ kac_status kac_fill_levels(const kac_run *r, kac_level *levels)
     return KAC_OK;
 }
 
+/* Whether the move from a level draws what a tilt could move. */
+static bool has_draws(const kac_run *r, const kac_level *level)
+{
+    switch (r->set.process.kind) {
+    case KAC_PROCESS_MASKED: return true;
+    case KAC_PROCESS_GAUSSIAN: return level->gaussian.spread != 0;
+    case KAC_PROCESS_GRAPH:
+        return level->graph.part[0].spread != 0 || level->graph.part[1].spread != 0;
+    }
+    return false;
+}
+
 /* The time grid, and the clock at level T. */
 static kac_status start_levels(kac_run *r)
 {
@@ -39,8 +51,10 @@ static kac_status start_levels(kac_run *r)
     }
     kac_temper_levels(&r->set, levels);
     kac_trigger_levels(&r->set, levels);
-    for (int32_t k = 0; k <= r->steps; k++)
+    for (int32_t k = 0; k <= r->steps; k++) {
         r->funnel[k] = levels[k].particles;
+        r->tilted[k] = r->set.sampler.twist != KAC_TWIST_NONE && has_draws(r, &levels[k]);
+    }
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));
 done:
