@@ -312,7 +312,7 @@ Test(refine, steps_and_starts)
     double law[CHAIN_OBJECTS] = {0};
     table_run run = {0};
     open_model();
-    snprintf(path, sizeof path, "%s", table_path(dir, "start"));
+    snprintf(path, sizeof path, "%s", table_path(dir, "start").path);
     FILE *file = fopen(path, "w");
     cr_assert_not_null(file);
     fprintf(file, ">first\nAB\nCA\n\n> second\nBBBB\n");
@@ -339,9 +339,10 @@ Test(refine, steps_and_starts)
     snprintf(settings, sizeof settings,
              "sampler.algorithm=rerd model.file=%s reward.0.kind=table process.steps=8 "
              "sampler.groups=2 sampler.particles=2 driver.iterations=3 driver.fraction=0.5",
-             table_path(dir, "denoiser"));
+             table_path(dir, "denoiser").path);
     cr_assert_eq(table_configure(config, settings), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward").path),
+                 KAC_OK);
     cr_assert_eq(kac_run_create(config, &r), KAC_OK, "%s", kac_last_error());
     cr_expect_eq(kac_run_steps(r), 8 + 3 * 4);
     kac_run_destroy(r);
