@@ -139,6 +139,7 @@ for ((k = 0; k < ${#kinds[@]}; k++)); do
         latest=$(newest "$work/$kind.cut")
         next=$((RANDOM % 4 + 1))
         if [ -f "$work/$kind.cut/run.json" ]; then # it was complete: again
+            rm -rf "$work"/.*.partial-*            # signal 9 leaves what was being removed
             equal "$kind.whole" "$kind.cut"
             rm -rf "$work/$kind.cut"
             latest=''
