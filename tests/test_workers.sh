@@ -289,6 +289,13 @@ expect 3
 says 'stopped at step'
 over term
 
+begin 'launchers may say so several times'
+killed often slow TERM TERM HUP
+expect 3
+says 'stopped at step'
+holds 'there is a checkpoint' test -n "$(newest "$work/often")"
+over often
+
 begin 'kac is stopped twice, while its worker hangs'
 killed twice hang INT INT
 expect 3
