@@ -1,5 +1,5 @@
-/* scratch_cpu.h -- working memory of a thread, for forwards whose size depends on the query, and the
- * rows of a query shared out among threads. */
+/* scratch_cpu.h -- working memory of a thread, for forwards whose size depends on the query,
+ * and the rows of a query shared out among threads. */
 #ifndef KAC_SCRATCH_CPU_H
 #define KAC_SCRATCH_CPU_H
 
@@ -27,7 +27,8 @@ typedef struct kac_cpu_call {
 typedef void kac_cpu_chunk_fn(const kac_cpu_call *call, int32_t first, int32_t batch,
                               void *work);
 
-/* Answers the first `rows` rows, `size` at a time with `bytes` of working memory.  Errors: NOMEM. */
+/* Answers the first `rows` rows, `size` at a time with `bytes` of working memory.  Errors:
+ * NOMEM. */
 kac_status kac_cpu_each_chunk(const kac_cpu_call *call, int32_t rows, int32_t size,
                               size_t bytes, kac_cpu_chunk_fn *answer);
 
