@@ -261,7 +261,7 @@ checks: format-check scripts-check tidy
 race:
 	@$(MAKE) MODE=tsan all race-programs
 	@set -e; out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
-	export OMP_NUM_THREADS=4 OMP_TOOL_LIBRARIES=$(lastword $(wildcard /usr/lib/llvm-*/lib/libarcher.so)) \
+	export OMP_NUM_THREADS=4 OMP_WAIT_POLICY=passive OMP_TOOL_LIBRARIES=$(lastword $(wildcard /usr/lib/llvm-*/lib/libarcher.so)) \
 	  TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1; \
 	for p in $(race:$(BUILD)/%=build/tsan/%); do echo "race: $$p"; $$p; done; \
 	echo 'race: kac run'; build/tsan/kac run configs/quickstart.yaml --set process.steps=6 \
@@ -271,7 +271,8 @@ fuzz:
 	@set -e; for p in $(fuzz:$(BUILD)/%=build/fuzz/%); do mkdir -p $$p.corpus; \
 	  echo "fuzz: $$p for $(FUZZ_SECONDS) s"; \
 	  $$p -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=$$p.crash- $$p.corpus $(wildcard tests/corpus); done
+	    -artifact_prefix=$$p.crash- $$p.corpus $(wildcard tests/corpus) & all="$$all $$!"; done; \
+	for p in $$all; do wait $$p; done
 mutations: # do the tests catch the mistakes of tests/mutations?
 	@$(MAKE) CUDA=0 programs
 	@tests/run-mutations

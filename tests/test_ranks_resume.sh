@@ -62,7 +62,7 @@ of_run() {
 # gone PATTERN: none of them is there, now or soon.
 gone() {
     local i
-    for ((i = 0; i < 400; i++)); do
+    for ((i = 0; i < 1200; i++)); do
         if ! of_run "$1" >/dev/null; then return 0; fi
         sleep 0.05
     done

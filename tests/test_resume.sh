@@ -27,7 +27,7 @@ config() {
 # No worker is there, now or soon.
 alone() {
     local i
-    for ((i = 0; i < 200; i++)); do
+    for ((i = 0; i < 1200; i++)); do
         if ! pgrep -f "$work/log.worker" >/dev/null; then return 0; fi
         sleep 0.05
     done

@@ -39,7 +39,7 @@ counted() { # NAME KEY: a number of the first worker in run.json
 # over NAME: none of the processes that it logged is there, now or soon.
 over() {
     local i pid alive=1
-    for ((i = 0; i < 200 && alive; i++)); do
+    for ((i = 0; i < 1200 && alive; i++)); do
         alive=''
         while read -r pid; do
             # a zombie that nobody has buried yet is over
