@@ -110,7 +110,7 @@ await() {
 }
 soon() {
     local i
-    for ((i = 0; i < 400; i++)); do
+    for ((i = 0; i < 1200; i++)); do
         if "$@"; then return 0; fi
         sleep 0.05
     done

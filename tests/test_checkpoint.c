@@ -365,13 +365,13 @@ Test(checkpoint, graphs)
 }
 
 #ifdef __SANITIZE_ADDRESS__
-enum { EVERY = 12 };
+enum { EVERY = 20 };
 #else
 enum { EVERY = 1 };
 #endif
 
 /* The shipped configurations, made small; networks, twists and all drivers take part.  Under
- * AddressSanitizer, which makes them twenty times as long, every twelfth. */
+ * AddressSanitizer, which makes them twenty times as long, every twentieth. */
 Test(checkpoint, shipped_configurations)
 {
     static const char *const elsewhere[] = {"gb1_",  "tis_", "utr5_",

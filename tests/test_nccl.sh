@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # test_nccl.sh BUILD -- a group that ranks with GPUs of their own share: NCCL carries it, as a
-# stand-in between the processes of this machine, whose GPUs are those of tests/emu in build/emu.
+# stand-in between the processes of this machine, whose GPUs are those of tests/emu in BUILD/emu.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-emu=build/emu
-case $build in *asan*) emu=build/emu_asan ;; esac
-export KAC_EMU_NAME=own KAC_NCCL=$root/$emu/tests/libnccl_fake.so
+emu=$build/emu
+export KAC_EMU_NAME=own KAC_NCCL=$emu/tests/libnccl_fake.so
 
 begin 'kac devices says which NCCL is here'
 run "$emu/kac" devices
@@ -20,8 +19,8 @@ expect 0
 holds 'none' grep -q '^nccl    not here: .*/nowhere/libnccl.so' "$work/out"
 
 begin 'runs over NCCL'
-if ! command -v mpirun >/dev/null || [ ! -e "$emu/libkac_mpi.so" ]; then
-    skip "there is no mpirun, or $emu has no libkac_mpi.so"
+if ! command -v mpirun >/dev/null || [ ! -e "$build/libkac_mpi.so" ]; then
+    skip "there is no mpirun, or $build has no libkac_mpi.so"
     finish
 fi
 "$build/tests/make_models" "$work" || exit 1

@@ -126,8 +126,7 @@ holds 'it samples what it says' awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) at[
 
 # ---- on a device ---------------------------------------------------------------------------------
 
-emu=build/emu
-case $build in *asan*) emu=build/emu_asan ;; esac
+emu=$build/emu
 if [ -x "$emu/kac" ]; then
     # Three steps are made one by one: what is replayed would need kernels, and `queue` here has none.
     begin 'three steps of the native path'

@@ -87,7 +87,7 @@ holds "a third of them did, not $hit" test $((3 * hit)) -ge "$kills"
 
 # ---- signals --------------------------------------------------------------------------------
 
-toy long "$reward" 'process: {steps: 4000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
+toy long "$reward" 'process: {steps: 6000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
 begin 'a run that is left alone'
 run "$kac" run "$work/long.yaml" --out "$work/long" --quiet
 expect 0

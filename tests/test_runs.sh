@@ -41,7 +41,7 @@ for config in configs/*.yaml; do
             skip "$weights, vina, obabel or faketime is absent"
             continue
         fi
-        given=(--set model.file="$weights" --set process.nodes=6 --set sampler.children=2
+        given=(--set model.file="$weights" --set process.nodes=6 --set process.steps=4 --set sampler.children=2
             --set 'reward.0.command=python3 tools/workers/dock_vina.py tests/ring.pdbqt --center 0 0 0 --size 14 14 14')
         ;;
     qm9_formula_tds)
@@ -72,7 +72,7 @@ for config in configs/*.yaml; do
         fi
         given+=(--set "${needs[i]}=$work/${needs[i + 1]}.safetensors")
     done
-    run "$kac" run "$config" "${given[@]}" "${small[@]}" --out "$work/$name"
+    run "$kac" run "$config" "${small[@]}" "${given[@]}" --out "$work/$name"
     expect 0
     files=(samples.csv trace.jsonl run.json)
     case $name in

@@ -15,9 +15,9 @@ Test(twins_particles, temper_and_weigh)
     static const int32_t n_pools[3] = {GROUPS, 4, 2};
     kac_level levels[3] = {{.temper = 1}, {.temper = 0.375}, {.temper = 0}};
     int between = 0; /* groups whose exponent bisection found */
-    for (int32_t test = 0; test < 24; test++) {
-        int32_t children = 1 + test % 4, set = test / 4 % 3;
-        ground w = make_ground(sizes, GROUPS, test % 12 == 11 ? 0 : 1, (uint64_t)test);
+    for (int32_t test = 0; test < 12; test++) {
+        int32_t children = 1 + test % 4, set = test / 4;
+        ground w = make_ground(sizes, GROUPS, test == 11 ? 0 : 1, (uint64_t)test);
         kac_particles x[TWINS], y[TWINS];
         kac_weigh_args a[TWINS];
         float none = 0;
@@ -51,7 +51,7 @@ Test(twins_particles, temper_and_weigh)
             between += after[g].lambda > w.host_group[g].lambda && after[g].lambda < 1;
         ground_drop(&w);
     }
-    cr_expect_gt(between, 60, "%d", between);
+    cr_expect_gt(between, 30, "%d", between);
 }
 
 Test(twins_particles, survivors)

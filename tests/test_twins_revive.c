@@ -90,7 +90,7 @@ Test(twins_revive, rounds_of_tries)
     int enough = 0, some = 0, none = 0;
     for (int32_t test = 0; test < 84; test++) {
         int32_t g = groups[test % 3], many = each[test / 3 % 7];
-        if (g * many > 10000) g = 5;
+        if (g * many > 3000) g = 2;
         int32_t bytes = stride[g * many > 2000 ? test % 2 : (test + test / 3) % 3];
         side s[TWINS];
         ground w = make_tries(g, many, bytes, (uint64_t)test, s);

@@ -1,6 +1,6 @@
 /* mistakes.cu -- kernels that are wrong on purpose: does the emulator say so?
  *
- * emu_mistakes NAME: ends with a report, or with 1 where the result is wrong; `none`: 0. */
+ * mistakes NAME: ends with a report, or with 1 where the result is wrong; `none`: 0. */
 #include <stdio.h>
 #include <string.h>
 
