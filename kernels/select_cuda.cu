@@ -539,13 +539,17 @@ struct share_of_slots {
     double log_w;
 };
 
+static __device__ void put(const stage *s, const share_of_slots *c, int32_t j)
+{
+    s->a->log_w[s->p.first_slot + j] = c->log_w;
+    s->p.chosen[j] = c->row;
+}
+
 /* By threads `me`, me + step, ... */
 static __device__ void take(const stage *s, const share_of_slots *c, int32_t me, int32_t step)
 {
-    for (int32_t j = c->first + me; j < c->end; j += step) {
-        s->a->log_w[s->p.first_slot + j] = c->log_w;
-        s->p.chosen[j] = c->row;
-    }
+    for (int32_t j = c->first + me; j < c->end; j += step)
+        put(s, c, j);
 }
 
 /* The slots of the candidates of a part: few by their thread, more by its warp, very many by the
@@ -566,7 +570,8 @@ static __device__ void spread(const stage *s, part on, T before, Load load, Slot
         for (int k = 0; k < KAC_ROWS; k++) {
             const int64_t at = i + k * KAC_WARP;
             own[k] = {at < end ? p->row[at] : 0, 0, slots(upto[k]),
-                      p->held && at < end ? kac_pool_log_w(p->l[at], true) : 0};
+                      p->held && at < end ? kac_pool_log_w(p->l[at], true)
+                                          : 0}; /* others have weight */
         }
         KAC_UNROLL
         for (int k = 0; k < KAC_ROWS; k++) {
@@ -578,7 +583,9 @@ static __device__ void spread(const stage *s, part on, T before, Load load, Slot
         for (int k = 0; k < KAC_ROWS; k++) {
             const int32_t count = own[k].end - own[k].first;
             bool more = count > FEW;
-            if (!more) take(s, &own[k], 0, 1);
+            KAC_UNROLL
+            for (int j = 0; j < FEW; j++)
+                if (!more && j < count) put(s, &own[k], own[k].first + j);
             if (count > MANY) {
                 const int32_t to = atomicAdd(listed, 1);
                 if (to < LIST) list[to] = own[k];
