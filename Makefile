@@ -314,7 +314,7 @@ bench: $(bench)
 
 # ---- install --------------------------------------------------------------------------
 # what the manual tells users to run, and the modules that it reads; tools/bundle has the same
-tools := $(addprefix tools/,convert_gdss.py convert_mdlm_cnn.py kac_io.py make_gmm.py molecules_grid.py promoter_data.py train_value.py requirements.txt)
+tools := $(addprefix tools/,convert_gdss.py convert_mdlm_cnn.py formula_reward.py kac_io.py make_gmm.py molecules_grid.py promoter_data.py train_value.py requirements.txt)
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'

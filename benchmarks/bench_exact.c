@@ -44,7 +44,7 @@ static kac_status write_value(const bench *b)
         for (int v = 0; v < s->states; v++)
             weight[l * s->states + v] = (float)(sum[l][v] / mass[l][v] - mean / all);
     kac_tensor pwm = table_tensor("weight", weight, 2, (int64_t[]){s->length, s->states});
-    return kac_tensors_write(table_path(b->dir, "value"), metadata, 2, &pwm, 1);
+    return kac_tensors_write(table_path(b->dir, "value").path, metadata, 2, &pwm, 1);
 }
 
 static kac_status open_bench(const landscape_source *source, bench *b)

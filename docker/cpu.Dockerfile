@@ -15,8 +15,10 @@ WORKDIR /src
 RUN make -j"$(nproc)" CUDA=0 all && make CUDA=0 install DESTDIR=/out && \
     strip /out/usr/local/bin/kac && rm -r /out/usr/local/lib/libkac.* /out/usr/local/lib/pkgconfig
 
-# built only when it is asked for
+# built only when it is asked for; Docker's default profile forbids what Open MPI would copy
+# between ranks with
 FROM build AS test
+ENV OMPI_MCA_btl_vader_single_copy_mechanism=none
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         python3 python3-yaml && make test
 
@@ -31,7 +33,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-ins
 COPY docker/ssh/client.conf /etc/ssh/ssh_config.d/kac.conf
 COPY docker/ssh/server.conf /etc/ssh/kac_sshd_config
 COPY --from=build /out/usr/local /usr/local
-# Docker's default profile forbids what Open MPI would copy between ranks with
+# as in the test
 ENV OMPI_MCA_btl_vader_single_copy_mechanism=none
 USER 10001:10001
 # the paths of the shipped configurations are relative to this folder

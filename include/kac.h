@@ -271,7 +271,7 @@ typedef struct kac_validate_options {
 /* Checks on this machine that what is sampled is what the manual says: runs on models that are
  * enumerated, against the exact laws.  Writes a line for each check to `out`, and all of it as
  * JSON to `json` (may be NULL); *holds says whether every check does.
- * Errors: IO (no folder for the models), NOMEM. */
+ * Errors: IO (no folder for the models, JSON that cannot be written), NOMEM. */
 KAC_API kac_status kac_validate(const kac_validate_options *options, FILE *out, FILE *json,
                                 bool *holds);
 

@@ -1,8 +1,9 @@
-/* base.c -- the one error channel: a status up, a sentence beside it. */
+/* base.c -- the one error channel, a status up and a sentence beside it; and the one clock. */
 #include "base.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 static _Thread_local char message[4096]; /* a config may hold many mistakes */
 
@@ -34,6 +35,18 @@ const char *kac_status_string(kac_status status)
     case KAC_ERR_INTERNAL: return "internal error";
     }
     return "unknown status";
+}
+
+int64_t kac_nanoseconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+double kac_now(void)
+{
+    return 1e-9 * (double)kac_nanoseconds();
 }
 
 const char *kac_version(void)

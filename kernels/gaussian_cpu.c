@@ -172,8 +172,9 @@ kac_status kac_cpu_gaussian_tilt(kac_device *dev, const kac_slope_args *a, float
 {
     (void)dev;
     int64_t length = a->shape.length;
+    const float *from = a->soft != NULL ? a->input : a->reward;
     for (int32_t q = a->first; q < *a->fresh->count && q < a->first + a->batch; q++)
-        memcpy(tilt + a->fresh->entry[q] * length, a->input + (q - a->first) * length,
+        memcpy(tilt + a->fresh->entry[q] * length, from + (q - a->first) * length,
                (size_t)length * sizeof *tilt);
     return KAC_OK;
 }

@@ -269,11 +269,12 @@ kac_status kac_cuda_gaussian_slope(kac_device *dev, const kac_slope_args *a, flo
 KAC_KERNEL tilt_rows(KAC_ARGS slope_call call, float *tilt)
 {
     const kac_slope_args &a = call.a;
+    const float *from = a.soft != NULL ? a.input : a.reward;
     int32_t length = a.shape.length, count = *call.fresh.count;
     KAC_EACH (t, (int64_t)a.batch * length) {
         int32_t q = a.first + (int32_t)(t / length);
         if (q >= count) return;
-        tilt[(int64_t)call.fresh.entry[q] * length + t % length] = a.input[t];
+        tilt[(int64_t)call.fresh.entry[q] * length + t % length] = from[t];
     }
 }
 

@@ -8,11 +8,13 @@
  * a number gives its score s, and the estimate of x_0 is (x_k + b_k^2 s) / a_k (Tweedie's
  * formula), whatever the noise.  A move is, for each number, with normal numbers z and z',
  *
- *     y = keep (x + h s + heat sqrt(2 h) z) + push s + spread z',  h = 2 alpha (snr |z| / |s|)^2
+ *     y = keep (x + h s + heat sqrt(2 h) z) + push s + spread (z' + u)
+ *     h = 2 alpha (snr |z| / |s|)^2,  the norms over the part
  *
- * the norms over the part.  Coefficients are of the level (host/process/graph.c): moves of the
- * corrector, one step of Langevin dynamics at a noise that stays, have keep 1, push 0 and spread
- * 0; those of a predictor have h 0.
+ * with u = spread scale tilt where proposals are tilted, else 0; z stays as it is, for h hangs on
+ * it, so that the noise of a corrector is not normal.  Coefficients are of the level
+ * (host/process/graph.c): moves of the corrector, one step of Langevin dynamics at a noise that
+ * stays, have keep 1, push 0 and spread 0; those of a predictor have h 0.
  *
  * Objects have one feature of a node at 1 and the others at 0, or all at 0 where there is no
  * atom, and 0 .. 3 for a pair.  A corrector move and the predictor move after it are one step of
@@ -93,6 +95,26 @@ KAC_HD static inline float kac_graph_estimate(const kac_graph_part *part, float 
 {
     double score = kac_graph_score(part, x, answer);
     return (float)(fma(part->noise * part->noise, score, (double)x) / part->scale);
+}
+
+/* dr / d answer of number l of part p, in row q of a batch; r of the estimate. */
+KAC_HD static inline float kac_graph_slope(const kac_slope_args *a, int32_t p, int32_t q,
+                                           int32_t l)
+{
+    const kac_graph_part *part = &a->levels[a->clock->level].graph.part[p];
+    double by_answer = part->noise * part->noise * part->of_answer / part->scale;
+    return (float)(by_answer * (double)a->reward[(int64_t)q * a->shape.length + l]);
+}
+
+/* dr / dx of that number: with the answer as it is, and through it; or of the state itself. */
+KAC_HD static inline float kac_graph_tilt(const kac_slope_args *a, int32_t p, int32_t q,
+                                          int32_t l)
+{
+    const kac_graph_part *part = &a->levels[a->clock->level].graph.part[p];
+    int64_t at = (int64_t)q * a->shape.length + l;
+    double by_state = fma(part->noise * part->noise, part->of_state, 1) / part->scale;
+    if (a->soft == NULL) return a->reward[at];
+    return (float)fma(by_state, (double)a->reward[at], (double)a->input[at]);
 }
 
 /* Sums go through lanes, in an order that any number of threads can keep: lanes hold the sums
@@ -192,6 +214,30 @@ KAC_HD static inline float kac_graph_drift(const kac_graph_level *level, int32_t
     return (float)fma(part->push, score, part->keep * corrected);
 }
 
+/* What tilts the children of a particle: a row of the tilt, or NULL. */
+typedef struct kac_graph_pull {
+    const float *row;
+    double scale;
+} kac_graph_pull;
+
+KAC_HD static inline kac_graph_pull kac_graph_pull_of(const kac_propose_args *a,
+                                                      const kac_group *group, int32_t i)
+{
+    kac_graph_pull pull = {NULL, 0};
+    if (a->twist.tilt == NULL) return pull;
+    pull.row = a->twist.tilt + (int64_t)a->twist.row[i] * a->shape.length;
+    pull.scale = a->twist.scale * group->lambda / group->alpha;
+    return pull;
+}
+
+/* u of number l. */
+KAC_HD static inline double kac_graph_shift(const kac_graph_part *part, kac_graph_pull pull,
+                                            int32_t l)
+{
+    double tilt = pull.row != NULL ? (double)pull.row[l] : 0;
+    return tilt - tilt == 0 ? part->spread * pull.scale * tilt : 0; /* a number */
+}
+
 /* And with it. */
 KAC_HD static inline float kac_graph_diffuse(const kac_graph_part *part, float drifted,
                                              double z)
@@ -247,7 +293,6 @@ KAC_HD static inline void kac_graph_round_row(const kac_shape *shape, float *row
 /* ---- what graphs do not have ------------------------------------------------------------ */
 
 #define KAC_GRAPH_NO_DRAWS   "graph: graphs have no drawn completions"
-#define KAC_GRAPH_NO_TILT    "graph: proposals of graphs are not tilted"
 #define KAC_GRAPH_NO_BLEND   "graph: graphs have one denoiser"
 #define KAC_GRAPH_NO_NOISE   "graph: objects are not noised again"
 #define KAC_GRAPH_NO_DENSITY "graph: the last move is a function, so samples have no density"

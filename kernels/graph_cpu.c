@@ -9,14 +9,16 @@
 #include "particles.h"
 #include "scratch_cpu.h"
 
-/* row[l] = f(row[l], z[l]) for the live numbers of a row, f what a part does; z is drawn, or
- * given [L]. */
+/* row[l] = f(row[l], z[l] + u[l]) for the live numbers of a row, f what a part does; z is drawn, or
+ * given [L].  Returns the log of the density of the z + u over the one that they were drawn from. */
 typedef float use_fn(const kac_graph_part *part, float number, double z);
 
-static void draw_numbers(const kac_shape *shape, const kac_graph_level *level, kac_key key,
-                         kac_purpose purpose, const float *given, use_fn *use, float *row)
+static double draw_numbers(const kac_shape *shape, const kac_graph_level *level, kac_key key,
+                           kac_purpose purpose, const float *given, kac_graph_pull pull,
+                           use_fn *use, float *row)
 {
     int32_t n = kac_graph_nodes(row);
+    double ratio = 0;
     for (int32_t r = 0; r < n; r++) {
         kac_graph_run run = kac_graph_run_at(shape, n, r);
         double z[2] = {0, 0};
@@ -25,9 +27,12 @@ static void draw_numbers(const kac_shape *shape, const kac_graph_level *level, k
                 z[l % 2] = (double)given[l];
             else if (l % 2 == 0 || l == run.first)
                 kac_normals(kac_draw(key, purpose, (uint32_t)(l / 2)), z);
-            row[l] = use(&level->part[run.part], row[l], z[l % 2]);
+            double u = kac_graph_shift(&level->part[run.part], pull, l);
+            row[l] = use(&level->part[run.part], row[l], z[l % 2] + u);
+            if (u != 0) ratio += kac_shift_ratio(u, z[l % 2]);
         }
     }
+    return ratio;
 }
 
 static float take_noise(const kac_graph_part *part, float number, double z)
@@ -41,6 +46,8 @@ static float take_start(const kac_graph_part *part, float number, double z)
     (void)number;
     return (float)(part->start * z);
 }
+
+static const kac_graph_pull no_pull = {NULL, 0};
 
 /* A row of n nodes and zeros. */
 static void clear_row(const kac_shape *shape, int32_t n, float *row)
@@ -58,7 +65,8 @@ kac_status kac_cpu_graph_start(kac_device *dev, const kac_start_args *a, uint8_t
         float *row = kac_vector_out(x, i, a->shape.stride);
         kac_key key = kac_key_of(a->seed, a->clock, &a->groups[a->group[i]], i);
         clear_row(&a->shape, kac_graph_draw_nodes(a, key), row);
-        draw_numbers(&a->shape, level, key, KAC_DRAW_START, NULL, take_start, row);
+        (void)draw_numbers(&a->shape, level, key, KAC_DRAW_START, NULL, no_pull, take_start,
+                           row);
     }
     return KAC_OK;
 }
@@ -79,8 +87,8 @@ static float *begin_child(const kac_propose_args *a, const kac_graph_level *leve
     key.child = (uint32_t)m;
     clear_row(&a->shape, kac_graph_nodes(kac_vector(a->x->x, i, a->shape.stride)), child);
     if (level->corrects)
-        draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, kac_graph_given(a, 0, c),
-                     take_noise, child);
+        (void)draw_numbers(&a->shape, level, key, KAC_DRAW_CORRECT, kac_graph_given(a, 0, c),
+                           no_pull, take_noise, child);
     return child;
 }
 
@@ -130,6 +138,7 @@ static bool move_children(const kac_propose_args *a, const kac_graph_level *leve
     const float *x = kac_vector(a->x->x, i, a->shape.stride);
     bool diffuses = level->part[0].spread != 0 || level->part[1].spread != 0;
     kac_key key = key_of(a, i);
+    kac_graph_pull pull = kac_graph_pull_of(a, &a->groups[a->x->group[i]], i);
     bool together = a->norms != NULL && level->corrects;
     double noise[2] = {0, 0}, score[2] = {0, 0};
     for (int p = 0; p < 2 && together; p++) {
@@ -147,12 +156,13 @@ static bool move_children(const kac_propose_args *a, const kac_graph_level *leve
         for (int p = 0; p < 2 && level->corrects; p++)
             step[p] = kac_graph_step(&level->part[p], noise[p], score[p]);
         kac_graph_drift_row(&a->shape, level, x, answer_of(a, i), step, child);
-        if (diffuses)
-            draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_given(a, 1, c),
-                         kac_graph_diffuse, child);
-        if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
         a->y->entry[c] = -1;
         a->y->ratio[c] = 0;
+        if (diffuses)
+            a->y->ratio[c] =
+                draw_numbers(&a->shape, level, key, KAC_DRAW_PROPOSE, kac_graph_given(a, 1, c),
+                             pull, kac_graph_diffuse, child);
+        if (a->clock->level == 0) kac_graph_round_row(&a->shape, child);
     }
     return kac_has_nan(answer_of(a, i), a->shape.length);
 }
@@ -232,6 +242,51 @@ kac_status kac_cpu_graph_soften(kac_device *dev, const kac_complete_args *a, flo
     return KAC_OK;
 }
 
+/* ---- gradients -------------------------------------------------------------------------- */
+
+/* Number l of a row, of part p of batch row q. */
+typedef float number_fn(const kac_slope_args *a, int32_t p, int32_t q, int32_t l);
+
+/* out[l] = f(l) for the live numbers of row fresh->src[first + q], and 0 for the others. */
+static void fill_row(const kac_slope_args *a, int32_t q, number_fn *f, float *out)
+{
+    const float *x = kac_vector(a->x, a->fresh->src[a->first + q], a->shape.stride);
+    int32_t n = kac_graph_nodes(x);
+    memset(out, 0, (size_t)a->shape.length * sizeof *out);
+    for (int32_t r = 0; r < n; r++) {
+        kac_graph_run run = kac_graph_run_at(&a->shape, n, r);
+        for (int32_t l = run.first; l < run.first + run.count; l++)
+            out[l] = f(a, run.part, q, l);
+    }
+}
+
+/* Rows of a window that are in use. */
+static int32_t rows_of(const kac_slope_args *a)
+{
+    int32_t rest = *a->fresh->count - a->first;
+    return rest < a->batch ? rest : a->batch;
+}
+
+kac_status kac_cpu_graph_slope(kac_device *dev, const kac_slope_args *a, float *out)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int32_t q = 0; q < rows_of(a); q++)
+        fill_row(a, q, kac_graph_slope, out + (int64_t)q * a->shape.length);
+    return KAC_OK;
+}
+
+kac_status kac_cpu_graph_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
+{
+    (void)dev;
+#pragma omp parallel for schedule(static)
+    for (int32_t q = 0; q < rows_of(a); q++) {
+        int32_t row = a->fresh->entry[a->first + q];
+        fill_row(a, q, kac_graph_tilt, tilt + (int64_t)row * a->shape.length);
+    }
+    return KAC_OK;
+}
+
 /* ---- what graphs do not have ------------------------------------------------------------ */
 
 static kac_status refuse(const char *what)
@@ -243,18 +298,6 @@ kac_status kac_cpu_graph_imagine(kac_device *dev, const kac_complete_args *a, ui
 {
     (void)dev, (void)a, (void)out;
     return refuse(KAC_GRAPH_NO_DRAWS);
-}
-
-kac_status kac_cpu_graph_slope(kac_device *dev, const kac_slope_args *a, float *out)
-{
-    (void)dev, (void)a, (void)out;
-    return refuse(KAC_GRAPH_NO_TILT);
-}
-
-kac_status kac_cpu_graph_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
-{
-    (void)dev, (void)a, (void)tilt;
-    return refuse(KAC_GRAPH_NO_TILT);
 }
 
 kac_status kac_cpu_graph_blend(kac_device *dev, const kac_blend_args *a, float *logits)

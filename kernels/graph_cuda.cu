@@ -35,6 +35,11 @@ struct complete_call {
     kac_fresh fresh;
 };
 
+struct slope_call {
+    kac_slope_args a;
+    kac_fresh fresh;
+};
+
 /* Parts of two neighbouring numbers. */
 struct pair_parts {
     int32_t first, second;
@@ -44,6 +49,14 @@ struct pair_parts {
 static __device__ pair_parts parts_at(const kac_shape &shape, int32_t n, int32_t l)
 {
     return {kac_graph_part_at(&shape, n, l), kac_graph_part_at(&shape, n, l + 1)};
+}
+
+/* Part of number l of the state in row q of a batch, or -1. */
+static __device__ int32_t part_of(const slope_call &call, int32_t q, int32_t l)
+{
+    const kac_slope_args &a = call.a;
+    const float *x = kac_vector(a.x, call.fresh.src[a.first + q], a.shape.stride);
+    return kac_graph_part_at(&a.shape, kac_graph_nodes(x), l);
 }
 
 static __device__ float2 *pair_at(float *row, int32_t l)
@@ -136,6 +149,7 @@ struct birth {
     float *child;
     const float *given[2]; /* noise instead of draws, or NULL */
     kac_key key;
+    kac_graph_pull pull;
     int32_t i, n; /* slot of the parent; nodes */
 };
 } // namespace
@@ -146,11 +160,13 @@ static __device__ birth birth_of(const propose_call *call, int64_t c)
     kac_quotient at = kac_split(c, a.children);
     birth b;
     b.i = (int32_t)at.whole;
+    const kac_group *group = &a.groups[call->x.group[b.i]];
     b.level = &a.levels[a.clock->level + 1].graph;
     b.x = kac_vector(call->x.x, b.i, a.shape.stride);
     b.answer = kac_logits_of(&call->memo, call->x.entry[b.i]);
     b.child = kac_vector_out(call->y.x, c, a.shape.stride);
-    b.key = kac_key_of(a.seed, a.clock, &a.groups[call->x.group[b.i]], b.i);
+    b.key = kac_key_of(a.seed, a.clock, group, b.i);
+    b.pull = kac_graph_pull_of(&a, group, b.i);
     b.key.child = (uint32_t)at.rest;
     b.n = kac_graph_nodes(b.x);
     for (int which = 0; which < 2; which++)
@@ -272,7 +288,8 @@ static __device__ float move_number(const birth &b, int32_t part, int32_t l,
     float y =
         kac_graph_drift(level, part, b.x[l], b.answer[l], part == 0 ? step[0] : step[1], z);
     bool diffuses = level->part[0].spread != 0 || level->part[1].spread != 0;
-    return diffuses ? kac_graph_diffuse(&level->part[part], y, draw) : y;
+    double u = kac_graph_shift(&level->part[part], b.pull, l);
+    return diffuses ? kac_graph_diffuse(&level->part[part], y, draw + u) : y;
 }
 
 /* The whole row of a child. */
@@ -324,10 +341,36 @@ KAC_KERNEL propose(KAC_ARGS propose_call call)
     }
 }
 
+/* The ratio of a child that a tilt has shifted, a warp for each: its numbers are drawn once more,
+ * and their terms are added in order. */
+KAC_KERNEL sum_ratios(KAC_ARGS propose_call call)
+{
+    const kac_shape &shape = call.a.shape;
+    KAC_EACH_WARP (c, children_of(&call)) {
+        birth b = birth_of(&call, c);
+        double sum = 0;
+        for (int32_t from = 0; from < shape.length; from += KAC_WARP) {
+            int32_t l = from + (int32_t)(threadIdx.x % KAC_WARP);
+            int32_t part = l < shape.length ? kac_graph_part_at(&shape, b.n, l) : -1;
+            double shift = 0, term = 0, z[2];
+            if (part >= 0) shift = kac_graph_shift(&b.level->part[part], b.pull, l);
+            if (shift != 0) {
+                noise_at(shape, b, KAC_DRAW_PROPOSE, l - l % 2, z);
+                term = kac_shift_ratio(shift, z[l % 2]);
+            }
+            sum = kac_add_in_order(sum, term, shift != 0);
+        }
+        if (threadIdx.x % KAC_WARP == 0) call.y.ratio[c] = sum;
+    }
+}
+
 kac_status kac_cuda_graph_propose(kac_device *dev, const kac_propose_args *a)
 {
     propose_call call = {*a, *a->x, *a->y, *a->memo};
-    return KAC_LAUNCH(dev, propose, blocks_of(a->y->n), KAC_GRAPH_LANES, 0, call);
+    KAC_TRY(KAC_LAUNCH(dev, propose, blocks_of(a->y->n), KAC_GRAPH_LANES, 0, call));
+    if (a->twist.tilt == NULL) return KAC_OK;
+    return KAC_LAUNCH(dev, sum_ratios, kac_blocks((int64_t)a->y->n * KAC_WARP), KAC_THREADS, 0,
+                      call);
 }
 
 /* ---- completions -------------------------------------------------------------------------- */
@@ -417,6 +460,48 @@ kac_status kac_cuda_graph_soften(kac_device *dev, const kac_complete_args *a, fl
                       0, call_of(a), out);
 }
 
+/* ---- gradients ---------------------------------------------------------------------------- */
+
+/* A thread a number: of its row, and of its part. */
+KAC_KERNEL slope_rows(KAC_ARGS slope_call call, float *out)
+{
+    const kac_slope_args &a = call.a;
+    KAC_EACH (t, (int64_t)a.batch * a.shape.length) {
+        kac_quotient at = kac_split(t, a.shape.length);
+        int32_t q = (int32_t)at.whole, l = (int32_t)at.rest;
+        if (a.first + q >= *call.fresh.count) return;
+        int32_t part = part_of(call, q, l);
+        out[t] = part >= 0 ? kac_graph_slope(&a, part, q, l) : 0;
+    }
+}
+
+kac_status kac_cuda_graph_slope(kac_device *dev, const kac_slope_args *a, float *out)
+{
+    slope_call call = {*a, *a->fresh};
+    return KAC_LAUNCH(dev, slope_rows, kac_blocks((int64_t)a->batch * a->shape.length),
+                      KAC_THREADS, 0, call, out);
+}
+
+KAC_KERNEL tilt_rows(KAC_ARGS slope_call call, float *tilt)
+{
+    const kac_slope_args &a = call.a;
+    KAC_EACH (t, (int64_t)a.batch * a.shape.length) {
+        kac_quotient at = kac_split(t, a.shape.length);
+        int32_t q = (int32_t)at.whole, l = (int32_t)at.rest;
+        if (a.first + q >= *call.fresh.count) return;
+        int32_t part = part_of(call, q, l);
+        float *row = tilt + (int64_t)call.fresh.entry[a.first + q] * a.shape.length;
+        row[l] = part >= 0 ? kac_graph_tilt(&a, part, q, l) : 0;
+    }
+}
+
+kac_status kac_cuda_graph_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
+{
+    slope_call call = {*a, *a->fresh};
+    return KAC_LAUNCH(dev, tilt_rows, kac_blocks((int64_t)a->batch * a->shape.length),
+                      KAC_THREADS, 0, call, tilt);
+}
+
 /* ---- what graphs do not have -------------------------------------------------------------- */
 
 static kac_status refuse(const char *what)
@@ -427,16 +512,6 @@ static kac_status refuse(const char *what)
 kac_status kac_cuda_graph_imagine(kac_device *, const kac_complete_args *, uint8_t *)
 {
     return refuse(KAC_GRAPH_NO_DRAWS);
-}
-
-kac_status kac_cuda_graph_slope(kac_device *, const kac_slope_args *, float *)
-{
-    return refuse(KAC_GRAPH_NO_TILT);
-}
-
-kac_status kac_cuda_graph_tilt(kac_device *, const kac_slope_args *, float *)
-{
-    return refuse(KAC_GRAPH_NO_TILT);
 }
 
 kac_status kac_cuda_graph_blend(kac_device *, const kac_blend_args *, float *)

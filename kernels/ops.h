@@ -182,7 +182,7 @@ kac_propose_fn kac_cpu_masked_propose, kac_cuda_masked_propose;
 kac_propose_fn kac_cpu_gaussian_propose, kac_cuda_gaussian_propose;
 /* The move from level clock->level + 1 (graph.h): z (purpose CORRECT) as floats, z' (PROPOSE) to
  * floats without it, either of a->noise where that is given; at level 0 it ends in the object.
- * y->entry[c] = -1, y->ratio[c] = 0.  With a->norms the corrector's norms are the means there, and
+ * y->entry[c] = -1, and y->ratio[c] is as gaussian's, of z' alone.  With a->norms the corrector's norms are the means there, and
  * measure has come before. */
 kac_propose_fn kac_cpu_graph_propose, kac_cuda_graph_propose;
 
@@ -250,7 +250,8 @@ kac_score_fn kac_cpu_masked_score, kac_cuda_masked_score;
 /* dr / d estimate: a->reward as it is. */
 kac_slope_fn kac_cpu_gaussian_slope, kac_cuda_gaussian_slope;
 
-/* tilt[fresh->entry[q]] = a->input [batch][length], the gradient through the denoiser. */
+/* tilt[fresh->entry[q]] = a->input [batch][length], the gradient through the denoiser; or where
+ * a->soft is NULL a->reward, that at the state itself. */
 kac_tilt_fn kac_cpu_gaussian_tilt, kac_cuda_gaussian_tilt;
 
 /* Always UNSUPPORTED: the last move is a function, so objects have no density to bound. */
@@ -278,10 +279,15 @@ kac_blend_fn kac_cpu_gaussian_blend, kac_cuda_gaussian_blend;
 /* Always UNSUPPORTED: vectors have no letters. */
 kac_remask_fn kac_cpu_gaussian_remask, kac_cuda_gaussian_remask;
 
+/* dr / d answer through the estimate; 0 where the state has no number. */
+kac_slope_fn kac_cpu_graph_slope, kac_cuda_graph_slope;
+
+/* dr / dx through the estimate, a->input being what comes through the answer; or where a->soft is
+ * NULL a->reward; 0 where the state has no number. */
+kac_tilt_fn kac_cpu_graph_tilt, kac_cuda_graph_tilt;
+
 /* Always UNSUPPORTED: configurations that would come here with graphs are refused. */
 kac_imagine_fn kac_cpu_graph_imagine, kac_cuda_graph_imagine;
-kac_slope_fn kac_cpu_graph_slope, kac_cuda_graph_slope;
-kac_tilt_fn kac_cpu_graph_tilt, kac_cuda_graph_tilt;
 kac_blend_fn kac_cpu_graph_blend, kac_cuda_graph_blend;
 kac_renoise_fn kac_cpu_graph_renoise, kac_cuda_graph_renoise;
 kac_score_fn kac_cpu_graph_score, kac_cuda_graph_score;

@@ -5,7 +5,9 @@
 
 #include "ops.h"
 #include "passes.h"
+#include "scratch_cpu.h"
 #include "select_cpu.h"
+#include "states.h"
 
 static size_t row_at(int64_t row, int32_t stride)
 {
@@ -70,47 +72,73 @@ static const uint8_t *tokens_of(candidate c)
     return c.from->x + row_at(c.row, c.from->stride);
 }
 
-/* Whether place k of the order holds an object that an earlier one holds; equal objects have
- * equal values, so they are near. */
-static bool is_repeated(const kac_elect_args *a, const kac_group *group, const double *value,
-                        const int32_t *order, int32_t k)
+static double value_of(const kac_elect_args *a, const kac_group *group, int32_t c)
 {
-    const uint8_t *tokens = tokens_of(candidate_of(a, group, order[k]));
-    size_t size = (size_t)a->x->stride;
-    for (int32_t j = k - 1; j >= 0 && value[order[j]] == value[order[k]]; j--)
-        if (memcmp(tokens, tokens_of(candidate_of(a, group, order[j])), size) == 0) return true;
+    candidate from = candidate_of(a, group, c);
+    return from.from->value[from.row];
+}
+
+/* Whether `table`, of candidates by the hashes of their objects, has one that equals c; else it
+ * has c from now on. */
+static bool is_repeated(const kac_elect_args *a, const kac_group *group, int32_t *table,
+                        uint32_t places, int32_t c)
+{
+    const uint8_t *tokens = tokens_of(candidate_of(a, group, c));
+    int32_t stride = a->x->stride;
+    double value = value_of(a, group, c);
+    uint32_t at = (uint32_t)(kac_hash_row(tokens, stride) % places);
+    for (; table[at] >= 0; at = at + 1 < places ? at + 1 : 0)
+        if (value_of(a, group, table[at]) == value &&
+            memcmp(tokens, tokens_of(candidate_of(a, group, table[at])), (size_t)stride) == 0)
+            return true;
+    table[at] = c;
     return false;
 }
 
-static void elect_group(const kac_elect_args *a, const kac_group *group)
+/* Slot i of the group gets candidate c. */
+static void elect_one(const kac_elect_args *a, const kac_group *group, int32_t i, int32_t c)
+{
+    candidate from = candidate_of(a, group, c);
+    int64_t row = group->offset + i;
+    memcpy(a->x->x + row_at(row, a->x->stride), tokens_of(from), (size_t)a->x->stride);
+    a->x->value[row] = from.from->value[from.row];
+    a->x->eve[row] = from.from->eve[from.row];
+}
+
+/* The best distinct objects, then those that repeat them.  Errors: NOMEM. */
+static kac_status elect_group(const kac_elect_args *a, const kac_group *group)
 {
     int32_t n = a->past->n > 0 ? 2 * group->count : group->count;
-    int32_t filled = 0;
+    int32_t filled = 0, repeated = 0;
+    uint32_t places = 2 * (uint32_t)n;
     double *value = a->value + 2 * (int64_t)group->offset;
     int32_t *order = a->order + 2 * (int64_t)group->offset;
+    int32_t *table = kac_cpu_scratch((size_t)places * sizeof *table);
+    if (table == NULL) return KAC_ERR_NOMEM;
 
-    for (int32_t c = 0; c < n; c++) {
-        candidate from = candidate_of(a, group, c);
-        value[c] = from.from->value[from.row];
-    }
+    for (int32_t c = 0; c < n; c++)
+        value[c] = value_of(a, group, c);
     kac_cpu_take_best(value, n, n, order);
-    for (int repeated = 0; repeated < 2; repeated++)
-        for (int32_t k = 0; k < n && filled < group->count; k++) {
-            if (is_repeated(a, group, value, order, k) != (repeated == 1)) continue;
-            candidate from = candidate_of(a, group, order[k]);
-            int32_t i = group->offset + filled++;
-            memcpy(a->x->x + row_at(i, a->x->stride), tokens_of(from), (size_t)a->x->stride);
-            a->x->value[i] = from.from->value[from.row];
-            a->x->eve[i] = from.from->eve[from.row];
-        }
+    memset(table, -1, (size_t)places * sizeof *table);
+    for (int32_t k = 0; k < n && filled < group->count; k++) {
+        if (is_repeated(a, group, table, places, order[k]))
+            order[repeated++] = order[k];
+        else
+            elect_one(a, group, filled++, order[k]);
+    }
+    for (int32_t k = 0; filled < group->count; k++)
+        elect_one(a, group, filled++, order[k]);
+    return KAC_OK;
 }
 
 kac_status kac_cpu_elect(kac_device *dev, const kac_elect_args *a)
 {
+    bool short_of_memory = false;
     (void)dev;
-#pragma omp parallel for schedule(dynamic, 1)
+#pragma omp parallel for schedule(dynamic, 1) reduction(|| : short_of_memory)
     for (int32_t g = 0; g < a->n_groups; g++)
-        elect_group(a, &a->groups[g]);
+        short_of_memory = elect_group(a, &a->groups[g]) != KAC_OK || short_of_memory;
+    if (short_of_memory) return KAC_FAIL(KAC_ERR_NOMEM, "elect: no memory for a group");
     return KAC_OK;
 }
 

@@ -1,6 +1,7 @@
 /* passes_cuda.cu -- between one arrival at level 0 and the next start: refinement and particle
  * Gibbs. */
 #include "passes.h"
+#include "rows.cuh"
 #include "share.cuh"
 
 struct reset_call {
@@ -74,8 +75,9 @@ struct elect_call {
     kac_elect_args a;
     kac_particles past, now, x;
     int32_t *order, *spare; /* [2 n] candidates, the best first; where the next order goes */
-    int32_t *repeated;      /* [2 n] 1: an earlier place holds the same object */
+    int32_t *claimed;       /* [2 n] the claim of each place */
     int32_t *pick;          /* [2 n] the candidate that a slot gets */
+    int32_t *claim;         /* [4 n] the first place that holds an object, or -1 */
     int64_t width;          /* of the sorted runs in `order` */
     unsigned parts;
     int32_t lanes; /* that copy a row */
@@ -153,6 +155,8 @@ static __device__ void sort_tile(const elect_call *call, const contest *of, int3
 KAC_BLOCK_KERNEL elect_tiles(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x / call.parts);
+    KAC_EACH_OF(b, 2 * (int64_t)of.n, call.parts)
+    call.claim[2 * of.first + b] = -1;
     for (int64_t first = (int64_t)(blockIdx.x % call.parts) * SORT_TILE; first < of.n;
          first += (int64_t)call.parts * SORT_TILE)
         sort_tile(&call, &of, (int32_t)first);
@@ -192,35 +196,45 @@ KAC_BLOCK_KERNEL elect_merge(KAC_ARGS elect_call call)
     }
 }
 
-/* A warp a place looks back over those of equal value, nearest first; equal objects have equal
- * values, so they are among these. */
-KAC_BLOCK_KERNEL elect_repeated(KAC_ARGS elect_call call)
+static __device__ const uint64_t *tokens_of(const elect_call *call, const contest *of,
+                                            int32_t c)
+{
+    int64_t row = 0;
+    const kac_particles *from = source_of(call, of, c, &row);
+    return kac_row_words(from->x, (int32_t)row, from->stride);
+}
+
+/* The claim of place k, by a warp: claims are a hash table of the group's.  One belongs to the places
+ * whose objects equal that of the place that took it, values too, and each of them lowers its
+ * number to the first; what is read may be old and so too high, never too low. */
+static __device__ int32_t find_claim(const elect_call *call, const contest *of, int32_t k)
+{
+    const int32_t *order = call->order + of->first, lane = (int32_t)threadIdx.x % KAC_WARP;
+    const uint64_t *tokens = tokens_of(call, of, order[k]);
+    const uint32_t claims = 2 * (uint32_t)of->n;
+    int32_t *claim = call->claim + 2 * of->first;
+    uint32_t b = (uint32_t)(kac_row_hash(tokens, call->x.stride) % claims);
+    for (;; b = b + 1 < claims ? b + 1 : 0) {
+        int32_t there = 0;
+        if (lane == 0) there = kac_peek(&claim[b]);
+        if (lane == 0 && there < 0) there = atomicCAS(&claim[b], -1, k);
+        there = __shfl_sync(KAC_WHOLE_WARP, there, 0);
+        if (there < 0) return (int32_t)b;
+        if (of->value[order[there]] != of->value[order[k]] ||
+            !kac_rows_equal(tokens_of(call, of, order[there]), tokens, call->x.stride))
+            continue;
+        if (lane == 0 && there > k) atomicMin(&claim[b], k);
+        return (int32_t)b;
+    }
+}
+
+KAC_KERNEL elect_claims(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x / call.parts);
-    const int32_t *order = call.order + of.first;
-    int32_t lane = (int32_t)(threadIdx.x % KAC_WARP);
     KAC_EACH_OF(t, (int64_t)of.n * KAC_WARP, call.parts)
     {
-        int32_t k = (int32_t)(t / KAC_WARP);
-        int64_t row = 0, other_row = 0;
-        const kac_particles *from = source_of(&call, &of, order[k], &row);
-        const uint4 *x = (const uint4 *)(from->x + kac_row_at(row, from->stride));
-        bool same = false, near = true;
-        for (int32_t j = k - 1 - lane; near && !same; j -= KAC_WARP) {
-            bool equal = j >= 0 && of.value[order[j]] == of.value[order[k]];
-            near = __all_sync(KAC_WHOLE_WARP, equal);
-            if (equal) {
-                const kac_particles *seen = source_of(&call, &of, order[j], &other_row);
-                const uint4 *y = (const uint4 *)(seen->x + kac_row_at(other_row, seen->stride));
-                int32_t unit = 0, units = call.x.stride / 16;
-                while (unit < units && x[unit].x == y[unit].x && x[unit].y == y[unit].y &&
-                       x[unit].z == y[unit].z && x[unit].w == y[unit].w)
-                    unit++;
-                equal = unit == units;
-            }
-            same = __any_sync(KAC_WHOLE_WARP, equal);
-        }
-        if (lane == 0) call.repeated[of.first + k] = same;
+        int32_t k = (int32_t)(t / KAC_WARP), b = find_claim(&call, &of, k);
+        if (threadIdx.x % KAC_WARP == 0) call.claimed[of.first + k] = b;
     }
 }
 
@@ -228,14 +242,15 @@ KAC_BLOCK_KERNEL elect_repeated(KAC_ARGS elect_call call)
 KAC_BLOCK_KERNEL elect_places(KAC_ARGS elect_call call)
 {
     contest of = contest_of(&call, blockIdx.x);
-    const int32_t *repeated = call.repeated + of.first;
+    const int32_t *claimed = call.claimed + of.first, *claim = call.claim + 2 * of.first;
     const int32_t *order = call.order + of.first;
     int32_t *pick = call.pick + of.first, distinct = 0;
+    auto is_first = [=](int32_t k) { return claim[claimed[k]] == k; };
     for (int32_t k = (int32_t)threadIdx.x; k < of.n; k += (int32_t)blockDim.x)
-        distinct += repeated[k] == 0;
+        distinct += is_first(k);
     distinct = kac_block_sum(distinct);
     (void)kac_block_run<int32_t>(
-        0, of.n, 0, [&](int32_t k) { return repeated[k] == 0; },
+        0, of.n, 0, [&](int32_t k) { return (int32_t)is_first(k); },
         [&](int32_t k, int32_t upto, int32_t is_new) {
             int32_t slot = is_new ? upto - 1 : distinct + k - upto;
             if (slot < of.group->count) pick[slot] = order[k];
@@ -265,7 +280,7 @@ kac_status kac_cuda_elect(kac_device *dev, const kac_elect_args *a)
     unsigned groups = (unsigned)a->n_groups, threads = kac_block_threads(2 * n, groups);
     void *scratch = NULL;
     KAC_REQUIRE(a->x->stride > 0 && a->x->stride % 16 == 0);
-    KAC_TRY(kac_cuda_scratch(dev, 3 * 2 * (size_t)n * sizeof(int32_t), &scratch));
+    KAC_TRY(kac_cuda_scratch(dev, 5 * 2 * (size_t)n * sizeof(int32_t), &scratch));
     int32_t *spare = (int32_t *)scratch;
     elect_call call = {*a,
                        *a->past,
@@ -275,6 +290,7 @@ kac_status kac_cuda_elect(kac_device *dev, const kac_elect_args *a)
                        spare,
                        spare + 2 * n,
                        spare + 4 * n,
+                       spare + 6 * n,
                        SORT_TILE,
                        kac_parts(2 * n, groups),
                        kac_lanes(a->x->stride / 16)};
@@ -287,7 +303,7 @@ kac_status kac_cuda_elect(kac_device *dev, const kac_elect_args *a)
         call.spare = call.order;
         call.order = merged;
     }
-    KAC_TRY(KAC_LAUNCH(dev, elect_repeated, blocks, threads, 0, call));
+    KAC_TRY(KAC_LAUNCH(dev, elect_claims, blocks, KAC_THREADS, 0, call));
     KAC_TRY(KAC_LAUNCH(dev, elect_places, groups, threads, 0, call));
     return KAC_LAUNCH(dev, elect_rows, blocks, threads, 0, call);
 }

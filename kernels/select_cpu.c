@@ -247,14 +247,13 @@ static void replace_worst(kac_pool *p, double fraction)
     int32_t stay = kac_pool_stay(p, fraction);
     uint64_t sum = 0;
     kac_cpu_take_best(p->l, p->candidates, stay, p->chosen);
-    for (int32_t i = 0; i < stay; i++)
-        sum += p->w[p->chosen[i]];
+    for (int32_t i = 0; i < stay; i++) { /* running sums of the best, in their order */
+        sum += kac_weight(p->l[p->chosen[i]], p->l[p->chosen[0]]);
+        p->w[i] = sum;
+    }
     for (int32_t j = stay; j < p->n; j++) {
         uint64_t u = kac_below(kac_pool_draw(p, j), 0, sum);
-        int32_t i = 0;
-        for (uint64_t c = p->w[p->chosen[0]]; c <= u;)
-            c += p->w[p->chosen[++i]];
-        p->chosen[j] = p->chosen[i];
+        p->chosen[j] = p->chosen[kac_first_above(p->w, stay, u)];
     }
 }
 

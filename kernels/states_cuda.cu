@@ -6,7 +6,7 @@
  * nothing reads that but the search for a key.
  */
 #include "block.cuh"
-#include "states.h"
+#include "rows.cuh"
 
 /* A scan goes over tiles: one launch leaves the sum of each, and in the next each tile adds up
  * those before it. */
@@ -49,39 +49,6 @@ static size_t take(size_t *used, size_t bytes)
 
 /* ---- rows -------------------------------------------------------------------------------- */
 
-/* Rows begin at, and have, multiples of 8 bytes. */
-static __device__ const uint64_t *words_of(const uint8_t *rows, int32_t i, int32_t stride)
-{
-    return reinterpret_cast<const uint64_t *>(rows + (size_t)i * (size_t)stride);
-}
-
-/* The hash of a row (states.h), by a warp: its lanes read words ahead of the first one, which
- * takes them in order. */
-static __device__ uint64_t hash_of(const uint64_t *row, int32_t stride)
-{
-    KAC_SHARED(uint64_t, ahead, KAC_THREADS);
-    const int32_t words = stride / 8, lane = (int32_t)threadIdx.x % KAC_WARP;
-    uint64_t *own = ahead + (threadIdx.x - lane), h = KAC_HASH_START;
-    for (int32_t w = 0; w < words; w += KAC_WARP) {
-        if (w + lane < words) own[lane] = row[w + lane];
-        __syncwarp();
-        for (int32_t k = 0; lane == 0 && k < KAC_WARP && w + k < words; k++)
-            h = kac_hash_add(h, own[k]);
-        __syncwarp();
-    }
-    return __shfl_sync(KAC_WHOLE_WARP, kac_hash_end(h), 0);
-}
-
-/* By a warp. */
-static __device__ bool are_equal(const uint64_t *one, const uint64_t *two, int32_t stride)
-{
-    for (int32_t w = 0; w < stride / 8; w += KAC_WARP) {
-        const int32_t k = w + (int32_t)threadIdx.x % KAC_WARP;
-        if (!__all_sync(KAC_WHOLE_WARP, k >= stride / 8 || one[k] == two[k])) return false;
-    }
-    return true;
-}
-
 /* Whether a byte of the row is `byte`: after the exclusive or, a byte that is 0. */
 static __device__ bool has_byte(const uint64_t *row, int32_t stride, uint8_t byte)
 {
@@ -104,7 +71,7 @@ static __device__ int32_t look_up(const kac_memo *memo, const uint64_t *key, uin
         int32_t e = memo->table[b];
         if (e < 0) return -1;
         if (memo->hash[e] == hash &&
-            are_equal(words_of(memo->keys, e, memo->stride), key, memo->stride))
+            kac_rows_equal(kac_row_words(memo->keys, e, memo->stride), key, memo->stride))
             return e;
     }
 }
@@ -349,26 +316,22 @@ kac_status kac_cuda_forget(kac_device *dev, int32_t *entry, int32_t n)
 
 /* ---- finding ---------------------------------------------------------------------------- */
 
-static __device__ int32_t peek(const int32_t *x)
-{
-    return *const_cast<const volatile int32_t *>(x);
-}
-
 /* The place of row i among the new ones, by a warp.  A place belongs to the rows that equal the
  * one that took it, and each of them lowers its number to the first; what is read may be old and
  * so too high, never too low. */
 static __device__ int32_t claim_place(const find_call *c, int32_t i, uint64_t hash)
 {
     const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
-    const uint64_t *row = words_of(c->rows.x, i, c->memo.stride);
+    const uint64_t *row = kac_row_words(c->rows.x, i, c->memo.stride);
     uint32_t last = (uint32_t)c->claims - 1, b = (uint32_t)hash & last;
     for (;; b = (b + 1) & last) {
         int32_t there = 0;
-        if (lane == 0) there = peek(&c->claim[b]);
+        if (lane == 0) there = kac_peek(&c->claim[b]);
         if (lane == 0 && there < 0) there = atomicCAS(&c->claim[b], -1, i);
         there = __shfl_sync(KAC_WHOLE_WARP, there, 0);
         if (there < 0) return (int32_t)b;
-        if (!are_equal(words_of(c->rows.x, there, c->memo.stride), row, c->memo.stride))
+        if (!kac_rows_equal(kac_row_words(c->rows.x, there, c->memo.stride), row,
+                            c->memo.stride))
             continue;
         if (lane == 0 && there > i) atomicMin(&c->claim[b], i);
         return (int32_t)b;
@@ -384,8 +347,8 @@ KAC_KERNEL look(KAC_ARGS find_call c)
         int32_t entry = i < live ? c.entry[i] : 0, place = -1;
         uint64_t hash = 0;
         if (entry < 0 && c.memo.reuse) {
-            const uint64_t *row = words_of(c.rows.x, i, c.memo.stride);
-            hash = hash_of(row, c.memo.stride);
+            const uint64_t *row = kac_row_words(c.rows.x, i, c.memo.stride);
+            hash = kac_row_hash(row, c.memo.stride);
             entry = look_up(&c.memo, row, hash);
             if (entry < 0) place = claim_place(&c, i, hash);
         } else if (entry < 0) {
@@ -477,8 +440,8 @@ KAC_KERNEL follow(KAC_ARGS find_call c)
             continue;
         }
         if (lane == 0 && c.memo.reuse) insert(&c.memo, c.entry[i]);
-        const uint64_t *row = words_of(c.rows.x, i, stride);
-        uint64_t *key = const_cast<uint64_t *>(words_of(c.memo.keys, c.entry[i], stride));
+        const uint64_t *row = kac_row_words(c.rows.x, i, stride);
+        uint64_t *key = const_cast<uint64_t *>(kac_row_words(c.memo.keys, c.entry[i], stride));
         for (int32_t w = lane; w < stride / 8; w += KAC_WARP)
             key[w] = row[w];
     }
@@ -539,9 +502,10 @@ KAC_KERNEL find_jobs(KAC_ARGS assign_call c)
     if ((int64_t)blockIdx.x * TILE >= c.batch) return;
     sum_tile(c.tiles, (int32_t)blockIdx.x, c.batch, [&](int32_t q) {
         c.is_job[q] =
-            q < n && (!memo->reuse || c.mask < 0 ||
-                      has_byte(words_of(memo->keys, c.fresh.entry[c.first + q], memo->stride),
-                               memo->stride, (uint8_t)c.mask));
+            q < n &&
+            (!memo->reuse || c.mask < 0 ||
+             has_byte(kac_row_words(memo->keys, c.fresh.entry[c.first + q], memo->stride),
+                      memo->stride, (uint8_t)c.mask));
         return c.is_job[q];
     });
 }

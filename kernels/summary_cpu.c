@@ -3,16 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "ops.h"
 
 kac_status kac_cpu_stamp(kac_device *dev, int64_t *nanoseconds)
 {
-    struct timespec t;
     (void)dev;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    *nanoseconds = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    *nanoseconds = kac_nanoseconds();
     return KAC_OK;
 }
 

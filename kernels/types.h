@@ -310,6 +310,8 @@ typedef struct kac_renoise_args {
 /* Gradients at fresh rows first .. first + batch - 1 of x, row q - first of each array. */
 typedef struct kac_slope_args {
     kac_shape shape;
+    const kac_level *levels; /* [T + 1] */
+    const kac_clock *clock;
     const kac_group *groups;
     const int32_t *group; /* of each row of x */
     kac_objective objective;

@@ -557,8 +557,8 @@ static inline double landscape_marginal_distance(const landscape_target *t,
 static inline kac_status landscape_write_run(const landscape *s, const char *dir)
 {
     char denoiser[320];
-    snprintf(denoiser, sizeof denoiser, "%s", table_path(dir, "denoiser"));
-    return landscape_write(s, denoiser, table_path(dir, "reward"));
+    snprintf(denoiser, sizeof denoiser, "%s", table_path(dir, "denoiser").path);
+    return landscape_write(s, denoiser, table_path(dir, "reward").path);
 }
 
 /* One run for a target; a group all of whose variants were never measured is dead and counts

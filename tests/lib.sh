@@ -9,6 +9,12 @@
 #   skip REASON       the case can not be tried here
 #   start COMMAND...  kac in the background, as $pid; ended waits for it, $code is how it ended
 #   await TEST...     until that is so, or it has ended
+#   soon TEST...      whether that is so, now or within 20 seconds
+#   gone PID...       none of these processes is there, now or soon
+#   none_of PATTERN   no process has it in its command line
+#   clean             nothing hidden is beside the folders in $work
+#   toy NAME LINE...  $work/NAME.yaml: the denoiser of $models, and these lines
+#   has_mpi BUILD     whether ranks can be started with it; from then on as many as one likes
 #   leave REASON      nothing can be tried here: skips the case, and ends the test
 #   finish            prints the total and exits
 # shellcheck shell=bash
@@ -102,6 +108,44 @@ ended() {
 await() {
     until "$@" >/dev/null 2>&1 || ! kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
 }
+soon() {
+    local i
+    for ((i = 0; i < 400; i++)); do
+        if "$@"; then return 0; fi
+        sleep 0.05
+    done
+    return 1
+}
+buried() { # PID...; a zombie that nobody has buried yet is over, too
+    local pid
+    for pid; do
+        if [ -e "/proc/$pid" ] && ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null; then return 1; fi
+    done
+}
+gone() {
+    holds 'no process is left' soon buried "$@"
+}
+none_of() {
+    ! pgrep -f "$1" >/dev/null
+}
+clean() {
+    holds 'nothing is beside the folder' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
+}
+toy() {
+    local file=$work/$1.yaml
+    shift
+    {
+        # shellcheck disable=SC2154 # those who source this have made them
+        echo "model: {file: $models/denoiser.safetensors}"
+        echo "device: {threads: 1}"
+        printf '%s\n' "$@"
+    } >"$file"
+}
+has_mpi() { # more ranks than cores, as root, in a container: what Open MPI would refuse
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 # MPI's own
+    command -v mpirun >/dev/null && [ -e "$1/libkac_mpi.so" ]
+}
 newest() { # FOLDER: its latest checkpoint
     find "$1" -maxdepth 1 -name 'checkpoint-*.safetensors' 2>/dev/null | sort | tail -n 1
 }
@@ -118,6 +162,12 @@ damage() { # FILE: another byte in the middle
 }
 plain() { # FILE: without what is another in each run
     sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
+}
+steady() { # FOLDER: what its trace says whatever the number of ranks; `evaluations` are of all
+    sed -E 's/"seconds":[^,}]*//; s/"evaluations":\{[^}]*\}//' "$1/trace.jsonl"
+}
+numbers() { # FOLDER KEYS: so too run.json, without these keys, A|B
+    sed -E "s/,\$//; /\"(evaluations|seconds|span)\": \\{/,/\\}/d; /\"(dir|ranks|transport|$2)\": /d" "$1/run.json"
 }
 leave() {
     skip "$1"

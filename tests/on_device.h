@@ -7,6 +7,9 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include "device.h"
 
@@ -47,6 +50,16 @@ static inline void need_device(void)
 static inline const kac_ops *ops(void)
 {
     return dev()->ops;
+}
+
+/* Threads of the CPU from now on, where the build has more than one. */
+static inline void set_threads(int n)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(n);
+#else
+    (void)n;
+#endif
 }
 
 #endif /* KAC_ON_DEVICE_H */

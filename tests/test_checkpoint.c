@@ -91,10 +91,12 @@ static kac_config *configure(const char *settings)
 {
     kac_config *config = NULL;
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(f.dir, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(f.dir, "denoiser").path),
+                 KAC_OK);
     cr_assert_eq(kac_config_set(config, "reward.0.kind", "table"), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(f.dir, "reward")), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "sampler.value.file", table_path(f.dir, "value")),
+    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(f.dir, "reward").path),
+                 KAC_OK);
+    cr_assert_eq(kac_config_set(config, "sampler.value.file", table_path(f.dir, "value").path),
                  KAC_OK);
     cr_assert_eq(kac_config_set(config, "device.name", device_name()), KAC_OK);
     cr_assert_eq(kac_config_set(config, "device.threads", "1"), KAC_OK);
@@ -472,7 +474,7 @@ Test(checkpoint, of_another_run)
     f.c.reward[0] += 1;
     cr_assert_eq(table_write(&f.c, f.dir), KAC_OK);
     expect_refused(config, "state", "reward.safetensors has changed since");
-    cr_assert_eq(rename(table_path(f.dir, "value"), in_out("other")), 0);
+    cr_assert_eq(rename(table_path(f.dir, "value").path, in_out("other")), 0);
     expect_refused(config, "other", "not a checkpoint");
     kac_config_destroy(config);
 }

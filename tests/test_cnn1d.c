@@ -3,9 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "each_device.h"
 #include "exact.h"
@@ -337,13 +334,13 @@ Test(cnn1d, threads_do_not_matter)
     kac_cnn1d_weights w = random_weights(&s);
     random_states(&x, ROWS, LENGTH, s.states);
     kac_device *dev = open_own();
-    omp_set_num_threads(1);
+    set_threads(1);
     kac_net *net = pack(dev, &w);
     kac_query q = query_of(&x, ROWS, LENGTH);
     forward(dev, net, &q);
     memcpy(expected, x.out, sizeof expected);
     for (int threads = 2; threads <= 5; threads++) { /* more than there were at pack */
-        omp_set_num_threads(threads);
+        set_threads(threads);
         memset(x.out, 0, sizeof x.out);
         forward(dev, net, &q);
         cr_assert_arr_eq(x.out, expected, sizeof expected, "%d threads", threads);

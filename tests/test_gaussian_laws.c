@@ -170,22 +170,22 @@ Test(gaussian_laws, twisted)
                 EVERY TWIST "sampler.temper.kind=linear device.batch=1000"});
 }
 
-/* For one Gaussian the estimate is gain x + rest, so the tilt is gain times r's gradient there. */
-Test(gaussian_laws, the_tilt_is_the_gradient_through_the_denoiser)
+/* Tilts of the first two levels: for one Gaussian the estimate is gain x + rest, and the tilt is gain
+ * times r's gradient there; or of a network that reads the state, the gradient at that. */
+static void check_tilts(const vec_files *files, const char *more, bool of_state)
 {
     enum { STEPS = 5, PARTICLES = 9 };
     static const vec_grid grid = {"vp", STEPS, 1, 1};
     const vec_model *m = &vec_gaussian;
-    vec_files files;
+    char text[1024];
     kac_run *r = NULL;
     kac_config *config = NULL;
     double a = 0, b = 0, alike = 0;
-    vec_write(m, &files);
-    cr_assert_eq(vec_config(&files,
-                            "process.steps=5 device.batch=4 sampler.groups=1 "
-                            "sampler.particles=9 reward.0.weight=2 " SMC TWIST,
-                            &config),
-                 KAC_OK, "%s", kac_last_error());
+    snprintf(text, sizeof text,
+             "process.steps=5 device.batch=4 sampler.groups=1 sampler.particles=9 "
+             "reward.0.weight=2 " SMC TWIST "%s",
+             more);
+    cr_assert_eq(vec_config(files, text, &config), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_run_create(config, &r), KAC_OK, "%s", kac_last_error());
     for (int k = STEPS; k > STEPS - 2; k--) {
         cr_assert_eq(kac_evaluate_parents(r, &r->x), KAC_OK);
@@ -198,6 +198,8 @@ Test(gaussian_laws, the_tilt_is_the_gradient_through_the_denoiser)
             for (int l = 0; l < VEC; l++) {
                 gain[l] = m->variance[l] * a / (a * a * m->variance[l] + b * b);
                 d[l] = m->mean[l] + gain[l] * ((double)x[l] - a * m->mean[l]);
+                if (of_state)
+                    gain[l] = 0.5, d[l] = (double)x[l]; /* the term's weight is not its */
                 slope[l] = m->linear[l];
             }
             for (int j = 0; j < VEC_ROWS; j++) {
@@ -217,6 +219,24 @@ Test(gaussian_laws, the_tilt_is_the_gradient_through_the_denoiser)
     cr_expect_lt(alike, PARTICLES, "particles have their own");
     kac_run_destroy(r);
     kac_config_destroy(config);
+}
+
+Test(gaussian_laws, the_tilt_is_the_gradient_through_the_denoiser)
+{
+    vec_files files;
+    vec_write(&vec_gaussian, &files);
+    check_tilts(&files, "", false);
+    vec_remove(&files);
+}
+
+Test(gaussian_laws, the_tilt_of_a_classifier_is_its_gradient_at_the_state)
+{
+    vec_files files;
+    char more[1024];
+    vec_write(&vec_gaussian, &files);
+    snprintf(more, sizeof more, "sampler.twist.kind=value sampler.value.file=%s",
+             files.reward.path);
+    check_tilts(&files, more, true);
     vec_remove(&files);
 }
 

@@ -5,9 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "each_device.h"
 #include "exact.h"
@@ -428,9 +425,7 @@ static void expect_same(const kac_network *net, const float *rows, const float *
     int32_t src[ROWS], dst[ROWS];
     const int32_t count = ROWS - 1;
     for (int threads = 1; threads <= 3; threads += 2) {
-#ifdef _OPENMP
-        omp_set_num_threads(threads);
-#endif
+        set_threads(threads);
         kac_query q = query_of(rows, out);
         cr_assert_eq(kac_network_ask(net, &q), KAC_OK);
         cr_assert_eq(kac_network_vjp(net, &q, cotangent, grad), KAC_OK);

@@ -161,8 +161,8 @@ static void check_starts(start_model model, bool right, const start_case *cases,
     cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
     if (model.twist == RESTRICTED) restrict_chain(&c);
     chain_find_paths(&c, model.grid, model.alpha, &paths);
-    snprintf(denoiser, sizeof denoiser, "%s", table_path(dir, "denoiser"));
-    snprintf(reward, sizeof reward, "%s", table_path(dir, "reward"));
+    snprintf(denoiser, sizeof denoiser, "%s", table_path(dir, "denoiser").path);
+    snprintf(reward, sizeof reward, "%s", table_path(dir, "reward").path);
     for (int k = 0; k < count; k++) {
         snprintf(settings, sizeof settings,
                  "sampler.algorithm=particle_gibbs driver.sweeps=0 model.file=%s "

@@ -560,6 +560,142 @@ Test(graph, children_have_the_law_of_the_predictor)
     drop_world(&w);
 }
 
+/* Children of the predictor move by spread^2 scale lambda / alpha times the tilt, and their ratio is
+ * that of the two laws; what NaN says does not count. */
+Test(graph, a_tilt_shifts_the_predictor_and_its_ratio_is_exact)
+{
+    world w, plain;
+    float tilt[N][D];
+    int32_t row[N];
+    uint64_t seed = 11;
+    double total = 0, square = 0;
+    make_world(&w, 5);
+    make_world(&plain, 5);
+    for (int i = 0; i < N; i++) {
+        row[i] = N - 1 - i;
+        for (int l = 0; l < D; l++)
+            tilt[i][l] = 2 * net_file_random(&seed);
+    }
+    tilt[row[0]][2] = NAN;
+    w.group.alpha = 0.5, w.group.lambda = 0.25;
+    w.propose.twist = (kac_twist){.tilt = tilt[0], .row = row, .scale = 1.5};
+    cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->graph.propose(dev(), &plain.propose), KAC_OK);
+    for (int c = 0; c < N * M; c++) {
+        const float *y = kac_vector(w.y, c, STRIDE), *base = kac_vector(plain.y, c, STRIDE);
+        const float *x = kac_vector(w.x[0], c / M, STRIDE);
+        double log_ratio = 0;
+        for (int l = 1; l < D; l++) {
+            bool pair = part_of(l) == 1;
+            double s = plain_score(&w, 5, c / M, l), beta = (0.1 + 2 / 3.0 * 1.9) / 4;
+            double high = 0.2 * pow(7.5, 2 / 3.0), low = 0.2 * pow(7.5, 1 / 3.0);
+            double variance = pair ? high * high - low * low : beta;
+            double mean = pair ? (double)x[l] + variance * s
+                               : (2 - sqrt(1 - beta)) * (double)x[l] + beta * s;
+            double t = (double)tilt[row[c / M]][l];
+            double shift = isnan(t) || !is_live((int)x[0], l) ? 0 : 0.75 * variance * t;
+            double e = ((double)y[l] - mean) / sqrt(variance), f = e - shift / sqrt(variance);
+            cr_assert_float_eq((double)y[l] - (double)base[l], shift, 1e-5);
+            if (shift != 0) log_ratio += 0.5 * (f * f - e * e);
+        }
+        cr_assert_float_eq(w.ratio[c], log_ratio, 1e-4);
+        total += exp(w.ratio[c]) / (N * M);
+        square += exp(2 * w.ratio[c]) / (N * M);
+    }
+    double error = sqrt((square - total * total) / (N * M));
+    cr_expect(fabs(total - 1) < z_bound * error, "E of the ratio is %g +- %g", total, error);
+    cr_expect_gt(error, 1e-3, "the tilt does something");
+    drop_world(&w);
+    drop_world(&plain);
+}
+
+/* The corrector's step size hangs on its noise, which therefore stays as it is. */
+Test(graph, a_corrector_alone_is_not_tilted)
+{
+    world w, plain;
+    float tilt[1][D];
+    int32_t row[N] = {0};
+    make_world(&w, 6);
+    make_world(&plain, 6);
+    for (int l = 0; l < D; l++)
+        tilt[0][l] = 3;
+    w.propose.twist = (kac_twist){.tilt = tilt[0], .row = row, .scale = 1};
+    cr_assert_eq(ops()->graph.propose(dev(), &w.propose), KAC_OK);
+    cr_assert_eq(ops()->graph.propose(dev(), &plain.propose), KAC_OK);
+    cr_expect_eq(memcmp(w.y, plain.y, (size_t)N * M * STRIDE), 0);
+    for (int c = 0; c < N * M; c++)
+        cr_assert_eq(w.ratio[c], 0);
+    drop_world(&w);
+    drop_world(&plain);
+}
+
+/* d estimate / d (answer or x) of every number, by finite differences. */
+static void estimate_slopes(world *w, bool by_answer, double slope[N][D])
+{
+    static const float h = 0x1p-6F;
+    float up[N][D], down[N][D];
+    for (int i = 0; i < N; i++)
+        for (int l = 1; l < D; l++) {
+            float *x = kac_vector_out(w->x[0], i, STRIDE);
+            float *number = by_answer ? &w->answer[i][l] : x + l, kept = *number;
+            *number = kept + h;
+            cr_assert_eq(ops()->graph.soften(dev(), &w->complete, up[0]), KAC_OK);
+            *number = kept - h;
+            cr_assert_eq(ops()->graph.soften(dev(), &w->complete, down[0]), KAC_OK);
+            *number = kept;
+            slope[i][l] = ((double)up[i][l] - (double)down[i][l]) / (2 * (double)h);
+        }
+}
+
+/* Of two levels, of answers that are scores and of those that are estimates. */
+Test(graph, gradients_go_through_the_estimate)
+{
+    for (int level = 2; level <= STEPS; level += 3)
+        for (int estimates = 0; estimates < 2; estimates++) {
+            world w;
+            float g[N][D], input[N][D], found[N][D], tilt[N][D];
+            double by_answer[N][D] = {{0}}, by_state[N][D] = {{0}};
+            uint64_t seed = 8;
+            make_world(&w, level);
+            w.clock.level = level;
+            for (int p = 0; p < 2 && estimates; p++) {
+                kac_graph_part *part = &w.levels[level].graph.part[p];
+                part->of_answer = part->scale / (part->noise * part->noise);
+                part->of_state = -1 / (part->noise * part->noise);
+            }
+            for (int i = 0; i < N; i++)
+                for (int l = 0; l < D; l++) {
+                    g[i][l] = net_file_random(&seed);
+                    input[i][l] = net_file_random(&seed);
+                }
+            estimate_slopes(&w, true, by_answer);
+            estimate_slopes(&w, false, by_state);
+            kac_slope_args a = {.shape = shape,
+                                .levels = w.levels,
+                                .clock = &w.clock,
+                                .x = w.x[0],
+                                .fresh = &w.fresh,
+                                .batch = N,
+                                .soft = g[0],
+                                .reward = g[0],
+                                .input = input[0]};
+            cr_assert_eq(ops()->graph.slope(dev(), &a, found[0]), KAC_OK);
+            cr_assert_eq(ops()->graph.tilt(dev(), &a, tilt[0]), KAC_OK);
+            for (int i = 0; i < N; i++)
+                for (int l = 0; l < D; l++) {
+                    bool live = is_live((int)kac_vector(w.x[0], i, STRIDE)[0], l);
+                    double c = (double)g[i][l], u = (double)input[i][l];
+                    double want[2] = {live ? by_answer[i][l] * c : 0,
+                                      live ? by_state[i][l] * c + u : 0};
+                    cr_expect_float_eq((double)found[i][l], want[0], 2e-4 * (1 + fabs(want[0])),
+                                       "level %d number %d", level, l);
+                    cr_expect_float_eq((double)tilt[i][l], want[1], 2e-4 * (1 + fabs(want[1])),
+                                       "level %d number %d", level, l);
+                }
+            drop_world(&w);
+        }
+}
+
 /* Norms of the noise and of the score of part p; z [D]. */
 static void plain_norms(const world *w, int level, int i, int p, const double *z, double *noise,
                         double *score)

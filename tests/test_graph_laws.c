@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gaussian.h"
 #include "gaussian_run.h"
 #include "net_file.h"
 #include "on_device.h"
+#include "run.h"
 
 TestSuite(graph_laws, .timeout = 120);
 
@@ -384,6 +386,88 @@ Test(graph_laws, smc_with_a_corrector_has_the_tilted_law)
     check_run(SMC PAIRED "sampler.potential=max", 4, true, p, ROWS);
 }
 
+#define TDS                                                                                    \
+    "sampler.algorithm=tds sampler.alpha=1 sampler.groups=6000 sampler.particles=4 "           \
+    "sampler.select.group.trigger.kind=every "
+
+Test(graph_laws, tds_has_the_tilted_law)
+{
+    double p[STATES];
+    exact_law(STEPS, false, p);
+    check_run(TDS ALONE, 4, true, p, 0);
+    check_run(TDS ALONE "sampler.children=2 sampler.twist.scale=-0.5", 4, true, p, 0);
+    exact_law(STEPS, true, p);
+    check_run(TDS ALONE "process.predictor=euler sampler.reuse=off", 4, true, p, 0);
+}
+
+Test(graph_laws, tds_with_a_corrector_has_the_tilted_law)
+{
+    enum { ROWS = 400000 };
+    double p[STATES];
+    simulate(STEPS, ROWS, false, false, p);
+    check_run(TDS PAIRED, 4, true, p, ROWS);
+    simulate(STEPS, ROWS, false, true, p);
+    check_run(TDS PAIRED "process.predictor=s4 process.steps=5", 4, true, p, ROWS);
+}
+
+/* The gradient of a network at the state itself. */
+Test(graph_laws, tds_along_a_learned_value_has_the_tilted_law)
+{
+    net_file value;
+    char settings[1024];
+    double p[STATES];
+    exact_law(STEPS, false, p);
+    write_value(&value, 0.4);
+    snprintf(settings, sizeof settings,
+             TDS ALONE "sampler.twist.kind=value sampler.value.file=%s", value.path);
+    check_run(settings, 4, true, p, 0);
+    net_file_remove(&value);
+}
+
+/* The gmm answers with the estimate, in x of gain S / (S + b^2): the tilt is that of the reward
+ * there, and the half of the moves that is the corrector's goes without. */
+Test(graph_laws, the_tilt_is_the_gradient_through_the_denoiser)
+{
+    enum { PARTICLES = 9, ALL = 4 };
+    vec_files files;
+    kac_config *config = NULL;
+    kac_run *r = NULL;
+    int tilted = 0;
+    write_files(&files);
+    cr_assert_eq(vec_config(&files,
+                            "process.kind=graph process.steps=4 device.batch=4 "
+                            "sampler.algorithm=tds sampler.groups=1 sampler.particles=9 "
+                            "reward.0.weight=2",
+                            &config),
+                 KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_run_create(config, &r), KAC_OK, "%s", kac_last_error());
+    for (int k = ALL; k > 0; k--) {
+        double sigma = sigma_at((k - 1) / 2, ALL / 2);
+        cr_assert_eq(r->level, k);
+        cr_expect_eq(r->tilted[k], k == 3, "level %d", k);
+        cr_assert_eq(kac_evaluate_parents(r, &r->x), KAC_OK);
+        cr_assert_eq(kac_evaluate_twist(r), KAC_OK);
+        for (int i = 0; r->tilted[k] && i < PARTICLES; i++) {
+            const float *x = kac_vector(r->x.x, i, r->shape.stride);
+            const float *tilt = r->twist.tilt + (ptrdiff_t)r->census_entry[i] * D;
+            for (int l = 0; l < D; l++) {
+                double gain = variance_of[l] / (variance_of[l] + sigma * sigma);
+                double d = mean_of[l] + gain * ((double)x[l] - mean_of[l]);
+                double slope = linear[l] - (l == 3 ? d - 1 : 0);
+                bool live = l > 0 && (l == 1 || x[0] == 2);
+                cr_expect_float_eq((double)tilt[l], live ? 2 * gain * slope : 0, 1e-5,
+                                   "level %d, particle %d, number %d", k, i, l);
+            }
+            tilted++;
+        }
+        cr_assert_eq(kac_run_step(r), KAC_OK, "%s", kac_last_error());
+    }
+    cr_expect_eq(tilted, PARTICLES);
+    kac_run_destroy(r);
+    kac_config_destroy(config);
+    vec_remove(&files);
+}
+
 Test(graph_laws, given_numbers_of_nodes_come_before_the_files)
 {
     vec_files files;
@@ -422,12 +506,14 @@ Test(graph_laws, devices_threads_batches_and_reuse_change_nothing)
                                        "sampler.reuse=off", "device.threads=2 device.batch=64"};
     vec_files files;
     write_files(&files);
-    for (int together = 0; together < 2; together++) {
+    for (int kind = 0; kind < 3; kind++) {
         char settings[512];
         const char *base = "process.kind=graph process.steps=8 sampler.groups=9 "
                            "sampler.particles=5 sampler.children=3 "
                            "sampler.select.group.trigger.kind=every process.langevin=";
-        const char *norms = together ? "batch" : "particle";
+        const char *norms = kind == 0   ? "particle"
+                            : kind == 1 ? "batch"
+                                        : "particle sampler.twist.kind=posterior_mean";
         snprintf(settings, sizeof settings, "%s%s device.name=cpu device.threads=1", base,
                  norms);
         run_text(&files, settings, want, sizeof want);
@@ -493,8 +579,6 @@ Test(graph_laws, settings_that_graphs_do_not_go_with_are_refused)
         {"process.nodes=3", "graphs of 3 nodes; the model's have at most 2"},
         {"process.length=3", "vectors of length 4 only, not 3"},
         {"model.unconditional=x", "needs one denoiser"},
-        {"sampler.twist.kind=posterior_mean",
-         "sampler.twist.kind: process.kind graph needs none"},
         {"sampler.value.estimate=sample", "needs argmax or soft"},
         {"sampler.algorithm=rerd sampler.alpha=1",
          "driver.kind: process.kind graph needs none"},

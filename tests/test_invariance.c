@@ -368,13 +368,13 @@ static void sample_reading_time(const char *settings, char *text, size_t size)
     kac_tensor t = table_tensor("weight", weight, 2, (int64_t[]){50, 4});
     char dir[256], more[1024];
     cr_assert(table_folder(dir));
-    cr_assert_eq(kac_tensors_write(table_path(dir, "reward"), metadata, 2, &t, 1), KAC_OK);
+    cr_assert_eq(kac_tensors_write(table_path(dir, "reward").path, metadata, 2, &t, 1), KAC_OK);
     snprintf(
         more, sizeof more,
         "model.file=tests/golden/cnn1d_time.safetensors reward.0.kind=pwm reward.0.file=%s "
         "process.steps=100 sampler.algorithm=smc sampler.alpha=1 sampler.groups=2 "
         "sampler.particles=3 sampler.final.kind=weighted %s",
-        table_path(dir, "reward"), settings);
+        table_path(dir, "reward").path, settings);
     cr_assert_eq(kac_config_create(&config), KAC_OK);
     cr_assert_eq(table_configure(config, more), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
@@ -515,7 +515,7 @@ Test(invariance, steps_are_queued_without_waiting)
         cr_expect(progress.denoiser_calls > 0);
         if (is_emulator(run->dev)) {
             cr_expect_gt(run->dev->waits, waits, "reading waits");
-            cr_expect_not_null(run->recording.step, "steps are recorded once and played");
+            cr_expect_not_null(run->recording[0].step, "steps are recorded once and played");
         }
         kac_run_destroy(run);
         kac_config_destroy(config);

@@ -362,7 +362,7 @@ Test(laws, classifier_free_guidance)
         snprintf(settings, sizeof settings,
                  SMC "process.steps=3 sampler.alpha=0.7 sampler.groups=4096 "
                      "sampler.particles=4 model.unconditional=%s model.guidance=%g %s",
-                 table_path(second, "denoiser"), w, rows[k]);
+                 table_path(second, "denoiser").path, w, rows[k]);
         kac_status status = table_sample(&blended, dir, settings, &run);
         cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
         add_groups(&blended, &run, &sums);
@@ -449,7 +449,7 @@ Test(laws, dead_groups)
                  SMC "process.steps=3 sampler.alpha=0.7 sampler.groups=8192 "
                      "sampler.particles=3 reward.1.kind=pwm reward.1.file=%s "
                      "sampler.on_dead=freeze %s",
-                 table_path(dir, "forbidden"), rows[k]);
+                 table_path(dir, "forbidden").path, rows[k]);
         kac_status status = table_sample(&c, dir, settings, &run);
         cr_assert_eq(status, KAC_OK, "%s", kac_last_error());
         for (int64_t i = 0; i < run.n; i++)

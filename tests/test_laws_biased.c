@@ -165,7 +165,7 @@ static kac_status sample_forbidden(const chain *c, int sign, const char *more, t
     snprintf(text, sizeof text,
              "sampler.algorithm=smc process.steps=3 sampler.alpha=1 sampler.groups=200 "
              "sampler.particles=2 reward.1.kind=pwm reward.1.file=%s %s",
-             table_path(dir, "forbidden"), more);
+             table_path(dir, "forbidden").path, more);
     kac_status status = table_sample(c, dir, text, run);
     table_folder_remove(dir);
     return status;

@@ -4,10 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "exact_chain.h"
 #include "fault.h"
 #include "masked.h"
@@ -126,15 +122,6 @@ static void propose(world *w)
 static const uint8_t *child(const world *w, int32_t c)
 {
     return w->y.x + (ptrdiff_t)c * STRIDE;
-}
-
-static void set_threads(int n)
-{
-#ifdef _OPENMP
-    omp_set_num_threads(n);
-#else
-    (void)n;
-#endif
 }
 
 /* ---- scalar maths -------------------------------------------------------------------------

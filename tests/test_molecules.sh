@@ -163,6 +163,38 @@ assert root.tag.endswith("svg") and root.get("width") == "660px" and root.get("h
     says 'molecules_grid.py: '
 fi
 
+# ---- a formula ------------------------------------------------------------------------------
+
+if command -v python3 >/dev/null; then
+    begin 'a reward of what molecules hold, and its gradient'
+    run python3 tools/formula_reward.py "$work/molecules.safetensors" O=1,bonds=3 --deviation 2 --out "$work/formula.safetensors"
+    expect 0
+    cat >"$work/formula.yaml" <<YAML
+model: {file: $work/molecules.safetensors}
+process: {kind: graph, steps: 40, correction: none} # which may take atoms and bonds away
+reward: [{name: formula, kind: quadratic, file: $work/formula.safetensors}]
+sampler: {algorithm: tds, groups: 8, particles: 4, alpha: 0.2}
+YAML
+    run "$kac" run "$work/formula.yaml" --out "$work/formula" --quiet
+    expect 0
+    # bonds of a molecule in one piece without rings: one less than its atoms, and the double and triple ones
+    # shellcheck disable=SC2016 # dollars are awk's
+    holds 'it is the one of the molecules' awk -F, 'NR == 1 || $4 ~ /[][.0-9]/ { next }
+        { all++; s = $4; o = gsub("O", "", s); a = o + gsub("[CN]", "", s); b = a - 1 + gsub("=", "", s) + 2 * gsub("#", "", s)
+          want = -((o - 1) ^ 2 + (b - 3) ^ 2) / 8; if ($5 - want > 1e-5 || want - $5 > 1e-5) exit 1 }
+        END { if (all < 4) exit 1 }' "$work/formula/samples.csv"
+    holds 'gradients were taken' grep -q '"gradients": [1-9]' "$work/formula/run.json"
+    for wrong in X=2 N=2,N=1 N=two; do
+        run python3 tools/formula_reward.py "$work/molecules.safetensors" $wrong --out "$work/no.safetensors"
+        expect 2
+        says "formula_reward.py: \`${wrong##*,}\`: want"
+        holds 'nothing is written' test ! -e "$work/no.safetensors"
+    done
+    run python3 tools/formula_reward.py "$work/denoiser.safetensors" N=2 --out "$work/no.safetensors"
+    expect 2
+    says 'does not say how many nodes'
+fi
+
 # ---- RDKit in C++ ---------------------------------------------------------------------------
 
 properties=$build/rdkit_properties.so

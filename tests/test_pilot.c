@@ -25,10 +25,10 @@ static kac_status open_run(const char *dir, const char *settings, kac_run **run)
     kac_config *config = NULL;
     kac_status status = kac_config_create(&config);
     if (status == KAC_OK)
-        status = kac_config_set(config, "model.file", table_path(dir, "denoiser"));
+        status = kac_config_set(config, "model.file", table_path(dir, "denoiser").path);
     if (status == KAC_OK) status = kac_config_set(config, "reward.0.kind", "table");
     if (status == KAC_OK)
-        status = kac_config_set(config, "reward.0.file", table_path(dir, "reward"));
+        status = kac_config_set(config, "reward.0.file", table_path(dir, "reward").path);
     if (status == KAC_OK) status = table_configure(config, settings);
     if (status == KAC_OK) status = kac_run_create(config, run);
     kac_config_destroy(config);
@@ -96,7 +96,7 @@ static void check_invalid(const chain *c, const char *dir)
     kac_config *config = NULL, *baseline = NULL;
     cr_assert_eq(table_write_forbidden(c, dir, 1), KAC_OK, "%s", kac_last_error());
     snprintf(text, sizeof text, AUTO "sampler.pilot.kl=0.5 reward.1.kind=pwm reward.1.file=%s",
-             table_path(dir, "forbidden"));
+             table_path(dir, "forbidden").path);
     cr_expect_eq(open_run(dir, text, &run), KAC_ERR_NUMERIC);
     cr_expect_null(run);
     snprintf(text + strlen(text), sizeof text - strlen(text), " sampler.on_invalid=worst");

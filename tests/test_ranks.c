@@ -306,9 +306,11 @@ static void close_setting(setting *s)
 static void configure(const char *dir, const char *settings, setting *s)
 {
     cr_assert_eq(kac_config_create(&s->config), KAC_OK);
-    cr_assert_eq(kac_config_set(s->config, "model.file", table_path(dir, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(s->config, "model.file", table_path(dir, "denoiser").path),
+                 KAC_OK);
     cr_assert_eq(kac_config_set(s->config, "reward.0.kind", "table"), KAC_OK);
-    cr_assert_eq(kac_config_set(s->config, "reward.0.file", table_path(dir, "reward")), KAC_OK);
+    cr_assert_eq(kac_config_set(s->config, "reward.0.file", table_path(dir, "reward").path),
+                 KAC_OK);
     cr_assert_eq(table_configure(s->config, "device.threads=1 output.likelihood=on"), KAC_OK);
     cr_assert_eq(table_configure(s->config, settings), KAC_OK, "%s", kac_last_error());
 }
@@ -517,7 +519,7 @@ static void check_fault_of_a_funnel(const char *dir)
                  "process.steps=4 sampler.algorithm=smc sampler.alpha=0.5 sampler.groups=2 "
                  "sampler.particles=4 sampler.funnel=3,2,1 sampler.value.estimate=sample "
                  "sampler.value.samples=1 reward.1.kind=pwm reward.1.file=%s seed=%d",
-                 table_path(dir, "forbidden"), seed);
+                 table_path(dir, "forbidden").path, seed);
         sample_on(dir, settings, 1, &alone);
         const char *found = strstr(alone.text[0], "step 1, slot ");
         if (found != NULL && strtol(found + strlen("step 1, slot "), NULL, 10) >= 4) {

@@ -9,34 +9,22 @@
 models=$work/models
 mkdir "$models" "$work/log.worker"
 "$build/tests/make_models" "$models" || exit 1
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0 # MPI's own
 kills=${KAC_KILLS:-10}
 RANDOM=20 # the same kills in every run, as far as the machine is the same
 
-# config NAME [LINE...]: a toy, and lines to add.
-config() {
-    local file=$work/$1.yaml
-    shift
-    {
-        echo "model: {file: $models/denoiser.safetensors}"
-        echo "device: {threads: 1}"
-        printf '%s\n' "$@"
-    } >"$file"
-}
 reward="reward: [{kind: table, file: $models/reward.safetensors}]"
-config smc "$reward" 'process: {steps: 600}' 'sampler: {groups: 16, particles: 32, alpha: 0.3}'
-config gibbs "$reward" 'process: {steps: 20}' \
+toy smc "$reward" 'process: {steps: 600}' 'sampler: {groups: 16, particles: 32, alpha: 0.3}'
+toy gibbs "$reward" 'process: {steps: 20}' \
     'sampler: {algorithm: particle_gibbs, groups: 8, particles: 16, alpha: 0.3}' 'driver: {sweeps: 30}'
-config graphs "reward: [{kind: quadratic, file: $models/graph_reward.safetensors}]" \
+toy graphs "reward: [{kind: quadratic, file: $models/graph_reward.safetensors}]" \
     'process: {kind: graph, steps: 300, snr: 0.2, langevin: batch}' \
     'sampler: {groups: 1, particles: 30, children: 2, alpha: 0.5, select: {group: {trigger: {kind: every}}}}'
 sed -i 's/denoiser/graphs/' "$work/graphs.yaml"
-config worker "reward: [{kind: worker, command: [$build/tests/worker, $work/log.worker, good, '1']}]" \
+toy worker "reward: [{kind: worker, command: [$build/tests/worker, $work/log.worker, good, '1']}]" \
     'process: {steps: 300}' 'sampler: {groups: 8, particles: 8, alpha: 0.3, reuse: off}'
 
 begin 'MPI is here'
-if ! command -v mpirun >/dev/null || [ ! -e "$build/libkac_mpi.so" ]; then
+if ! has_mpi "$build"; then
     skip 'there is no mpirun, or the build has no libkac_mpi.so'
     begin 'ranks of a resumed run'
     run "$kac" resume "$work" --ranks sockets
@@ -55,19 +43,6 @@ shared() {
         launch mpirun -n "$ranks" "$kac" "$@" --ranks mpi
     fi
 }
-# of_run PATTERN: the processes, workers too.
-of_run() {
-    pgrep -f "$work/(log|$1)"
-}
-# gone PATTERN: none of them is there, now or soon.
-gone() {
-    local i
-    for ((i = 0; i < 400; i++)); do
-        if ! of_run "$1" >/dev/null; then return 0; fi
-        sleep 0.05
-    done
-    return 1
-}
 children() { # PID: those it has started
     cat "/proc/$1/task/$1/children" 2>/dev/null
 }
@@ -75,20 +50,14 @@ children() { # PID: those it has started
 some() {
     if [ $# -gt 0 ]; then echo "${@:RANDOM % $# + 1:1}"; fi
 }
-# numbers FOLDER: the numbers of run.json that do not depend on ranks, nor on what was lost.
-numbers() {
-    sed -E 's/,$//; /"(evaluations|seconds|span)": \{/,/\}/d; /"(dir|ranks|transport|failures|seconds)": /d' "$1/run.json"
-}
-steady() {
-    sed -E 's/"seconds":[^,}]*//; s/"evaluations":\{[^}]*\}//' "$1/trace.jsonl"
-}
-# equal FOLDER FOLDER: the same results, and nothing beside them.
+# equal FOLDER FOLDER: the same results, but for what was lost, and nothing beside them.
 equal() {
+    local lost='failures|seconds'
     holds "$2 holds what $1 does" test "$(ls "$work/$1")" = "$(ls "$work/$2")"
     holds 'samples.csv is the same' cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
     holds 'the trace is the same' cmp <(steady "$work/$1") <(steady "$work/$2")
-    holds 'so are the numbers of run.json' cmp <(numbers "$work/$1") <(numbers "$work/$2")
-    holds 'nothing is beside the folder' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
+    holds 'so are the numbers of run.json' cmp <(numbers "$work/$1" "$lost") <(numbers "$work/$2" "$lost")
+    clean
 }
 
 # ---- kills ----------------------------------------------------------------------------------
@@ -135,10 +104,11 @@ for ((k = 0; k < ${#kinds[@]}; k++)); do
         if strike; then hit=$((hit + 1)); fi
         if [ "$how" = worker ]; then kill -KILL "$pid" 2>/dev/null; fi # later, it takes another
         ended
-        holds 'no process is left' gone "$kind"
+        holds 'no process is left' soon none_of "$work/(log|$kind)"
         latest=$(newest "$work/$kind.cut")
         next=$((RANDOM % 4 + 1))
         if [ -f "$work/$kind.cut/run.json" ]; then # it was complete: again
+            rm -rf "$work"/.*.partial-*            # signal 9 leaves what was being removed
             equal "$kind.whole" "$kind.cut"
             rm -rf "$work/$kind.cut"
             latest=''
@@ -158,7 +128,7 @@ holds "half of them did, not $hit" test $((2 * hit)) -ge "$kills"
 
 # Runs of seconds on any machine, so that there is time to stop them.
 slow="reward: [{kind: worker, command: [$build/tests/worker, $work/log.worker, slow, '5']}]"
-config long "$slow" 'process: {steps: 600}' 'sampler: {groups: 4, particles: 4, alpha: 0.3, reuse: off}'
+toy long "$slow" 'process: {steps: 600}' 'sampler: {groups: 4, particles: 4, alpha: 0.3, reuse: off}'
 
 begin 'SIGUSR1 to the launcher and to a rank leaves a checkpoint, and SIGTERM one more'
 shared 3 run "$work/long.yaml" --out "$work/cut"
@@ -175,7 +145,7 @@ expect 3
 says 'stopped at step'
 says "kac resume $work/cut goes on"
 holds 'one rank complains' test "$(grep -c '^kac: stopped' "$work/err")" -eq 1
-holds 'nothing is left' gone cut
+holds 'nothing is left' soon none_of "$work/(log|cut)"
 holds 'they are later' test "$(newest "$work/cut")" '>' "$first"
 cp -r "$work/cut" "$work/kept"
 
@@ -195,7 +165,7 @@ says 'another kac is at work'
 kill -TERM "$other"
 pid=$other
 ended
-holds 'nothing is left' gone cut
+holds 'nothing is left' soon none_of "$work/(log|cut)"
 
 begin 'a checkpoint that is damaged: all ranks take the one before'
 rm -rf "$work/cut"
@@ -207,7 +177,7 @@ await moves "$work/cut"
 kill -TERM "$pid"
 ended
 says 'damaged'
-holds 'nothing is left' gone cut
+holds 'nothing is left' soon none_of "$work/(log|cut)"
 for run in kept cut; do
     run "$kac" resume "$work/$run" --ranks self --quiet --set checkpoint.seconds=600
     expect 0
@@ -220,12 +190,12 @@ expect 0
 says 'is complete'
 
 begin 'more ranks than particles'
-config few "$slow" 'process: {steps: 600}' 'sampler: {groups: 1, particles: 2, alpha: 0.3, reuse: off}'
+toy few "$slow" 'process: {steps: 600}' 'sampler: {groups: 1, particles: 2, alpha: 0.3, reuse: off}'
 shared 2 run "$work/few.yaml" --out "$work/few" --set checkpoint.seconds=0.01 --quiet
 await has_checkpoints "$work/few" 1
 kill -KILL "$pid"
 ended
-holds 'nothing is left' gone few
+holds 'nothing is left' soon none_of "$work/(log|few)"
 run mpirun -n 3 "$kac" resume "$work/few" --ranks mpi
 expect 2
 says 'of 2 particles where there are fewest'

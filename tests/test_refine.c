@@ -159,6 +159,54 @@ Test(refine, the_elite_is_the_best_of_both)
         cr_expect_eq(eve[i], 100 + i);
 }
 
+/* Objects of few kinds and values, -infinity too: as a stable sort and a look at all that come before
+ * say. */
+Test(refine, the_elite_of_many_ties)
+{
+    enum { N = 300, C = 2 * N };
+    _Alignas(16) static uint8_t rows[C * STRIDE], out[N * STRIDE];
+    static double rows_value[C], value[N], scratch[C];
+    static int32_t rows_eve[C], eve[N], order[C], sorted[C], want[C];
+    static bool repeated[C];
+    static const double values[] = {1, 0.5, -HUGE_VAL};
+    uint64_t seed = 4;
+    int n = 0, filled = 0;
+    kac_group group[1];
+    make_groups(group, 1, N, 1);
+    for (int c = 0; c < C; c++) {
+        int kind = (int)(25 * (chain_random(&seed) + 1));
+        rows[c * STRIDE + kind % STRIDE] = (uint8_t)(1 + kind / STRIDE);
+        rows_value[c] = values[kind % 3];
+        rows_eve[c] = c;
+    }
+    for (int v = 0; v < 3; v++)
+        for (int c = 0; c < C; c++)
+            if (rows_value[c] == values[v]) sorted[n++] = c;
+    for (int k = 0; k < C; k++)
+        for (int j = 0; j < k && !repeated[k]; j++)
+            repeated[k] =
+                memcmp(rows + sorted[k] * STRIDE, rows + sorted[j] * STRIDE, STRIDE) == 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int k = 0; k < C; k++)
+            if (repeated[k] == (pass == 1)) want[filled++] = sorted[k];
+
+    kac_particles past = {
+        .n = N, .stride = STRIDE, .x = rows, .value = rows_value, .eve = rows_eve};
+    kac_particles now = {.n = N,
+                         .stride = STRIDE,
+                         .x = rows + N * STRIDE,
+                         .value = rows_value + N,
+                         .eve = rows_eve + N};
+    kac_particles x = {.n = N, .stride = STRIDE, .x = out, .value = value, .eve = eve};
+    kac_elect_args a = {group, 1, &past, &now, scratch, order, &x};
+    cr_assert_eq(ops()->particles.elect(dev(), &a), KAC_OK);
+    for (int i = 0; i < N; i++) {
+        cr_assert_eq(eve[i], want[i], "slot %d has candidate %d, want %d", i, eve[i], want[i]);
+        cr_assert_eq(value[i], rows_value[want[i]]);
+        cr_assert_arr_eq(out + i * STRIDE, rows + want[i] * STRIDE, STRIDE);
+    }
+}
+
 /* ---- whole runs ------------------------------------------------------------------------- */
 
 static chain c;
@@ -264,7 +312,7 @@ Test(refine, steps_and_starts)
     double law[CHAIN_OBJECTS] = {0};
     table_run run = {0};
     open_model();
-    snprintf(path, sizeof path, "%s", table_path(dir, "start"));
+    snprintf(path, sizeof path, "%s", table_path(dir, "start").path);
     FILE *file = fopen(path, "w");
     cr_assert_not_null(file);
     fprintf(file, ">first\nAB\nCA\n\n> second\nBBBB\n");
@@ -291,9 +339,10 @@ Test(refine, steps_and_starts)
     snprintf(settings, sizeof settings,
              "sampler.algorithm=rerd model.file=%s reward.0.kind=table process.steps=8 "
              "sampler.groups=2 sampler.particles=2 driver.iterations=3 driver.fraction=0.5",
-             table_path(dir, "denoiser"));
+             table_path(dir, "denoiser").path);
     cr_assert_eq(table_configure(config, settings), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward").path),
+                 KAC_OK);
     cr_assert_eq(kac_run_create(config, &r), KAC_OK, "%s", kac_last_error());
     cr_expect_eq(kac_run_steps(r), 8 + 3 * 4);
     kac_run_destroy(r);

@@ -12,27 +12,8 @@ mkdir "$models"
 kills=${KAC_KILLS:-10}
 RANDOM=20 # the same kills in every run, as far as the machine is the same
 
-# config NAME [LINE...]: a toy, and lines to add.
-config() {
-    local file=$work/$1.yaml
-    shift
-    {
-        echo "model: {file: $models/denoiser.safetensors}"
-        echo "reward: [{kind: table, file: $models/reward.safetensors}]"
-        echo "device: {threads: 1}"
-        printf '%s\n' "$@"
-    } >"$file"
-}
+reward="reward: [{kind: table, file: $models/reward.safetensors}]"
 
-# No worker is there, now or soon.
-alone() {
-    local i
-    for ((i = 0; i < 200; i++)); do
-        if ! pgrep -f "$work/log.worker" >/dev/null; then return 0; fi
-        sleep 0.05
-    done
-    return 1
-}
 # equal FOLDER FOLDER: all results, and nothing else, but for the time that it took.
 equal() {
     local file
@@ -44,19 +25,16 @@ equal() {
         holds "$file is the same" cmp "$work/one" "$work/two"
     done
 }
-clean() {
-    holds 'nothing is beside the folder' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
-}
 
 # ---- kills ----------------------------------------------------------------------------------
 
-config smc 'process: {steps: 1000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
-config off 'process: {steps: 400}' 'sampler: {groups: 32, particles: 64, alpha: 0.3, reuse: off}'
-config svdd 'process: {steps: 1000}' 'sampler: {algorithm: svdd_pm, groups: 64, particles: 8, children: 4, alpha: 0.3}'
-config nested 'process: {steps: 600}' 'sampler: {algorithm: nested, groups: 32, particles: 16, children: 4, alpha: 0.3}'
-config refine 'process: {steps: 40}' 'sampler: {algorithm: rerd, groups: 32, particles: 32, alpha: 0.3}' 'driver: {iterations: 150}'
-config gibbs 'process: {steps: 20}' 'sampler: {algorithm: particle_gibbs, groups: 32, particles: 32, alpha: 0.3}' 'driver: {sweeps: 80}'
-config mcts 'process: {steps: 20}' 'sampler: {algorithm: mcts, groups: 64, alpha: 0.3}' 'search: {rollouts: 200, stages: 4}'
+toy smc "$reward" 'process: {steps: 1000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
+toy off "$reward" 'process: {steps: 400}' 'sampler: {groups: 32, particles: 64, alpha: 0.3, reuse: off}'
+toy svdd "$reward" 'process: {steps: 1000}' 'sampler: {algorithm: svdd_pm, groups: 64, particles: 8, children: 4, alpha: 0.3}'
+toy nested "$reward" 'process: {steps: 600}' 'sampler: {algorithm: nested, groups: 32, particles: 16, children: 4, alpha: 0.3}'
+toy refine "$reward" 'process: {steps: 40}' 'sampler: {algorithm: rerd, groups: 32, particles: 32, alpha: 0.3}' 'driver: {iterations: 150}'
+toy gibbs "$reward" 'process: {steps: 20}' 'sampler: {algorithm: particle_gibbs, groups: 32, particles: 32, alpha: 0.3}' 'driver: {sweeps: 80}'
+toy mcts "$reward" 'process: {steps: 20}' 'sampler: {algorithm: mcts, groups: 64, alpha: 0.3}' 'search: {rollouts: 200, stages: 4}'
 cat >"$work/vectors.yaml" <<END
 model: {file: models/gmm_ring.safetensors}
 process: {kind: gaussian, steps: 400, order: 2, eta: 1}
@@ -64,7 +42,7 @@ reward: [{kind: quadratic, file: models/gmm_measurement.safetensors}]
 sampler: {algorithm: smc, groups: 32, particles: 32, twist: {kind: posterior_mean}}
 device: {threads: 1}
 END
-config worker 'process: {steps: 1000}' 'sampler: {groups: 4, particles: 16, alpha: 0.3, reuse: off}'
+toy worker "$reward" 'process: {steps: 1000}' 'sampler: {groups: 4, particles: 16, alpha: 0.3, reuse: off}'
 mkdir "$work/log.worker"
 sed -i "s|^reward: .*|reward: [{kind: worker, processes: 2, command: [$build/tests/worker, $work/log.worker, good, '1']}]|" "$work/worker.yaml"
 
@@ -89,7 +67,7 @@ for ((k = 0; k < ${#kinds[@]}; k++)); do
         sleep 0.$((RANDOM % 2))$((RANDOM % 10))
         if kill -KILL "$pid" 2>/dev/null; then hit=$((hit + 1)); fi
         ended
-        holds 'no process is left' alone
+        holds 'no process is left' soon none_of "$work/log.worker"
         if [ -f "$work/$kind.cut/run.json" ]; then # it was complete: again
             run "$kac" resume "$work/$kind.cut"
             expect 0
@@ -109,7 +87,7 @@ holds "a third of them did, not $hit" test $((3 * hit)) -ge "$kills"
 
 # ---- signals --------------------------------------------------------------------------------
 
-config long 'process: {steps: 4000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
+toy long "$reward" 'process: {steps: 4000}' 'sampler: {groups: 32, particles: 64, alpha: 0.3}'
 begin 'a run that is left alone'
 run "$kac" run "$work/long.yaml" --out "$work/long" --quiet
 expect 0

@@ -323,7 +323,7 @@ Test(revive, faults_name_the_try, .init = write_model, .fini = remove_model)
              SMC REVIVE("2", "4") "sampler.groups=40 sampler.particles=3 reward.1.kind=pwm "
                                   "sampler.value.kind=none sampler.potential=terminal "
                                   "reward.1.file=%s",
-             table_path(dir, "forbidden"));
+             table_path(dir, "forbidden").path);
     cr_expect_eq(table_sample(&model, dir, settings, &run), KAC_ERR_NUMERIC);
     cr_expect(strstr(kac_last_error(), "step 2, try ") != NULL, "%s", kac_last_error());
     table_run_free(&run);

@@ -44,6 +44,16 @@ for config in configs/*.yaml; do
         given=(--set model.file="$weights" --set process.nodes=6 --set sampler.children=2
             --set 'reward.0.command=python3 tools/workers/dock_vina.py tests/ring.pdbqt --center 0 0 0 --size 14 14 14')
         ;;
+    qm9_formula_tds)
+        weights=../shared/data/gdss/gdss_qm9.safetensors
+        if [ ! -f "$weights" ] || ! command -v python3 >/dev/null; then
+            skip "$weights or python3 is absent"
+            continue
+        fi
+        run python3 tools/formula_reward.py "$weights" N=2,O=1 --atoms C,N,O,F --out "$work/formula.safetensors"
+        expect 0
+        given=(--set model.file="$weights" --set reward.0.file="$work/formula.safetensors")
+        ;;
     zinc_* | qm9_*)
         weights=../shared/data/gdss/gdss_zinc250k.safetensors
         if [[ $name == qm9_* ]]; then weights=../shared/data/gdss/gdss_qm9.safetensors; fi

@@ -569,9 +569,11 @@ static kac_progress progress_of(const char *settings)
     kac_run *run = NULL;
     kac_progress progress = {0};
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(folder, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(folder, "denoiser").path),
+                 KAC_OK);
     cr_assert_eq(kac_config_set(config, "reward.0.kind", "table"), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(folder, "reward")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(folder, "reward").path),
+                 KAC_OK);
     cr_assert_eq(table_configure(config, settings), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
     for (int64_t k = 0; k < kac_run_steps(run); k++)

@@ -2,10 +2,6 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "on_device.h"
 #include "ops.h"
 #include "states.h"
@@ -288,9 +284,7 @@ Test(states, one_and_three_threads_number_alike)
 {
     world w[2];
     for (int k = 0; k < 2; k++) {
-#ifdef _OPENMP
-        omp_set_num_threads(k == 0 ? 1 : 3);
-#endif
+        set_threads(k == 0 ? 1 : 3);
         make_world(&w[k], ROWS, 8, 8);
         for (int32_t i = 0; i < ROWS; i++)
             spell(&w[k], i,

@@ -27,7 +27,7 @@ static const char *const rows[] = {
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
-static const char *record_path(const recorded *r)
+static table_file record_path(const recorded *r)
 {
     return table_path(r->dir, "trajectories");
 }
@@ -44,9 +44,11 @@ static recorded record(const chain *c, const char *settings, const char *more, i
     cr_assert(table_folder(r.dir));
     cr_assert_eq(table_write(c, models), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(models, "denoiser")), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(models, "reward")), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "sampler.value.file", table_path(models, "value")),
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(models, "denoiser").path),
+                 KAC_OK);
+    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(models, "reward").path),
+                 KAC_OK);
+    cr_assert_eq(kac_config_set(config, "sampler.value.file", table_path(models, "value").path),
                  KAC_OK);
     cr_assert_eq(table_configure(config, "reward.0.kind=table sampler.alpha=0.3 "
                                          "process.steps=6 seed=5"),
@@ -63,7 +65,7 @@ static recorded record(const chain *c, const char *settings, const char *more, i
     cr_assert_eq(table_collect("ABC", run, &r.run), KAC_OK);
     if (every > 0) {
         cr_assert_eq(kac_run_write_trajectories(run, r.dir), KAC_OK, "%s", kac_last_error());
-        cr_assert_eq(kac_tensors_open(record_path(&r), &r.file), KAC_OK, "%s",
+        cr_assert_eq(kac_tensors_open(record_path(&r).path, &r.file), KAC_OK, "%s",
                      kac_last_error());
         const kac_tensor *x = kac_tensors_find(r.file, "x");
         r.levels = (int)x->shape[1];
@@ -79,7 +81,7 @@ static recorded record(const chain *c, const char *settings, const char *more, i
 static void forget(recorded *r)
 {
     kac_tensors_close(r->file);
-    unlink(record_path(r));
+    unlink(record_path(r).path);
     rmdir(r->dir);
     table_run_free(&r->run);
 }
@@ -144,7 +146,7 @@ Test(trajectory, vectors)
         cr_assert_eq(kac_run_step(run), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_run_finish(run), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_run_write_trajectories(run, dir), KAC_OK, "%s", kac_last_error());
-    cr_assert_eq(kac_tensors_open(table_path(dir, "trajectories"), &file), KAC_OK);
+    cr_assert_eq(kac_tensors_open(table_path(dir, "trajectories").path, &file), KAC_OK);
     const kac_tensor *x = kac_tensors_find(file, "x");
     cr_assert(x->dtype == KAC_F32 && x->shape[0] == 24 && x->shape[2] == VEC);
     const float(*state)[VEC] = x->data;
@@ -161,7 +163,7 @@ Test(trajectory, vectors)
     }
     cr_expect_eq(kac_tensors_metadata(file, "kac.nodes"), NULL);
     kac_tensors_close(file);
-    unlink(table_path(dir, "trajectories"));
+    unlink(table_path(dir, "trajectories").path);
     rmdir(dir);
     kac_run_destroy(run);
     kac_config_destroy(config);
@@ -283,7 +285,8 @@ Test(trajectory, refusals)
     cr_assert(table_folder(dir));
     cr_assert_eq(table_write(&c, dir), KAC_OK);
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser").path),
+                 KAC_OK);
     cr_assert_eq(table_configure(config, "sampler.algorithm=pretrained sampler.groups=20000 "
                                          "process.steps=200000"),
                  KAC_OK);

@@ -7,7 +7,7 @@
 
 TestSuite(twins_graph, .init = need_device);
 
-enum { STEPS = 8, HELD = 32 };
+enum { STEPS = 8, HELD = 40 };
 
 typedef struct extent {
     int32_t nodes, features, particles, children;
@@ -17,7 +17,7 @@ typedef struct extent {
 typedef struct manner {
     kac_predictor predictor;
     kac_corrector corrector;
-    bool scores, together, odd; /* odd: answers have NaN */
+    bool scores, together, odd, tilted; /* odd: answers and tilts have NaN */
 } manner;
 
 /* The same world in the memory of one twin. */
@@ -32,7 +32,7 @@ typedef struct side {
     kac_fault *fault;
     kac_norms *norms;
     uint8_t *out;
-    float *soft;
+    float *soft, *numbers, *tilt; /* [n][length]; of what goes backwards, and of the tilt */
     kac_particles x, y;
     kac_memo memo;
     kac_fresh fresh;
@@ -122,10 +122,14 @@ static void put_particles(world *w)
     int32_t n = w->size.particles, stride = w->shape.stride, first = n / 3;
     uint8_t *rows = calloc((size_t)n, (size_t)stride);
     int32_t *group = calloc((size_t)n + 1, sizeof *group);
-    kac_group groups[2] = {{.offset = 0, .count = first, .id = 4},
-                           {.offset = first, .count = n - first, .id = 9}};
-    cr_assert(rows != NULL && group != NULL);
+    kac_group groups[2] = {
+        {.offset = 0, .count = first, .id = 4, .alpha = 0.5, .lambda = 0.25},
+        {.offset = first, .count = n - first, .id = 9, .alpha = 2, .lambda = 1}};
+    size_t numbers = (size_t)n * (size_t)w->shape.length * sizeof(float);
+    float *tilt = malloc(numbers);
+    cr_assert(rows != NULL && group != NULL && tilt != NULL);
     fill_rows(w, rows);
+    fill_answers(w, tilt);
     for (int32_t i = first; i < n; i++)
         group[i] = 1;
     for (int k = 0; k < TWINS; k++) {
@@ -143,8 +147,11 @@ static void put_particles(world *w)
                                .ratio = put(a, k, NULL, (size_t)w->rows * sizeof(double)),
                                .entry = put(a, k, NULL, (size_t)w->rows * sizeof(int32_t))};
         a->out = put(a, k, NULL, w->bytes);
-        a->soft = put(a, k, NULL, (size_t)n * (size_t)w->shape.length * sizeof(float));
+        a->soft = put(a, k, NULL, numbers);
+        a->numbers = put(a, k, tilt, numbers);
+        a->tilt = put(a, k, tilt, numbers);
     }
+    free(tilt);
     free(rows);
     free(group);
 }
@@ -290,6 +297,8 @@ static void check_propose(world *w, int32_t level, int32_t live)
                               .children = w->size.children,
                               .fault = s->fault,
                               .y = &s->y};
+        if (w->how.tilted)
+            a.twist = (kac_twist){.tilt = s->tilt, .row = s->x.entry, .scale = 0.75};
         if (w->how.together) {
             ok(twin(k)->ops->graph.measure(twin(k), &a, s->norms));
             a.norms = s->norms;
@@ -341,6 +350,32 @@ static void check_complete(world *w, int32_t level, question which)
     check_fault(w, level);
 }
 
+/* Gradients of the estimates or of the states, the latter without a way through the denoiser. */
+static void check_gradients(world *w, int32_t level, bool softened)
+{
+    int32_t n = w->size.particles, half = (n + 3) / 4;
+    size_t bytes = (size_t)n * (size_t)w->shape.length * sizeof(float);
+    set_clock(w, level, n);
+    for (int k = 0; k < TWINS; k++) {
+        side *s = &w->side[k];
+        kac_slope_args a = {.shape = w->shape,
+                            .levels = s->levels,
+                            .clock = s->clock,
+                            .x = s->x.x,
+                            .fresh = &s->fresh,
+                            .first = softened ? half / 2 : 0,
+                            .batch = half,
+                            .soft = softened ? s->soft : NULL,
+                            .reward = s->numbers,
+                            .input = softened ? s->numbers : NULL};
+        if (softened) ok(twin(k)->ops->graph.slope(twin(k), &a, s->soft));
+        ok(twin(k)->ops->graph.tilt(twin(k), &a, s->tilt));
+    }
+    side *cpu = &w->side[0], *device = &w->side[1];
+    equal_floats(w, cpu->soft, device->soft, bytes, "slope", level);
+    equal_floats(w, cpu->tilt, device->tilt, bytes, "tilt", level);
+}
+
 static void check_world(extent size, manner how)
 {
     static world w;
@@ -351,6 +386,8 @@ static void check_world(extent size, manner how)
     for (int32_t level = 1; level < STEPS; level += 5)
         for (question q = WINDOW; q < QUESTIONS; q++)
             check_complete(&w, level, q);
+    for (int32_t level = 1; level < STEPS; level++)
+        check_gradients(&w, level, level % 3 > 0);
     drop_world(&w);
 }
 
@@ -366,22 +403,32 @@ static void check_worlds(manner how)
 
 Test(twins_graph, correctors_of_each_particle)
 {
-    check_worlds((manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, false, false});
+    check_worlds(
+        (manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, false, false, false});
 }
 
 Test(twins_graph, correctors_of_the_batch)
 {
-    check_worlds((manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, true, false});
-    check_worlds((manner){KAC_PREDICTOR_S4, KAC_CORRECTOR_LANGEVIN, true, true, false});
+    check_worlds(
+        (manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, true, false, false});
+    check_worlds((manner){KAC_PREDICTOR_S4, KAC_CORRECTOR_LANGEVIN, true, true, false, false});
 }
 
 Test(twins_graph, predictors_alone)
 {
-    check_worlds((manner){KAC_PREDICTOR_EULER, KAC_CORRECTOR_NONE, false, false, false});
+    check_worlds((manner){KAC_PREDICTOR_EULER, KAC_CORRECTOR_NONE, false, false, false, false});
+}
+
+Test(twins_graph, tilted_predictors)
+{
+    check_worlds(
+        (manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, false, false, true});
+    check_worlds((manner){KAC_PREDICTOR_S4, KAC_CORRECTOR_LANGEVIN, false, false, false, true});
 }
 
 Test(twins_graph, answers_that_are_no_numbers)
 {
-    check_worlds((manner){KAC_PREDICTOR_S4, KAC_CORRECTOR_LANGEVIN, true, false, true});
-    check_worlds((manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, true, true});
+    check_worlds((manner){KAC_PREDICTOR_S4, KAC_CORRECTOR_LANGEVIN, true, false, true, true});
+    check_worlds(
+        (manner){KAC_PREDICTOR_REVERSE, KAC_CORRECTOR_LANGEVIN, true, true, true, false});
 }

@@ -92,13 +92,13 @@ Test(value, state_is_the_reward_with_zeros_for_masks)
     cr_assert(table_folder(dir));
     cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
     snprintf(text, sizeof text, "%s%s sampler.algorithm=svdd_mc sampler.value.kind=state",
-             common, table_path(dir, "value"));
+             common, table_path(dir, "value").path);
     cr_assert_eq(table_sample(&c, dir, text, &state), KAC_OK, "%s", kac_last_error());
     for (int i = 0; i < c.length * c.states; i++)
         c.weight[i] *= 2; /* a learned value is in units of the weighted sum */
     char once[320];       /* the matrix itself, while value.safetensors becomes twice it */
-    snprintf(once, sizeof once, "%s", table_path(dir, "forbidden"));
-    cr_assert_eq(rename(table_path(dir, "value"), once), 0);
+    snprintf(once, sizeof once, "%s", table_path(dir, "forbidden").path);
+    cr_assert_eq(rename(table_path(dir, "value").path, once), 0);
     cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
     snprintf(text, sizeof text, "%s%s sampler.algorithm=svdd_mc", common, once);
     cr_assert_eq(table_sample(&c, dir, text, &learned), KAC_OK, "%s", kac_last_error());
@@ -118,9 +118,11 @@ static kac_progress count_calls(const char *dir, const char *settings)
     kac_run *run = NULL;
     kac_progress progress = {0};
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser")), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward")), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "sampler.value.file", table_path(dir, "value")),
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser").path),
+                 KAC_OK);
+    cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward").path),
+                 KAC_OK);
+    cr_assert_eq(kac_config_set(config, "sampler.value.file", table_path(dir, "value").path),
                  KAC_OK);
     cr_assert_eq(table_configure(config, "reward.0.kind=table process.steps=6 sampler.groups=2 "
                                          "sampler.algorithm=svdd_mc sampler.particles=3 "
@@ -248,13 +250,13 @@ Test(value, files_that_do_not_fit)
     chain_make(&other, 2, 4, false, 1);
     cr_assert_eq(table_write(&other, elsewhere), KAC_OK);
     snprintf(text, sizeof text, "sampler.algorithm=svdd_mc sampler.value.file=%s",
-             table_path(elsewhere, "value"));
+             table_path(elsewhere, "value").path);
     expect_refusal(&c, dir, text, KAC_ERR_INVALID, "its alphabet is \"AB\"");
     chain_make(&other, 3, 5, false, 1);
     cr_assert_eq(table_write(&other, elsewhere), KAC_OK);
     expect_refusal(&c, dir, text, KAC_ERR_INVALID, "length 5 only, not 4");
     snprintf(text, sizeof text, "sampler.algorithm=svdd_mc sampler.value.file=%s",
-             table_path(dir, "denoiser"));
+             table_path(dir, "denoiser").path);
     expect_refusal(&c, dir, text, KAC_ERR_INVALID, "want a reward");
     expect_refusal(&c, dir,
                    "sampler.algorithm=svdd_mc sampler.value.file=tests/golden/"
@@ -276,7 +278,7 @@ Test(value, an_infinite_value_is_named)
     cr_assert_eq(table_write_forbidden(&c, dir, 1), KAC_OK, "%s", kac_last_error());
     snprintf(text, sizeof text,
              "sampler.algorithm=svdd_mc process.steps=5 sampler.value.file=%s",
-             table_path(dir, "forbidden"));
+             table_path(dir, "forbidden").path);
     expect_refusal(&c, dir, text, KAC_ERR_NUMERIC, "the value");
     expect_refusal(&c, dir, text, KAC_ERR_NUMERIC,
                    "forbidden.safetensors gave NaN or infinity");

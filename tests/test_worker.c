@@ -199,7 +199,8 @@ Test(worker, a_run_that_has_failed_has_ended)
     cr_assert(table_folder(dir));
     cr_assert_eq(table_write(&c, dir), KAC_OK, "%s", kac_last_error());
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser")), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser").path),
+                 KAC_OK);
     cr_assert_eq(kac_config_set(config, "reward.0.command", command), KAC_OK);
     cr_assert_eq(table_configure(config, "reward.0.kind=worker reward.0.attempts=1 "
                                          "sampler.algorithm=smc process.steps=3"),

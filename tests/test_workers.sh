@@ -36,18 +36,10 @@ same() { # NAME: its samples are those of the table
 counted() { # NAME KEY: a number of the first worker in run.json
     sed -n "s/^ *\"$2\": \([0-9]*\),\{0,1\}$/\1/p" "$work/$1/run.json" | head -n 1
 }
-# over NAME: none of the processes that it logged is there, now or soon.
-over() {
-    local i pid alive=1
-    for ((i = 0; i < 200 && alive; i++)); do
-        alive=''
-        while read -r pid; do
-            # a zombie that nobody has buried yet is over
-            if [ -e "/proc/$pid" ] && ! grep -q '^State:.*Z' "/proc/$pid/status" 2>/dev/null; then alive=$pid; fi
-        done <"$work/log.$1/pids"
-        if [ -n "$alive" ]; then sleep 0.05; fi
-    done
-    holds "no process of $1 is left" test -z "$alive"
+over() { # NAME: none of the processes that it logged is there, now or soon
+    local pids
+    mapfile -t pids <"$work/log.$1/pids"
+    gone "${pids[@]}"
 }
 refused() { # CODE NAME
     expect "$1"
@@ -296,6 +288,13 @@ killed term good TERM
 expect 3
 says 'stopped at step'
 over term
+
+begin 'launchers may say so several times'
+killed often slow TERM TERM HUP
+expect 3
+says 'stopped at step'
+holds 'there is a checkpoint' test -n "$(newest "$work/often")"
+over often
 
 begin 'kac is stopped twice, while its worker hangs'
 killed twice hang INT INT

@@ -36,13 +36,14 @@ typedef struct request {
 static volatile sig_atomic_t stopped, asked;
 static char *volatile unfinished[2]; /* empty folders, or NULL; see folder_ready */
 
-/* A launcher may not wait for the end of the step: the empty folders go at once. */
+/* A launcher may not wait for the end of the step: the empty folders go at once.  Ctrl-C is heard
+ * a second time, even in the middle of a step; SIGTERM is not, which Slurm sends twice when a job
+ * must make room: to all processes, and through srun, which is one of them. */
 static void stop(int signal)
 {
-    (void)signal;
     for (int i = 0; i < 2; i++)
         if (unfinished[i] != NULL) rmdir(unfinished[i]);
-    if (stopped) _exit(CLI_MACHINE); /* asked twice: even in the middle of a step */
+    if (stopped && signal == SIGINT) _exit(CLI_MACHINE);
     stopped = 1;
 }
 

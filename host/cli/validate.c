@@ -10,11 +10,10 @@
 
 static volatile sig_atomic_t stopped;
 
-/* The folder of models must go: after the check in hand. */
+/* The folder of models must go: after the check in hand, unless Ctrl-C comes a second time. */
 static void stop(int signal)
 {
-    (void)signal;
-    if (stopped) _exit(CLI_MACHINE); /* asked twice */
+    if (stopped && signal == SIGINT) _exit(CLI_MACHINE);
     stopped = 1;
 }
 

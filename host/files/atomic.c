@@ -88,6 +88,14 @@ FILE *kac_atomic_stream(const kac_atomic *file)
     return file->stream;
 }
 
+kac_status kac_json_write(const json_t *json, size_t flags, FILE *out)
+{
+    if (json_dumpf(json, out, flags | JSON_REAL_PRECISION(17)) != 0 && !ferror(out))
+        return KAC_FAIL(KAC_ERR_NOMEM, "no memory to write JSON");
+    (void)fputc('\n', out);
+    return KAC_OK;
+}
+
 /* The name in its folder survives a power cut as the bytes do, so that what is removed next was not the
  * last of its kind.  Where folders cannot be synced, so be it. */
 static void sync_folder(const char *path)

@@ -2,6 +2,8 @@
 #ifndef KAC_ATOMIC_H
 #define KAC_ATOMIC_H
 
+#include <jansson.h>
+
 #include "base.h"
 
 /* The status of a failed system call on a path that the user gave: INVALID where the path is
@@ -16,6 +18,10 @@ kac_status kac_atomic_create(const char *path, kac_atomic **out);
 
 /* What is written here becomes the file. */
 FILE *kac_atomic_stream(const kac_atomic *file);
+
+/* Writes JSON and the end of a line.  Errors: NOMEM; a write that fails leaves its mark on the
+ * stream, as any does, for who closes it. */
+kac_status kac_json_write(const json_t *json, size_t flags, FILE *out);
 
 /* Puts the file at its path, in place of what was there, once all of it is on the disk.  Frees
  * `file` whatever the outcome; after an error nothing is left behind.  Errors: IO, INVALID. */

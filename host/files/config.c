@@ -365,10 +365,11 @@ kac_status kac_config_write(const kac_config *config, const char *path)
     kac_status status = KAC_OK;
     KAC_TRY_DONE(kac_config_json(config, &json));
     KAC_TRY_DONE(kac_atomic_create(path, &file));
-    json_dumpf(json, kac_atomic_stream(file), JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-    fputc('\n', kac_atomic_stream(file));
+    KAC_TRY_DONE(kac_json_write(json, JSON_INDENT(2), kac_atomic_stream(file)));
     status = kac_atomic_commit(file);
+    file = NULL;
 done:
+    kac_atomic_destroy(file);
     json_decref(json);
     return status;
 }

@@ -450,8 +450,6 @@ static kac_status check_graph(const kac_settings *settings)
     if (settings->model.unconditional[0] != '\0')
         return refuse_graph("model.unconditional", "one denoiser");
     if (settings->driver.kind != KAC_DRIVER_NONE) return refuse_graph("driver.kind", "none");
-    if (settings->sampler.twist != KAC_TWIST_NONE)
-        return refuse_graph("sampler.twist.kind", "none");
     if (draws) return refuse_graph("sampler.value.estimate", "argmax or soft");
     if (settings->output.likelihood)
         return refuse_graph("output.likelihood", "off, as the last move is a function");

@@ -78,13 +78,6 @@ void kac_ranks_set_patience(kac_ranks *ranks, double seconds)
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
-static double now(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* A short wait spins, a long one sleeps: other ranks may need this core. */
 static void pause_after(double waited)
 {
@@ -153,12 +146,12 @@ static kac_status wait_for(kac_ranks *r, kac_done_fn *is_done, void *state)
 {
     const kac_transport *t = &r->transport;
     double soon = r->patience / 2 < 1 ? r->patience / 2 : 1;
-    double began = now();
+    double began = kac_now();
     bool told = false, done = false;
     for (;;) {
         KAC_TRY(is_done(state, &done));
         if (done) return KAC_OK;
-        double waited = now() - began;
+        double waited = kac_now() - began;
         if (waited > soon && !told) {
             for (int to = 0; to < 2; to++)
                 if (to != t->rank) t->tell(t->state, to, r->number);

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -66,13 +65,6 @@ struct kac_worker {
     int32_t *failed; /* [n] failures of each object alone */
     int32_t waits, room;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- messages ----------------------------------------------------------------------------- */
 
@@ -187,7 +179,7 @@ static kac_status take_line(kac_worker *w, copy *c)
            (size_t)w->spec.columns * sizeof *row);
     c->held = 0;
     c->answer++;
-    c->heard = now();
+    c->heard = kac_now();
     if (c->answer < c->batch.count) return KAC_OK;
     c->served = true;
     w->answers = true;
@@ -286,7 +278,7 @@ static kac_status give(kac_worker *w, copy *c)
     top->count -= count;
     if (top->count == 0) w->waits--;
     c->answer = 0;
-    c->heard = now();
+    c->heard = kac_now();
     KAC_TRY(write_request(w, c));
     send_more(c);
     return KAC_OK;
@@ -384,7 +376,7 @@ static kac_status wait_for_any(kac_worker *w)
         p[2] = (struct pollfd){.fd = sends ? c->child.in : -1, .events = POLLOUT};
         if (busy && c->heard + w->spec.timeout < until) until = c->heard + w->spec.timeout;
     }
-    double seconds = until - now();
+    double seconds = until - kac_now();
     int milliseconds = seconds <= 0 ? 0 : seconds > 60 ? 60000 : (int)(seconds * 1e3) + 1;
     if (poll(w->polled, 3 * (nfds_t)w->spec.processes, milliseconds) >= 0 || errno == EINTR)
         return KAC_OK;
@@ -407,7 +399,7 @@ static kac_status attend(kac_worker *w, copy *c, const struct pollfd *p)
     if (p[0].fd >= 0 && p[0].revents != 0) KAC_TRY(hear(w, c, &ended));
     if (!is_busy(c)) return KAC_OK; /* what ended with its last line is started when needed */
     if (ended) return fail(w, c, false);
-    return now() - c->heard >= w->spec.timeout ? fail(w, c, true) : KAC_OK;
+    return kac_now() - c->heard >= w->spec.timeout ? fail(w, c, true) : KAC_OK;
 }
 
 /* All n objects, answered or given up. */
@@ -525,9 +517,9 @@ void kac_worker_close(kac_worker *w)
         if (child->pid != 0) close(child->in); /* all are asked first, then waited for */
         child->in = -1;
     }
-    double until = now() + grace;
+    double until = kac_now() + grace;
     for (int32_t i = 0; i < w->spec.processes && w->copies != NULL; i++) {
-        double left = until - now();
+        double left = until - kac_now();
         kac_child_end(&w->keeper, &w->copies[i].child, left > 0 ? left : 0);
         free(w->copies[i].text);
     }

@@ -401,9 +401,8 @@ const kac_algorithm kac_algorithms[] = {
     },
     {
         .name = "tds",
-        .summary =
-            "smc whose letters are drawn from a law tilted by the gradient of the reward "
-            "through the denoiser; the weights take in the exact ratio.",
+        .summary = "smc whose moves are drawn from a law tilted by the gradient of the reward "
+                   "through the denoiser; the weights take in the exact ratio.",
         .law =
             "p* as N grows; weighted means and the evidence are unbiased at every N and every "
             "scale.",

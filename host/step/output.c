@@ -48,7 +48,7 @@ static json_t *number(double x)
 /* ---- what is written -----------------------------------------------------------------------
  */
 
-static void write_samples(const kac_run *r, FILE *out)
+static kac_status write_samples(const kac_run *r, FILE *out)
 {
     fprintf(out, "id,group,slot,object,reward,log_weight");
     for (int term = 0; term < r->set.rewards; term++) {
@@ -59,7 +59,7 @@ static void write_samples(const kac_run *r, FILE *out)
     fprintf(out, "%s\n", r->set.output.likelihood ? ",log_likelihood" : "");
     for (int64_t i = 0; i < r->samples_out; i++) {
         kac_sample s;
-        if (kac_run_sample(r, i, &s) != KAC_OK) return;
+        KAC_TRY(kac_run_sample(r, i, &s));
         fprintf(out, "%" PRId64 ",%" PRId64 ",%" PRId64 ",%s,%.17g,", i, s.group, s.slot,
                 s.object, s.reward);
         if (!isnan(s.log_weight)) fprintf(out, "%.17g", s.log_weight);
@@ -68,22 +68,25 @@ static void write_samples(const kac_run *r, FILE *out)
         if (r->set.output.likelihood) fprintf(out, ",%.9g", s.log_likelihood);
         fputc('\n', out);
     }
+    return KAC_OK;
 }
 
-static void write_fasta(const kac_run *r, FILE *out)
+static kac_status write_fasta(const kac_run *r, FILE *out)
 {
     for (int64_t i = 0; i < r->samples_out; i++) {
         kac_sample s;
-        if (kac_run_sample(r, i, &s) != KAC_OK) return;
+        KAC_TRY(kac_run_sample(r, i, &s));
         fprintf(out, ">%" PRId64 " group=%" PRId64 " reward=%.6g\n%s\n", i, s.group, s.reward,
                 s.object);
     }
+    return KAC_OK;
 }
 
-static void write_smiles(const kac_run *r, FILE *out)
+static kac_status write_smiles(const kac_run *r, FILE *out)
 {
     for (int64_t i = 0; i < r->samples_out; i++)
         fprintf(out, "%s\t%" PRId64 "\n", r->text + (size_t)i * r->text_size, i);
+    return KAC_OK;
 }
 
 /* A property of a record of an SDF file; nothing for what is not known. */
@@ -92,12 +95,12 @@ static void write_property(const char *name, double value, FILE *out)
     if (!isnan(value)) fprintf(out, "> <%s>\n%.9g\n\n", name, value);
 }
 
-static void write_sdf(const kac_run *r, FILE *out)
+static kac_status write_sdf(const kac_run *r, FILE *out)
 {
     for (int64_t i = 0; i < r->samples_out; i++) {
         kac_sample s;
         char name[KAC_NAME];
-        if (kac_run_sample(r, i, &s) != KAC_OK) return;
+        KAC_TRY(kac_run_sample(r, i, &s));
         kac_molecule_read(r->form.molecule, &r->shape,
                           (const void *)(r->objects + (size_t)i * (size_t)r->shape.stride));
         snprintf(name, sizeof name, "%" PRId64, i);
@@ -114,6 +117,7 @@ static void write_sdf(const kac_run *r, FILE *out)
         }
         fputs("$$$$\n", out);
     }
+    return KAC_OK;
 }
 
 static json_t *evaluations(int64_t denoiser, int64_t denoiser_saved, int64_t reward,
@@ -124,7 +128,7 @@ static json_t *evaluations(int64_t denoiser, int64_t denoiser_saved, int64_t rew
                      (json_int_t)reward_saved);
 }
 
-static void write_trace(const kac_run *r, FILE *out)
+static kac_status write_trace(const kac_run *r, FILE *out)
 {
     for (int32_t i = 0; i < r->lines; i++) {
         const kac_line *line = &r->line[i];
@@ -140,10 +144,11 @@ static void write_trace(const kac_run *r, FILE *out)
             json_object_set_new(json, "pass", json_integer((json_int_t)line->pass));
         if (line->tries > 0)
             json_object_set_new(json, "tries", json_integer((json_int_t)line->tries));
-        json_dumpf(json, out, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        kac_status status = kac_json_write(json, JSON_COMPACT, out);
         json_decref(json);
-        fputc('\n', out);
+        KAC_TRY(status);
     }
+    return KAC_OK;
 }
 
 /* ---- run.json ------------------------------------------------------------------------------
@@ -358,12 +363,12 @@ static kac_status run_json(const kac_run *r, json_t **out)
 /* ---- writing -------------------------------------------------------------------------------
  */
 
-typedef void write_fn(const kac_run *r, FILE *out);
+/* Errors: NOMEM; that the disk is full shows at commit. */
+typedef kac_status write_fn(const kac_run *r, FILE *out);
 
-static void write_json(const kac_run *r, FILE *out)
+static kac_status write_json(const kac_run *r, FILE *out)
 {
-    json_dumpf(r->json, out, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-    fputc('\n', out);
+    return kac_json_write(r->json, JSON_INDENT(2), out);
 }
 
 static kac_status write_file(const kac_run *r, const char *dir, const char *name,
@@ -373,8 +378,10 @@ static kac_status write_file(const kac_run *r, const char *dir, const char *name
     kac_atomic *file = NULL;
     snprintf(path, sizeof path, "%s/%s", dir, name);
     KAC_TRY(kac_atomic_create(path, &file));
-    write(r, kac_atomic_stream(file));
-    return kac_atomic_commit(file);
+    kac_status status = write(r, kac_atomic_stream(file));
+    if (status == KAC_OK) return kac_atomic_commit(file);
+    kac_atomic_destroy(file);
+    return status;
 }
 
 kac_status kac_run_write(kac_run *r, const char *dir)

@@ -33,6 +33,12 @@ typedef struct kac_calls {
     int64_t gradients; /* states at which the reward, and the denoiser, went backwards */
 } kac_calls;
 
+/* A guided step that the device can play again, and what that adds to the calls. */
+typedef struct kac_recording {
+    void *step; /* NULL: none yet */
+    int64_t denoiser_asked, reward_asked;
+} kac_recording;
+
 /* One line of the trace. */
 typedef struct kac_line {
     kac_progress progress;
@@ -124,6 +130,7 @@ struct kac_run {
     /* the process */
     kac_level *levels; /* [T + 1] */
     int32_t *funnel; /* host, [T + 1]: particles of a group from this level on, 0: as before */
+    bool *tilted; /* host, [T + 1]: a twist has something to tilt in the move from this level */
     kac_clock *clock;
     uint8_t *fixed; /* [stride] letters that the template gives, or NULL */
     int32_t free_sites;
@@ -209,12 +216,9 @@ struct kac_run {
     kac_status
         failed;    /* what has ended the run, which may be in the middle of a step; or KAC_OK */
     char *failure; /* its sentence, or NULL: there was no memory for it */
-    struct {
-        void *step;                           /* a guided step, once one was recorded */
-        int64_t denoiser_asked, reward_asked; /* what it adds to the calls */
-    } recording;
-    int32_t lines;  /* of the trace */
-    kac_line *line; /* [moves], without what the device knows until it is read */
+    kac_recording recording[2]; /* not tilted, tilted */
+    int32_t lines;              /* of the trace */
+    kac_line *line;             /* [moves], without what the device knows until it is read */
     struct {
         kac_summary *summary; /* [moves] on the device */
         int64_t *stamp;       /* on the device */
@@ -256,10 +260,70 @@ struct kac_run {
     bool short_of_memory;
 };
 
+/* ---- run.c ---------------------------------------------------------------------------------
+ */
+
+/* What a pilot has found, once it has run. */
+typedef struct kac_piloted {
+    bool known;
+    double alpha;
+    kac_calls calls;
+} kac_piloted;
+
+/* kac_run_create_on, without a pilot where its outcome is known. */
+kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
+                        kac_run **out);
+
+/* Keeps what a step, a sync or the end came to, and passes it on: the first failure ends the run,
+ * whose state may from then on be that of half a step. */
+kac_status kac_end_where_failed(kac_run *run, kac_status status);
+
+/* What every public function begins with that needs the device: the calling thread gets it, if the run has
+ * not failed; else all ranks get the failure, again.  Errors: any. */
+kac_status kac_enter_run(kac_run *run);
+
+/* The time since the last call is booked on `phase`. */
+void kac_lap(kac_run *run, kac_phase phase);
+
+/* ---- models.c ------------------------------------------------------------------------------
+ */
+
+/* The device, the denoisers and the process, and with them the shape of a state.  Errors: those of
+ * opening them, INVALID (what does not go together). */
+kac_status kac_models_open(kac_run *run);
+
+/* The guide, the judges and the networks of values, once it is known how many steps there are.
+ * Errors: likewise. */
+kac_status kac_models_open_rewards(kac_run *run);
+
+/* Denoiser calls that one state costs. */
+int kac_run_denoisers(const kac_run *run);
+
+/* ---- plan.c --------------------------------------------------------------------------------
+ */
+
+/* The most groups, particles and rows that this rank may have, before any model is open.
+ * Errors: INVALID, NOMEM. */
+kac_status kac_plan_most(kac_run *run);
+
+/* How often the run comes down the levels, and from where.  Errors: INVALID, NOMEM. */
+kac_status kac_plan_passes(kac_run *run);
+
+/* How many groups there are, and which of them this rank has; the models are open.
+ * Errors: INVALID, NOMEM, RANK. */
+kac_status kac_plan_groups(kac_run *run);
+
+/* ---- population.c --------------------------------------------------------------------------
+ */
+
 /* Device memory that lives as long as the run; after a failure gives NULL and counts on. */
 void *kac_take(kac_run *run, int64_t count, size_t size);
 kac_particles kac_take_particles(kac_run *run, int32_t n);
 kac_particles kac_take_columns(kac_run *run, int32_t n); /* without states */
+
+/* The memory of particles, their evaluations and selection.  Errors: NOMEM; what is short on the
+ * device is counted only. */
+kac_status kac_take_population(kac_run *run);
 
 /* ---- parts.c -------------------------------------------------------------------------------
  */
@@ -280,34 +344,12 @@ kac_status kac_parts_gather(const kac_run *run, kac_whole *whole);
 kac_status kac_parts_scatter(kac_run *run, const kac_whole *whole);
 void kac_whole_free(const kac_run *run, kac_whole *whole);
 
-/* ---- run.c ---------------------------------------------------------------------------------
+/* ---- targets.c -----------------------------------------------------------------------------
  */
 
-/* What a pilot has found, once it has run. */
-typedef struct kac_piloted {
-    bool known;
-    double alpha;
-    kac_calls calls;
-} kac_piloted;
-
-/* kac_run_create_on, without a pilot where its outcome is known. */
-kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
-                        kac_run **out);
-
-/* Puts the particles back to noise at level T, with equal weights and banks at zero. */
-kac_status kac_restart(kac_run *run);
-
-/* Moves the clock to `level`; weights and banks begin anew. */
-kac_status kac_reset(kac_run *run, int32_t level, bool eves);
-
-/* One guided step, whatever leads it. */
-kac_status kac_guided_step(kac_run *run);
-
-/* The trace.  open takes its memory; record queues the line of the step just made, once; flush
- * reads the lines that were queued, and waits for them. */
-kac_status kac_trace_open(kac_run *run);
-kac_status kac_trace_record(kac_run *run);
-kac_status kac_trace_flush(kac_run *run);
+/* Weights, targets and pools of the groups, and the objective; the guide is open.
+ * Errors: INVALID (too many targets), NOMEM. */
+kac_status kac_open_targets(kac_run *run);
 
 /* ---- share.c -------------------------------------------------------------------------------
  */
@@ -339,9 +381,14 @@ kac_selected kac_selected_of(kac_run *run);
 /* Particles of a group, at present. */
 int32_t kac_particles_each(const kac_run *run);
 
+/* Rows of `bytes` at rank 0 in `all`, rank by rank, of which rank q has rows(run, q) at `mine`.  All
+ * ranks get the same status, and may go on.  Errors: RANK, NOMEM. */
+typedef int32_t kac_rows_of_fn(const kac_run *run, int q);
+kac_status kac_gather_rows(const kac_run *run, kac_rows_of_fn *rows, const void *mine,
+                           size_t bytes, void *all);
+
 /* Rows of all groups in their order, `bytes` a group, at rank 0 in `all`: gathered there from `mine`
- * of those told here, or sent from there in rounds to `mine` of this rank's groups.  All ranks get the same
- * status, and may go on.  Errors: RANK, NOMEM. */
+ * of those told here, or sent from there in rounds to `mine` of this rank's groups.  Likewise. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
 kac_status kac_scatter_groups(const kac_run *run, const void *all, size_t bytes, void *mine);
 
@@ -398,6 +445,36 @@ kac_status kac_span_add_up(kac_run *run);
 kac_travel kac_span_travel(const kac_run *run);
 int kac_span_teams(const kac_run *run);
 
+/* ---- start.c -------------------------------------------------------------------------------
+ */
+
+/* The levels [T + 1] of the process, without tempering or triggers.  Errors: INVALID. */
+kac_status kac_fill_levels(const kac_run *run, kac_level *levels);
+
+/* What is given of the objects, and then the levels, the groups and everyone at level T.
+ * Errors: INVALID, NOMEM, DEVICE. */
+kac_status kac_start_given(kac_run *run);
+kac_status kac_start_population(kac_run *run);
+
+/* Puts the particles back to noise at level T, with equal weights and banks at zero. */
+kac_status kac_restart(kac_run *run);
+
+/* Moves the clock to `level`; weights and banks begin anew. */
+kac_status kac_reset(kac_run *run, int32_t level, bool eves);
+
+/* ---- trace.c -------------------------------------------------------------------------------
+ */
+
+/* The trace.  open takes its memory; record queues the line of the step just made, once; flush
+ * reads the lines that were queued, and waits for them. */
+kac_status kac_trace_open(kac_run *run);
+kac_status kac_trace_record(kac_run *run);
+kac_status kac_trace_flush(kac_run *run);
+
+/* Ascending; quantile by linear interpolation of sorted values, n >= 1. */
+void kac_sort(double *values, int64_t n);
+double kac_quantile(const double *sorted, int64_t n, double share);
+
 /* ---- trace_ranks.c -------------------------------------------------------------------------
  */
 
@@ -412,38 +489,11 @@ bool kac_gathering_is_full(const kac_run *run);
 kac_status kac_gathering_record(kac_run *run, int32_t number);
 kac_status kac_gathering_read(kac_run *run, int32_t number, kac_summary *summary);
 
-/* ---- the rest ------------------------------------------------------------------------------
- */
-
-/* Denoiser calls that one state costs. */
-int kac_run_denoisers(const kac_run *run);
-
-/* Wall clock in seconds, and the time since the last call booked on `phase`. */
-double kac_now(void);
-void kac_lap(kac_run *run, kac_phase phase);
-
-/* Name of a reward term, its column in samples.csv: the one given, else the file's without folder
- * and ending, else the kind. */
-void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
-
-/* Ascending; quantile by linear interpolation of sorted values, n >= 1. */
-void kac_sort(double *values, int64_t n);
-double kac_quantile(const double *sorted, int64_t n, double share);
-
-/* Weights, targets and pools of the groups, and the objective; the guide is open.
- * Errors: INVALID (too many targets), NOMEM. */
-kac_status kac_open_targets(kac_run *run);
-
-/* Keeps what a step, a sync or the end came to, and passes it on: the first failure ends the run,
- * whose state may from then on be that of half a step. */
-kac_status kac_end_where_failed(kac_run *run, kac_status status);
-
-/* What every public function begins with that needs the device: the calling thread gets it, if the run has
- * not failed; else all ranks get the failure, again.  Errors: any. */
-kac_status kac_enter_run(kac_run *run);
-
 /* ---- step.c --------------------------------------------------------------------------------
  */
+
+/* One guided step, whatever leads it. */
+kac_status kac_guided_step(kac_run *run);
 
 /* Children of each row of x, after tick; the table of groups must describe the rows of x. */
 kac_status kac_propose(kac_run *run, const kac_particles *x, int32_t children,
@@ -460,6 +510,13 @@ kac_status kac_value_children(kac_run *run, const kac_particles *x, int32_t samp
  * this level has no value. */
 kac_status kac_weigh_children(kac_run *run, const kac_particles *x, const float *terms,
                               int32_t samples, kac_particles *y);
+
+/* ---- trouble.c -----------------------------------------------------------------------------
+ */
+
+/* The sentence for what the device of any rank noted first, if any did.  Errors: NUMERIC (that), DEVICE,
+ * and those of kac_ranks_agree. */
+kac_status kac_find_trouble(const kac_run *run);
 
 /* ---- trajectory.c --------------------------------------------------------------------------
  */
@@ -502,6 +559,11 @@ kac_status kac_evaluate_objects(kac_run *run, const kac_particles *x, kac_partic
 kac_status kac_likelihood(kac_run *run, const uint8_t *x0, const int32_t *id, int32_t n,
                           double *host_out);
 
+/* Evaluates again what was known of the particles, or nodes of trees, when the checkpoint that has
+ * just been read was written: their entries are there, the denoiser's outputs are not.  These calls
+ * are not counted, so that the counts are those of a run that was never stopped. */
+kac_status kac_evaluate_again(kac_run *run);
+
 /* ---- twist.c -------------------------------------------------------------------------------
  */
 
@@ -526,6 +588,13 @@ kac_status kac_search_open(kac_run *run);
 void kac_search_close(kac_run *run); /* accepts a run without */
 kac_status kac_search_step(kac_run *run);
 
+/* ---- output.c ------------------------------------------------------------------------------
+ */
+
+/* Name of a reward term, its column in samples.csv: the one given, else the file's without folder
+ * and ending, else the kind. */
+void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
+
 /* ---- final.c -------------------------------------------------------------------------------
  */
 
@@ -541,11 +610,6 @@ bool kac_evidence_is_reliable(double standard_error, int64_t groups);
 void kac_refine_plan(kac_run *run, const kac_level *levels);
 kac_status kac_refine_open(kac_run *run);
 kac_status kac_refine_step(kac_run *run);
-
-/* Evaluates again what was known of the particles, or nodes of trees, when the checkpoint that has
- * just been read was written: their entries are there, the denoiser's outputs are not.  These calls
- * are not counted, so that the counts are those of a run that was never stopped. */
-kac_status kac_evaluate_again(kac_run *run);
 
 /* ---- checkpoint.c --------------------------------------------------------------------------
  */

@@ -113,31 +113,42 @@ int32_t kac_groups_here(const kac_run *r)
     return r->first_of_pool[r->pools];
 }
 
-int32_t kac_groups_told(const kac_run *r)
+static int32_t groups_of(const kac_run *r, int q)
 {
-    int rank = kac_ranks_rank(r->ranks);
-    return r->place[rank + 1] - r->place[rank];
+    return r->place[q + 1] - r->place[q];
 }
 
-kac_status kac_gather_groups(const kac_run *r, const void *mine, size_t bytes, void *all)
+int32_t kac_groups_told(const kac_run *r)
 {
-    int ranks = kac_ranks_rank(r->ranks) == 0 ? kac_ranks_size(r->ranks) : 0;
-    size_t own = (size_t)kac_groups_told(r) * bytes;
+    return groups_of(r, kac_ranks_rank(r->ranks));
+}
+
+kac_status kac_gather_rows(const kac_run *r, kac_rows_of_fn *rows, const void *mine,
+                           size_t bytes, void *all)
+{
+    int rank = kac_ranks_rank(r->ranks), ranks = rank == 0 ? kac_ranks_size(r->ranks) : 0;
+    char *next = all;
     void **into = calloc((size_t)ranks + 1, sizeof *into);
     size_t *sizes = calloc((size_t)ranks + 1, sizeof *sizes);
     kac_status status = KAC_OK;
     if (into == NULL || sizes == NULL)
         status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d ranks", ranks);
     for (int q = 0; q < ranks && status == KAC_OK; q++) {
-        into[q] = (char *)all + (size_t)r->place[q] * bytes;
-        sizes[q] = (size_t)(r->place[q + 1] - r->place[q]) * bytes;
+        into[q] = next;
+        sizes[q] = (size_t)rows(r, q) * bytes;
+        next += sizes[q];
     }
     KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
-    status = kac_ranks_gather(r->ranks, mine, own, into, sizes);
+    status = kac_ranks_gather(r->ranks, mine, (size_t)rows(r, rank) * bytes, into, sizes);
 done:
     free(into);
     free(sizes);
     return status;
+}
+
+kac_status kac_gather_groups(const kac_run *r, const void *mine, size_t bytes, void *all)
+{
+    return kac_gather_rows(r, groups_of, mine, bytes, all);
 }
 
 kac_status kac_share_norms(kac_run *r, kac_status status)

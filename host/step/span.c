@@ -416,28 +416,6 @@ static int32_t rows_of(const kac_run *r, int q)
     return kac_residence_quota(n, end - first, q - first);
 }
 
-/* All ranks' rows at `all`, rank by rank. */
-static kac_status gather_rows(const kac_run *r, size_t bytes, const void *rows, char *all)
-{
-    int ranks = kac_ranks_rank(r->ranks) == 0 ? kac_ranks_size(r->ranks) : 0;
-    void **into = calloc((size_t)ranks + 1, sizeof *into);
-    size_t *sizes = calloc((size_t)ranks + 1, sizeof *sizes);
-    kac_status status = KAC_OK;
-    if (into == NULL || sizes == NULL)
-        status = KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d ranks", ranks);
-    for (int q = 0; q < ranks && status == KAC_OK; q++) {
-        into[q] = all;
-        sizes[q] = (size_t)rows_of(r, q) * bytes;
-        all += sizes[q];
-    }
-    KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
-    status = kac_ranks_gather(r->ranks, rows, (size_t)r->n * bytes, into, sizes);
-done:
-    free(into);
-    free(sizes);
-    return status;
-}
-
 kac_status kac_span_gather(const kac_run *r, const void *mine, size_t bytes, void *all)
 {
     const kac_span *s = r->span;
@@ -453,8 +431,8 @@ kac_status kac_span_gather(const kac_run *r, const void *mine, size_t bytes, voi
     for (int32_t i = 0; i < r->n && own != NULL; i++)
         own[i] = r->first * each + s->slot[i];
     KAC_TRY_DONE(kac_ranks_confer(r->ranks, status));
-    KAC_TRY_DONE(gather_rows(r, sizeof *slot, own, (char *)slot));
-    KAC_TRY_DONE(gather_rows(r, row, mine, rows));
+    KAC_TRY_DONE(kac_gather_rows(r, rows_of, own, sizeof *slot, slot));
+    KAC_TRY_DONE(kac_gather_rows(r, rows_of, mine, row, rows));
     for (size_t k = 0; k < n && rows != NULL && slot != NULL; k++)
         memcpy((char *)all + (size_t)slot[k] * row, rows + k * row, row);
 done:

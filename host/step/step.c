@@ -33,7 +33,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
         .children = children,
         .temperature = (float)r->set.process.temperature,
         .keep_entries = r->set.sampler.reuse && !r->reads_time,
-        .twist = {.tilt = r->twist.tilt,
+        .twist = {.tilt = r->tilted[r->level] ? r->twist.tilt : NULL,
                   .row = r->census_entry,
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
@@ -177,7 +177,7 @@ kac_status kac_guided_step(kac_run *r)
     return KAC_OK;
 }
 
-/* A guided step whose operations are those of the step before, on the same memory: all but the
+/* A guided step whose operations are those of an earlier step, on the same memory: all but the
  * first two, in which working memory grows, and the last.  None where the host asks workers,
  * or plug-ins by copies, or other ranks. */
 static bool is_like_the_last(const kac_run *r)
@@ -189,17 +189,17 @@ static bool is_like_the_last(const kac_run *r)
 }
 
 /* Records a guided step instead of making it. */
-static kac_status record_step(kac_run *r)
+static kac_status record_step(kac_run *r, kac_recording *kept)
 {
     const kac_memory_ops *op = &r->dev->ops->memory;
     kac_calls before = r->calls;
     KAC_TRY(op->record(r->dev));
     kac_status made = kac_guided_step(r);
-    kac_status stopped = op->stop(r->dev, &r->recording.step);
+    kac_status stopped = op->stop(r->dev, &kept->step);
     if (made != KAC_OK) return made;
     r->level++;
-    r->recording.denoiser_asked = r->calls.denoiser_asked - before.denoiser_asked;
-    r->recording.reward_asked = r->calls.reward_asked - before.reward_asked;
+    kept->denoiser_asked = r->calls.denoiser_asked - before.denoiser_asked;
+    kept->reward_asked = r->calls.reward_asked - before.reward_asked;
     r->calls = before;
     return stopped;
 }
@@ -209,10 +209,11 @@ static kac_status take_step(kac_run *r)
 {
     if (r->level == r->revive.levels) return kac_revive_step(r);
     if (!is_like_the_last(r)) return kac_guided_step(r);
-    if (r->recording.step == NULL) KAC_TRY(record_step(r));
-    KAC_TRY(r->dev->ops->memory.play(r->dev, r->recording.step));
-    r->calls.denoiser_asked += r->recording.denoiser_asked;
-    r->calls.reward_asked += r->recording.reward_asked;
+    kac_recording *kept = &r->recording[r->tilted[r->level]];
+    if (kept->step == NULL) KAC_TRY(record_step(r, kept));
+    KAC_TRY(r->dev->ops->memory.play(r->dev, kept->step));
+    r->calls.denoiser_asked += kept->denoiser_asked;
+    r->calls.reward_asked += kept->reward_asked;
     r->level--;
     return KAC_OK;
 }

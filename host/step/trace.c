@@ -3,6 +3,7 @@
 
 #include "run.h"
 #include "search.h"
+#include "summary.h"
 
 kac_status kac_trace_open(kac_run *r)
 {
@@ -123,4 +124,22 @@ kac_status kac_trace_flush(kac_run *r)
         r->trace.read += n;
     }
     return KAC_OK;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double kac_quantile(const double *sorted, int64_t n, double share)
+{
+    kac_quantile_at q = kac_quantile_place(n, share);
+    return kac_quantile_between(sorted[q.below], sorted[q.above], q.weight);
+}
+
+void kac_sort(double *values, int64_t n)
+{
+    qsort(values, (size_t)n, sizeof *values, ascending);
 }

@@ -8,7 +8,8 @@
  * Wu et al., "Practical and asymptotically exact conditional sampling in diffusion models",
  * NeurIPS 2023, for continuous states; discrete states as in first-order guidance of Nisonoff et
  * al., ICLR 2025.  Whether a site is revealed is left to the denoiser's process; which letter it
- * gets is tilted.
+ * gets is tilted.  Of vectors and graphs c is that of the estimate of x_0, and the tilt is dr / dx
+ * by all ways; moves that draw nothing, and the corrector's, go without.
  */
 #include "run.h"
 
@@ -55,6 +56,8 @@ static kac_status classify_batch(kac_run *r, int32_t first)
 {
     kac_slope_args a = {
         .shape = r->shape,
+        .levels = r->levels,
+        .clock = r->clock,
         .groups = r->group,
         .group = r->x.group,
         .objective = kac_learned_objective(),
@@ -76,6 +79,7 @@ static kac_status twist_batch(kac_run *r, int32_t first)
 {
     kac_complete_args soften = {
         .shape = r->shape,
+        .levels = r->levels,
         .clock = r->clock,
         .groups = r->group,
         .x = r->x.x,
@@ -92,6 +96,8 @@ static kac_status twist_batch(kac_run *r, int32_t first)
     };
     kac_slope_args a = {
         .shape = r->shape,
+        .levels = r->levels,
+        .clock = r->clock,
         .groups = r->group,
         .group = r->x.group,
         .objective = r->objective,
@@ -123,7 +129,7 @@ static kac_status twist_batch(kac_run *r, int32_t first)
 
 kac_status kac_evaluate_twist(kac_run *r)
 {
-    if (r->set.sampler.twist == KAC_TWIST_NONE) return KAC_OK;
+    if (!r->tilted[r->level]) return KAC_OK;
     KAC_TRY(find_distinct(r));
     for (int32_t first = 0; first < r->n; first += r->batch)
         KAC_TRY(r->classifier != NULL ? classify_batch(r, first) : twist_batch(r, first));

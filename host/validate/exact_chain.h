@@ -269,8 +269,8 @@ static inline void chain_soft(const float *value, int n, chain_choice choice, do
 static inline void chain_law_from(const chain *c, chain_grid grid, chain_choice choice,
                                   int start, double *law)
 {
-    static double now[CHAIN_ROWS], next[CHAIN_ROWS];
-    static chain_successors y;
+    double now[CHAIN_ROWS], next[CHAIN_ROWS];
+    chain_successors y;
     float value[CHAIN_ROWS];
 
     memset(now, 0, sizeof now);
@@ -322,7 +322,7 @@ typedef struct chain_paths {
 static inline void chain_find_paths(const chain *c, chain_grid grid, double alpha,
                                     chain_paths *out)
 {
-    static chain_successors y;
+    chain_successors y;
     memset(out, 0, sizeof *out);
     out->grid = grid;
     for (int row = 0; row < c->rows; row++)
@@ -348,7 +348,7 @@ static inline void chain_find_paths(const chain *c, chain_grid grid, double alph
 static inline int chain_next(const chain *c, const chain_paths *paths, int level, int row,
                              uint64_t *random)
 {
-    static chain_successors y;
+    chain_successors y;
     double u = (chain_random(random) + 1) / 2 * paths->worth[level][row];
     int i = 0;
     chain_move(c, chain_stay(paths->grid, level), row, &y);
@@ -382,7 +382,7 @@ static inline int chain_functions(const chain *c, int object, double *phi)
 /* E_q[exp(r / alpha) phi] for each test function; the first is Z. */
 static inline int chain_tilted(const chain *c, chain_grid grid, double alpha, double *out)
 {
-    static double law[CHAIN_OBJECTS];
+    double law[CHAIN_OBJECTS];
     double phi[CHAIN_FUNCTIONS];
     int n = 0;
     chain_forward(c, grid, law);

@@ -54,19 +54,23 @@ static inline bool table_folder(char *dir)
     return mkdtemp(dir) != NULL;
 }
 
-static inline const char *table_path(const char *dir, const char *name)
+typedef struct table_file {
+    char path[320];
+} table_file;
+
+static inline table_file table_path(const char *dir, const char *name)
 {
-    static char path[320];
-    snprintf(path, sizeof path, "%s/%s.safetensors", dir, name);
-    return path;
+    table_file file;
+    snprintf(file.path, sizeof file.path, "%s/%s.safetensors", dir, name);
+    return file;
 }
 
 static inline void table_folder_remove(const char *dir)
 {
-    unlink(table_path(dir, "denoiser"));
-    unlink(table_path(dir, "reward"));
-    unlink(table_path(dir, "value"));
-    unlink(table_path(dir, "forbidden"));
+    unlink(table_path(dir, "denoiser").path);
+    unlink(table_path(dir, "reward").path);
+    unlink(table_path(dir, "value").path);
+    unlink(table_path(dir, "forbidden").path);
     rmdir(dir);
 }
 
@@ -105,10 +109,10 @@ static inline kac_status table_write(const chain *c, const char *dir)
     kac_tensor pwm = table_tensor("weight", c->weight, 2, (int64_t[]){c->length, c->states});
     const char *const value[][2] = {{"kac.arch", "pwm"}, {"kac.alphabet", alphabet}};
 
-    KAC_TRY(kac_tensors_write(table_path(dir, "denoiser"), denoiser, 5,
+    KAC_TRY(kac_tensors_write(table_path(dir, "denoiser").path, denoiser, 5,
                               c->markov ? markov : &logits, c->markov ? 2 : 1));
-    KAC_TRY(kac_tensors_write(table_path(dir, "value"), value, 2, &pwm, 1));
-    return kac_tensors_write(table_path(dir, "reward"), reward, 4, &table, 1);
+    KAC_TRY(kac_tensors_write(table_path(dir, "value").path, value, 2, &pwm, 1));
+    return kac_tensors_write(table_path(dir, "reward").path, reward, 4, &table, 1);
 }
 
 /* Writes dir/forbidden.safetensors: a pwm whose sums leave the range of float at objects that
@@ -124,7 +128,7 @@ static inline kac_status table_write_forbidden(const chain *c, const char *dir, 
         weight[6 + v] = -huge;
     }
     kac_tensor t = table_tensor("weight", weight, 2, (int64_t[]){c->length, c->states});
-    return kac_tensors_write(table_path(dir, "forbidden"), metadata, 2, &t, 1);
+    return kac_tensors_write(table_path(dir, "forbidden").path, metadata, 2, &t, 1);
 }
 
 /* Applies "key=value key=value ..." */
@@ -192,12 +196,12 @@ static inline kac_status table_sample_letters(const char *alphabet, const char *
 
     kac_status status = kac_config_create(&config);
     if (status == KAC_OK)
-        status = kac_config_set(config, "model.file", table_path(dir, "denoiser"));
+        status = kac_config_set(config, "model.file", table_path(dir, "denoiser").path);
     if (status == KAC_OK) status = kac_config_set(config, "reward.0.kind", "table");
     if (status == KAC_OK)
-        status = kac_config_set(config, "reward.0.file", table_path(dir, "reward"));
+        status = kac_config_set(config, "reward.0.file", table_path(dir, "reward").path);
     if (status == KAC_OK)
-        status = kac_config_set(config, "sampler.value.file", table_path(dir, "value"));
+        status = kac_config_set(config, "sampler.value.file", table_path(dir, "value").path);
     if (status == KAC_OK) status = kac_config_set(config, "device.threads", "1");
     if (status == KAC_OK) status = table_configure(config, settings);
     if (status == KAC_OK) status = kac_run_create(config, &run);

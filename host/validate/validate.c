@@ -9,6 +9,7 @@
 
 #include <jansson.h>
 
+#include "atomic.h"
 #include "device.h"
 #include "run.h"
 
@@ -66,8 +67,8 @@ static kac_status forbid(const bench *b, int sign, const char *settings, char *m
                          size_t size)
 {
     const char *dir = b->dir[KAC_MODEL_BAD];
-    snprintf(more, size, "reward.1.kind=pwm reward.1.file=%s %s", table_path(dir, "forbidden"),
-             settings);
+    snprintf(more, size, "reward.1.kind=pwm reward.1.file=%s %s",
+             table_path(dir, "forbidden").path, settings);
     return table_write_forbidden(&b->model[KAC_MODEL_BAD], dir, sign);
 }
 
@@ -116,18 +117,21 @@ done:
 static kac_status check_constant(const bench *b, const kac_check *check, uint64_t seed,
                                  outcome *o)
 {
-    static chain flat;
     table_run run = {0};
-    char dir[256];
     kac_status status = KAC_OK;
-    bench only = *b;
-    flat = b->model[check->model];
-    for (int i = 0; i < flat.objects; i++)
-        flat.reward[i] = 0.7F;
-    if (!table_folder(dir)) return KAC_FAIL(KAC_ERR_IO, "validate: no folder in TMPDIR");
-    KAC_TRY_DONE(table_write(&flat, dir));
-    memcpy(only.dir[check->model], dir, sizeof dir);
-    KAC_TRY_DONE(sample(&only, check, check->groups, seed, 0.5, check->settings, &run));
+    bench *only = malloc(sizeof *only);
+    if (only == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "validate: no memory");
+    *only = *b;
+    chain *flat = &only->model[check->model];
+    char *dir = only->dir[check->model];
+    for (int i = 0; i < flat->objects; i++)
+        flat->reward[i] = 0.7F;
+    if (!table_folder(dir)) {
+        free(only);
+        return KAC_FAIL(KAC_ERR_IO, "validate: no folder in TMPDIR");
+    }
+    KAC_TRY_DONE(table_write(flat, dir));
+    KAC_TRY_DONE(sample(only, check, check->groups, seed, 0.5, check->settings, &run));
     o->bound = 1e-10;
     o->replicates = run.n;
     for (int64_t i = 0; i < run.n; i++) {
@@ -138,6 +142,7 @@ static kac_status check_constant(const bench *b, const kac_check *check, uint64_
 done:
     table_folder_remove(dir);
     table_run_free(&run);
+    free(only);
     return status;
 }
 
@@ -220,7 +225,7 @@ static kac_status write_long(const char *dir, double *log_z)
                                           {"kac.alphabet", "ABC"},
                                           {"kac.length", "200"}};
     static const char *const reward[][2] = {{"kac.arch", "pwm"}, {"kac.alphabet", "ABC"}};
-    static float weight[SITES * LETTERS];
+    float weight[SITES * LETTERS];
     float transition[LETTERS * LETTERS];
     kac_tensor markov[2] = {
         table_tensor("initial", law, 1, (int64_t[]){LETTERS}),
@@ -239,8 +244,8 @@ static kac_status write_long(const char *dir, double *log_z)
         }
         *log_z += log(z / ((double)law[0] + (double)law[1] + (double)law[2]));
     }
-    KAC_TRY(kac_tensors_write(table_path(dir, "denoiser"), meta, 5, markov, 2));
-    return kac_tensors_write(table_path(dir, "reward"), reward, 2, &pwm, 1);
+    KAC_TRY(kac_tensors_write(table_path(dir, "denoiser").path, meta, 5, markov, 2));
+    return kac_tensors_write(table_path(dir, "reward").path, reward, 2, &pwm, 1);
 }
 
 static kac_status check_long(const bench *b, const kac_check *check, uint64_t seed, outcome *o)
@@ -254,9 +259,9 @@ static kac_status check_long(const bench *b, const kac_check *check, uint64_t se
     if (!table_folder(dir)) return KAC_FAIL(KAC_ERR_IO, "validate: no folder in TMPDIR");
     KAC_TRY_DONE(write_long(dir, &log_z));
     KAC_TRY_DONE(kac_config_create(&config));
-    KAC_TRY_DONE(kac_config_set(config, "model.file", table_path(dir, "denoiser")));
+    KAC_TRY_DONE(kac_config_set(config, "model.file", table_path(dir, "denoiser").path));
     KAC_TRY_DONE(kac_config_set(config, "reward.0.kind", "pwm"));
-    KAC_TRY_DONE(kac_config_set(config, "reward.0.file", table_path(dir, "reward")));
+    KAC_TRY_DONE(kac_config_set(config, "reward.0.file", table_path(dir, "reward").path));
     snprintf(settings, sizeof settings,
              "device.name=%s process.steps=32 sampler.alpha=1 sampler.groups=%d "
              "sampler.particles=%d seed=%llu output.trace=off %s",
@@ -416,9 +421,10 @@ kac_status kac_validate(const kac_validate_options *options, FILE *out, FILE *js
                                  options->full ? "full" : "quick", "device", options->device,
                                  "seed", (json_int_t)options->seed, "holds", *holds,
                                  "false_alarm", 1e-6 * statistical, "checks", lines);
-        json_dumpf(root, json_out, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
-        fputc('\n', json_out);
+        status = kac_json_write(root, JSON_INDENT(2), json_out);
         json_decref(root);
+        if (status == KAC_OK && (fflush(json_out) != 0 || ferror(json_out)))
+            status = KAC_FAIL(KAC_ERR_IO, "validate: the JSON cannot be written");
     }
 done:
     if (b != NULL) close_bench(b);
