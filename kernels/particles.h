@@ -97,9 +97,10 @@ typedef struct kac_weight_sums {
 KAC_HD static inline void kac_weight_add(kac_weight_sums *s, uint64_t w)
 {
     uint32_t coarse = (uint32_t)(w >> KAC_ESS_SHIFT); /* <= 2^24 */
+    uint64_t square = (uint64_t)coarse * coarse;      /* which 64 bits hold */
     s->sum += w;
     s->coarse += coarse;
-    s->square += (uint64_t)coarse * coarse;
+    s->square += square;
 }
 
 /* Whether ESS < below / 2^16 of n weights, ESS = (sum w)^2 / sum w^2; decided in integers, so
