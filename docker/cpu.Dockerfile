@@ -20,7 +20,7 @@ RUN make -j"$(nproc)" CUDA=0 all && make CUDA=0 install DESTDIR=/out && \
 FROM build AS test
 ENV OMPI_MCA_btl_vader_single_copy_mechanism=none
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        python3 python3-yaml && make test
+        python3 python3-yaml && make -j"$(nproc)" test
 
 FROM ${BASE}
 ARG RDKIT=off

@@ -1,5 +1,4 @@
 /* cnn1d_cpu.c -- packs the cnn1d denoiser and spreads its rows over threads. */
-#include <stdatomic.h>
 #include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -184,59 +183,42 @@ static int32_t chunk_size(const kac_net *net, int32_t length, int32_t rows)
     return (rows - 1) / chunks + 1;
 }
 
+static void forward_chunk(const kac_cpu_call *c, int32_t first, int32_t batch, void *work)
+{
+    chunk_of[c->net->isa](c->net, c->q, first, batch, work);
+}
+
 kac_status kac_cpu_cnn1d_forward(kac_device *dev, const kac_net *net, const kac_query *q)
 {
     (void)dev;
+    const kac_cpu_call call = {.name = "cnn1d", .net = net, .q = q};
     const int32_t rows = kac_query_rows(q);
     if (rows == 0) return KAC_OK;
     if (net->reads_time) time_of[net->isa](net, q->levels[q->clock->level].sigma);
 
     const int32_t size = chunk_size(net, q->length, rows);
-    const int32_t chunks = (rows - 1) / size + 1;
     const int64_t bytes = kac_cnn1d_work_floats(net, q->length, size) * (int64_t)sizeof(float);
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        int32_t first = i * size;
-        float *work = kac_cpu_scratch((size_t)bytes);
-        if (work != NULL)
-            chunk_of[net->isa](net, q, first, rows - first < size ? rows - first : size, work);
-        else
-            atomic_store(&failed, 1);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "cnn1d: no %lld bytes for the activations of %d rows",
-                        (long long)bytes, (int)size);
-    return KAC_OK;
+    return kac_cpu_each_chunk(&call, rows, size, (size_t)bytes, forward_chunk);
 }
 
 /* ---- vector-Jacobian product ------------------------------------------------------------ */
+
+static void vjp_chunk(const kac_cpu_call *c, int32_t first, int32_t batch, void *work)
+{
+    vjp_of[c->net->isa](c->net, c->q, first, batch, c->cotangent, c->grad, work);
+}
 
 kac_status kac_cpu_cnn1d_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
                              const float *cotangent, float *grad)
 {
     (void)dev;
+    const kac_cpu_call call = {"cnn1d", net, q, cotangent, grad};
     const int32_t rows = kac_query_rows(q);
     if (rows == 0) return KAC_OK;
     if (net->reads_time) time_of[net->isa](net, q->levels[q->clock->level].sigma);
 
     const int32_t size = kac_cpu_scratch_rows(chunk_size(net, q->length, rows),
                                               kac_cnn1d_vjp_floats(net, q->length, 1));
-    const int32_t chunks = (rows - 1) / size + 1;
     const int64_t bytes = kac_cnn1d_vjp_floats(net, q->length, size) * (int64_t)sizeof(float);
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        int32_t first = i * size;
-        float *work = kac_cpu_scratch((size_t)bytes);
-        if (work != NULL)
-            vjp_of[net->isa](net, q, first, rows - first < size ? rows - first : size,
-                             cotangent, grad, work);
-        else
-            atomic_store(&failed, 1);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "cnn1d: no %lld bytes for the gradients of %d rows",
-                        (long long)bytes, (int)size);
-    return KAC_OK;
+    return kac_cpu_each_chunk(&call, rows, size, (size_t)bytes, vjp_chunk);
 }

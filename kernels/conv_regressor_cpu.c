@@ -1,6 +1,5 @@
 /* conv_regressor_cpu.c -- packs the conv_regressor and spreads its rows over threads. */
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "conv_regressor.h"
@@ -160,73 +159,50 @@ static void answer(const kac_net *net, const kac_query *q, int32_t first, int32_
     }
 }
 
+static void forward_chunk(const kac_cpu_call *c, int32_t first, int32_t batch, void *work)
+{
+    answer(c->net, c->q, first, batch, work);
+}
+
 kac_status kac_cpu_conv_regressor_forward(kac_device *dev, const kac_net *net,
                                           const kac_query *q)
 {
     (void)dev;
-    const int32_t rows = kac_query_rows(q);
-    if (rows == 0) return KAC_OK;
-    const int32_t size = chunk_size(net, rows);
-    const int32_t chunks = (rows - 1) / size + 1;
+    const kac_cpu_call call = {.name = "conv_regressor", .net = net, .q = q};
+    const int32_t rows = kac_query_rows(q), size = chunk_size(net, rows);
     const size_t bytes = 2 * (size_t)size * (size_t)net->row_floats * sizeof(float) + SLACK;
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        int32_t first = i * size;
-        float *work = kac_cpu_scratch(bytes);
-        if (work != NULL)
-            answer(net, q, first, rows - first < size ? rows - first : size, work);
-        else
-            atomic_store(&failed, 1);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "conv_regressor: no %zu bytes for a chunk", bytes);
-    return KAC_OK;
+    return kac_cpu_each_chunk(&call, rows, size, bytes, forward_chunk);
 }
 
 /* ---- vector-Jacobian product ------------------------------------------------------------ */
 
-static void differentiate(const kac_net *net, const kac_query *q, int32_t first, int32_t batch,
-                          const float *cotangent, float *grad, float *work)
+static void differentiate(const kac_cpu_call *c, int32_t first, int32_t batch, void *work)
 {
+    const kac_net *net = c->net;
     float *from = work;
     float *to = from + batch * net->back_floats;
     float *kept = to + batch * net->back_floats;
     int32_t step = net->stage[net->stages - 1].out_step;
-    write_input(net, q, first, batch, kept);
+    write_input(net, c->q, first, batch, kept);
     memset(from, 0, (size_t)batch * (size_t)step * sizeof *from);
     for (int32_t b = 0; b < batch; b++)
         for (int32_t o = 0; o < net->outputs; o++)
             from[(int64_t)b * step + o] =
-                net->scale * cotangent[((int64_t)first + b) * net->outputs + o];
+                net->scale * c->cotangent[((int64_t)first + b) * net->outputs + o];
     const float *x = vjp_of[net->isa](net, batch, kept, from, to);
     kac_layer_gradient(x + (int64_t)net->prefix_length * batch * net->states, net->states,
                        first, batch, net->length - net->prefix_length - net->suffix_length,
-                       net->states, grad);
+                       net->states, c->grad);
 }
 
 kac_status kac_cpu_conv_regressor_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
                                       const float *cotangent, float *grad)
 {
     (void)dev;
+    const kac_cpu_call call = {"conv_regressor", net, q, cotangent, grad};
     const int32_t rows = kac_query_rows(q);
-    if (rows == 0) return KAC_OK;
     const int64_t floats = net->kept_floats + 2 * net->back_floats;
     const int32_t size = kac_cpu_scratch_rows(chunk_size(net, rows), floats);
-    const int32_t chunks = (rows - 1) / size + 1;
     const size_t bytes = (size_t)size * (size_t)floats * sizeof(float) + SLACK;
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        int32_t first = i * size;
-        float *work = kac_cpu_scratch(bytes);
-        if (work != NULL)
-            differentiate(net, q, first, rows - first < size ? rows - first : size, cotangent,
-                          grad, work);
-        else
-            atomic_store(&failed, 1);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "conv_regressor: no %zu bytes for the gradients", bytes);
-    return KAC_OK;
+    return kac_cpu_each_chunk(&call, rows, size, bytes, differentiate);
 }

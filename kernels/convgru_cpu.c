@@ -1,5 +1,4 @@
 /* convgru_cpu.c -- packs the convgru and spreads its rows over threads. */
-#include <stdatomic.h>
 #include <string.h>
 
 #include "convgru.h"
@@ -112,63 +111,45 @@ static int32_t chunk_size(const kac_net *net, int32_t length, int32_t rows)
     return kac_chunk_rows(rows, fit < LEAST ? LEAST : fit > MOST ? MOST : (int32_t)fit);
 }
 
+static void forward_chunk(const kac_cpu_call *c, int32_t first, int32_t batch, void *work)
+{
+    const kac_net *net = c->net;
+    kac_layer_input(c->q, first, batch, net->states, work);
+    const float *x = chunk_of[net->isa](net, c->q->length, batch, work);
+    for (int32_t b = 0; b < batch; b++)
+        memcpy(kac_query_out(c->q, first + b), x + (int64_t)b * net->head.step,
+               (size_t)net->outputs * sizeof *x);
+}
+
 kac_status kac_cpu_convgru_forward(kac_device *dev, const kac_net *net, const kac_query *q)
 {
     (void)dev;
-    const int32_t rows = kac_query_rows(q);
-    if (rows == 0) return KAC_OK;
-    const int32_t size = chunk_size(net, q->length, rows);
-    const int32_t chunks = (rows - 1) / size + 1;
+    const kac_cpu_call call = {.name = "convgru", .net = net, .q = q};
+    const int32_t rows = kac_query_rows(q), size = chunk_size(net, q->length, rows);
     const size_t bytes = (size_t)kac_convgru_work_floats(net, q->length, size) * sizeof(float);
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        int32_t first = i * size;
-        int32_t batch = rows - first < size ? rows - first : size;
-        float *work = kac_cpu_scratch(bytes);
-        if (work == NULL) {
-            atomic_store(&failed, 1);
-            continue;
-        }
-        kac_layer_input(q, first, batch, net->states, work);
-        const float *x = chunk_of[net->isa](net, q->length, batch, work);
-        for (int32_t b = 0; b < batch; b++)
-            memcpy(kac_query_out(q, first + b), x + (int64_t)b * net->head.step,
-                   (size_t)net->outputs * sizeof *x);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "convgru: no %zu bytes for a chunk", bytes);
-    return KAC_OK;
+    return kac_cpu_each_chunk(&call, rows, size, bytes, forward_chunk);
 }
 
 /* ---- vector-Jacobian product ------------------------------------------------------------ */
+
+static void vjp_chunk(const kac_cpu_call *c, int32_t first, int32_t batch, void *work)
+{
+    const kac_net *net = c->net;
+    kac_layer_input(c->q, first, batch, net->states, work);
+    const float *x = vjp_of[net->isa](net, c->q->length, batch,
+                                      c->cotangent + (int64_t)first * net->outputs, work);
+    kac_layer_gradient(x, net->stem.back->step, first, batch, c->q->length, net->states,
+                       c->grad);
+}
 
 kac_status kac_cpu_convgru_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
                                const float *cotangent, float *grad)
 {
     (void)dev;
+    const kac_cpu_call call = {"convgru", net, q, cotangent, grad};
     const int32_t rows = kac_query_rows(q);
-    if (rows == 0) return KAC_OK;
     const int32_t size = kac_cpu_scratch_rows(chunk_size(net, q->length, rows),
                                               kac_convgru_vjp_floats(net, q->length, 1));
-    const int32_t chunks = (rows - 1) / size + 1;
     const size_t bytes = (size_t)kac_convgru_vjp_floats(net, q->length, size) * sizeof(float);
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        int32_t first = i * size;
-        int32_t batch = rows - first < size ? rows - first : size;
-        float *work = kac_cpu_scratch(bytes);
-        if (work == NULL) {
-            atomic_store(&failed, 1);
-            continue;
-        }
-        kac_layer_input(q, first, batch, net->states, work);
-        const float *x = vjp_of[net->isa](net, q->length, batch,
-                                          cotangent + (int64_t)first * net->outputs, work);
-        kac_layer_gradient(x, net->stem.back->step, first, batch, q->length, net->states, grad);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "convgru: no %zu bytes for the gradients", bytes);
-    return KAC_OK;
+    return kac_cpu_each_chunk(&call, rows, size, bytes, vjp_chunk);
 }

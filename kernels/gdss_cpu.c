@@ -1,8 +1,6 @@
 /* gdss_cpu.c -- packs the gdss networks and spreads graphs over threads. */
 #include "gdss.h"
 
-#include <stdatomic.h>
-
 #include "ops.h"
 #include "query.h"
 #include "scratch_cpu.h"
@@ -158,43 +156,39 @@ void kac_cpu_gdss_drop(kac_device *dev, kac_net *net)
 
 /* ---- rows ------------------------------------------------------------------------------- */
 
-/* Answers the rows of `q`, or their gradients where there is a cotangent.  Graphs differ much in
- * size, so threads take them one by one. */
-static kac_status run(const kac_net *net, const kac_query *q, const float *cotangent,
-                      float *grad)
+/* One row's answer, or its gradient. */
+static void take_row(const kac_cpu_call *c, int32_t j, int32_t batch, void *memory)
 {
-    const int32_t rows = kac_query_rows(q);
-    const int64_t length = kac_gdss_length(net->w.nodes, net->w.features);
-    KAC_REQUIRE(q->length == length);
+    const kac_net *net = c->net;
+    const int64_t at = j * (int64_t)c->q->length;
+    const float *row = kac_query_vector(c->q, j);
+    (void)batch;
+    if (c->cotangent == NULL)
+        row_of[net->isa](net, row, kac_query_out(c->q, j), memory);
+    else
+        back_of[net->isa](net, row, c->cotangent + at, c->grad + at, memory);
+}
+
+/* Graphs differ much in size, so threads take them one by one. */
+static kac_status run(const kac_cpu_call *c)
+{
+    const kac_net *net = c->net;
+    KAC_REQUIRE(c->q->length == kac_gdss_length(net->w.nodes, net->w.features));
     kac_gdss_graph largest;
-    kac_gdss_divide(net, net->w.nodes, cotangent != NULL, NULL, &largest);
-    const size_t bytes = (size_t)largest.used * sizeof(float);
-    atomic_int failed = 0;
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t j = 0; j < rows; j++) {
-        float *memory = kac_cpu_scratch(bytes);
-        const float *row = kac_query_vector(q, j);
-        if (memory == NULL)
-            atomic_store(&failed, 1);
-        else if (cotangent == NULL)
-            row_of[net->isa](net, row, kac_query_out(q, j), memory);
-        else
-            back_of[net->isa](net, row, cotangent + j * length, grad + j * length, memory);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "gdss: no %zu bytes for a graph", bytes);
-    return KAC_OK;
+    kac_gdss_divide(net, net->w.nodes, c->cotangent != NULL, NULL, &largest);
+    return kac_cpu_each_chunk(c, kac_query_rows(c->q), 1, (size_t)largest.used * sizeof(float),
+                              take_row);
 }
 
 kac_status kac_cpu_gdss_forward(kac_device *dev, const kac_net *net, const kac_query *q)
 {
     (void)dev;
-    return run(net, q, NULL, NULL);
+    return run(&(kac_cpu_call){.name = "gdss", .net = net, .q = q});
 }
 
 kac_status kac_cpu_gdss_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
                             const float *cotangent, float *grad)
 {
     (void)dev;
-    return run(net, q, cotangent, grad);
+    return run(&(kac_cpu_call){"gdss", net, q, cotangent, grad});
 }

@@ -1,8 +1,6 @@
 /* gin_cpu.c -- packs the gin and spreads its rows over threads. */
 #include "gin_cpu.h"
 
-#include <stdatomic.h>
-
 #include "ops.h"
 #include "query.h"
 #include "scratch_cpu.h"
@@ -95,12 +93,6 @@ void kac_cpu_gin_drop(kac_device *dev, kac_net *net)
 
 /* ---- rows ------------------------------------------------------------------------------- */
 
-/* Where the gradients of a window go; NULL cotangent: none are asked for. */
-typedef struct gradients {
-    const float *cotangent;
-    float *grad;
-} gradients;
-
 /* Rows first .. first + batch - 1 as far as their results. */
 static void forward(const kac_net *net, const kac_query *q, int32_t first, int32_t batch,
                     float *kept)
@@ -127,62 +119,54 @@ static void answer(const kac_net *net, const kac_query *q, int32_t first, int32_
                (size_t)net->outputs * sizeof *x);
 }
 
-static void differentiate(const kac_net *net, const kac_query *q, int32_t first, int32_t batch,
-                          const gradients *g, float *kept)
+static void differentiate(const kac_cpu_call *c, int32_t first, int32_t batch, float *kept)
 {
+    const kac_net *net = c->net;
     float *from = kept + batch * net->kept_floats;
     float *to = from + (int64_t)batch * net->back_floats;
     const int32_t step = net->stage[0].in_step;
-    forward(net, q, first, batch, kept);
+    forward(net, c->q, first, batch, kept);
     memset(from, 0, (size_t)batch * (size_t)net->end.step * sizeof *from);
     for (int32_t b = 0; b < batch; b++)
         memcpy(from + (int64_t)b * net->end.step,
-               g->cotangent + (int64_t)(first + b) * net->outputs,
+               c->cotangent + (int64_t)(first + b) * net->outputs,
                (size_t)net->outputs * sizeof *from);
     const float *sums = back_of[net->isa](net, batch, kept, from, to);
     for (int32_t b = 0; b < batch; b++)
         for (int32_t l = 0; l < net->length; l++)
-            g->grad[(int64_t)(first + b) * net->length + l] =
+            c->grad[(int64_t)(first + b) * net->length + l] =
                 kac_gin_spread(kept[b], net->features, l, sums + (int64_t)b * step);
 }
 
-static kac_status run(const kac_net *net, const kac_query *q, const gradients *g)
+static void take_chunk(const kac_cpu_call *c, int32_t first, int32_t batch, void *kept)
+{
+    if (c->cotangent == NULL)
+        answer(c->net, c->q, first, batch, kept);
+    else
+        differentiate(c, first, batch, kept);
+}
+
+static kac_status run(const kac_cpu_call *c)
 {
     enum { MOST = 84 }; /* rows that share a pass over the weights */
-    const int32_t rows = kac_query_rows(q);
-    if (rows == 0) return KAC_OK;
-    const int64_t floats = net->kept_floats + (g != NULL ? 2 * net->back_floats : 0);
+    const kac_net *net = c->net;
+    const int32_t rows = kac_query_rows(c->q);
+    const int64_t floats = net->kept_floats + (c->cotangent != NULL ? 2 * net->back_floats : 0);
     const int32_t size = kac_cpu_scratch_rows(kac_chunk_rows(rows, MOST), floats);
-    const int32_t chunks = (rows - 1) / size + 1;
-    const size_t bytes = (size_t)size * (size_t)floats * sizeof(float);
-    atomic_int failed = 0;
-    KAC_REQUIRE(q->length == net->length);
-#pragma omp parallel for schedule(dynamic)
-    for (int32_t i = 0; i < chunks; i++) {
-        const int32_t first = i * size, batch = rows - first < size ? rows - first : size;
-        float *kept = kac_cpu_scratch(bytes);
-        if (kept == NULL)
-            atomic_store(&failed, 1);
-        else if (g == NULL)
-            answer(net, q, first, batch, kept);
-        else
-            differentiate(net, q, first, batch, g, kept);
-    }
-    if (atomic_load(&failed))
-        return KAC_FAIL(KAC_ERR_NOMEM, "gin: no %zu bytes for a chunk", bytes);
-    return KAC_OK;
+    KAC_REQUIRE(rows == 0 || c->q->length == net->length);
+    return kac_cpu_each_chunk(c, rows, size, (size_t)size * (size_t)floats * sizeof(float),
+                              take_chunk);
 }
 
 kac_status kac_cpu_gin_forward(kac_device *dev, const kac_net *net, const kac_query *q)
 {
     (void)dev;
-    return run(net, q, NULL);
+    return run(&(kac_cpu_call){.name = "gin", .net = net, .q = q});
 }
 
 kac_status kac_cpu_gin_vjp(kac_device *dev, const kac_net *net, const kac_query *q,
                            const float *cotangent, float *grad)
 {
     (void)dev;
-    const gradients g = {cotangent, grad};
-    return run(net, q, &g);
+    return run(&(kac_cpu_call){"gin", net, q, cotangent, grad});
 }

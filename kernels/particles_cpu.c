@@ -137,13 +137,5 @@ kac_status kac_cpu_survive(kac_device *dev, const kac_particles *y, int32_t chil
 kac_status kac_cpu_regroup(kac_device *dev, const kac_level *levels, const kac_clock *clock,
                            int32_t n_groups, kac_group *groups, int32_t *group)
 {
-    (void)dev;
-    int32_t each = levels[clock->level].particles;
-    for (int32_t g = 0; g < n_groups; g++) {
-        groups[g].offset = g * each;
-        groups[g].count = each;
-        for (int32_t i = 0; i < each; i++)
-            group[g * each + i] = g;
-    }
-    return KAC_OK;
+    return kac_cpu_spread(dev, n_groups, levels[clock->level].particles, groups, group);
 }

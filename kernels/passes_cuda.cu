@@ -204,9 +204,9 @@ static __device__ const uint64_t *tokens_of(const elect_call *call, const contes
     return kac_row_words(from->x, (int32_t)row, from->stride);
 }
 
-/* The claim of place k, by a warp: claims are a hash table of the group's.  One belongs to the places
- * whose objects equal that of the place that took it, values too, and each of them lowers its
- * number to the first; what is read may be old and so too high, never too low. */
+/* The claim of place k, by a warp: claims are a hash table of the group's.  One belongs to the
+ * places whose objects equal that of the place that took it, values too, and each of them
+ * lowers its number to the first; what is read may be old and so too high, never too low. */
 static __device__ int32_t find_claim(const elect_call *call, const contest *of, int32_t k)
 {
     const int32_t *order = call->order + of->first, lane = (int32_t)threadIdx.x % KAC_WARP;

@@ -2,6 +2,7 @@
 #include "scratch_cpu.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum { LINE = 64 };
@@ -39,4 +40,22 @@ int32_t kac_cpu_scratch_rows(int32_t most, int64_t floats)
     enum { MOST_FLOATS = 1 << 24 };
     int64_t fit = MOST_FLOATS / floats;
     return fit < 1 ? 1 : fit < most ? (int32_t)fit : most;
+}
+
+kac_status kac_cpu_each_chunk(const kac_cpu_call *call, int32_t rows, int32_t size,
+                              size_t bytes, kac_cpu_chunk_fn *answer)
+{
+    atomic_int failed = 0;
+#pragma omp parallel for schedule(dynamic)
+    for (int32_t first = 0; first < rows; first += size) {
+        void *work = kac_cpu_scratch(bytes);
+        if (work != NULL)
+            answer(call, first, rows - first < size ? rows - first : size, work);
+        else
+            atomic_store(&failed, 1);
+    }
+    if (atomic_load(&failed))
+        return KAC_FAIL(KAC_ERR_NOMEM, "%s: no %zu bytes for %d rows", call->name, bytes,
+                        (int)size);
+    return KAC_OK;
 }

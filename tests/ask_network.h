@@ -1,5 +1,5 @@
-/* ask_network.h -- networks of files that tests write: asking them, and asking again in all ways that
- * must give the same bits. */
+/* ask_network.h -- networks of files that tests write: asking them, and asking again in all
+ * ways that must give the same bits. */
 #ifndef KAC_ASK_NETWORK_H
 #define KAC_ASK_NETWORK_H
 

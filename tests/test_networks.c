@@ -1,5 +1,5 @@
-/* test_networks.c -- exact models and pwm: against plain arithmetic, and the same bits for any batch,
- * threads, instruction set and window; loaders and what they refuse. */
+/* test_networks.c -- exact models and pwm: against plain arithmetic, and the same bits for any
+ * batch, threads, instruction set and window; loaders and what they refuse. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>

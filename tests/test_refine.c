@@ -159,8 +159,8 @@ Test(refine, the_elite_is_the_best_of_both)
         cr_expect_eq(eve[i], 100 + i);
 }
 
-/* Objects of few kinds and values, -infinity too: as a stable sort and a look at all that come before
- * say. */
+/* Objects of few kinds and values, -infinity too: as a stable sort and a look at all that come
+ * before say. */
 Test(refine, the_elite_of_many_ties)
 {
     enum { N = 300, C = 2 * N };

@@ -1,5 +1,5 @@
-/* test_regressors.c -- conv_regressor and convgru: against plain arithmetic, and the same bits for any
- * batch, threads, instruction set and window; what their loaders refuse. */
+/* test_regressors.c -- conv_regressor and convgru: against plain arithmetic, and the same bits
+ * for any batch, threads, instruction set and window; what their loaders refuse. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* test_schemes.c -- the scalar rules of weights and selection schemes, for all small weights. */
+/* test_schemes.c -- the scalar rules of weights and selection schemes, all small weights. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <string.h>

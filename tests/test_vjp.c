@@ -1,6 +1,6 @@
 /* test_vjp.c -- vector-Jacobian products of exact models, and of model files: against central
- * differences of a plain forward in double, against PyTorch, and the same bits for any batch, threads,
- * instruction set and list. */
+ * differences of a plain forward in double, against PyTorch, and the same bits for any batch,
+ * threads, instruction set and list. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* test_vjp_layers.c -- vector-Jacobian products of networks of layers: cnn1d, conv_regressor and
- * convgru. */
+/* test_vjp_layers.c -- vector-Jacobian products of networks of layers: cnn1d, conv_regressor
+ * and convgru. */
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>

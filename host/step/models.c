@@ -1,4 +1,5 @@
-/* models.c -- the models of a run: its denoisers and its rewards, and whether they go together. */
+/* models.c -- the models of a run: its denoisers and its rewards, and whether they go
+ * together. */
 #include <string.h>
 
 #include "device.h"

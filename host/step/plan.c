@@ -22,8 +22,8 @@ static void read_step(kac_run *r)
     r->weighted = kac_properly_weighted(s);
 }
 
-/* The population at the start and its steps, before any memory is taken.  Rows of a pool that spans
- * ranks are groups of one particle. */
+/* The population at the start and its steps, before any memory is taken.  Rows of a pool that
+ * spans ranks are groups of one particle. */
 static kac_status plan_population(kac_run *r, int64_t groups)
 {
     const kac_settings *s = &r->set;

@@ -133,7 +133,8 @@ static void open_selection(kac_run *r)
     };
 }
 
-/* The groups and particles as parts of the run: what selection sees of them, and this rank's states. */
+/* The groups and particles as parts of the run: what selection sees of them, and this rank's
+ * states. */
 static void add_population(kac_run *r)
 {
     kac_selected of = kac_selected_of(r);

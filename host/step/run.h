@@ -274,12 +274,12 @@ typedef struct kac_piloted {
 kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_piloted *piloted,
                         kac_run **out);
 
-/* Keeps what a step, a sync or the end came to, and passes it on: the first failure ends the run,
- * whose state may from then on be that of half a step. */
+/* Keeps what a step, a sync or the end came to, and passes it on: the first failure ends the
+ * run, whose state may from then on be that of half a step. */
 kac_status kac_end_where_failed(kac_run *run, kac_status status);
 
-/* What every public function begins with that needs the device: the calling thread gets it, if the run has
- * not failed; else all ranks get the failure, again.  Errors: any. */
+/* What every public function begins with that needs the device: the calling thread gets it, if
+ * the run has not failed; else all ranks get the failure, again.  Errors: any. */
 kac_status kac_enter_run(kac_run *run);
 
 /* The time since the last call is booked on `phase`. */
@@ -288,8 +288,8 @@ void kac_lap(kac_run *run, kac_phase phase);
 /* ---- models.c ------------------------------------------------------------------------------
  */
 
-/* The device, the denoisers and the process, and with them the shape of a state.  Errors: those of
- * opening them, INVALID (what does not go together). */
+/* The device, the denoisers and the process, and with them the shape of a state.  Errors:
+ * those of opening them, INVALID (what does not go together). */
 kac_status kac_models_open(kac_run *run);
 
 /* The guide, the judges and the networks of values, once it is known how many steps there are.
@@ -321,8 +321,8 @@ void *kac_take(kac_run *run, int64_t count, size_t size);
 kac_particles kac_take_particles(kac_run *run, int32_t n);
 kac_particles kac_take_columns(kac_run *run, int32_t n); /* without states */
 
-/* The memory of particles, their evaluations and selection.  Errors: NOMEM; what is short on the
- * device is counted only. */
+/* The memory of particles, their evaluations and selection.  Errors: NOMEM; what is short on
+ * the device is counted only. */
 kac_status kac_take_population(kac_run *run);
 
 /* ---- parts.c -------------------------------------------------------------------------------
@@ -381,14 +381,15 @@ kac_selected kac_selected_of(kac_run *run);
 /* Particles of a group, at present. */
 int32_t kac_particles_each(const kac_run *run);
 
-/* Rows of `bytes` at rank 0 in `all`, rank by rank, of which rank q has rows(run, q) at `mine`.  All
- * ranks get the same status, and may go on.  Errors: RANK, NOMEM. */
+/* Rows of `bytes` at rank 0 in `all`, rank by rank, of which rank q has rows(run, q) at
+ * `mine`.  All ranks get the same status, and may go on.  Errors: RANK, NOMEM. */
 typedef int32_t kac_rows_of_fn(const kac_run *run, int q);
 kac_status kac_gather_rows(const kac_run *run, kac_rows_of_fn *rows, const void *mine,
                            size_t bytes, void *all);
 
-/* Rows of all groups in their order, `bytes` a group, at rank 0 in `all`: gathered there from `mine`
- * of those told here, or sent from there in rounds to `mine` of this rank's groups.  Likewise. */
+/* Rows of all groups in their order, `bytes` a group, at rank 0 in `all`: gathered there from
+ * `mine` of those told here, or sent from there in rounds to `mine` of this rank's
+ * groups.  Likewise. */
 kac_status kac_gather_groups(const kac_run *run, const void *mine, size_t bytes, void *all);
 kac_status kac_scatter_groups(const kac_run *run, const void *all, size_t bytes, void *mine);
 
@@ -514,8 +515,8 @@ kac_status kac_weigh_children(kac_run *run, const kac_particles *x, const float 
 /* ---- trouble.c -----------------------------------------------------------------------------
  */
 
-/* The sentence for what the device of any rank noted first, if any did.  Errors: NUMERIC (that), DEVICE,
- * and those of kac_ranks_agree. */
+/* The sentence for what the device of any rank noted first, if any did.  Errors: NUMERIC
+ * (that), DEVICE, and those of kac_ranks_agree. */
 kac_status kac_find_trouble(const kac_run *run);
 
 /* ---- trajectory.c --------------------------------------------------------------------------
@@ -559,9 +560,10 @@ kac_status kac_evaluate_objects(kac_run *run, const kac_particles *x, kac_partic
 kac_status kac_likelihood(kac_run *run, const uint8_t *x0, const int32_t *id, int32_t n,
                           double *host_out);
 
-/* Evaluates again what was known of the particles, or nodes of trees, when the checkpoint that has
- * just been read was written: their entries are there, the denoiser's outputs are not.  These calls
- * are not counted, so that the counts are those of a run that was never stopped. */
+/* Evaluates again what was known of the particles, or nodes of trees, when the checkpoint that
+ * has just been read was written: their entries are there, the denoiser's outputs are
+ * not.  These calls are not counted, so that the counts are those of a run that was never
+ * stopped. */
 kac_status kac_evaluate_again(kac_run *run);
 
 /* ---- twist.c -------------------------------------------------------------------------------
@@ -591,8 +593,8 @@ kac_status kac_search_step(kac_run *run);
 /* ---- output.c ------------------------------------------------------------------------------
  */
 
-/* Name of a reward term, its column in samples.csv: the one given, else the file's without folder
- * and ending, else the kind. */
+/* Name of a reward term, its column in samples.csv: the one given, else the file's without
+ * folder and ending, else the kind. */
 void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
 
 /* ---- final.c -------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, row, fault->slot, source);
 }
 
-/* Particles that a group had in step `move`, counted from 1, which a funnel may have made fewer since. */
+/* Particles that a group had in step `move`, counted from 1, which a funnel may have made
+ * fewer since. */
 static int32_t particles_in(const kac_run *r, int32_t move)
 {
     if (r->set.sampler.funnel[0] == '\0') return kac_particles_each(r);
@@ -58,8 +59,8 @@ static int32_t particles_in(const kac_run *r, int32_t move)
     return each;
 }
 
-/* What the device of any rank noted first, its slot counted through all ranks.  Errors: DEVICE, and
- * those of kac_ranks_agree. */
+/* What the device of any rank noted first, its slot counted through all ranks.  Errors:
+ * DEVICE, and those of kac_ranks_agree. */
 static kac_status first_trouble(const kac_run *r, kac_trouble *out)
 {
     kac_fault fault = {0};

@@ -16,9 +16,13 @@ export BUILDAH_ISOLATION=chroot
 b() {
     buildah --root "$work/store" --runroot "$work/runroot" --storage-driver vfs "$@"
 }
-# inside USER COMMAND...: in a container of the image, where USER may be empty: the image's own.
+# inside USER COMMAND...: in a container of the image, where USER may be empty: the image's own.  What
+# it says comes by a file: on a busy machine buildah may lose the end of it.
 inside() {
-    run b run ${1:+--user="$1"} "$container" -- "${@:2}"
+    rm -f "$there"/tmp/{out,err}
+    run b run ${1:+--user="$1"} "$container" -- sh -c '"$@" >/tmp/out 2>/tmp/err' sh "${@:2}"
+    cat "$there/tmp/out" >>"$work/out"
+    cat "$there/tmp/err" >>"$work/err"
 }
 trap 'b rm --all >/dev/null 2>&1; rm -rf "$work"' EXIT
 base=${KAC_BASE:-$work/root}
@@ -34,6 +38,7 @@ run b bud --pull-never --layers --format docker -f docker/cpu.Dockerfile -t kac 
 expect 0
 [ "$code" -eq 0 ] || finish
 container=$(b from --pull-never kac)
+there=$(b mount "$container") # its files
 
 begin 'what it says of itself'
 run b inspect --type image --format \

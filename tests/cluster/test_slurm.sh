@@ -78,10 +78,6 @@ restarts() { # of $job
 working() {
     grep -q '^kac: step [1-9]' "$work/log"
 }
-# the trace without what may differ with time and ranks
-steady() {
-    sed -E 's/"seconds":[^,}]*//; s/"evaluations":\{[^}]*\}//' "$1/trace.jsonl"
-}
 # same FOLDER FOLDER
 same() {
     holds 'samples.csv is the same' cmp "$work/$1/samples.csv" "$work/$2/samples.csv"
