@@ -40,11 +40,34 @@ template <class T> static inline __device__ T kac_block_scan(T value, T *total)
     return upto + kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1), total);
 }
 
+/* x[0 .. N-1] = the sums of the threads' values. */
+template <int N, class T> static inline __device__ void kac_block_sums(T *x)
+{
+    KAC_SHARED(T, sums, KAC_WARP * N);
+    KAC_UNROLL
+    for (int by = KAC_WARP / 2; by > 0; by /= 2) {
+        KAC_UNROLL
+        for (int k = 0; k < N; k++)
+            x[k] += __shfl_xor_sync(KAC_WHOLE_WARP, x[k], by);
+    }
+    __syncthreads(); /* an earlier call's sums are no longer read */
+    KAC_UNROLL
+    for (int k = 0; k < N; k++) {
+        if (threadIdx.x % KAC_WARP == 0) sums[threadIdx.x / KAC_WARP * N + k] = x[k];
+        x[k] = 0;
+    }
+    __syncthreads();
+    for (int w = 0; w < (int)(blockDim.x / KAC_WARP); w++) {
+        KAC_UNROLL
+        for (int k = 0; k < N; k++)
+            x[k] += sums[w * N + k];
+    }
+}
+
 template <class T> static inline __device__ T kac_block_sum(T value)
 {
-    T total;
-    (void)kac_block_scan(value, &total);
-    return total;
+    kac_block_sums<1>(&value);
+    return value;
 }
 
 template <class T> static inline __device__ T kac_warp_max(T value)
@@ -68,35 +91,55 @@ template <class T> static inline __device__ T kac_block_max(T value)
     return top;
 }
 
-/* Running sums over items first .. end - 1: store(i, carry + the sum of load(first .. i),
- * load(i)).  Returns the last of them, or the carry where there is no item.  A store may
- * overwrite what its own load read.  Lanes have neighbouring items, and a warp several rows of
- * them. */
-template <class T, class Load, class Store>
-static inline __device__ T kac_block_run(int32_t first, int32_t end, T carry, Load load,
-                                         Store store)
+/* Running sums over items first .. end - 1, a few rows of 32 at a time: give(i, upto, own), called
+ * by whole warps, has for items i + 32 k, k < KAC_ROWS, of the lane own[k] = load(its number), or 0
+ * where there is no item, and upto[k] = carry + the sum of all up to it.  Returns the last of them,
+ * or the carry where there is no item.  What is given may overwrite what its own load read. */
+enum { KAC_ROWS = 4 };
+template <class T, class Load, class Give>
+static inline __device__ T kac_block_sweep(int32_t first, int32_t end, T carry, Load load,
+                                           Give give)
 {
-    constexpr int ROWS = 4;
     const int lane = (int)(threadIdx.x % KAC_WARP), warp = (int)(threadIdx.x / KAC_WARP);
-    for (int64_t chunk = first; chunk < end; chunk += (int64_t)blockDim.x * ROWS) {
-        const int64_t i = chunk + warp * ROWS * KAC_WARP + lane;
-        T own[ROWS], upto[ROWS], all = 0, total;
+    for (int64_t chunk = first; chunk < end; chunk += (int64_t)blockDim.x * KAC_ROWS) {
+        const int64_t i = chunk + warp * KAC_ROWS * KAC_WARP + lane;
+        T own[KAC_ROWS], upto[KAC_ROWS], all = 0, total;
+        if (end - chunk >= (int64_t)blockDim.x * KAC_ROWS) { /* all at once */
+            KAC_UNROLL
+            for (int k = 0; k < KAC_ROWS; k++)
+                own[k] = load((int32_t)(i + k * KAC_WARP));
+        } else {
+            KAC_UNROLL
+            for (int k = 0; k < KAC_ROWS; k++)
+                own[k] = i + k * KAC_WARP < end ? load((int32_t)(i + k * KAC_WARP)) : 0;
+        }
         KAC_UNROLL
-        for (int k = 0; k < ROWS; k++)
-            own[k] = i + k * KAC_WARP < end ? load((int32_t)(i + k * KAC_WARP)) : 0;
-        KAC_UNROLL
-        for (int k = 0; k < ROWS; k++) {
+        for (int k = 0; k < KAC_ROWS; k++) {
             upto[k] = all + kac_warp_scan(own[k]);
             all = __shfl_sync(KAC_WHOLE_WARP, upto[k], KAC_WARP - 1);
         }
         const T before = carry + kac_warps_before(all, &total);
         KAC_UNROLL
-        for (int k = 0; k < ROWS; k++)
-            if (i + k * KAC_WARP < end)
-                store((int32_t)(i + k * KAC_WARP), before + upto[k], own[k]);
+        for (int k = 0; k < KAC_ROWS; k++)
+            upto[k] += before;
+        give(i, upto, own);
         carry += total;
     }
     return carry;
+}
+
+/* The same item by item: store(i, upto, own). */
+template <class T, class Load, class Store>
+static inline __device__ T kac_block_run(int32_t first, int32_t end, T carry, Load load,
+                                         Store store)
+{
+    return kac_block_sweep(first, end, carry, load,
+                           [&](int64_t i, const T *upto, const T *own) {
+                               KAC_UNROLL
+                               for (int k = 0; k < KAC_ROWS; k++)
+                                   if (i + k * KAC_WARP < end)
+                                       store((int32_t)(i + k * KAC_WARP), upto[k], own[k]);
+                           });
 }
 
 /* Sum of x[0 .. n-1]. */

@@ -59,6 +59,7 @@ static kac_status pack_stage(kac_device *dev, const kac_regressor_layer *what, k
     KAC_TRY(kac_cuda_layer_pack(dev, &weights, what->bias, &s->layer));
     if (what->kind != KAC_LAYER_CONV) return KAC_OK;
     s->layer.there.precision = dev->precision;
+    if (net->stages == 1) return kac_cuda_conv_letters(dev, &s->layer.there);
     return kac_cuda_conv_group(dev, &weights, &s->layer.there);
 }
 
@@ -158,12 +159,16 @@ static kac_cuda_shape shape_of(const stage *s)
 }
 
 /* `before`: gets what gelu was given; or NULL. */
+static kac_cuda_ending ending_of(const stage *s, float *before)
+{
+    return {s->what.act == KAC_ACT_GELU ? before : NULL, NULL, s->what.act, NULL, NULL};
+}
+
 static kac_status run_stage(kac_device *dev, const kac_query *q, const stage *s,
                             const float *in, float *before, float *out)
 {
     const kac_cuda_shape shape = shape_of(s);
-    const kac_cuda_ending end = {s->what.act == KAC_ACT_GELU ? before : NULL, NULL, s->what.act,
-                                 NULL, NULL};
+    const kac_cuda_ending end = ending_of(s, before);
     const pool_call pool = pool_of(s, q, in, out);
     switch (s->what.kind) {
     case KAC_LAYER_CONV:
@@ -184,6 +189,19 @@ static kac_status run_stage(kac_device *dev, const kac_query *q, const stage *s,
     return KAC_OK;
 }
 
+/* The same of the first stage, with room for its input at `in`. */
+static kac_status run_first(kac_device *dev, const kac_net *net, const kac_query *q, float *in,
+                            float *before, float *out)
+{
+    const stage *s = &net->at[0];
+    const kac_cuda_shape shape = shape_of(s);
+    const kac_cuda_ending end = ending_of(s, before);
+    if (has_weights(s))
+        return kac_cuda_first_run(dev, q, &net->frame, &s->layer.there, &shape, &end, in, out);
+    KAC_TRY(kac_cuda_input(dev, q, &net->frame, net->states, in));
+    return run_stage(dev, q, s, in, before, out);
+}
+
 KAC_KERNEL scale_out(KAC_ARGS kac_query q, int32_t outputs, float scale, float offset,
                      const float *x)
 {
@@ -197,9 +215,11 @@ KAC_KERNEL scale_out(KAC_ARGS kac_query q, int32_t outputs, float scale, float o
 static kac_status run_window(kac_device *dev, const kac_net *net, const kac_query *q,
                              float *from, float *to)
 {
-    KAC_TRY(kac_cuda_input(dev, q, &net->frame, net->states, from));
     for (int32_t i = 0; i < net->stages; i++) {
-        KAC_TRY(run_stage(dev, q, &net->at[i], from, NULL, to));
+        if (i == 0)
+            KAC_TRY(run_first(dev, net, q, from, NULL, to));
+        else
+            KAC_TRY(run_stage(dev, q, &net->at[i], from, NULL, to));
         float *result = to;
         to = from;
         from = result;
@@ -304,11 +324,14 @@ static kac_status differentiate(kac_device *dev, const kac_net *net, const kac_q
     float *from = memory;
     float *to = from + rows * net->row_floats;
     float *kept = to + rows * net->row_floats;
-    KAC_TRY(kac_cuda_input(dev, q, &net->frame, net->states, kept));
     for (int32_t i = 0; i < net->stages; i++) {
         const stage *s = &net->at[i];
-        KAC_TRY(run_stage(dev, q, s, kept + rows * s->in_at, kept + rows * s->before_at,
-                          kept + rows * (i + 1 < net->stages ? s[1].in_at : net->out_at)));
+        float *in = kept + rows * s->in_at, *before = kept + rows * s->before_at;
+        float *out = kept + rows * (i + 1 < net->stages ? s[1].in_at : net->out_at);
+        if (i == 0)
+            KAC_TRY(run_first(dev, net, q, in, before, out));
+        else
+            KAC_TRY(run_stage(dev, q, s, in, before, out));
     }
     KAC_TRY(KAC_LAUNCH(dev, scale_in, kac_blocks((int64_t)q->capacity * net->outputs),
                        KAC_THREADS, 0, *q, net->outputs, net->scale, cotangent, from));

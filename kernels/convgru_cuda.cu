@@ -52,6 +52,7 @@ static kac_status pack(kac_device *dev, const kac_convgru_weights *w, kac_net *n
     const int32_t c = w->channels;
     KAC_TRY(pack_layer(dev, c, w->states, KAC_CONVGRU_STEM_TAPS, w->stem, w->stem_bias,
                        &net->stem));
+    KAC_TRY(kac_cuda_conv_letters(dev, &net->stem.there));
     for (int32_t i = 0; i < w->blocks; i++)
         KAC_TRY(pack_block(dev, w, i, &net->conv[i]));
     for (int d = 0; d < 2; d++) {
@@ -305,8 +306,7 @@ static kac_status run_window(kac_device *dev, const kac_net *net, const kac_quer
     const kac_cuda_norm norm = norm_of(net);
     float *x = w->x, *y = w->y;
     gru_call call;
-    KAC_TRY(kac_cuda_input(dev, q, &no_frame, net->states, y));
-    KAC_TRY(kac_cuda_conv_run(dev, q, &net->stem.there, &shape, &relu, y, x));
+    KAC_TRY(kac_cuda_first_run(dev, q, &no_frame, &net->stem.there, &shape, &relu, y, x));
     for (int32_t i = 0; i < net->blocks; i++) {
         KAC_TRY(run_block(dev, net, q, i, x, y));
         float *result = y;
@@ -463,8 +463,8 @@ static kac_status record(kac_device *dev, const kac_net *net, const kac_query *q
     const kac_cuda_frame no_frame = {};
     const kac_cuda_shape shape = stem_shape(q->length);
     gru_call call;
-    KAC_TRY(kac_cuda_input(dev, q, &no_frame, net->states, w->x));
-    KAC_TRY(kac_cuda_conv_run(dev, q, &net->stem.there, &shape, &relu, w->x, t->y[0]));
+    KAC_TRY(
+        kac_cuda_first_run(dev, q, &no_frame, &net->stem.there, &shape, &relu, w->x, t->y[0]));
     for (int32_t i = 0; i < net->blocks; i++)
         KAC_TRY(run_block(dev, net, q, i, t->y[i], t->y[i + 1]));
     KAC_TRY(feed_gru(dev, net, q, t->y[net->blocks], w->gates, &call));

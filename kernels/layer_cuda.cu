@@ -35,7 +35,8 @@ kac_status kac_cuda_conv_pack(kac_device *dev, const kac_tile_weights *w, const 
 {
     const int32_t step = kac_cuda_step(w->out);
     const int64_t floats = (int64_t)w->taps * w->in * step;
-    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT, NULL};
+    kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT,
+                          NULL,  NULL};
     float *packed = repack(w, step);
     if (packed == NULL) return KAC_FAIL(KAC_ERR_NOMEM, "no memory to pack a layer");
     conv.weight = kac_cuda_floats(dev, packed, floats, floats);
@@ -54,6 +55,7 @@ void kac_cuda_conv_drop(kac_device *dev, kac_cuda_conv *conv)
     dev->ops->memory.release(dev, conv->weight);
     dev->ops->memory.release(dev, conv->bias);
     dev->ops->memory.release(dev, conv->grouped);
+    dev->ops->memory.release(dev, conv->columns);
     *conv = {};
 }
 

@@ -23,6 +23,7 @@ struct kac_cuda_conv {
     float *bias;             /* [step], or NULL: zeros */
     kac_precision precision; /* of its products; exact since pack */
     uint16_t *grouped;       /* the weight as bf16 for warpgroups (group_conv.cuh), or NULL */
+    float *columns;          /* what letters add (letter_conv_cuda.cu), or NULL */
 };
 
 /* With the transposed one, for gradients: channels exchanged, taps flipped, no bias. */
@@ -48,6 +49,10 @@ void kac_cuda_conv_drop(kac_device *dev, kac_cuda_conv *conv);
 /* Packs conv->grouped too, where the device is to multiply in bf16 and its warpgroups can.
  * Errors: NOMEM. */
 kac_status kac_cuda_conv_group(kac_device *dev, const kac_tile_weights *w, kac_cuda_conv *conv);
+
+/* Packs conv->columns, for a first layer with a bias that reads letters; its precision is set.
+ * Errors: NOMEM. */
+kac_status kac_cuda_conv_letters(kac_device *dev, kac_cuda_conv *conv);
 
 kac_status kac_cuda_layer_pack(kac_device *dev, const kac_tile_weights *w, const float *bias,
                                kac_cuda_layer *out);
@@ -109,6 +114,13 @@ struct kac_cuda_frame {
  * q->soft. */
 kac_status kac_cuda_input(kac_device *dev, const kac_query *q, const kac_cuda_frame *frame,
                           int32_t states, float *x);
+
+/* A first layer: queues kac_cuda_input and kac_cuda_conv_run of what that gives, with room for it
+ * at x; or letters are looked up, and x is not touched.  The bits are the same where the precision
+ * is exact; where it is not the factors are rounded alike. */
+kac_status kac_cuda_first_run(kac_device *dev, const kac_query *q, const kac_cuda_frame *frame,
+                              const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                              const kac_cuda_ending *ending, float *x, float *out);
 
 /* kac_query_out(q, b)[l][c] = x[from + l][b][c], c < channels, l < length; x rows of
  * kac_cuda_step(channels) floats. */

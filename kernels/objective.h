@@ -42,21 +42,25 @@ KAC_HD static inline double kac_desirability_slope(const kac_term *t, double x)
     return d > 0 && d < 1 ? 1 / (t->high - t->low) : 0;
 }
 
-/* Whether r is -INFINITY: a term that is looked at (weight other than 0, or bounded) is not
- * finite or outside its bounds.  *bad becomes the first such term that is NaN or +INFINITY, if
- * *bad < 0. */
-KAC_HD static inline int kac_is_worst(const kac_objective *o, const double *weight,
-                                      const float *row, int32_t *bad)
+/* The sum of the terms that enter r.  *worst: whether r is -INFINITY: a term that is looked at
+ * (weight other than 0, or bounded) is not finite or outside its bounds.  *bad becomes the first
+ * such term that is NaN or +INFINITY, if *bad < 0.  One pass, in which a term is read whatever its
+ * weight: on a GPU reading one after the other takes longer than all else. */
+KAC_HD static inline double kac_sum_of(const kac_objective *o, const double *weight,
+                                       const float *row, int *worst, int32_t *bad)
 {
-    int worst = 0;
+    double r = 0;
+    *worst = 0;
     for (int32_t k = 0; k < o->terms; k++) {
         const kac_term *t = &o->term[k];
-        if (t->column < 0 || (weight[k] == 0 && !kac_term_is_bounded(t))) continue;
-        double x = (double)row[t->column];
+        if (t->column < 0) continue;
+        double x = (double)row[t->column], w = weight[k];
+        if (w == 0 && !kac_term_is_bounded(t)) continue;
         if (!(x < (double)INFINITY) && *bad < 0) *bad = k;
-        if (!isfinite(x) || x < t->at_least || x > t->at_most) worst = 1;
+        if (!isfinite(x) || x < t->at_least || x > t->at_most) *worst = 1;
+        if (w != 0) r = fma(w, kac_desirability(t, x), r);
     }
-    return worst;
+    return r;
 }
 
 /* The terms that enter r: their number n, desirabilities and weights. */
@@ -77,19 +81,6 @@ KAC_HD static inline void kac_enter(const kac_objective *o, const double *weight
         e->w[e->n] = weight[k];
         e->d[e->n++] = kac_desirability(t, (double)row[t->column]);
     }
-}
-
-/* Without a list, which on a GPU would lie in memory. */
-KAC_HD static inline double kac_sum_of(const kac_objective *o, const double *weight,
-                                       const float *row)
-{
-    double r = 0;
-    for (int32_t k = 0; k < o->terms; k++) {
-        const kac_term *t = &o->term[k];
-        if (t->column < 0 || weight[k] == 0) continue;
-        r = fma(weight[k], kac_desirability(t, (double)row[t->column]), r);
-    }
-    return r;
 }
 
 KAC_HD static inline double kac_product_of(const kac_entering *e)
@@ -130,13 +121,15 @@ KAC_HD static inline kac_ensemble kac_ensemble_of(const kac_entering *e)
     return a;
 }
 
-/* r of an object whose terms are `row`, weighed by weight[k] for term k; *bad as kac_is_worst. */
+/* r of an object whose terms are `row`, weighed by weight[k] for term k; *bad as there. */
 KAC_HD static inline double kac_objective_reward(const kac_objective *o, const double *weight,
                                                  const float *row, int32_t *bad)
 {
     kac_entering e;
-    if (kac_is_worst(o, weight, row, bad)) return -(double)INFINITY;
-    if (o->combine == KAC_COMBINE_SUM) return kac_sum_of(o, weight, row);
+    int worst;
+    double sum = kac_sum_of(o, weight, row, &worst, bad);
+    if (worst) return -(double)INFINITY;
+    if (o->combine == KAC_COMBINE_SUM) return sum;
     kac_enter(o, weight, row, &e);
     if (o->combine == KAC_COMBINE_PRODUCT) return kac_product_of(&e);
     if (e.n == 0) return 0;

@@ -71,13 +71,14 @@ KAC_HD static inline double kac_child_log_w(double log_w, double parent_bank, do
 enum { KAC_WEIGHT_BITS = 38, KAC_ESS_SHIFT = KAC_WEIGHT_BITS - 24 };
 #define KAC_WEIGHT_ONE (UINT64_C(1) << KAC_WEIGHT_BITS)
 
-/* floor(2^38 exp(l - top)) for l <= top; 0 for -INFINITY and for NaN. */
+/* floor(2^38 exp(l - top)) for l <= top; 0 for -INFINITY and for NaN.  What is chosen is what the
+ * exponential is of, not what it gives, so that no lane of a warp goes a way of its own. */
 KAC_HD static inline uint64_t kac_weight(double l, double top)
 {
-    if (l == -(double)INFINITY) return 0;
-    if (l == top) return KAC_WEIGHT_ONE; /* an infinite top has weight too */
-    if (!(l - top > -27)) return 0;      /* below 2^-38 */
-    return (uint64_t)(kac_exp(l - top) * (double)KAC_WEIGHT_ONE);
+    double below = l - top;                           /* NaN where both are infinite */
+    if (!(below > -27)) below = -60;                  /* the result is 0 */
+    if (l == top && l > -(double)INFINITY) below = 0; /* an infinite top has weight too */
+    return (uint64_t)(kac_exp_near(below) * (double)KAC_WEIGHT_ONE);
 }
 
 /* log of sum / (2^38 n) with the top put back: log((1/n) sum of exp(l)). */
@@ -95,10 +96,11 @@ typedef struct kac_weight_sums {
 
 KAC_HD static inline void kac_weight_add(kac_weight_sums *s, uint64_t w)
 {
-    uint64_t coarse = w >> KAC_ESS_SHIFT;
+    uint32_t coarse = (uint32_t)(w >> KAC_ESS_SHIFT); /* <= 2^24 */
+    uint64_t square = (uint64_t)coarse * coarse;      /* which 64 bits hold */
     s->sum += w;
     s->coarse += coarse;
-    s->square += (unsigned __int128)coarse * coarse;
+    s->square += square;
 }
 
 /* Whether ESS < below / 2^16 of n weights, ESS = (sum w)^2 / sum w^2; decided in integers, so

@@ -84,10 +84,16 @@ KAC_HD static inline uint64_t kac_mulhi64(uint64_t a, uint64_t b)
     return (uint64_t)(((unsigned __int128)a * b) >> 64);
 }
 
-/* Uniform on {0, .., n - 1} from words 2i and 2i + 1 of a draw; bias below n / 2^64. */
+/* Words 2i and 2i + 1 of a draw, as one number. */
+KAC_HD static inline uint64_t kac_pair_of(kac_u32x4 draw, int64_t i)
+{
+    return (uint64_t)draw.v[2 * i] << 32 | draw.v[2 * i + 1];
+}
+
+/* Uniform on {0, .., n - 1} from them; bias below n / 2^64. */
 KAC_HD static inline uint64_t kac_below(kac_u32x4 draw, int64_t i, uint64_t n)
 {
-    return kac_mulhi64((uint64_t)draw.v[2 * i] << 32 | draw.v[2 * i + 1], n);
+    return kac_mulhi64(kac_pair_of(draw, i), n);
 }
 
 #endif /* KAC_RNG_H */

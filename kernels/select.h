@@ -32,16 +32,27 @@ typedef struct kac_share {
     uint64_t residue; /* < s */
 } kac_share;
 
-/* a / s where that is below 2^25: an estimate in doubles, some 2^-50 of it wrong and so at most
- * one beside the quotient, put right by its remainder.  A GPU takes hundreds of instructions to
- * divide 128 bits, and tens for doubles; 1 / s serves a whole loop. */
-KAC_HD static inline kac_share kac_divide(unsigned __int128 a, uint64_t s)
+/* c -> (c n + u) / s where that is below 2^25; u < s. */
+typedef struct kac_divisor {
+    uint64_t n, u, s;
+    double each, first; /* n / s, u / s */
+} kac_divisor;
+
+KAC_HD static inline kac_divisor kac_divisor_of(int32_t n, uint64_t u, uint64_t s)
 {
-    double high = (double)(uint64_t)(a >> 64) * 0x1p64, low = (double)(uint64_t)a;
-    int32_t whole = (int32_t)((high + low) * (1 / (double)s));
-    int64_t rest = (int64_t)((uint64_t)a - (uint64_t)whole * s); /* -s .. 2 s - 1 */
-    int32_t off = (rest >= (int64_t)s) - (rest < 0);
-    kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)s)};
+    kac_divisor d = {(uint32_t)n, u, s, n / (double)s, (double)u / (double)s};
+    return d;
+}
+
+/* An estimate in doubles, some 2^-50 of it wrong and so at most one beside the quotient, put right
+ * by its remainder, of which 64 bits tell all.  A GPU takes hundreds of instructions to divide 128
+ * bits, and tens for this; a divisor serves a whole loop. */
+KAC_HD static inline kac_share kac_divide(const kac_divisor *d, uint64_t c)
+{
+    int32_t whole = (int32_t)((double)c * d->each + d->first);
+    int64_t rest = (int64_t)(c * d->n + d->u - (uint64_t)whole * d->s); /* -s .. 2 s - 1 */
+    int32_t off = (rest >= (int64_t)d->s) - (rest < 0);
+    kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)d->s)};
     return share;
 }
 
@@ -52,7 +63,8 @@ KAC_HD static inline kac_share kac_divide(unsigned __int128 a, uint64_t s)
 KAC_HD static inline int32_t kac_systematic(uint64_t c, int32_t offspring, uint64_t u,
                                             uint64_t s)
 {
-    return kac_divide((unsigned __int128)c * (uint32_t)offspring + u, s).whole;
+    const kac_divisor d = kac_divisor_of(offspring, u, s);
+    return kac_divide(&d, c).whole;
 }
 
 /* Stratified: offspring j of N is the candidate kac_first_above finds for the point
@@ -69,7 +81,8 @@ KAC_HD static inline uint64_t kac_stratum(int32_t j, int32_t offspring, uint64_t
  * residue / s. */
 KAC_HD static inline kac_share kac_share_of(uint64_t w, int32_t offspring, uint64_t s)
 {
-    return kac_divide((unsigned __int128)w * (uint32_t)offspring, s);
+    const kac_divisor d = kac_divisor_of(offspring, 0, s);
+    return kac_divide(&d, w);
 }
 
 /* Residual: the R offspring that are left, R s = the sum of all residues, are each the first i

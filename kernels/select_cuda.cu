@@ -264,17 +264,25 @@ static __device__ part_sums sum_weights(const stage *s, part on)
 {
     kac_weight_sums own = {0, 0, 0};
     int32_t best = INT32_MAX;
-    EACH_OF (i, on, s->p.candidates) {
-        kac_weight_add(&own, kac_weight(s->p.l[i], s->v.top));
-        if (s->p.l[i] == s->v.top && i < best) best = i;
+    auto add = [&](int32_t i, double l) {
+        kac_weight_add(&own, kac_weight(l, s->v.top));
+        if (l == s->v.top && i < best) best = i;
+    };
+    const int32_t end = end_of(on, s->p.candidates), step = (int32_t)blockDim.x;
+    int32_t i = on.first + (int32_t)threadIdx.x;
+    for (; i < end - 3 * step; i += 4 * step) { /* four side by side */
+        const double l[4] = {s->p.l[i], s->p.l[i + step], s->p.l[i + 2 * step],
+                             s->p.l[i + 3 * step]};
+        KAC_UNROLL
+        for (int k = 0; k < 4; k++)
+            add(i + k * step, l[k]);
     }
-    part_sums sums;
-    sums.sum = kac_block_sum(own.sum);
-    sums.coarse = kac_block_sum(own.coarse);
-    sums.low = kac_block_sum((uint64_t)own.square & SQUARE_MASK);
-    sums.high = kac_block_sum((uint64_t)(own.square >> SQUARE_BITS));
-    sums.best = -kac_block_max(-best);
-    return sums;
+    for (; i < end; i += step)
+        add(i, s->p.l[i]);
+    uint64_t sum[4] = {own.sum, own.coarse, (uint64_t)own.square & SQUARE_MASK,
+                       (uint64_t)(own.square >> SQUARE_BITS)};
+    kac_block_sums<4>(sum);
+    return {sum[0], sum[1], sum[2], sum[3], -kac_block_max(-best)};
 }
 
 /* Takes in the sums over the whole pool. */
@@ -289,23 +297,30 @@ static __device__ void judge(stage *s, const part_sums *sums)
     s->best = sums->best;
 }
 
+/* What systematic divides running sums of weights by. */
+static __device__ kac_divisor systematic_of(const kac_pool *p)
+{
+    return kac_divisor_of(p->n, kac_below(kac_pool_draw(p, 0), 0, p->sum), p->sum);
+}
+
 /* Running sums of the weights, and each candidate's offspring so far. */
 static __device__ void run_weights(const stage *s, part on, uint64_t before)
 {
     const kac_pool *p = &s->p;
     const double top = s->v.top;
-    const uint64_t u = kac_below(kac_pool_draw(p, 0), 0, p->sum); /* systematic's */
     const kac_scheme scheme = s->a->scheme;
+    const bool shares = scheme == KAC_SCHEME_RESIDUAL || scheme == KAC_SCHEME_TOURNAMENT;
+    const kac_divisor by =
+        scheme == KAC_SCHEME_SYSTEMATIC ? systematic_of(p) : kac_divisor_of(p->n, 0, p->sum);
     int32_t *count = s->count;
     auto load = [=](int32_t i) { return kac_weight(p->l[i], top); };
     auto store = [=](int32_t i, uint64_t c, uint64_t w) {
         kac_share share = {0, 0};
         if (scheme == KAC_SCHEME_SYSTEMATIC) {
-            p->offspring[i] = kac_systematic(c, p->n, u, p->sum);
+            p->offspring[i] = kac_divide(&by, c).whole;
             return;
         }
-        if (scheme == KAC_SCHEME_RESIDUAL || scheme == KAC_SCHEME_TOURNAMENT)
-            share = kac_share_of(w, p->n, p->sum);
+        if (shares) share = kac_divide(&by, w);
         p->w[i] = c;
         count[i] = share.whole;
         if (scheme == KAC_SCHEME_MULTINOMIAL && i == 0) count[i] = p->held;
@@ -314,13 +329,6 @@ static __device__ void run_weights(const stage *s, part on, uint64_t before)
         p->offspring[i] = i; /* the champion of each subtree, at its first leaf */
     };
     (void)kac_block_run(on.first, end_of(on, p->candidates), before, load, store);
-}
-
-/* Offspring of the candidates whose weights are `upto` together. */
-static __device__ int32_t systematic_upto(const stage *s, uint64_t upto)
-{
-    const kac_pool *p = &s->p;
-    return kac_systematic(upto, p->n, kac_below(kac_pool_draw(p, 0), 0, p->sum), p->sum);
 }
 
 /* Offspring of candidates 0 .. i together, from those of each. */
@@ -350,28 +358,6 @@ static __device__ uint64_t weight_of(const kac_pool *p, int32_t i)
     return p->w[i] - (i > 0 ? p->w[i - 1] : 0);
 }
 
-static __device__ void draw_multinomial(const stage *s, part on)
-{
-    const kac_pool *p = &s->p;
-    EACH_OF (j, on, p->n) {
-        if (j < p->held) continue;
-        uint64_t u = kac_below(kac_pool_draw(p, j), 0, p->sum);
-        atomicAdd(&s->count[kac_first_above(p->w, p->candidates, u)], 1);
-    }
-}
-
-static __device__ void draw_residual(const stage *s, part on)
-{
-    const kac_pool *p = &s->p;
-    int32_t left = p->n - p->offspring[p->candidates - 1];
-    EACH_OF (j, on, left) {
-        kac_u32x4 words = kac_pool_draw(p, j);
-        uint64_t u1 = kac_below(words, 0, (uint64_t)left), u2 = kac_below(words, 1, p->sum);
-        int32_t i = kac_residual(p->w, p->offspring, p->candidates, p->n, u1, u2);
-        atomicAdd(&s->count[i], 1);
-    }
-}
-
 /* The slot in which a retained candidate 0 goes on (pool.h). */
 static __device__ int32_t retained_slot(const kac_pool *p)
 {
@@ -388,53 +374,109 @@ static __device__ int32_t retained_slot(const kac_pool *p)
     return low;
 }
 
-static __device__ void draw_killing(const stage *s, part on)
+static __device__ bool draws_points(const stage *s)
+{
+    return s->a->scheme == KAC_SCHEME_MULTINOMIAL || s->a->scheme == KAC_SCHEME_KILLING;
+}
+
+/* Multinomial and killing: whether draw j chooses a candidate by a point below the sum of the
+ * weights, the high half of *word times that sum; else who gets the offspring, if any does, is
+ * known. */
+static __device__ bool has_point(const stage *s, int32_t j, int32_t retained, uint64_t *word)
 {
     const kac_pool *p = &s->p;
-    int32_t retained = p->held ? retained_slot(p) : -1;
-    EACH_OF (i, on, p->n) {
-        kac_u32x4 words = kac_pool_draw(p, i);
-        int32_t to = i;
-        if (i == retained)
-            to = 0;
-        else if (!kac_survives(weight_of(p, i), kac_below(words, 0, KAC_WEIGHT_ONE)))
-            to = kac_first_above(p->w, p->candidates, kac_below(words, 1, p->sum));
-        atomicAdd(&s->count[to], 1);
+    const kac_u32x4 words = kac_pool_draw(p, j);
+    if (s->a->scheme == KAC_SCHEME_MULTINOMIAL) {
+        *word = kac_pair_of(words, 0);
+        return j >= p->held;
+    }
+    *word = kac_pair_of(words, 1);
+    const bool stays =
+        j != retained && kac_survives(weight_of(p, j), kac_below(words, 0, KAC_WEIGHT_ONE));
+    if (stays || j == retained) atomicAdd(&s->count[stays ? j : 0], 1);
+    return !stays && j != retained;
+}
+
+/* The slot whose place killing gives to a retained candidate, -1: none. */
+static __device__ int32_t retained_of(const stage *s)
+{
+    return s->a->scheme == KAC_SCHEME_KILLING && s->p.held ? retained_slot(&s->p) : -1;
+}
+
+static __device__ void give_to(const stage *s, uint64_t point)
+{
+    atomicAdd(&s->count[kac_first_above(s->p.w, s->p.candidates, point)], 1);
+}
+
+static __device__ void draw_points(const stage *s, part on)
+{
+    const int32_t retained = retained_of(s);
+    uint64_t word;
+    EACH_OF (j, on, s->p.n)
+        if (has_point(s, j, retained, &word)) give_to(s, kac_mulhi64(word, s->p.sum));
+}
+
+static __device__ void draw_residual(const stage *s, part on)
+{
+    const kac_pool *p = &s->p;
+    int32_t left = p->n - p->offspring[p->candidates - 1];
+    EACH_OF (j, on, left) {
+        kac_u32x4 words = kac_pool_draw(p, j);
+        uint64_t u1 = kac_below(words, 0, (uint64_t)left), u2 = kac_below(words, 1, p->sum);
+        int32_t i = kac_residual(p->w, p->offspring, p->candidates, p->n, u1, u2);
+        atomicAdd(&s->count[i], 1);
     }
 }
 
 static __device__ void draw(const stage *s, part on)
 {
-    if (s->a->scheme == KAC_SCHEME_MULTINOMIAL) draw_multinomial(s, on);
+    if (draws_points(s)) draw_points(s, on);
     if (s->a->scheme == KAC_SCHEME_RESIDUAL) draw_residual(s, on);
-    if (s->a->scheme == KAC_SCHEME_KILLING) draw_killing(s, on);
 }
 
-/* The tournament between the subtrees of `size` leaves of the part, level by level: which
- * subtrees meet, and with which draw, hangs on their first leaves alone. */
-static __device__ void play(const stage *s, part on, int32_t size)
+/* Subtrees 0 .. n - 1 of a tournament, `leaves` each from leaf `first` on. */
+template <class Index> struct subtrees {
+    int32_t first, leaves, n;
+    uint64_t *residue; /* of the champion of each */
+    Index *champion;
+};
+
+/* Plays them level by level: which subtrees meet, and with which draw, hangs on their first
+ * leaves alone.  place(t): where in the arrays subtree t is; mark(champion): gets an offspring.
+ * What is at place 0 is left.  Between barriers of the block. */
+template <class Index, class Place, class Mark>
+static __device__ void play(const kac_pool *p, const subtrees<Index> &all, Place place,
+                            Mark mark)
 {
-    const kac_pool *p = &s->p;
-    const int32_t end = end_of(on, p->candidates);
-    for (; size < end - on.first; size *= 2) {
-        for (int64_t at = on.first + (int64_t)threadIdx.x * 2 * size; at + size < end;
+    for (int32_t size = 1; size < all.n; size *= 2) {
+        for (int64_t at = (int64_t)threadIdx.x * 2 * size; at + size < all.n;
              at += (int64_t)blockDim.x * 2 * size) {
-            int32_t first = (int32_t)at, second = first + size;
-            uint64_t one = p->w[first], two = p->w[second];
-            uint64_t u =
-                kac_below(kac_pool_draw(p, second), 0, kac_match_range(one, two, p->sum));
-            kac_match match = kac_match_play(one, two, p->sum, u);
-            int32_t winner = p->offspring[first], loser = p->offspring[second];
+            const int32_t second = (int32_t)at + size, i = place((int32_t)at),
+                          j = place(second);
+            const uint64_t one = all.residue[i], two = all.residue[j];
+            const uint64_t u = kac_below(kac_pool_draw(p, all.first + second * all.leaves), 0,
+                                         kac_match_range(one, two, p->sum));
+            const kac_match match = kac_match_play(one, two, p->sum, u);
+            Index winner = all.champion[i], loser = all.champion[j];
             if (!match.first_goes_on) {
                 winner = loser;
-                loser = p->offspring[first];
+                loser = all.champion[i];
             }
-            s->count[loser] += match.decided;
-            p->offspring[first] = winner;
-            p->w[first] = match.residue;
+            if (match.decided) mark(loser);
+            all.champion[i] = winner;
+            all.residue[i] = match.residue;
         }
         __syncthreads();
     }
+}
+
+/* The tournament of a pool whose shares run_weights has left. */
+static __device__ void play_all(const stage *s)
+{
+    const subtrees<int32_t> leaves = {0, 1, s->p.candidates, s->p.w, s->p.offspring};
+    int32_t *count = s->count;
+    play(
+        &s->p, leaves, [](int32_t t) { return t; }, [=](int32_t i) { count[i]++; });
 }
 
 /* The first candidate from low to high that has offspring j: offspring[i] > j. */
@@ -497,53 +539,61 @@ struct share_of_slots {
     double log_w;
 };
 
-static __device__ share_of_slots slots_of(const stage *s, part on, int32_t before, int32_t i)
+static __device__ void put(const stage *s, const share_of_slots *c, int32_t j)
 {
-    const kac_pool *p = &s->p;
-    return {p->row[i], i > on.first ? p->offspring[i - 1] : before, p->offspring[i],
-            p->held ? kac_pool_log_w(p->l[i], true) : 0}; /* others have weight */
+    s->a->log_w[s->p.first_slot + j] = c->log_w;
+    s->p.chosen[j] = c->row;
 }
 
 /* By threads `me`, me + step, ... */
 static __device__ void take(const stage *s, const share_of_slots *c, int32_t me, int32_t step)
 {
-    for (int32_t j = c->first + me; j < c->end; j += step) {
-        s->a->log_w[s->p.first_slot + j] = c->log_w;
-        s->p.chosen[j] = c->row;
-    }
+    for (int32_t j = c->first + me; j < c->end; j += step)
+        put(s, c, j);
 }
 
-/* The slots of the candidates of a part, whose offspring begin at `before`: few by their thread,
- * more by its warp, very many by the block. */
-static __device__ void spread(const stage *s, part on, int32_t before)
+/* The slots of the candidates of a part: few by their thread, more by its warp, very many by the
+ * block.  Slots end at slots(c), c the running sum of load from `before` on. */
+template <class T, class Load, class Slots>
+static __device__ void spread(const stage *s, part on, T before, Load load, Slots slots)
 {
-    enum { FEW = 4, MANY = 128, LIST = 16, AT_ONCE = 4 };
-    const int32_t end = end_of(on, s->p.candidates), lane = (int32_t)threadIdx.x % KAC_WARP;
+    enum { FEW = 4, MANY = 128, LIST = 16 };
+    const kac_pool *p = &s->p;
+    const int32_t end = end_of(on, p->candidates), lane = (int32_t)threadIdx.x % KAC_WARP;
     KAC_SHARED(int32_t, listed, 1);
-    KAC_SHARED(int32_t, list, LIST);
-    if (threadIdx.x == 0) *listed = 0;
-    __syncthreads();
-    for (int32_t base = on.first; base < end; base += (int32_t)blockDim.x * AT_ONCE) {
-        share_of_slots own[AT_ONCE];
+    KAC_SHARED(share_of_slots, list, LIST);
+    if (threadIdx.x == 0) *listed = 0; /* a sweep begins with a barrier */
+    auto give = [&](int64_t i, const T *upto, const T *term) {
+        share_of_slots own[KAC_ROWS];
+        int32_t last = slots(__shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0));
         KAC_UNROLL
-        for (int k = 0; k < AT_ONCE; k++) {
-            const int32_t i = base + k * (int32_t)blockDim.x + (int32_t)threadIdx.x;
-            own[k] = {0, 0, 0, 0};
-            if (i < end) own[k] = slots_of(s, on, before, i);
+        for (int k = 0; k < KAC_ROWS; k++) {
+            const int64_t at = i + k * KAC_WARP;
+            own[k] = {at < end ? p->row[at] : 0, 0, slots(upto[k]),
+                      p->held && at < end ? kac_pool_log_w(p->l[at], true)
+                                          : 0}; /* others have weight */
         }
         KAC_UNROLL
-        for (int k = 0; k < AT_ONCE; k++) {
+        for (int k = 0; k < KAC_ROWS; k++) {
+            const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, own[k].end, 1);
+            own[k].first = lane > 0 ? left : last;
+            last = __shfl_sync(KAC_WHOLE_WARP, own[k].end, KAC_WARP - 1);
+        }
+        KAC_UNROLL
+        for (int k = 0; k < KAC_ROWS; k++) {
             const int32_t count = own[k].end - own[k].first;
-            bool left = count > FEW;
-            if (!left) take(s, &own[k], 0, 1);
+            bool more = count > FEW;
+            KAC_UNROLL
+            for (int j = 0; j < FEW; j++)
+                if (!more && j < count) put(s, &own[k], own[k].first + j);
             if (count > MANY) {
-                const int32_t at = atomicAdd(listed, 1);
-                if (at < LIST) list[at] = base + k * (int32_t)blockDim.x + (int32_t)threadIdx.x;
-                left = at >= LIST;
+                const int32_t to = atomicAdd(listed, 1);
+                if (to < LIST) list[to] = own[k];
+                more = to >= LIST;
             }
-            unsigned more = __ballot_sync(KAC_WHOLE_WARP, left);
-            for (; more != 0; more &= more - 1) {
-                const int from = __ffs((int)more) - 1;
+            unsigned lanes = __ballot_sync(KAC_WHOLE_WARP, more);
+            for (; lanes != 0; lanes &= lanes - 1) {
+                const int from = __ffs((int)lanes) - 1;
                 const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own[k].row, from),
                                                __shfl_sync(KAC_WHOLE_WARP, own[k].first, from),
                                                __shfl_sync(KAC_WHOLE_WARP, own[k].end, from),
@@ -551,13 +601,30 @@ static __device__ void spread(const stage *s, part on, int32_t before)
                 take(s, &theirs, lane, KAC_WARP);
             }
         }
-    }
+    };
+    (void)kac_block_sweep(on.first, end, before, load, give);
     __syncthreads();
-    for (int32_t k = 0; k < *listed && k < LIST; k++) {
-        const share_of_slots c = slots_of(s, on, before, list[k]);
-        take(s, &c, (int32_t)threadIdx.x, (int32_t)blockDim.x);
-    }
+    for (int32_t k = 0; k < *listed && k < LIST; k++)
+        take(s, &list[k], (int32_t)threadIdx.x, (int32_t)blockDim.x);
     __syncthreads();
+}
+
+/* Offspring of each candidate are counted; those before the part are `before`. */
+static __device__ void spread_counts(const stage *s, part on, int32_t before)
+{
+    const int32_t *count = s->count;
+    spread(
+        s, on, before, [=](int32_t i) { return count[i]; }, [](int32_t upto) { return upto; });
+}
+
+/* Systematic, where the weights before the part are `before`. */
+static __device__ void spread_systematic(const stage *s, part on, uint64_t before)
+{
+    const double *l = s->p.l, top = s->v.top;
+    const kac_divisor by = systematic_of(&s->p);
+    spread(
+        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
+        [=](uint64_t upto) { return kac_divide(&by, upto).whole; });
 }
 
 /* The pool's groups and, where it is dead, the fault. */
@@ -599,7 +666,7 @@ static __device__ void draw_offspring(const stage *s, part all)
         run_counts(s, all, 0);
         __syncthreads();
     }
-    if (scheme == KAC_SCHEME_TOURNAMENT) play(s, all, 1);
+    if (scheme == KAC_SCHEME_TOURNAMENT) play_all(s);
     draw(s, all);
     __syncthreads();
     run_counts(s, all, 0);
@@ -654,9 +721,12 @@ struct pool_state {
 
 struct tiles_call {
     select_call of;
-    pool_state *state;            /* [pools] */
-    unsigned long long *tile_sum; /* [tiles of all pools] of weights */
-    int32_t *tile_count;          /* and of offspring */
+    pool_state *state; /* [pools] */
+    unsigned long long
+        *tile_sum;       /* [tiles of all pools] of weights; in a tournament residues */
+    int32_t *tile_count; /* and of offspring */
+    int32_t *filled;     /* points in each bucket of all pools, zero at first */
+    uint64_t *point;     /* of all buckets */
 };
 
 /* Bits that are in the order of the numbers, and back; above 0 for every number. */
@@ -676,11 +746,14 @@ enum phase {
     UNIT,
     TOP,
     SUMS,
-    WEIGHTS,     /* run_weights; systematic: and spread */
+    WEIGHTS,     /* run_weights */
+    SYSTEMATIC,  /* spread_systematic */
     COUNT_TILES, /* offspring of each tile */
     COUNTS,      /* run_counts */
-    SLOTS,       /* the same, and spread */
+    SLOTS,       /* spread_counts */
     DRAW,
+    SCATTER,    /* points into buckets */
+    SEARCH,     /* for the points of a bucket */
     PLAY,       /* within tiles */
     PLAY_TILES, /* between them, a block for each pool */
     SORT,       /* tiles */
@@ -734,6 +807,202 @@ static __device__ void sum_best(const stage *s, part on, unsigned long long *sum
              [=](int32_t i) { return (unsigned long long)kac_weight(l[order[i]], top); });
 }
 
+/* ---- points in buckets: multinomial and killing ---------------------------------------------
+ *
+ * Points are searched for in memory that neighbours have read: first they are written into
+ * buckets by the first bits of their words, which are uniform whatever the weights are.  So a
+ * bucket gets its share of them but for some of its standard deviations, and the few that do not
+ * fit are searched for at once.
+ */
+
+enum {
+    MOST_BUCKETS = 8192,
+    FULL = 1024,
+    SPARE = FULL / 16,
+    EACH = (int)TILE / (int)KAC_THREADS
+};
+
+/* Those of a pool. */
+struct buckets {
+    int32_t bits, room; /* 2^bits of them, and the points that fit into each */
+    int32_t *filled;
+    uint64_t *point; /* [2^bits][room] */
+};
+
+/* Buckets of FULL points or somewhat more, in memory of 17/16 as many as all pools have slots. */
+static __device__ buckets buckets_of(const kac_pool *p, const tiles_call *call, int32_t number)
+{
+    buckets b = {0, p->n, call->filled + p->first_slot / FULL + number,
+                 call->point + p->first_slot + p->first_slot / 16};
+    while (b.bits < 31 && 1 << b.bits < MOST_BUCKETS && p->n >> b.bits >= 2 * FULL)
+        b.bits++;
+    if (b.bits > 0) b.room = (p->n >> b.bits) + SPARE;
+    return b;
+}
+
+static __device__ int32_t bucket_of(const buckets *b, uint64_t word)
+{
+    return (int32_t)(word >> 1 >> (63 - b->bits));
+}
+
+/* The least word of a bucket. */
+static __device__ uint64_t word_of(const buckets *b, int32_t bucket)
+{
+    return (uint64_t)bucket << (63 - b->bits) << 1;
+}
+
+/* Bound by writing 8 bytes at a time, and by Philox. */
+static __device__ void scatter(const stage *s, part on, const buckets *b)
+{
+    KAC_SHARED(int32_t, place, MOST_BUCKETS); /* how many, then where the first of them goes */
+    const int32_t end = end_of(on, s->p.n), me = (int32_t)threadIdx.x,
+                  retained = retained_of(s);
+    uint64_t word[EACH];
+    int32_t nth[EACH]; /* of the bucket's, -1: no point */
+    for (int32_t i = me; i < 1 << b->bits; i += KAC_THREADS)
+        place[i] = 0;
+    __syncthreads();
+    KAC_UNROLL
+    for (int k = 0; k < EACH; k++) {
+        const int32_t j = on.first + k * KAC_THREADS + me;
+        nth[k] = -1;
+        if (j < end && has_point(s, j, retained, &word[k]))
+            nth[k] = atomicAdd(&place[bucket_of(b, word[k])], 1);
+    }
+    __syncthreads();
+    for (int32_t i = me; i < 1 << b->bits; i += KAC_THREADS)
+        if (place[i] > 0) place[i] = atomicAdd(&b->filled[i], place[i]);
+    __syncthreads();
+    KAC_UNROLL
+    for (int k = 0; k < EACH; k++) {
+        if (nth[k] < 0) continue;
+        const int32_t bucket = bucket_of(b, word[k]), at = place[bucket] + nth[k];
+        const uint64_t point = kac_mulhi64(word[k], s->p.sum);
+        if (at < b->room)
+            b->point[(int64_t)bucket * b->room + at] = point;
+        else
+            give_to(s, point);
+    }
+    __syncthreads();
+}
+
+/* kac_first_above by a warp. */
+static __device__ int32_t warp_first_above(const uint64_t *c, int32_t n, uint64_t u)
+{
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
+    int32_t low = 0;
+    while (n > 1) {
+        const int32_t step = (n + KAC_WARP - 1) / KAC_WARP, last = (lane + 1) * step - 1;
+        const unsigned above =
+            __ballot_sync(KAC_WHOLE_WARP, last >= n - 1 || c[low + last] > u);
+        const int32_t skipped = (__ffs((int)above) - 1) * step;
+        low += skipped;
+        n = n - skipped < step ? n - skipped : step;
+    }
+    return low;
+}
+
+/* Bound by shared memory: 11 steps of a search for each point among neighbouring sums. */
+static __device__ void search(const stage *s, const buckets *b, int32_t bucket)
+{
+    enum { STAGED = 3072 };
+    const kac_pool *p = &s->p;
+    const int32_t me = (int32_t)threadIdx.x, warp = me / KAC_WARP;
+    KAC_SHARED(uint64_t, sums, STAGED);
+    KAC_SHARED(int32_t, count, STAGED);
+    KAC_SHARED(int32_t, ends, 2);
+    if (warp < 2) { /* the first and last candidates that a point may choose */
+        const uint64_t u = kac_mulhi64(word_of(b, bucket + warp) - (unsigned)warp, p->sum);
+        const int32_t found = warp_first_above(p->w, p->candidates, u);
+        if (me % KAC_WARP == 0) ends[warp] = found;
+    }
+    __syncthreads();
+    const int32_t low = ends[0], n = ends[1] - low + 1;
+    const bool staged = n <= STAGED;
+    for (int32_t i = me; staged && i < n; i += KAC_THREADS) {
+        sums[i] = p->w[low + i];
+        count[i] = 0;
+    }
+    __syncthreads();
+    const int32_t points = b->filled[bucket] < b->room ? b->filled[bucket] : b->room;
+    for (int32_t j = me; j < points; j += KAC_THREADS) {
+        const uint64_t u = b->point[(int64_t)bucket * b->room + j];
+        if (staged)
+            atomicAdd(&count[kac_first_above(sums, n, u)], 1);
+        else
+            atomicAdd(&s->count[low + kac_first_above(p->w + low, n, u)], 1);
+    }
+    __syncthreads();
+    for (int32_t i = me; staged && i < n; i += KAC_THREADS)
+        if (count[i] > 0) atomicAdd(&s->count[low + i], count[i]);
+    __syncthreads();
+}
+
+/* ---- the tournament of tiles -------------------------------------------------------------- */
+
+/* Where element t of an array lies so that elements a power of two apart differ in their bank. */
+static __device__ int32_t apart(int32_t t)
+{
+    return t + t / 16;
+}
+
+/* That of a tile, all of it in shared memory: writes the offspring of each candidate and of the
+ * tile, and its champion with what is left of it.  Bound by Philox and the exponential. */
+static __device__ void play_tile(const stage *s, part on, unsigned long long *left,
+                                 int32_t *tile_count)
+{
+    KAC_SHARED(uint64_t, residue, TILE + TILE / 16);
+    KAC_SHARED(uint16_t, champion, TILE + TILE / 16);
+    KAC_SHARED(uint8_t, gets, TILE);
+    const kac_pool *p = &s->p;
+    const int32_t n = end_of(on, p->candidates) - on.first, me = (int32_t)threadIdx.x;
+    const kac_divisor by = kac_divisor_of(p->n, 0, p->sum);
+    int32_t whole[EACH], sum = 0;
+    KAC_UNROLL
+    for (int k = 0; k < EACH; k++) {
+        const int32_t t = k * KAC_THREADS + me;
+        whole[k] = 0;
+        if (t >= n) continue;
+        const kac_share share = kac_divide(&by, kac_weight(p->l[on.first + t], s->v.top));
+        whole[k] = share.whole;
+        residue[apart(t)] = share.residue;
+        champion[apart(t)] = (uint16_t)t;
+        gets[t] = 0;
+    }
+    __syncthreads();
+    play(p, subtrees<uint16_t>{on.first, 1, n, residue, champion}, apart,
+         [=](uint16_t t) { gets[t] = 1; });
+    KAC_UNROLL
+    for (int k = 0; k < EACH; k++) {
+        const int32_t t = k * KAC_THREADS + me;
+        if (t < n) s->count[on.first + t] = whole[k] += gets[t];
+        sum += whole[k];
+    }
+    sum = kac_block_sum(sum);
+    if (me == 0) {
+        *tile_count = sum;
+        *left = residue[0];
+        p->offspring[on.first / TILE] = on.first + champion[0];
+    }
+    __syncthreads(); /* the arrays are another tile's next */
+}
+
+/* Between the champions of tiles. */
+static __device__ void play_tiles(const stage *s, unsigned long long *left, int32_t *tile_count)
+{
+    const int32_t tiles = (s->p.candidates + TILE - 1) / TILE;
+    const subtrees<int32_t> all = {0, TILE, tiles, (uint64_t *)left, s->p.offspring};
+    int32_t *count = s->count;
+    play(
+        &s->p, all, [](int32_t t) { return t; },
+        [=](int32_t i) {
+            count[i]++;
+            tile_count[i / TILE]++;
+        });
+}
+
+/* ---- phases ------------------------------------------------------------------------------- */
+
 /* One phase of one tile.  sums, counts: of the pool's tiles. */
 template <phase PHASE>
 static __device__ void do_tile(const stage *s, int32_t tile, pool_state *state,
@@ -743,23 +1012,16 @@ static __device__ void do_tile(const stage *s, int32_t tile, pool_state *state,
     const int32_t n = end_of(on, s->p.candidates) - on.first;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
     if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
-    if constexpr (PHASE == WEIGHTS) {
-        const uint64_t before = kac_block_total(sums, tile);
-        run_weights(s, on, before);
-        if (s->a->scheme == KAC_SCHEME_SYSTEMATIC) spread(s, on, systematic_upto(s, before));
-    }
+    if constexpr (PHASE == WEIGHTS) run_weights(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, kac_block_total(sums, tile));
     if constexpr (PHASE == COUNT_TILES) {
         const int32_t *count = s->count;
         sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
     }
     if constexpr (PHASE == COUNTS) run_counts(s, on, kac_block_total(counts, tile));
-    if constexpr (PHASE == SLOTS) {
-        const int32_t before = kac_block_total(counts, tile);
-        run_counts(s, on, before);
-        spread(s, on, before);
-    }
-    if constexpr (PHASE == DRAW) draw(s, on);
-    if constexpr (PHASE == PLAY) play(s, on, 1);
+    if constexpr (PHASE == SLOTS) spread_counts(s, on, kac_block_total(counts, tile));
+    if constexpr (PHASE == DRAW) draw_residual(s, on);
+    if constexpr (PHASE == PLAY) play_tile(s, on, &sums[tile], &counts[tile]);
     if constexpr (PHASE == SORT) sort(s->p.l, s->count + on.first, on.first, n);
     if constexpr (PHASE == MERGE) merge(s->p.l, s->count + on.first, n, TILE / 2, false);
     if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
@@ -768,8 +1030,9 @@ static __device__ void do_tile(const stage *s, int32_t tile, pool_state *state,
         if (!counts_offspring(s)) emit(s, on); /* else spread has */
 }
 
-/* Blocks in x share the tiles of pool y.  Bound by memory: with systematic the phases read and
- * write 48 bytes a candidate in all. */
+/* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
+ * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
+ * last one on, which TOP has left in the cache. */
 template <phase PHASE>
 static __global__ void __launch_bounds__(KAC_THREADS)
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
@@ -779,6 +1042,7 @@ static __global__ void __launch_bounds__(KAC_THREADS)
     stage s = open_stage(&a, number, call.of.count);
     pool_state *state = &call.state[number];
     const int32_t before = s.p.first / TILE + number; /* tiles of the pools before, or more */
+    const int32_t tiles = (s.p.candidates + TILE - 1) / TILE;
     if (PHASE > TOP) s.v.top = from_rising(state->top);
     if (PHASE > SUMS) {
         part_sums sums = {state->sum, state->coarse, state->low, state->high,
@@ -790,11 +1054,18 @@ static __global__ void __launch_bounds__(KAC_THREADS)
         exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
                  (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
     } else if constexpr (PHASE == PLAY_TILES) {
-        play(&s, {0, INT32_MAX}, TILE);
+        play_tiles(&s, call.tile_sum + before, call.tile_count + before);
+    } else if constexpr (PHASE == SCATTER || PHASE == SEARCH) {
+        const buckets b = buckets_of(&s.p, &call, number);
+        const int32_t n = PHASE == SCATTER ? (s.p.n + TILE - 1) / TILE : 1 << b.bits;
+        for (int32_t i = (int32_t)blockIdx.x; i < n; i += (int32_t)gridDim.x) {
+            if constexpr (PHASE == SCATTER) scatter(&s, {i * TILE, TILE}, &b);
+            if constexpr (PHASE == SEARCH) search(&s, &b, i);
+        }
     } else {
-        for (int32_t tile = (int32_t)blockIdx.x; tile * TILE < s.p.candidates;
-             tile += (int32_t)gridDim.x)
-            do_tile<PHASE>(&s, tile, state, call.tile_sum + before, call.tile_count + before);
+        for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
+            do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
+                           call.tile_count + before);
         if (PHASE == EMIT && blockIdx.x == 0) tell(&s, number);
     }
 }
@@ -804,20 +1075,28 @@ static __global__ void __launch_bounds__(KAC_THREADS)
 
 static kac_status draw_large(kac_device *dev, const tiles_call *c, dim3 grid)
 {
-    const kac_scheme scheme = c->of.a.scheme;
-    DO(WEIGHTS, 0);
-    if (scheme == KAC_SCHEME_SYSTEMATIC || scheme == KAC_SCHEME_STRATIFIED) return KAC_OK;
-    if (scheme == KAC_SCHEME_RESIDUAL) {
+    switch (c->of.a.scheme) {
+    case KAC_SCHEME_SYSTEMATIC: DO(SYSTEMATIC, 0); return KAC_OK;
+    case KAC_SCHEME_STRATIFIED: DO(WEIGHTS, 0); return KAC_OK;
+    case KAC_SCHEME_RESIDUAL:
+        DO(WEIGHTS, 0);
         DO(COUNT_TILES, 0);
         DO(COUNTS, 0);
-    }
-    if (scheme == KAC_SCHEME_TOURNAMENT) {
+        DO(DRAW, 0);
+        DO(COUNT_TILES, 0);
+        break;
+    case KAC_SCHEME_MULTINOMIAL:
+    case KAC_SCHEME_KILLING:
+        DO(WEIGHTS, 0);
+        DO(SCATTER, 0);
+        DO(SEARCH, 0);
+        DO(COUNT_TILES, 0);
+        break;
+    case KAC_SCHEME_TOURNAMENT:
         DO(PLAY, 0);
         KAC_TRY(KAC_LAUNCH(dev, on_tiles<PLAY_TILES>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
-    } else {
-        DO(DRAW, 0);
+        break;
     }
-    DO(COUNT_TILES, 0);
     DO(SLOTS, 0);
     return KAC_OK;
 }
@@ -851,27 +1130,48 @@ static kac_status select_large(kac_device *dev, const tiles_call *c, dim3 grid)
     return KAC_OK;
 }
 
+/* Large pools: working memory behind `counts` bytes of it, and all phases. */
+static kac_status open_large(kac_device *dev, const select_call *call, size_t counts)
+{
+    const kac_select_args *a = &call->a;
+    const int64_t candidates = (int64_t)call->x.n * a->keep, mean = candidates / a->pools;
+    const size_t pools = (size_t)a->pools, slots = (size_t)call->x.n;
+    const bool points =
+        a->group_rule == KAC_RULE_CATEGORICAL &&
+        (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING);
+    const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
+    const size_t fills = slots / FULL + pools + 1, all_points = slots + slots / 16 + 1;
+    const size_t states = (pools * sizeof(pool_state) + fills * sizeof(int32_t) + 63) / 64 * 64;
+    const size_t sums = tiles * sizeof(uint64_t);
+    const size_t bytes = counts + states + sums + (points ? all_points * sizeof(uint64_t) : 0) +
+                         tiles * sizeof(int32_t);
+    void *scratch = NULL;
+    KAC_TRY(kac_cuda_scratch(dev, bytes, &scratch));
+    char *base = (char *)scratch;
+    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL};
+    large.of.count = (int32_t *)base;
+    large.filled = (int32_t *)(large.state + pools);
+    large.tile_sum = (unsigned long long *)(base + counts + states);
+    large.point = (uint64_t *)(large.tile_sum + tiles);
+    large.tile_count = (int32_t *)(points ? large.point + all_points : large.point);
+    KAC_TRY(
+        kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
+    const int64_t blocks = (mean + TILE - 1) / TILE * (a->pools > 1 ? 2 : 1);
+    return select_large(dev, &large, dim3((unsigned)blocks, (unsigned)a->pools));
+}
+
 kac_status kac_cuda_select_group(kac_device *dev, const kac_select_args *a)
 {
     KAC_REQUIRE(a->scheme != KAC_SCHEME_KILLING || a->group_rule != KAC_RULE_CATEGORICAL ||
                 a->keep == 1);
     if (a->pools == 0) return KAC_OK;
-    int64_t candidates = (int64_t)a->x->n * a->keep, mean = candidates / a->pools;
-    size_t pools = (size_t)a->pools, tiles = (size_t)(candidates / TILE) + pools + 1;
-    size_t counts = (size_t)candidates * sizeof(int32_t), states = pools * sizeof(pool_state);
-    counts = (counts + 63) / 64 * 64;
+    const int64_t candidates = (int64_t)a->x->n * a->keep;
+    const size_t counts = ((size_t)candidates * sizeof(int32_t) + 63) / 64 * 64;
+    select_call call = {*a, *a->x, *a->y, NULL};
+    if (candidates / a->pools >= LARGE && a->pools <= MOST_LARGE)
+        return open_large(dev, &call, counts);
     void *scratch = NULL;
-    KAC_TRY(kac_cuda_scratch(
-        dev, counts + states + tiles * (sizeof(uint64_t) + sizeof(int32_t)), &scratch));
-    char *base = (char *)scratch;
-    select_call call = {*a, *a->x, *a->y, (int32_t *)base};
-    if (mean < LARGE || a->pools > MOST_LARGE) return select_small(dev, &call);
-
-    tiles_call large = {call, (pool_state *)(base + counts),
-                        (unsigned long long *)(base + counts + states),
-                        (int32_t *)(base + counts + states + tiles * sizeof(uint64_t))};
-    int64_t blocks = (mean + TILE - 1) / TILE * (a->pools > 1 ? 2 : 1);
-    KAC_TRY(
-        kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
-    return select_large(dev, &large, dim3((unsigned)blocks, (unsigned)a->pools));
+    KAC_TRY(kac_cuda_scratch(dev, counts, &scratch));
+    call.count = (int32_t *)scratch;
+    return select_small(dev, &call);
 }

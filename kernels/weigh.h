@@ -14,6 +14,7 @@ KAC_HD static inline int64_t kac_children_in_use(const kac_weigh_args *a)
 /* The parent of child c, by a division of 32 bits where they suffice. */
 KAC_HD static inline int64_t kac_parent_of(int64_t c, int32_t children)
 {
+    if (children == 1) return c;
     return c >> 32 == 0 ? (int64_t)((uint32_t)c / (uint32_t)children) : c / children;
 }
 
@@ -47,7 +48,9 @@ KAC_HD static inline double kac_plain_value(const kac_weigh_args *a, const kac_o
     const double *weight =
         a->group_weight + (int64_t)a->x->group[kac_parent_of(c, a->children)] * o->terms;
     const float *row = a->terms + c * a->columns;
-    return kac_is_worst(o, weight, row, bad) ? -(double)INFINITY : kac_sum_of(o, weight, row);
+    int worst;
+    double sum = kac_sum_of(o, weight, row, &worst, bad);
+    return worst ? -(double)INFINITY : sum;
 }
 
 /* dr / d columns first_column .. first_column + n - 1 of the terms of fresh row q; to: [n]. */

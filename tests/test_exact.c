@@ -91,6 +91,16 @@ Test(exact, doubles_are_within_their_bound)
     }
 }
 
+Test(exact, the_short_exponential_is_the_long_one)
+{
+    for (int i = -52000; i <= 52000; i++) {
+        const double x = i * 0x1.b3p-7;
+        cr_assert_eq(kac_bits64(kac_exp_near(x)), kac_bits64(kac_exp(x)), "of %a", x);
+    }
+    cr_assert_eq(kac_exp_near(0), 1);
+    cr_assert_eq(kac_exp_near(-0.0), 1);
+}
+
 Test(exact, turns_are_within_their_bound)
 {
     srand48(2);

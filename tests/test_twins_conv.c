@@ -477,6 +477,43 @@ Test(twins_conv, conv_regressor_ends)
     release_all();
 }
 
+/* A first layer that reads letters and masks: every size of a row of channels, taps beyond the
+ * sequence, more sequences than a block has, and sums that stay zeros, whose signs show. */
+Test(twins_conv, conv_regressor_letters)
+{
+    static const struct {
+        int states, out, taps, dilation;
+        kac_activation act;
+        ask ask;
+    } cases[] = {
+        {4, 1, 1, 1, KAC_ACT_LINEAR, {6, 1, 1, 0, false, false}},
+        {4, 5, 3, 1, KAC_ACT_LINEAR, {6, 31, 31, 0, false, false}},
+        {4, 64, 13, 1, KAC_ACT_RELU, {20, 33, 33, 0, false, true}},
+        {5, 9, 5, 7, KAC_ACT_GELU, {11, 70, 60, 3, false, true}},
+        {20, 3, 8, 2, KAC_ACT_TANH, {7, 257, 1000, 0, false, false}},
+        {4, 7, 193, 1, KAC_ACT_ELU, {5, 3, 3, 0, false, false}}, /* the general way */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const int n = cases[i].taps * cases[i].states * cases[i].out;
+        seed = 40 + i;
+        kac_conv_regressor_weights w = framed(cases[i].states, cases[i].ask.length, 2, 1);
+        add_layer(&w, KAC_LAYER_CONV, cases[i].act, cases[i].out, cases[i].taps,
+                  cases[i].dilation, true);
+        float *weight = floats(n, 1), *bias = floats(cases[i].out, 1);
+        for (int j = 0; j < n && i < 2; j++)
+            weight[j] = copysignf((float)(draw(4) == 0), draw(4) == 0 ? 1.0f : -1.0f);
+        for (int j = 0; j < cases[i].out && i < 2; j++)
+            bias[j] = -0.0f;
+        w.layer[0].kernel = weight;
+        w.layer[0].bias = bias;
+        w.offset = -0.0f;
+        add_layer(&w, i < 2 ? KAC_LAYER_FLATTEN : KAC_LAYER_GLOBALMAX, KAC_ACT_LINEAR, 0, 0, 0,
+                  false);
+        check_regressor(&w, &cases[i].ask, (int)i);
+        release_all();
+    }
+}
+
 /* Layers that warpgroups take, and others. */
 Test(twins_conv, conv_regressor_rounded)
 {

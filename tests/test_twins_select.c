@@ -266,3 +266,71 @@ Test(twins_select, large_pools)
     select_all(&d, 1, 1, 9001, 4);
     select_all(&d, 1, 2, 17000, 1);
 }
+
+/* One particle with almost all the weight, or all of it, in the middle of each group. */
+enum { DOMINATED = 8, SINGLE };
+
+/* Groups of these sizes, a pool each, of one child a particle. */
+static void make_groups(world *w, dice *d, const int32_t *count, int32_t groups, uint32_t kind)
+{
+    *w = (world){.clock = {1, 9}, .groups = groups, .pools = groups, .children = 1, .keep = 1};
+    w->group = room(groups, sizeof *w->group);
+    w->pool_first = room(groups + 1, sizeof *w->pool_first);
+    w->held = room(groups, sizeof *w->held);
+    for (int32_t g = 0; g < groups; g++) {
+        w->group[g] =
+            (kac_group){.offset = w->n, .count = count[g], .id = g, .alpha = 1, .lambda = 1};
+        w->pool_first[g] = g;
+        w->held[g] = 1 - g % 2;
+        w->n += count[g];
+    }
+    w->pool_first[groups] = groups;
+    w->levels[1].trigger = KAC_TRIGGER_ALWAYS;
+    w->of = room(w->n, sizeof *w->of);
+    w->x_log_w = room(w->n, sizeof *w->x_log_w);
+    w->log_w = room(w->n, sizeof *w->log_w);
+    w->value = room(w->n, sizeof *w->value);
+    for (int32_t g = 0; g < groups; g++)
+        for (int32_t i = 0; i < count[g]; i++) {
+            const int32_t c = w->group[g].offset + i;
+            w->of[c] = g;
+            if (kind >= DOMINATED)
+                w->log_w[c] = i == count[g] / 2 ? 0 : kind == DOMINATED ? -12 : -40;
+            else
+                w->log_w[c] = log_weight(d, kind);
+        }
+}
+
+static void draw_alike(dice *d, const int32_t *count, int32_t groups, uint32_t kind)
+{
+    for (int k = 0; k <= KAC_SCHEME_KILLING; k++) {
+        world w;
+        make_groups(&w, d, count, groups, kind);
+        w.a = (kac_select_args){.seed = 5 + kind,
+                                .parent_rule = KAC_RULE_NONE,
+                                .group_rule = KAC_RULE_CATEGORICAL,
+                                .scheme = (kac_scheme)k,
+                                .held = k % 2 == 0 ? w.held : NULL};
+        select_alike(&w, 10 * (int64_t)kind + k);
+        drop_world(&w);
+    }
+}
+
+/* Points and tiles of any weights: spread, few alive, equal, one that has most or all of it. */
+Test(twins_select, very_large_pools, .timeout = 600)
+{
+    static const int32_t one[] = {70000};
+    static const uint32_t kinds[] = {0, 3, 5, DOMINATED, SINGLE};
+    dice d = {.seed = 9};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        draw_alike(&d, one, 1, kinds[i]);
+}
+
+/* Large pools with small ones beside them. */
+Test(twins_select, pools_of_mixed_size, .timeout = 600)
+{
+    static const int32_t mixed[] = {1, 70000, 257, 33, 31, 4097, 1000, 60000};
+    dice d = {.seed = 10};
+    draw_alike(&d, mixed, 8, 1);
+    draw_alike(&d, mixed, 8, SINGLE);
+}
