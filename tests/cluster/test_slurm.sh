@@ -32,8 +32,8 @@ END
 }
 config short 12
 config long 4000
-# The same values by a table, and by a worker that sleeps for a minute in all.
-config brisk 600
+# The same values by a table, and by a worker that sleeps for 70 seconds in all.
+config brisk 700
 sed -i 's|kind: table|name: value, &|; s|groups: 32, particles: 64|groups: 4, particles: 4, reuse: off|' "$work/brisk.yaml"
 mkdir "$work/asked"
 sed "s|kind: table.*|kind: worker, command: [$build/tests/worker, $work/asked, slow, '100']}]|" "$work/brisk.yaml" >"$work/slow.yaml"
@@ -133,9 +133,10 @@ says 'going on with'
 holds 'it ran twice' test "$(restarts)" = Restarts=1
 same long both
 
-# Slurm looks at the times of jobs twice a minute: of one minute, each look finds the last two.
+# Slurm looks at the times of jobs twice a minute, and is half a minute early: of three minutes, the
+# last two begin when a run is 30 to 60 seconds old.
 begin 'two nodes: the time is nearly up, as often as it takes'
-submit --nodes=2 --time=1 docker/slurm/many-nodes.sbatch "$work/slow.yaml" "$work/timed"
+submit --nodes=2 --time=3 docker/slurm/many-nodes.sbatch "$work/slow.yaml" "$work/timed"
 ends COMPLETED
 says 'stopped at step'
 says 'going on with'
