@@ -112,7 +112,7 @@ KAC_HD static inline float kac_graph_tilt(const kac_slope_args *a, int32_t p, in
 {
     const kac_graph_part *part = &a->levels[a->clock->level].graph.part[p];
     int64_t at = (int64_t)q * a->shape.length + l;
-    double by_state = fma(part->noise * part->noise, part->of_state, 1) / part->scale;
+    double by_state = fma(part->noise * part->noise, part->of_state, 1.0) / part->scale;
     if (a->soft == NULL) return a->reward[at];
     return (float)fma(by_state, (double)a->reward[at], (double)a->input[at]);
 }
