@@ -120,6 +120,20 @@ ended
 expect 0
 equal long cut
 
+begin 'SIGTERM before there is a run'
+rm -rf "$work/cut"
+mkfifo "$work/late.yaml"
+start run "$work/late.yaml" --out "$work/cut"
+exec 3>"$work/late.yaml" # once kac opens it
+kill -s TERM "$pid"
+cat "$work/long.yaml" >&3
+exec 3>&-
+ended
+expect 3
+says 'stopped at step 0 of'
+holds 'there is no folder' test ! -e "$work/cut"
+clean
+
 begin 'without checkpoints'
 rm -rf "$work/cut"
 start run "$work/long.yaml" --out "$work/cut" --set checkpoint.seconds=off

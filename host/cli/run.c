@@ -350,7 +350,6 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
     outputs o = {{.path = NULL}, {.path = NULL}};
     sampling s = {.ranks = ranks, .config = config, .out = &o};
     bool leads = kac_ranks_rank(ranks) == 0;
-    watch_signals();
     cli_exit code = team_code(ranks, leads ? begin_outputs(&o, r, out) : CLI_DONE);
     if (code == CLI_DONE) code = open_run(&s, r);
     s.saved = checkpoints_begin(config);
@@ -363,6 +362,7 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
 cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
 {
     const request r = {.quiet = quiet, .point = true, .resume = resume};
+    watch_signals();
     return run_configured(config, &r, NULL, out);
 }
 
@@ -378,6 +378,7 @@ cli_exit cli_run(int argc, char **argv)
     kac_ranks *ranks = NULL;
     char out[VALUE];
 
+    watch_signals(); /* before the ranks meet, which may take seconds */
     cli_exit code = read_request(argc, argv, &r);
     if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
@@ -460,6 +461,7 @@ cli_exit cli_resume(int argc, char **argv)
 {
     request r;
     kac_ranks *ranks = NULL;
+    watch_signals();
     cli_exit code = read_resumption(argc, argv, &r);
     if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = resume(&r, ranks);
