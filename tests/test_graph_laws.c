@@ -444,10 +444,10 @@ Test(graph_laws, the_tilt_is_the_gradient_through_the_denoiser)
     for (int k = ALL; k > 0; k--) {
         double sigma = sigma_at((k - 1) / 2, ALL / 2);
         cr_assert_eq(r->level, k);
-        cr_expect_eq(r->tilted[k], k == 3, "level %d", k);
+        cr_expect_eq(kac_tilts(r), k == 3, "level %d", k);
         cr_assert_eq(kac_evaluate_parents(r, &r->x), KAC_OK);
         cr_assert_eq(kac_evaluate_twist(r), KAC_OK);
-        for (int i = 0; r->tilted[k] && i < PARTICLES; i++) {
+        for (int i = 0; kac_tilts(r) && i < PARTICLES; i++) {
             const float *x = kac_vector(r->x.x, i, r->shape.stride);
             const float *tilt = r->twist.tilt + (ptrdiff_t)r->census_entry[i] * D;
             for (int l = 0; l < D; l++) {

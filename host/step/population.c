@@ -154,10 +154,10 @@ static void add_population(kac_run *r)
 static kac_status take_host(kac_run *r)
 {
     r->funnel = calloc((size_t)r->steps + 1, sizeof *r->funnel);
-    r->tilted = calloc((size_t)r->steps + 1, sizeof *r->tilted);
+    r->draws = calloc((size_t)r->steps + 1, sizeof *r->draws);
     r->sort = calloc((size_t)r->n, sizeof *r->sort);
     r->host_group = calloc((size_t)kac_groups_here(r), sizeof *r->host_group);
-    if (r->funnel == NULL || r->tilted == NULL || r->sort == NULL || r->host_group == NULL)
+    if (r->funnel == NULL || r->draws == NULL || r->sort == NULL || r->host_group == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d particles", r->n);
     return KAC_OK;
 }

@@ -144,7 +144,7 @@ void kac_run_destroy(kac_run *r)
     json_decref(r->files);
     free(r->line);
     free(r->funnel);
-    free(r->tilted);
+    free(r->draws);
     free(r->sort);
     free(r->host_group);
     free(r->weight);

@@ -130,7 +130,7 @@ struct kac_run {
     /* the process */
     kac_level *levels; /* [T + 1] */
     int32_t *funnel; /* host, [T + 1]: particles of a group from this level on, 0: as before */
-    bool *tilted; /* host, [T + 1]: a twist has something to tilt in the move from this level */
+    bool *draws; /* host, [T + 1]: the move from this level has draws that a twist can tilt */
     kac_clock *clock;
     uint8_t *fixed; /* [stride] letters that the template gives, or NULL */
     int32_t free_sites;
@@ -569,7 +569,10 @@ kac_status kac_evaluate_again(kac_run *run);
 /* ---- twist.c -------------------------------------------------------------------------------
  */
 
-/* Tilts of the proposals from the particles x, into run->twist.tilt. */
+/* Whether the next move is tilted. */
+bool kac_tilts(const kac_run *run);
+
+/* Tilts of the proposals from the particles x, into run->twist.tilt, where they are. */
 kac_status kac_evaluate_twist(kac_run *run);
 
 /* ---- search.c ------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ static kac_status start_levels(kac_run *r)
     kac_trigger_levels(&r->set, levels);
     for (int32_t k = 0; k <= r->steps; k++) {
         r->funnel[k] = levels[k].particles;
-        r->tilted[k] = r->set.sampler.twist != KAC_TWIST_NONE && has_draws(r, &levels[k]);
+        r->draws[k] = has_draws(r, &levels[k]);
     }
     KAC_TRY_DONE(op->upload(r->dev, r->levels, levels, count * sizeof *levels));
     KAC_TRY_DONE(op->upload(r->dev, r->clock, &clock, sizeof clock));

@@ -33,7 +33,7 @@ kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac
         .children = children,
         .temperature = (float)r->set.process.temperature,
         .keep_entries = r->set.sampler.reuse && !r->reads_time,
-        .twist = {.tilt = r->tilted[r->level] ? r->twist.tilt : NULL,
+        .twist = {.tilt = kac_tilts(r) ? r->twist.tilt : NULL,
                   .row = r->census_entry,
                   .allowed = r->allowed,
                   .scale = r->set.sampler.twist_scale},
@@ -209,7 +209,7 @@ static kac_status take_step(kac_run *r)
 {
     if (r->level == r->revive.levels) return kac_revive_step(r);
     if (!is_like_the_last(r)) return kac_guided_step(r);
-    kac_recording *kept = &r->recording[r->tilted[r->level]];
+    kac_recording *kept = &r->recording[kac_tilts(r)];
     if (kept->step == NULL) KAC_TRY(record_step(r, kept));
     KAC_TRY(r->dev->ops->memory.play(r->dev, kept->step));
     r->calls.denoiser_asked += kept->denoiser_asked;

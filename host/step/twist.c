@@ -127,9 +127,14 @@ static kac_status twist_batch(kac_run *r, int32_t first)
     return r->process->tilt(r->dev, &a, r->twist.tilt);
 }
 
+bool kac_tilts(const kac_run *r)
+{
+    return r->twist.tilt != NULL && r->draws[r->level];
+}
+
 kac_status kac_evaluate_twist(kac_run *r)
 {
-    if (!r->tilted[r->level]) return KAC_OK;
+    if (r->set.sampler.twist == KAC_TWIST_NONE || !kac_tilts(r)) return KAC_OK;
     KAC_TRY(find_distinct(r));
     for (int32_t first = 0; first < r->n; first += r->batch)
         KAC_TRY(r->classifier != NULL ? classify_batch(r, first) : twist_batch(r, first));
