@@ -126,7 +126,8 @@ gone() {
     holds 'no process is left' soon buried "$@"
 }
 none_of() {
-    ! pgrep -f "$1" >/dev/null
+    pgrep -f "$1" >/dev/null
+    [ $? -eq 1 ] # it found none, and was there to look
 }
 clean() {
     holds 'nothing is beside the folder' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
