@@ -462,44 +462,38 @@ kac_status kac_cuda_graph_soften(kac_device *dev, const kac_complete_args *a, fl
 
 /* ---- gradients ---------------------------------------------------------------------------- */
 
-/* A thread a number: of its row, and of its part. */
-KAC_KERNEL slope_rows(KAC_ARGS slope_call call, float *out)
+/* A thread a number: of the slope, row by row, or of the tilt, whose rows the states have. */
+KAC_KERNEL gradients(KAC_ARGS slope_call call, bool tilts, float *out)
 {
     const kac_slope_args &a = call.a;
     KAC_EACH (t, (int64_t)a.batch * a.shape.length) {
         kac_quotient at = kac_split(t, a.shape.length);
         int32_t q = (int32_t)at.whole, l = (int32_t)at.rest;
         if (a.first + q >= *call.fresh.count) return;
-        int32_t part = part_of(call, q, l);
-        out[t] = part >= 0 ? kac_graph_slope(&a, part, q, l) : 0;
+        int32_t part = part_of(call, q, l), row = tilts ? call.fresh.entry[a.first + q] : q;
+        float x = 0;
+        if (part >= 0)
+            x = tilts ? kac_graph_tilt(&a, part, q, l) : kac_graph_slope(&a, part, q, l);
+        out[(int64_t)row * a.shape.length + l] = x;
     }
+}
+
+static kac_status find_gradients(kac_device *dev, const kac_slope_args *a, bool tilts,
+                                 float *out)
+{
+    slope_call call = {*a, *a->fresh};
+    return KAC_LAUNCH(dev, gradients, kac_blocks((int64_t)a->batch * a->shape.length),
+                      KAC_THREADS, 0, call, tilts, out);
 }
 
 kac_status kac_cuda_graph_slope(kac_device *dev, const kac_slope_args *a, float *out)
 {
-    slope_call call = {*a, *a->fresh};
-    return KAC_LAUNCH(dev, slope_rows, kac_blocks((int64_t)a->batch * a->shape.length),
-                      KAC_THREADS, 0, call, out);
-}
-
-KAC_KERNEL tilt_rows(KAC_ARGS slope_call call, float *tilt)
-{
-    const kac_slope_args &a = call.a;
-    KAC_EACH (t, (int64_t)a.batch * a.shape.length) {
-        kac_quotient at = kac_split(t, a.shape.length);
-        int32_t q = (int32_t)at.whole, l = (int32_t)at.rest;
-        if (a.first + q >= *call.fresh.count) return;
-        int32_t part = part_of(call, q, l);
-        float *row = tilt + (int64_t)call.fresh.entry[a.first + q] * a.shape.length;
-        row[l] = part >= 0 ? kac_graph_tilt(&a, part, q, l) : 0;
-    }
+    return find_gradients(dev, a, false, out);
 }
 
 kac_status kac_cuda_graph_tilt(kac_device *dev, const kac_slope_args *a, float *tilt)
 {
-    slope_call call = {*a, *a->fresh};
-    return KAC_LAUNCH(dev, tilt_rows, kac_blocks((int64_t)a->batch * a->shape.length),
-                      KAC_THREADS, 0, call, tilt);
+    return find_gradients(dev, a, true, tilt);
 }
 
 /* ---- what graphs do not have -------------------------------------------------------------- */

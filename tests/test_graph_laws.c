@@ -337,17 +337,22 @@ static void write_value(net_file *f, double weight)
     net_file_write(f);
 }
 
-Test(graph_laws, smc_with_a_learned_value_has_the_tilted_law)
+/* A run of these settings with a value that was learned. */
+static void check_learned(const char *given)
 {
     net_file value;
     char settings[1024];
     double p[STATES];
     exact_law(STEPS, false, p);
     write_value(&value, 0.4);
-    snprintf(settings, sizeof settings,
-             SMC ALONE "sampler.value.kind=learned sampler.value.file=%s", value.path);
+    snprintf(settings, sizeof settings, "%s sampler.value.file=%s", given, value.path);
     check_run(settings, 4, true, p, 0);
     net_file_remove(&value);
+}
+
+Test(graph_laws, smc_with_a_learned_value_has_the_tilted_law)
+{
+    check_learned(SMC ALONE "sampler.value.kind=learned");
 }
 
 /* Children with more of what the value likes are kept. */
@@ -413,15 +418,7 @@ Test(graph_laws, tds_with_a_corrector_has_the_tilted_law)
 /* The gradient of a network at the state itself. */
 Test(graph_laws, tds_along_a_learned_value_has_the_tilted_law)
 {
-    net_file value;
-    char settings[1024];
-    double p[STATES];
-    exact_law(STEPS, false, p);
-    write_value(&value, 0.4);
-    snprintf(settings, sizeof settings,
-             TDS ALONE "sampler.twist.kind=value sampler.value.file=%s", value.path);
-    check_run(settings, 4, true, p, 0);
-    net_file_remove(&value);
+    check_learned(TDS ALONE "sampler.twist.kind=value");
 }
 
 /* The gmm answers with the estimate, in x of gain S / (S + b^2): the tilt is that of the reward
