@@ -70,8 +70,8 @@ static kac_status pack(kac_device *dev, const kac_convgru_weights *w, kac_net *n
 }
 
 /* Rows that a block of the recurrence takes: more of them share what they read of the weights,
- * as far as their states fit 48 KB of shared memory. */
-enum { FEW_ROWS = 2, MANY_ROWS = 8, MOST_CHANNELS = 2048 };
+ * as far as their states fit 48 KB of shared memory, and twice that on the way back. */
+enum { FEW_ROWS = 2, MANY_ROWS = 8, MOST_CHANNELS = 2048, BACK_BYTES = 64 << 10 };
 
 static int rows_of_block(int32_t channels)
 {
@@ -413,6 +413,7 @@ static kac_status both_back(kac_device *dev, const kac_net *net, const kac_query
     const dim3 blocks((unsigned)((q->capacity - 1) / rows + 1), 2);
     const size_t bytes = 4 * (size_t)net->channels * (size_t)rows * sizeof(float);
     auto *recurrence_back = rows == MANY_ROWS ? gru_back<MANY_ROWS> : gru_back<FEW_ROWS>;
+    KAC_TRY(kac_allow_shared(recurrence_back, BACK_BYTES)); /* of every network's */
     return KAC_LAUNCH(dev, recurrence_back, blocks, gru_threads(net->channels), bytes, *call);
 }
 

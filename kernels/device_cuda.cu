@@ -161,11 +161,11 @@ static kac_status cuda_identify(kac_device *dev, uint8_t id[16])
 kac_status kac_cuda_scratch(kac_device *dev, size_t bytes, void **out)
 {
     if (bytes > dev->scratch_bytes) {
-        void *grown = cuda_alloc(dev, bytes);
-        if (grown == NULL) return KAC_ERR_NOMEM;
         (void)cudaFree(dev->scratch); /* waits for what still uses it */
         dev->waits++;
-        dev->scratch = grown;
+        dev->scratch_bytes = 0;
+        dev->scratch = cuda_alloc(dev, bytes);
+        if (dev->scratch == NULL) return KAC_ERR_NOMEM;
         dev->scratch_bytes = bytes;
     }
     *out = dev->scratch;

@@ -7,6 +7,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -94,7 +95,7 @@ struct block {
     std::vector<array> arrays;
     warp warps[MOST_THREADS / 32];
     unsigned char *dynamic;
-    size_t dynamic_bytes;
+    size_t dynamic_bytes, shared_limit;
 };
 
 thread_local block *current;
@@ -309,7 +310,8 @@ block *my_block()
     return &mine.b;
 }
 
-void run_grid(dim3 grid, dim3 size, size_t dynamic_bytes, const std::function<void()> &body)
+void run_grid(dim3 grid, dim3 size, size_t dynamic_bytes, size_t shared_limit,
+              const std::function<void()> &body)
 {
     long blocks = (long)grid.x * grid.y * grid.z;
     int number = order_number(), n = (int)(size.x * size.y * size.z);
@@ -325,6 +327,7 @@ void run_grid(dim3 grid, dim3 size, size_t dynamic_bytes, const std::function<vo
         b->how = how;
         b->home_bottom = nullptr;
         b->dynamic_bytes = dynamic_bytes;
+        b->shared_limit = shared_limit;
         b->dynamic = dynamic_bytes > 0 ? (unsigned char *)malloc(dynamic_bytes) : nullptr;
         current = b;
 #pragma omp for schedule(dynamic, 1)
@@ -378,8 +381,13 @@ void *dynamic_shared()
 
 void *shared(const void *site, size_t bytes)
 {
-    for (array &a : current->arrays)
+    size_t all = current->dynamic_bytes + bytes;
+    for (array &a : current->arrays) {
         if (a.site == site) return a.memory;
+        all += a.bytes;
+    }
+    if (all > current->shared_limit)
+        die("more shared memory than the kernel may have", "shared");
     array a = {site, (unsigned char *)malloc(bytes), bytes};
     memset(a.memory, 0xCD, bytes);
     current->arrays.push_back(a);
@@ -552,6 +560,11 @@ std::mutex lock;
 std::vector<allocation> allocations;
 std::vector<std::function<void()>> *recording;
 
+enum { MOST_ACROSS = 65535 }; /* blocks in y, and in z */
+std::mutex allowances;
+std::map<const void *, size_t>
+    allowed; /* dynamic shared memory, of kernels with an allowance */
+
 bool is_guarded()
 {
 #ifdef KAC_EMU_ASAN
@@ -588,9 +601,25 @@ void enqueue(std::function<void()> work)
 
 } /* namespace */
 
-void launch(dim3 grid, dim3 size, size_t dynamic_bytes, std::function<void()> body)
+void allow_shared(const void *kernel, size_t bytes)
 {
-    enqueue([=] { run_grid(grid, size, dynamic_bytes, body); });
+    std::lock_guard<std::mutex> one(allowances);
+    allowed[kernel] = bytes;
+}
+
+void launch(const void *kernel, dim3 grid, dim3 size, size_t dynamic_bytes,
+            std::function<void()> body)
+{
+    size_t most = PLAIN_SHARED_BYTES;
+    {
+        std::lock_guard<std::mutex> one(allowances);
+        auto found = allowed.find(kernel);
+        if (found != allowed.end() && found->second > most) most = found->second;
+    }
+    if (dynamic_bytes > most) die("more shared memory than the kernel was allowed", "launch");
+    if (grid.y > MOST_ACROSS || grid.z > MOST_ACROSS) die("a grid too high or deep", "launch");
+    const size_t limit = most > PLAIN_SHARED_BYTES ? SHARED_BYTES : PLAIN_SHARED_BYTES;
+    enqueue([=] { run_grid(grid, size, dynamic_bytes, limit, body); });
 }
 
 } /* namespace emu */
@@ -660,6 +689,8 @@ cudaError_t cudaSetDevice(int ordinal)
 
 cudaError_t cudaMalloc(void **ptr, size_t bytes)
 {
+    if (emu::recording != nullptr)
+        emu::die("allocates while a graph is recorded", "cudaMalloc");
 #ifdef KAC_EMU_ASAN
     *ptr = malloc(bytes);
     return *ptr != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;

@@ -132,21 +132,25 @@ void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int co
 
 /* ---- memory and launches -------------------------------------------------------------------- */
 
-/* The most that a block may ask for, as on Hopper. */
-enum { SHARED_BYTES = 227 << 10 };
+/* As on Hopper: the most that a block may ask for, and what it may have if the kernel was not
+ * allowed more. */
+enum { SHARED_BYTES = 227 << 10, PLAIN_SHARED_BYTES = 48 << 10 };
+void allow_shared(const void *kernel, size_t bytes);
 /* Shared memory of the block that belongs to a place in the source. */
 void *shared(const void *site, size_t bytes);
 void *dynamic_shared();
 
 /* Runs the grid now, or keeps it while a graph is being recorded. */
-void launch(dim3 grid, dim3 block, size_t dynamic_bytes, std::function<void()> body);
+void launch(const void *kernel, dim3 grid, dim3 block, size_t dynamic_bytes,
+            std::function<void()> body);
 
 /* The arguments are taken as they are now, as a real launch takes them.  Static, because types of
  * one name may differ from file to file (each network has its kac_net). */
 template <class... P, class... A>
 static void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P...), A... args)
 {
-    launch(grid, block, dynamic_bytes, [=] { kernel(args...); });
+    launch(reinterpret_cast<const void *>(kernel), grid, block, dynamic_bytes,
+           [=] { kernel(args...); });
 }
 
 } /* namespace emu */
@@ -266,9 +270,11 @@ enum cudaDeviceAttr {
 };
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attr, int ordinal);
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-template <class K> cudaError_t cudaFuncSetAttribute(K *, cudaFuncAttribute, int bytes)
+template <class K> cudaError_t cudaFuncSetAttribute(K *kernel, cudaFuncAttribute, int bytes)
 {
-    return bytes <= emu::SHARED_BYTES ? cudaSuccess : cudaErrorInvalidValue;
+    if (bytes < 0 || bytes > emu::SHARED_BYTES) return cudaErrorInvalidValue;
+    emu::allow_shared(reinterpret_cast<const void *>(kernel), (size_t)bytes);
+    return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int ordinal);
 cudaError_t cudaMalloc(void **ptr, size_t bytes);
