@@ -397,6 +397,28 @@ Test(search, a_block_follows_the_best_path)
     table_folder_remove(folder);
 }
 
+/* Draws at the end take a forbidden object only where a group has no other. */
+Test(search, draws_leave_out_what_is_forbidden)
+{
+    const char *settings = DDBFS "search.depth=2 sampler.children=2 process.steps=4 "
+                                 "sampler.groups=40 sampler.particles=3 reward.0.at_most=-0.3";
+    int forbidden = 0;
+    open_model(3, 5, 1);
+    table_run best = sample(settings, "sampler.final.kind=top_k sampler.final.keep=1");
+    table_run drawn = sample(settings, "sampler.final.kind=categorical sampler.final.keep=3");
+    cr_assert_eq(best.n, 40);
+    cr_assert_eq(drawn.n, 120);
+    for (int64_t i = 0; i < drawn.n; i++) {
+        bool hopeless = best.reward[drawn.group[i]] == -HUGE_VAL;
+        cr_expect_eq(drawn.reward[i] == -HUGE_VAL, hopeless, "group %d", drawn.group[i]);
+        forbidden += hopeless;
+    }
+    cr_expect(forbidden > 0 && forbidden < 120, "%d of 120", forbidden);
+    table_run_free(&best);
+    table_run_free(&drawn);
+    table_folder_remove(folder);
+}
+
 Test(search, groups_shrink)
 {
     open_model(3, 5, 1);
