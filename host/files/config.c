@@ -133,6 +133,20 @@ static kac_status set_integer(kac_config *config, const char *key, uint64_t valu
     return kac_config_set(config, key, text);
 }
 
+/* One target for all groups. */
+static kac_status drop_weights(const kac_settings *settings, kac_config *config)
+{
+    char key[KAC_NAME];
+    for (int i = 0; i < settings->rewards; i++) {
+        if (settings->reward[i].weights[0] == '\0') continue;
+        snprintf(key, sizeof key, "reward.%d.weights", i);
+        KAC_TRY(kac_config_set(config, key, ""));
+        snprintf(key, sizeof key, "reward.%d.weight", i);
+        KAC_TRY(kac_config_set(config, key, "1"));
+    }
+    return KAC_OK;
+}
+
 kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_config **out)
 {
     static const uint64_t apart = UINT64_C(1) << 52;
@@ -142,6 +156,7 @@ kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_confi
     KAC_REQUIRE(config != NULL && out != NULL);
     KAC_TRY(kac_config_resolve(config, &settings));
     KAC_TRY(unguided(config, "pretrained", &copy));
+    KAC_TRY_DONE(drop_weights(&settings, copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)samples));
     KAC_TRY_DONE(set_integer(copy, "seed", settings.seed ^ apart));
     KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze")); /* outside of bounds */

@@ -285,7 +285,8 @@ static const kac_key keys[] = {
      .help =
          "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
          "smaller steers harder. argmax ignores it, and only there 0 is allowed. auto finds "
-         "it from pretrained samples, so that p* is as far from q as pilot says."},
+         "it from pretrained samples, so that p* is as far from q as pilot says; where "
+         "groups have weights of their own, that of the group furthest from q."},
     {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
      .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
              "of pretrained samples under p*."},

@@ -330,7 +330,8 @@ kac_objective kac_objective_of(const kac_settings *settings);
 kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
 
 /* The same model, process, rewards and device, sampled from the denoiser alone: `samples` objects,
- * each its own group, with random numbers that no run of the configuration draws.
+ * each its own group, with random numbers that no run of the configuration draws; terms that have
+ * weights group by group have weight 1.
  * Errors: NOMEM, and those of kac_config_set. */
 kac_status kac_config_pilot(const struct kac_config *config, int64_t samples,
                             struct kac_config **out);

@@ -5,8 +5,8 @@
 #include "run.h"
 
 /* Sets settings->sampler.alpha, which was NaN, from sampler.pilot samples of the denoiser alone;
- * *calls are what they cost.  Errors: those of a run; INVALID (too few samples for the target),
- * NUMERIC (none is valid). */
+ * *calls are what they cost.  Errors: those of a run; INVALID (too few samples for the target, no
+ * alpha takes p* so far), NUMERIC (none is valid). */
 kac_status kac_pilot(const kac_config *config, kac_settings *settings, kac_calls *calls);
 
 #endif /* KAC_PILOT_H */

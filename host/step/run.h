@@ -347,6 +347,11 @@ void kac_whole_free(const kac_run *run, kac_whole *whole);
 /* ---- targets.c -----------------------------------------------------------------------------
  */
 
+/* weight [groups][rewards], and target [groups]: groups with equal weights have one target, numbered
+ * by its first group.  Errors: INVALID (too many targets). */
+kac_status kac_number_targets(const kac_settings *settings, int32_t groups, double *weight,
+                              int32_t *target, int32_t *targets);
+
 /* Weights, targets and pools of the groups, and the objective; the guide is open.
  * Errors: INVALID (too many targets), NOMEM. */
 kac_status kac_open_targets(kac_run *run);
