@@ -324,6 +324,9 @@ bool kac_reward_reads_motifs(const char *text);
 /* Errors: INVALID (terms that contradict themselves or the objective). */
 kac_status kac_rewards_check(const kac_settings *settings);
 
+/* Whether each number of reward.N.weights has one of `groups` groups.  Errors: INVALID. */
+kac_status kac_weights_check(const kac_settings *settings, int64_t groups);
+
 /* The objective of the settings; term k is reward.k, and its column k. */
 kac_objective kac_objective_of(const kac_settings *settings);
 
