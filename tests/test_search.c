@@ -651,14 +651,21 @@ Test(search, a_budget_holds)
                                 "sampler.algorithm=mcts process.steps=6 sampler.groups=400 "
                                 "search.stages=3",
                                 "sampler.algorithm=dts process.steps=6 sampler.groups=400 "
-                                "search.stages=3"};
-    for (int k = 0; k < 3; k++) {
+                                "search.stages=3",
+                                "sampler.algorithm=dts process.steps=6 sampler.groups=400 "
+                                "search.stages=3 sampler.value.kind=posterior_mean "
+                                "sampler.potential=difference search.expansions=3",
+                                "sampler.algorithm=mcts process.steps=6 sampler.groups=400 "
+                                "search.stages=4 sampler.value.estimate=sample "
+                                "sampler.value.samples=2"};
+    for (int k = 0; k < 10; k++) { /* with reuse and without */
         char text[512];
-        snprintf(text, sizeof text, "%s budget.denoiser=20000 budget.reward=20000", runs[k]);
+        snprintf(text, sizeof text, "%s budget.denoiser=20000 budget.reward=20000 %s",
+                 runs[k / 2], k % 2 == 0 ? "" : "sampler.reuse=off");
         kac_progress p = progress_of(text);
-        cr_expect_leq(p.denoiser_calls + p.denoiser_saved, 20000, "%s", runs[k]);
-        cr_expect_leq(p.reward_calls + p.reward_saved, 20000, "%s", runs[k]);
-        cr_expect_gt(p.denoiser_calls + p.denoiser_saved, 5000, "%s", runs[k]);
+        cr_expect_leq(p.denoiser_calls + p.denoiser_saved, 20000, "%s", text);
+        cr_expect_leq(p.reward_calls + p.reward_saved, 20000, "%s", text);
+        cr_expect_gt(p.denoiser_calls + p.denoiser_saved, 5000, "%s", text);
     }
     table_folder_remove(folder);
 }

@@ -191,15 +191,29 @@ kac_status kac_search_check(const kac_run *r)
     return KAC_OK;
 }
 
+/* Levels at which a row is asked about in all waves together.  One that has a value moves through a
+ * stage, the longest one here, and otherwise waits, which costs nothing where states are not asked
+ * about twice.  Else it goes all the way from the root, which mcts moves down. */
+static int64_t levels_of_waves(const kac_run *r)
+{
+    const kac_settings *s = &r->set;
+    int64_t waves = s->search.rollouts, stages = s->search.stages, levels = 0;
+    if (s->sampler.value != KAC_VALUE_NONE && s->sampler.reuse)
+        return waves * ((r->steps + stages - 1) / stages);
+    for (int64_t k = 0; k < waves; k++) {
+        int64_t depth = s->search.kind == KAC_SEARCH_MCTS ? k * stages / waves : 0;
+        levels += r->steps - depth * r->steps / stages;
+    }
+    return levels;
+}
+
 void kac_search_cost(const kac_run *r, int64_t *denoiser, int64_t *reward)
 {
     const kac_settings *s = &r->set;
     int64_t networks = kac_rewards_networks(r->guide), asked = 0, objects = 0;
     if (kac_searches_trees(r)) {
-        int64_t rows = s->search.rollouts * s->search.expansions, moves = r->steps;
-        if (s->sampler.value != KAC_VALUE_NONE) /* the longest stage */
-            moves = (moves + s->search.stages - 1) / s->search.stages;
-        asked = rows * (moves + 1) + s->sampler.particles;
+        int64_t rows = s->search.rollouts * s->search.expansions;
+        asked = s->search.expansions * levels_of_waves(r) + rows + s->sampler.particles;
         objects = rows * r->samples + s->sampler.particles;
     } else {
         int64_t roots = r->n / r->groups;
