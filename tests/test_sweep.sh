@@ -32,6 +32,14 @@ run "$kac" run configs/quickstart.yaml --set process.steps=8 --set sampler.group
 expect 0
 holds 'byte for byte' cmp "$work/alone/samples.csv" "$work/sweep/point_002/samples.csv"
 
+begin 'a baseline has the groups that its point had'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=4 --set sampler.groups=8 --set output.likelihood=off \
+    --vary budget.denoiser=130 --quiet --out "$work/budget"
+expect 0
+groups=$(sed -n 's/^  "groups": \([0-9]*\),/\1/p' "$work/budget/point_000/run.json")
+holds 'a budget left fewer' test "$groups" -lt 8
+holds 'and no more of the baseline' grep -q "^  \"groups\": $groups," "$work/budget/best_of_n_000_4/run.json"
+
 begin 'an evidence says whether it is reliable'
 run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.algorithm=smc --set sampler.children=1 \
     --set sampler.alpha=1000 --vary sampler.groups=15,16 --no-baseline --out "$work/alike"

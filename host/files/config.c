@@ -169,15 +169,14 @@ done:
     return status;
 }
 
-kac_status kac_config_best_of_n(const kac_config *config, int64_t particles, kac_config **out)
+kac_status kac_config_best_of_n(const kac_config *config, int64_t groups, int64_t particles,
+                                kac_config **out)
 {
     kac_status status = KAC_OK;
     kac_config *copy = NULL;
-    kac_settings settings;
-    KAC_REQUIRE(config != NULL && out != NULL && particles >= 1);
-    KAC_TRY(kac_config_resolve(config, &settings));
+    KAC_REQUIRE(config != NULL && out != NULL && groups >= 1 && particles >= 1);
     KAC_TRY(unguided(config, "best_of_n", &copy));
-    KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)settings.sampler.groups));
+    KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)groups));
     KAC_TRY_DONE(set_integer(copy, "sampler.particles", (uint64_t)particles));
     KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze"));
     *out = copy;
