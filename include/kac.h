@@ -91,7 +91,7 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
 /* The same model, process, reward and seed under best_of_n with `particles` draws in each of
- * `groups` groups: the baseline of a sweep.  Errors: NOMEM, and those of kac_config_set. */
+ * `groups` groups: the baseline of a sweep.  *out is NULL where no reward says what is best.  Errors: NOMEM, and those of kac_config_set. */
 KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t groups,
                                         int64_t particles, kac_config **out);
 

@@ -151,6 +151,9 @@ static void check_invalid(const chain *c, const char *dir)
     cr_assert_eq(kac_config_create(&config), KAC_OK);
     cr_assert_eq(kac_config_set(config, "sampler.on_invalid", "worst"), KAC_OK);
     cr_assert_eq(kac_config_best_of_n(config, 3, 2, &baseline), KAC_OK);
+    cr_assert_null(baseline, "no reward says what is best");
+    cr_assert_eq(kac_config_set(config, "reward.0.kind", "gc"), KAC_OK);
+    cr_assert_eq(kac_config_best_of_n(config, 3, 2, &baseline), KAC_OK);
     cr_assert_eq(kac_config_get(baseline, "sampler.on_invalid", kept, sizeof kept), KAC_OK);
     cr_expect_str_eq(kept, "worst");
     cr_assert_eq(kac_config_get(baseline, "sampler.groups", kept, sizeof kept), KAC_OK);

@@ -93,7 +93,21 @@ run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.gro
 expect 2
 holds 'a line each, and no baseline' test "$(column status "$work/none/sweep.csv" | tr '\n' ' ')" = 'failed failed '
 
+begin 'no baseline where nothing says what is best'
+cat >"$work/plain.yaml" <<'END'
+model: {file: models/promoter_denoiser.safetensors}
+process: {steps: 3}
+sampler: {algorithm: pretrained, groups: 3}
+END
+run "$kac" sweep "$work/plain.yaml" --vary seed=1,2 --out "$work/plain"
+expect 0
+says 'point_001: no baseline, because it has no reward that guides'
+holds 'a line a point' test "$(column status "$work/plain/sweep.csv" | tr '\n' ' ')" = 'ok ok '
+
 begin 'mistakes'
+run "$kac" sweep configs/quickstart.yaml --vary seed=1,2 --vary sampler.groups=2 --vary seed=3 --out "$work/no"
+expect 2
+says '--vary seed: it is there twice; want all values in one'
 run "$kac" sweep configs/quickstart.yaml --vary sampler.chldren=2,3 --out "$work/no"
 expect 2
 says 'did you mean'

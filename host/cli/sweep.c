@@ -55,6 +55,10 @@ static cli_exit read_axis(sweep *s, const char *text)
     if (a->key == NULL || a->value == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     char *rest = a->key + (equals - text);
     *rest++ = '\0';
+    for (int k = 0; k < s->keys - 1; k++)
+        if (strcmp(a->key, s->axes[k].key) == 0)
+            return cli_fail(CLI_MISTAKE, "--vary %s: it is there twice; want all values in one",
+                            a->key);
     for (char *value; (value = strsep(&rest, ",")) != NULL;)
         a->value[a->count++] = value;
     s->points *= a->count;
@@ -172,14 +176,16 @@ static kac_taken taken_by(const char *dir)
     return taken;
 }
 
-/* best_of_n with `particles` draws in each of `groups` groups, beside the points. */
+/* best_of_n with `particles` draws in each of `groups` groups, beside the points; out->dir is "" where
+ * there can be none. */
 static cli_exit run_best_of_n(const sweep *s, const kac_config *config, int64_t groups,
                               int64_t particles, line *out)
 {
     kac_config *best = NULL;
+    cli_exit code = cli_status(kac_config_best_of_n(config, groups, particles, &best));
+    if (code == CLI_DONE && best == NULL) return CLI_DONE;
     (void)snprintf(out->dir, sizeof out->dir, "%s/best_of_n_%03d_%lld", s->out, out->point,
                    (long long)particles);
-    cli_exit code = cli_status(kac_config_best_of_n(config, groups, particles, &best));
     if (code == CLI_DONE) code = run_into(best, out->dir, s->quiet);
     kac_config_destroy(best);
     return code;
@@ -192,6 +198,9 @@ static cli_exit run_baseline(const sweep *s, const kac_config *config, const cha
     enum { FIRST = 4 };
     kac_taken own = taken_by(dir);
     cli_exit code = run_best_of_n(s, config, own.groups, FIRST, out);
+    if (out->dir[0] == '\0' && !s->quiet)
+        fprintf(stderr, "kac: %s: no baseline, because it has no reward that guides\n", dir);
+    if (out->dir[0] == '\0') return code;
     int64_t calls = code == CLI_DONE ? taken_by(out->dir).denoiser_calls : 0;
     if (calls == 0) return code;
     int64_t particles = llround((double)FIRST * (double)own.denoiser_calls / (double)calls);
@@ -317,7 +326,7 @@ static cli_exit run_point(const sweep *s, int point, line *lines, int *count)
     add_line(lines, count, code);
     if (code == CLI_DONE && s->baseline && !cli_stopped()) {
         code = run_baseline(s, config, own->dir, base);
-        add_line(lines, count, code);
+        if (base->dir[0] != '\0') add_line(lines, count, code);
     }
     kac_config_destroy(config);
     return code;

@@ -174,7 +174,14 @@ kac_status kac_config_best_of_n(const kac_config *config, int64_t groups, int64_
 {
     kac_status status = KAC_OK;
     kac_config *copy = NULL;
+    kac_settings settings;
+    bool guides = false;
     KAC_REQUIRE(config != NULL && out != NULL && groups >= 1 && particles >= 1);
+    KAC_TRY(kac_config_resolve(config, &settings));
+    for (int i = 0; i < settings.rewards; i++)
+        guides = guides || kac_reward_guides(&settings.reward[i]);
+    *out = NULL;
+    if (!guides) return KAC_OK;
     KAC_TRY(unguided(config, "best_of_n", &copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)groups));
     KAC_TRY_DONE(set_integer(copy, "sampler.particles", (uint64_t)particles));
