@@ -468,6 +468,13 @@ Test(config, contradictions)
         {"smc",
          {{"sampler.alpha", "0"}},
          "sampler.alpha: 0 is allowed only where every selection is argmax or top_k"},
+        {"ddbfs",
+         {{"sampler.alpha", "0"},
+          {"sampler.value.estimate", "sample"},
+          {"sampler.value.samples", "4"}},
+         "sampler.alpha: 0 is allowed only where every selection is argmax or top_k, and "
+         "sampler.value.samples is 1"},
+        {"ddbfs", {{"sampler.alpha", "0"}, {"sampler.value.estimate", "sample"}}, NULL},
         {"svdd_pm", {{"sampler.alpha", "0"}, {"sampler.select.parent.rule", "argmax"}}, NULL},
         {"smc",
          {{"sampler.children", "2"}},

@@ -50,9 +50,11 @@ bool kac_properly_weighted(const kac_settings *settings)
            settings->sampler.final == KAC_FINAL_CATEGORICAL;
 }
 
-/* Whether alpha changes the samples or their weights. */
+/* Whether alpha changes the samples or their weights.  The value of several completions, which may
+ * rank, is alpha log mean exp(r / alpha). */
 static bool reads_alpha(const kac_settings *settings)
 {
+    if (settings->sampler.samples > 1) return true;
     if (settings->driver.kind == KAC_DRIVER_SEARCH)
         return settings->search.kind != KAC_SEARCH_DDBFS &&
                (settings->search.policy == KAC_POLICY_SOFT ||
@@ -202,7 +204,9 @@ static kac_status check_selection(const kac_settings *settings)
     if (settings->sampler.alpha == 0 && reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "
-                        "top_k");
+                        "top_k%s",
+                        settings->sampler.samples > 1 ? ", and sampler.value.samples is 1"
+                                                      : "");
     return KAC_OK;
 }
 
