@@ -670,6 +670,49 @@ Test(search, a_budget_holds)
     table_folder_remove(folder);
 }
 
+/* A fault is told with the step after which it is heard of. */
+Test(search, faults_have_the_steps_of_the_run)
+{
+    static const char *const runs[] = {
+        "sampler.algorithm=dts search.stages=3 search.rollouts=6",
+        "sampler.algorithm=mcts search.stages=3 search.rollouts=6 search.expansions=1",
+        DDBFS "search.depth=2 sampler.children=2 sampler.particles=1",
+    };
+    open_model(3, 5, 1);
+    cr_assert_eq(table_write_forbidden(&model, folder, 1), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 3; k++) {
+        int late = 0;
+        for (int seed = 1; seed < 40 && late < 3; seed++) {
+            char text[1024], want[64];
+            kac_config *config = NULL;
+            kac_run *run = NULL;
+            kac_status status = KAC_OK;
+            int step = 0;
+            snprintf(text, sizeof text,
+                     "model.file=%s reward.0.kind=pwm reward.0.file=%s process.steps=6 "
+                     "sampler.groups=1 seed=%d %s",
+                     table_path(folder, "denoiser").path, table_path(folder, "forbidden").path,
+                     seed, runs[k]);
+            cr_assert_eq(kac_config_create(&config), KAC_OK);
+            cr_assert_eq(table_configure(config, text), KAC_OK, "%s", kac_last_error());
+            cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+            for (; step < kac_run_steps(run) && status == KAC_OK; step++) {
+                cr_assert_eq(kac_run_step(run), KAC_OK);
+                status = kac_run_sync(run, NULL);
+            }
+            snprintf(want, sizeof want, "step %d, slot 0: the reward", step);
+            if (status != KAC_OK)
+                cr_expect_not_null(strstr(kac_last_error(), want), "%s: %s, want %s", text,
+                                   kac_last_error(), want);
+            late += status != KAC_OK && step > 1;
+            kac_run_destroy(run);
+            kac_config_destroy(config);
+        }
+        cr_expect_eq(late, 3, "%s", runs[k]);
+    }
+    table_folder_remove(folder);
+}
+
 /* ---- what is refused -------------------------------------------------------------------- */
 
 Test(search, contradictions)

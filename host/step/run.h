@@ -591,6 +591,10 @@ kac_status kac_search_plan(kac_run *run);
  * reads t, a template that trees cannot keep). */
 kac_status kac_search_check(const kac_run *run);
 
+/* The step of the run, counted from 1, that move `move` of the clock was part of; *slots of a group
+ * began it, each of which had *rows rows before that move. */
+int32_t kac_search_step_of(const kac_run *run, int32_t move, int32_t *slots, int32_t *rows);
+
 /* Calls that one group takes at most. */
 void kac_search_cost(const kac_run *run, int64_t *denoiser, int64_t *reward);
 

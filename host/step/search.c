@@ -88,11 +88,17 @@ static int64_t leaves_of(int64_t children, int64_t depth)
     return leaves;
 }
 
+/* Particles of a group at the start. */
+static int64_t particles_at_start(const kac_settings *s)
+{
+    if (s->search.drop == KAC_DROP_NONE) return s->sampler.particles;
+    return (int64_t)(s->search.oversample * (double)s->sampler.particles);
+}
+
 static kac_status plan_paths(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    int64_t each = s->sampler.particles, depth = 1;
-    if (s->search.drop != KAC_DROP_NONE) each = (int64_t)(s->search.oversample * (double)each);
+    int64_t each = particles_at_start(s), depth = 1;
     plan_blocks(r, each);
     for (int32_t k = 0; k < r->moves; k++)
         if (r->search->levels[k] > depth) depth = r->search->levels[k];
@@ -153,6 +159,21 @@ kac_status kac_search_plan(kac_run *r)
             return KAC_FAIL(KAC_ERR_NOMEM, "search: no memory for %d steps", r->steps);
     }
     return kac_searches_trees(r) ? plan_trees(r) : plan_paths(r);
+}
+
+int32_t kac_search_step_of(const kac_run *r, int32_t move, int32_t *slots, int32_t *rows)
+{
+    int32_t step = 0, done = 0;
+    *slots = (int32_t)(kac_searches_trees(r) ? r->set.search.expansions
+                                             : particles_at_start(&r->set));
+    *rows = 1;
+    if (kac_searches_trees(r)) return (move - 1) / r->steps + 1;
+    for (; done + r->search->levels[step] < move; step++) {
+        done += r->search->levels[step];
+        *slots = r->search->keep[step];
+    }
+    *rows = (int32_t)leaves_of(r->set.sampler.children, move - done - 1);
+    return step + 1;
 }
 
 /* ---- what it takes ---------------------------------------------------------------------- */
