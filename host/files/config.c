@@ -236,8 +236,11 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
     if (out->search.stages > out->process.steps) out->search.stages = out->process.steps;
-    if (out->sampler.revive_levels == 0)
+    if (out->sampler.revive_levels == 0) {
+        bool draws = out->process.kind == KAC_PROCESS_MASKED; /* in its last move too */
         out->sampler.revive_levels = (out->process.steps + 7) / 8;
+        if (out->sampler.revive_levels == 1 && !draws) out->sampler.revive_levels = 2;
+    }
     return KAC_OK;
 }
 

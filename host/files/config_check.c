@@ -354,6 +354,8 @@ static kac_status check_revive(const kac_settings *settings)
         return refuse_revive(
             "process.anneal",
             "1 and one denoiser, as the weights of tries are those of rewards");
+    if (settings->process.kind != KAC_PROCESS_MASKED && settings->process.steps == 1)
+        return refuse_revive("process.steps", "2 or more, as the last move is a function");
     if (settings->process.kind == KAC_PROCESS_GAUSSIAN &&
         (levels == 1 || settings->process.eta == 0))
         return refuse_revive("process.eta",

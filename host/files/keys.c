@@ -427,7 +427,8 @@ static const kac_key keys[] = {
      .initial = "auto",
      .help =
          "on_dead revive: levels at the end that a try goes down, unguided; more of them leave "
-         "more sites open, and are guided less. auto is an eighth of process.steps."},
+         "more sites open, and are guided less. auto is an eighth of process.steps, and with "
+         "process.kind gaussian or graph 2 at least."},
     {"sampler.revive.rounds", INTEGER(sampler.revive_rounds, 1, 65536), .initial = "16",
      .help =
          "on_dead revive: rounds, each of as many tries as a group has particles. A group that "

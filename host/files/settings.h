@@ -278,7 +278,8 @@ struct json_t;
  *   estimate            samples is 1 unless it is sample, of value posterior_mean
  *   final argmax        keep is 1 where it is all
  *   search.stages       is no more than process.steps
- *   revive.levels       is an eighth of process.steps where it is auto, one at least
+ *   revive.levels       is an eighth of process.steps where it is auto, one at least, and two
+ *                       where the last move draws nothing (gaussian, graph)
  *   alpha 0             is 1, because only rules that ignore alpha may have it
  * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
