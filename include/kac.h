@@ -153,6 +153,9 @@ KAC_API kac_status kac_run_step(kac_run *run);
 
 KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
 
+/* Groups of all ranks; a budget may have left fewer than sampler.groups. */
+KAC_API int64_t kac_run_groups(const kac_run *run);
+
 /* What the latest step did. */
 typedef struct kac_progress {
     int64_t step;           /* steps done, 0 .. T */
