@@ -94,6 +94,22 @@ static kac_status check_guidance(const kac_settings *settings)
     return KAC_OK;
 }
 
+/* Log-weights are r / alpha, which must have room for rewards of any size that is sensible. */
+static kac_status check_alpha(const kac_settings *settings)
+{
+    const double most = 1e300;
+    if (settings->sampler.alpha == 0 || !reads_alpha(settings)) return KAC_OK;
+    for (int i = 0; i < settings->rewards; i++) {
+        double weight = kac_reward_steepest(&settings->reward[i]);
+        if (weight / settings->sampler.alpha > most)
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "sampler.alpha: %g is so small that r / alpha overflows with "
+                            "weight %g of reward.%d; want a weight of %g times alpha at most",
+                            settings->sampler.alpha, weight, i, most);
+    }
+    return KAC_OK;
+}
+
 static kac_status check_sizes(const kac_settings *settings)
 {
     const int64_t most = INT32_MAX;
@@ -524,6 +540,7 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(check_final(&settings));
     KAC_TRY(kac_rewards_check(&settings));
     KAC_TRY(check_guidance(&settings));
+    KAC_TRY(check_alpha(&settings));
     KAC_TRY(check_search(&settings));
     KAC_TRY(check_driver(&settings));
     KAC_TRY(check_revive(&settings));

@@ -315,6 +315,9 @@ bool kac_command_reads(const char *text);
 /* The words in backquotes, the last ones left out where there is no room for them. */
 void kac_command_name(const char *command, char *text, size_t size);
 
+/* The largest size of its weights. */
+double kac_reward_steepest(const kac_reward_settings *reward);
+
 /* Its weight in group g of `groups`. */
 double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);
 

@@ -256,6 +256,16 @@ static bool has_negative_weight(const kac_reward_settings *reward)
     return false;
 }
 
+double kac_reward_steepest(const kac_reward_settings *reward)
+{
+    double most = reward->weights[0] == '\0' ? fabs(reward->weight) : 0;
+    for (int64_t k = count_numbers(reward->weights) - 1; k >= 0; k--) {
+        double weight = fabs(number_at(reward->weights, k));
+        most = weight > most ? weight : most;
+    }
+    return most;
+}
+
 /* What the way of combining asks of a term. */
 static kac_status check_combined(const kac_settings *settings, int i)
 {
