@@ -223,7 +223,7 @@ static kac_status check_selection(const kac_settings *settings)
                         "top_k%s",
                         settings->sampler.samples > 1 ? ", and sampler.value.samples is 1"
                                                       : "");
-    return KAC_OK;
+    return check_alpha(settings);
 }
 
 static kac_status check_final(const kac_settings *settings)
@@ -540,7 +540,6 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
     KAC_TRY(check_final(&settings));
     KAC_TRY(kac_rewards_check(&settings));
     KAC_TRY(check_guidance(&settings));
-    KAC_TRY(check_alpha(&settings));
     KAC_TRY(check_search(&settings));
     KAC_TRY(check_driver(&settings));
     KAC_TRY(check_revive(&settings));
