@@ -307,8 +307,10 @@ bench: $(bench)
 	@set -e; for p in $(bench); do echo "$$p"; $$p; done
 
 # ---- install --------------------------------------------------------------------------
-# what the manual tells users to run, and the modules that it reads; tools/bundle has the same
-tools := $(addprefix tools/,convert_gdss.py convert_mdlm_cnn.py formula_reward.py kac_io.py make_gmm.py molecules_grid.py promoter_data.py train_value.py requirements.txt)
+# what the manual and the configurations tell users to run; tools/bundle has the same
+tools := $(wildcard tools/*.py) tools/README.md tools/requirements.txt
+# the manual's links as they are where it is installed; benchmarks stay with the source
+relink := sed -E -i 's|\]\(\.\./include/|](../../../include/|g; s|\[([^]]*)\]\(\.\./(benchmarks/[^)]*)\)|\1 (\2 of the source)|g'
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
@@ -319,6 +321,7 @@ install: all
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
 	cp -R models configs docs '$(DESTDIR)$(PREFIX)/share/kac'
+	$(relink) '$(DESTDIR)$(PREFIX)/share/kac/docs/'*.md
 	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers' '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
 	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
 	install -m 644 tools/plugins/* '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'

@@ -36,4 +36,27 @@ for page in README.md docs/*.md models/*.md tools/README.md; do
     done < <(grep -ohE '\b(configs|models|tools|docker|docs)/[A-Za-z0-9_]+\.[a-zA-Z]+[a-z]' "$page" | sort -u)
 done
 
+if command -v python3 >/dev/null; then
+    # -S: without numpy, PyTorch and RDKit
+    for script in tools/*.py tools/*/*.py; do
+        case $script in */kac_io.py | */needs.py | */promoter_data.py) continue ;; esac # modules
+        begin "$script --help"
+        run python3 -S -E "$script" --help
+        expect 0
+        holds 'it explains itself' grep -qE '[a-z]{3}.*[a-z]{3}' "$work/out"
+        holds 'and says nothing else' test ! -s "$work/err"
+    done
+    for script in landscape train_value convert_optimus5p molecule_report; do
+        begin "tools/$script.py without what it needs"
+        run python3 -S -E "tools/$script.py" a b
+        expect 1
+        says "$script.py needs "
+        says ': tools/README.md says how'
+        holds 'one sentence' test "$(lines "$work/err")" -eq 1
+    done
+else
+    begin 'tools explain themselves'
+    skip 'there is no python3'
+fi
+
 finish

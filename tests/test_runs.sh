@@ -385,7 +385,12 @@ else
     done
     while read -r file; do
         holds "$file, which the manual names, is installed" test -e "$work/prefix/share/kac/$file"
-    done < <(grep -ohE 'tools/[a-z_]+\.(py|txt)' docs/molecules.md docs/models.md)
+    done < <(grep -ohE 'tools/([a-z]+/)?[a-z0-9_]+\.(py|txt|sh|c|cc)' docs/*.md configs/*.yaml | sort -u)
+    for page in "$work/prefix"/share/kac/{docs,models,tools}/*.md; do
+        while read -r link; do
+            holds "the link $link of $page leads to a file" test -e "$(dirname "$page")/$link"
+        done < <(grep -ohE '\]\([^)#]+' "$page" | sed 's/^](//' | grep -vE '^https?:')
+    done
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
     for how in '' --static; do
         # shellcheck disable=SC2046,SC2086 # flags are words
