@@ -50,7 +50,7 @@ for config in configs/*.yaml; do
             skip "$weights or python3 is absent"
             continue
         fi
-        run python3 tools/formula_reward.py "$weights" N=2,O=1 --atoms C,N,O,F --out "$work/formula.safetensors"
+        run python3 tools/formula_reward.py "$weights" N=2,O=1 --out "$work/formula.safetensors"
         expect 0
         given=(--set model.file="$weights" --set reward.0.file="$work/formula.safetensors")
         ;;
