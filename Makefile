@@ -90,7 +90,7 @@ fake    := $(BUILD)/tests/libnccl_fake.so
 emu     := $(addprefix $(BUILD)/emu/,libkac_cuda.so kac tests/unit tests/libnccl_fake.so tests/mistakes)
 fragments := $(wildcard $(RDKIT)/share/RDKit/Contrib/SA_Score/fpscores.pkl.gz)
 rdkit   := $(if $(and $(wildcard $(RDKIT)/include/rdkit/GraphMol/ROMol.h),$(wildcard $(RDKIT)/include/boost/config.hpp),$(fragments)),$(RDKIT))
-plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
+plugins := $(BUILD)/share.so $(BUILD)/sticky.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
            $(if $(filter release,$(MODE)),$(if $(rdkit),$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties))
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release,$(MODE)),$(cuda))
 
@@ -161,10 +161,10 @@ $(fake): tests/fake_nccl.c $(BUILD)/flags
 	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(late) -shared $< -o $@
 $(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
-# plug-ins, an example in C and one for tests in C++
-$(BUILD)/share.so: tools/plugins/share.c include/kac_plugin.h $(BUILD)/flags
+# plug-ins, examples in C and one for tests in C++
+$(BUILD)/share.so $(BUILD)/sticky.so: $(BUILD)/%.so: tools/plugins/%.c include/kac_plugin.h $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(late) -Iinclude -shared $< -o $@
+	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(late) -Iinclude -shared $< -o $@ -lm
 plugin_cxx = $(CXX) $(opt) -std=c++20 -Wall -Wextra $(late) -fPIC -fvisibility=hidden -Iinclude -shared
 $(BUILD)/tests/plugin_%.so: tests/plugin.cc include/kac_plugin.h $(BUILD)/flags
 	@mkdir -p $(@D)
