@@ -224,7 +224,7 @@ emu-test:
 	@tests/run-all $(BUILD) tests/test_emu.sh tests/test_emu_orders.sh
 
 # ---- checks ---------------------------------------------------------------------------
-src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c tools/plugins/*.cc tools/plugins/*.h benchmarks/*.[ch])
+src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/*.c tools/plugins/*.c tools/plugins/*.cc tools/plugins/*.h benchmarks/*.[ch])
 # run-scaling is Python
 scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-cpu benchmarks/run-gpu tests/*.sh tests/cluster/* docker/slurm/*.sbatch configs/*.sh)
 
@@ -308,7 +308,7 @@ bench: $(bench)
 
 # ---- install --------------------------------------------------------------------------
 # what the manual and the configurations tell users to run; tools/bundle has the same
-tools := $(wildcard tools/*.py) tools/README.md tools/requirements.txt
+tools := $(wildcard tools/*.py tools/*.c) tools/README.md tools/requirements.txt
 # the manual's links as they are where it is installed; benchmarks stay with the source
 relink := sed -E -i 's|\]\(\.\./include/|](../../../include/|g; s|\[([^]]*)\]\(\.\./(benchmarks/[^)]*)\)|\1 (\2 of the source)|g'
 install: all

@@ -13,7 +13,8 @@
  *     the call unless its comment says longer.
  *   - Counts are int64_t, byte sizes are size_t, log-weights are natural logs.
  *   - One object, one thread at a time; different objects are independent.
- *   - The library never prints, exits, catches signals or reads the environment.
+ *   - The library never prints, exits or catches signals.  Of the environment it reads KAC_DEVICE
+ *     (device.name auto), KAC_NCCL and, for kac_validate, TMPDIR.
  */
 #ifndef KAC_H
 #define KAC_H

@@ -361,17 +361,6 @@ expect 0
 holds 'both go to lib' grep -qE "libkac_mpi.so .*libkac_cuda.so .*$work/prefix/lib'?\$" "$work/out"
 
 begin 'a program builds against what is installed'
-cat >"$work/user.c" <<'C'
-#include <kac.h>
-int main(void)
-{
-    kac_config *config = NULL;
-    if (kac_config_create(&config) != KAC_OK) return 1;
-    puts(kac_version());
-    kac_config_destroy(config);
-    return 0;
-}
-C
 if ! command -v pkg-config >/dev/null; then
     skip 'no pkg-config'
 elif [ "$(basename "$build")" = asan ]; then
@@ -392,16 +381,31 @@ else
         done < <(grep -ohE '\]\([^)#]+' "$page" | sed 's/^](//' | grep -vE '^https?:')
     done
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
+    few=(sampler.groups=8 process.steps=32)
+    "$kac" run configs/quickstart.yaml "${few[@]/#/--set=}" --out "$work/designs" --quiet
     for how in '' --static; do
         # shellcheck disable=SC2046,SC2086 # flags are words
-        run "${CC:-gcc}" "$work/user.c" -o "$work/user" \
+        run "${CC:-gcc}" -Wall -Wextra -Werror "$work/prefix/share/kac/tools/design.c" -o "$work/design" \
             $(pkg-config --cflags kac) ${how:+-Wl,-Bstatic} $(pkg-config --libs-only-L --libs-only-l kac) \
             ${how:+-Wl,-Bdynamic} $(pkg-config $how --libs kac)
         expect 0
-        run env LD_LIBRARY_PATH="$work/prefix/lib" "$work/user"
+        run env LD_LIBRARY_PATH="$work/prefix/lib" "$work/design" configs/quickstart.yaml "${few[@]}"
         expect 0
-        holds 'it knows the version' test "$(cat "$work/out")" = "$(pkg-config --modversion kac)"
+        holds 'its designs are those of kac run' cmp <(cut -f2 "$work/out") <(cut -d, -f4 "$work/designs/samples.csv" | sed 1d)
+        run env LD_LIBRARY_PATH="$work/prefix/lib" "$work/design" configs/quickstart.yaml sampler.groups=0
+        expect 1
+        says 'invalid argument: sampler.groups: '
     done
+    # shellcheck disable=SC2046 # flags are words
+    run "${CC:-gcc}" tools/design.c -o "$work/design" $(pkg-config --cflags --libs kac) -Wl,-rpath,"$(pkg-config --variable=libdir kac)"
+    run "$work/design"
+    expect 2
+    says 'usage: '
+    holds 'the program and pkg-config agree on the version' test "kac $(pkg-config --modversion kac)" = "$("$work/prefix/bin/kac" version | head -n 1 | cut -d' ' -f1,2)"
+
+    begin 'docs/api.md shows that program'
+    # shellcheck disable=SC2016 # backquotes are Markdown's
+    holds 'line by line' cmp <(sed -n '/^```c$/,/^```$/p' docs/api.md | sed '1d;$d') tools/design.c
 fi
 
 finish
