@@ -236,8 +236,9 @@ static const kac_key keys[] = {
      .help = "Kind worker: seconds that a copy may take to its next line, its start included, "
              "before it is killed and started again."},
     {"reward.N.attempts", INTEGER(reward[0].attempts, 1, 1000), .initial = "3",
-     .help = "Kind worker: an object with which alone the program crashed or hung so often has "
-             "no reward; on_invalid says what becomes of it."},
+     .help =
+         "Kind worker: how often the program is asked about one object alone, if it crashes or "
+         "hangs each time. The object then has no reward; on_invalid says what becomes of it."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
      .expected = "sequences with commas between them and no brackets, such as "
                  "\"GAATTC,GGNCC\" (within { } the quotes are needed)",
@@ -282,24 +283,25 @@ static const kac_key keys[] = {
     {"sampler.algorithm", .type = KAC_KEY_ALGORITHM, FIELD(sampler.algorithm), .initial = "smc",
      .help = "A row of the table of algorithms; every key below may override it."},
     {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .absent = "auto", .initial = "1",
-     .help =
-         "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
-         "smaller steers harder. argmax ignores it, and only there 0 is allowed. auto finds "
-         "it from pretrained samples, so that p* is as far from q as pilot says."},
+     .help = "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
+             "smaller steers harder. argmax and top_k ignore it; 0 is allowed only where every "
+             "selection is one of them. auto finds it from pretrained samples, so that p* is "
+             "as far from q as pilot says."},
     {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
      .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
              "of pretrained samples under p*."},
     {"sampler.pilot.kl", NUMBER(sampler.pilot_kl, 0.01, 20), .initial = "2",
-     .help =
-         "Target kl: KL(p* || q) in nats; the pilot must hold far more than its exponential "
-         "of samples."},
+     .help = "Target kl: KL(p* || q) in nats. pilot.particles must be far more than its "
+             "exponential."},
     {"sampler.pilot.ess", NUMBER(sampler.pilot_share, 0.001, 0.999), .initial = "0.1",
      .help = "Target ess: effective sample size of the pilot under p*, divided by its number."},
     {"sampler.pilot.particles", INTEGER(sampler.pilot, 16, 16777216), .initial = "1024",
      .help = "alpha auto: pretrained samples that are drawn for it, with random numbers of "
              "their own; their calls count."},
     {"sampler.groups", INTEGER(sampler.groups, 1, 16777216), .initial = "16",
-     .help = "Groups: independent replicates, within which particles compete."},
+     .help =
+         "Groups: independent replicates, within which particles compete. With svdd_pm, whose "
+         "groups have one particle, the number of designs."},
     {"sampler.particles", INTEGER(sampler.particles, 1, 16777216), .initial = "64",
      .help = "Particles of a group, N."},
     {"sampler.funnel", TEXT(sampler.funnel), .accepts = is_counts,
