@@ -4,7 +4,6 @@
  *     cc -o design design.c $(pkg-config --cflags --libs kac)
  *     ./design CONFIG.yaml [KEY=VALUE]...
  */
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -47,7 +46,7 @@ static kac_status sample(kac_run *run)
 static kac_status print_best(const kac_run *run)
 {
     int64_t count = kac_run_samples(run);
-    kac_sample best = {.reward = -INFINITY}, now;
+    kac_sample best = {0}, now;
     for (int64_t i = 0; i < count; i++) {
         kac_status status = kac_run_sample(run, i, &now);
         if (status != KAC_OK) return status;
