@@ -48,6 +48,7 @@ if command -v python3 >/dev/null; then
     expect 0
     run env -C "$work" "$kac" run protein.yaml --set process.steps=8 --set sampler.groups=2 --out protein --quiet
     expect 0
+    # shellcheck disable=SC2016 # dollars are awk's
     holds 'rewards are net charges' awk -F, 'NR > 1 { s = $4; d = gsub(/[DE]/, "", s); if ($7 != gsub(/[KR]/, "", s) - d) exit 1 } END { exit NR != 3 }' "$work/protein/samples.csv"
 
     # -S: without numpy, PyTorch and RDKit
