@@ -471,6 +471,10 @@ Test(config, contradictions)
         {"svdd_pm", {{"sampler.alpha", "0"}, {"sampler.select.parent.rule", "argmax"}}, NULL},
         {"smc",
          {{"sampler.children", "2"}},
+         "sampler.children: 2, but smc takes 1; more need a group stage that selects at every "
+         "step (sampler.select.group.rule, and trigger.kind every)"},
+        {"svdd_pm",
+         {{"sampler.select.parent.rule", "top_k"}, {"sampler.select.parent.keep", "2"}},
          "sampler.children: the parent stage leaves 2 candidates of each particle, so the "
          "group "
          "stage must select at every step: set sampler.select.group.rule, and "
@@ -583,6 +587,33 @@ Test(config, contradictions)
         }
         kac_config_destroy(config);
     }
+}
+
+/* What a file gave is told with its place, until something else gives it; copies keep that. */
+Test(config, the_place_of_a_value)
+{
+    static const char text[] = "model: {file: m}\nreward: [{file: r}]\nsampler:\n"
+                               "  algorithm: smc\n  children: 9\n";
+    kac_config *config = make(), *copy = NULL;
+    kac_settings s;
+    char place[KAC_PLACE];
+    cr_assert_eq(parse(config, text), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_config_clone(config, &copy), KAC_OK);
+    cr_expect_eq(kac_config_settings(copy, &s), KAC_ERR_INVALID);
+    cr_expect_str_eq(kac_last_error(),
+                     "sampler.children: 9 (f.yaml:5), but smc takes 1: add --set "
+                     "sampler.children=1, or leave children out of the file; more need a group "
+                     "stage that selects at every step (sampler.select.group.rule, and "
+                     "trigger.kind every)");
+    set(config, "sampler.children", "8");
+    kac_config_place(config, "sampler.children", place);
+    cr_expect_str_eq(place, "");
+    kac_config_place(config, "sampler.algorithm", place);
+    cr_expect_str_eq(place, " (f.yaml:4)");
+    set(config, "sampler.children", "1");
+    cr_expect_eq(kac_config_settings(config, &s), KAC_OK, "%s", kac_last_error());
+    kac_config_destroy(config);
+    kac_config_destroy(copy);
 }
 
 Test(config, clone_and_json_keep_everything)

@@ -70,7 +70,10 @@ static kac_status keep_value(reader *r, const char *name, const yaml_node_t *nod
         mistake(r, node->start_mark, "%s", kac_last_error());
         return KAC_OK;
     }
-    return kac_config_keep(r->config, name, text);
+    char place[KAC_PLACE];
+    (void)snprintf(place, sizeof place, "%.*s:%zu", KAC_PATH, r->path,
+                   node->start_mark.line + 1);
+    return kac_config_keep(r->config, name, text, place);
 }
 
 /* A list of words, as the JSON that kac_command_words reads. */
