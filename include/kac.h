@@ -178,6 +178,10 @@ KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
  * Errors: as kac_run_sync, and INVALID (the path), IO, NOMEM. */
 KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
 
+/* The folder in which the run of a checkpoint was started, where its relative paths begin.
+ * Errors: INVALID (no checkpoint, or it does not say), IO, NOMEM. */
+KAC_API kac_status kac_checkpoint_folder(const char *path, char *folder, size_t size);
+
 /* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
  * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and
  * device.name, threads and isa may differ.  Trajectories are kept where they were.

@@ -302,6 +302,40 @@ run "$kac" run configs/quickstart.yaml --set model.file=README.md --set 'reward.
 expect 2
 says 'kac: reward.0.file: ~/none.safetensors: cannot be read: No such file or directory; ~ is not expanded'
 
+begin 'a template that is a letter short'
+short=$(printf '?%.0s' {1..49})
+run "$kac" run "$work/toy.yaml" --set "process.template=$short" --out "$work/nothing"
+expect 2
+says "kac: process.template: 49 characters, but the model's sequences have 50; process.length 49 if that is meant"
+sed "s/^process: .*/process:\n  steps: 12\n  template: \"$short\"/" "$work/toy.yaml" >"$work/short.yaml"
+run "$kac" run "$work/short.yaml" --out "$work/nothing"
+expect 2
+says "49 characters ($work/short.yaml:4), but"
+sample short "$work/short.yaml" --set process.length=49
+
+begin 'another row on a file with the children of its own'
+run "$kac" run configs/quickstart.yaml --set sampler.algorithm=smc --out "$work/nothing"
+expect 2
+says "kac: sampler.children: 9 (configs/quickstart.yaml:$(grep -n children: configs/quickstart.yaml | cut -d: -f1)), but smc takes 1: add --set sampler.children=1, or leave children out of the file"
+
+begin 'run.json says when, where and by which command, and of which files'
+cp tests/golden/cnn1d_folded.safetensors "$work/copy.safetensors"
+chmod u+w "$work/copy.safetensors"
+sample said "$work/toy.yaml" --set "reward.0.name=a" --set checkpoint.seconds=off
+sample copied "$work/toy.yaml" --set "model.file=$work/copy.safetensors"
+run cat "$work/said/run.json"
+holds 'the date, in UTC' grep -qE '"date": "20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z"' "$work/out"
+holds 'the folder' grep -qF "\"folder\": \"$root\"" "$work/out"
+holds 'the command' grep -qF "\"command\": \"$kac run $work/toy.yaml --set reward.0.name=a --set checkpoint.seconds=off --out $work/said --quiet\"" "$work/out"
+digest() { # FILE NAME: its digest in run.json of a run
+    sed -n "s|^ *\"$1\": \"\([0-9a-f]\{16\}\)\",*\$|\1|p" "$work/$2/run.json"
+}
+holds 'the model' test -n "$(digest tests/golden/cnn1d_folded.safetensors said)"
+holds 'its copy is the same' test "$(digest tests/golden/cnn1d_folded.safetensors said)" = "$(digest "$work/copy.safetensors" copied)"
+holds 'the reward is another' test "$(digest tests/golden/convgru_plain.safetensors said | tr -dc 0-9a-f | wc -c)" = 16
+sample quoted "$work/toy.yaml" --set "output.dir=it's"
+holds 'words in quotes where they must be' grep -qF -e "--set 'output.dir=it'\\\\''s' --out" "$work/quoted/run.json"
+
 begin 'kac verify: another network is found out'
 cp tests/golden/cnn1d_folded.safetensors "$work/other.safetensors"
 chmod u+w "$work/other.safetensors"

@@ -1,5 +1,6 @@
 /* run.c -- kac run: reads a configuration, samples, and leaves a folder of results. */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -434,26 +435,62 @@ static cli_exit end_complete(const request *r)
     return code;
 }
 
+/* `path` from here on, where it is relative; to be freed. */
+static char *from_here(const char *here, const char *path)
+{
+    char *whole = NULL;
+    if (path[0] == '/') return strdup(path);
+    return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
+}
+
+/* Relative paths of the run begin where it was started: goes there, and takes along those of the
+ * command, which begin here; into whole[2], to be freed.  Where that folder is gone, they begin here. */
+static cli_exit go_to_start(request *r, bool leads, char *whole[2])
+{
+    char here[PATH_MAX], there[PATH_MAX];
+    if (getcwd(here, sizeof here) == NULL ||
+        !checkpoints_started_in(r->out, there, sizeof there) || strcmp(here, there) == 0)
+        return CLI_DONE;
+    whole[0] = from_here(here, r->out);
+    whole[1] = r->record != NULL ? from_here(here, r->record) : NULL;
+    if (whole[0] == NULL || (r->record != NULL && whole[1] == NULL))
+        return cli_fail(CLI_MACHINE, "out of memory");
+    if (chdir(there) != 0) {
+        if (leads)
+            fprintf(stderr,
+                    "kac: %s, where the run was started, cannot be entered: %s; relative paths "
+                    "begin here instead\n",
+                    there, strerror(errno));
+        return CLI_DONE;
+    }
+    r->out = whole[0];
+    r->record = whole[1];
+    return CLI_DONE;
+}
+
 /* Goes on with the run in the folder r->out. */
 static cli_exit resume(request *r, kac_ranks *ranks)
 {
     bool leads = kac_ranks_rank(ranks) == 0;
     kac_config *config = NULL;
-    char *file = NULL, out[VALUE];
+    char *file = NULL, *whole[2] = {NULL, NULL}, out[VALUE];
     int64_t found = leads ? (int64_t)content_of(r->out) : 0;
     cli_exit code = team_told(kac_ranks_agree(ranks, KAC_OK, &found, 1));
     if (code != CLI_DONE) return code;
     if (found == COMPLETE) return team_code(ranks, leads ? end_complete(r) : CLI_DONE);
     if (found == NO_RUN)
         return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped", r->out);
-    if (asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
-        return cli_fail(CLI_MACHINE, "out of memory");
+    code = go_to_start(r, leads, whole);
+    if (code == CLI_DONE && asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
+        code = cli_fail(CLI_MACHINE, "out of memory");
     r->config = file;
-    code = cli_status(kac_config_create(&config));
+    if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, r, ranks, out);
     if (code == CLI_DONE) code = run_configured(config, r, ranks, out);
     kac_config_destroy(config);
     free(file);
+    free(whole[0]);
+    free(whole[1]);
     return code;
 }
 
