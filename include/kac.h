@@ -142,6 +142,10 @@ KAC_API void kac_run_destroy(kac_run *run);
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
+/* Does all that kac_run_create_on does but a pilot, and writes at rank 0 what the run would be: its
+ * algorithm, population, steps, models, the most calls that it can take, and the device. */
+KAC_API kac_status kac_run_plan(kac_ranks *ranks, const kac_config *config, FILE *out);
+
 /* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
  * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
  * are done, and a checkpoint that cannot be written, end none.

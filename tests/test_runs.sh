@@ -336,6 +336,28 @@ holds 'the reward is another' test "$(digest tests/golden/convgru_plain.safetens
 sample quoted "$work/toy.yaml" --set "output.dir=it's"
 holds 'words in quotes where they must be' grep -qF -e "--set 'output.dir=it'\\\\''s' --out" "$work/quoted/run.json"
 
+begin '--dry-run: what would be done, and nothing is'
+run "$kac" run "$work/toy.yaml" --set reward.1.kind=gc --set reward.1.weight=0 --set reward.1.at_most=0.7 --set sampler.alpha=auto \
+    --record "$work/dry.paths" --out "$work/dry" --dry-run
+expect 0
+for line in 'algorithm   smc: ' 'alpha       auto: ' 'population  2 groups x 6 particles x 1 child' 'steps       12' \
+    'objects     50 sites of ACGT' 'denoiser    tests/golden/cnn1d_folded.safetensors' \
+    'reward 0    convgru_plain: weight 1' 'reward 1    gc: weight 0, at most 0.7' \
+    'files       samples.csv, samples.fasta, trace.jsonl, run.json' "output      $work/dry, trajectories in $work/dry.paths"; do
+    holds "$line" grep -qF "$line" "$work/out"
+done
+holds 'nothing was made' test ! -e "$work/dry" -a ! -e "$work/dry.paths"
+holds 'nor beside it' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
+most=$(sed -n 's/^calls       at most \([0-9]*\) of the denoiser.*/\1/p' "$work/out")
+made=$(grep -m 1 '"denoiser": [0-9]*,' "$work/toy-off/run.json" | tr -dc 0-9)
+holds "without reuse a run takes the $most calls, not $made" test "$most" = "$made"
+run "$kac" run "$work/toy.yaml" --out "$work/toy-1" --dry-run
+expect 2
+says 'exists; choose another --out'
+run "$kac" run "$work/toy.yaml" --set sampler.children=3 --out "$work/dry" --dry-run
+expect 2
+says 'sampler.children: 3, but smc takes 1'
+
 begin 'kac verify: another network is found out'
 cp tests/golden/cnn1d_folded.safetensors "$work/other.safetensors"
 chmod u+w "$work/other.safetensors"

@@ -18,7 +18,7 @@ static cli_command_fn help, version;
 static const command commands[] = {
     {"run", cli_run,
      "CONFIG.yaml [--set KEY=VALUE]... [--out DIR]\n"
-     "        [--record DIR [--record-every K]] [--ranks KIND] [--force] [--quiet]",
+     "        [--record DIR [--record-every K]] [--ranks KIND] [--force] [--dry-run] [--quiet]",
      "sample as a configuration says",
      "  --set KEY=VALUE  set a key of the configuration, such as sampler.alpha=0.2; "
      "repeatable\n"
@@ -30,6 +30,8 @@ static const command commands[] = {
      "process\n"
      "                   alone; auto, unless given, what mpirun or srun says; docs/ranks.md\n"
      "  --force          replace these folders where they hold an earlier run\n"
+     "  --dry-run        check the configuration, open the models and say what would be run; "
+     "writes nothing\n"
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"
      "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "

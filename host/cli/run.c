@@ -27,6 +27,7 @@ typedef struct request {
     const char *record; /* folder of the trajectories, or NULL */
     int64_t every;      /* steps between two recorded levels */
     bool force;
+    bool dry; /* says what it would do, and does nothing */
     bool quiet;
     bool point; /* of a sweep: no summary */
     bool resume;
@@ -91,6 +92,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
                                             {"record", required_argument, NULL, 'r'},
                                             {"record-every", required_argument, NULL, 'e'},
                                             {"force", no_argument, NULL, 'f'},
+                                            {"dry-run", no_argument, NULL, 'd'},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {NULL, 0, NULL, 0}};
     r->set = calloc((size_t)argc, sizeof *r->set);
@@ -107,6 +109,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
                                 optarg);
             break;
         case 'f': r->force = true; break;
+        case 'd': r->dry = true; break;
         case 'q': r->quiet = true; break;
         default: return CLI_MISTAKE;
         }
@@ -360,6 +363,23 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
     return code;
 }
 
+/* The folders and the models are looked at, and what would be done is said. */
+static cli_exit plan_run(const kac_config *config, const request *r, kac_ranks *ranks,
+                         const char *out)
+{
+    bool leads = kac_ranks_rank(ranks) == 0;
+    cli_exit code = leads ? folder_check(out, r->force, "--out") : CLI_DONE;
+    if (code == CLI_DONE && leads && r->record != NULL)
+        code = folder_check(r->record, r->force, "--record");
+    code = team_code(ranks, code);
+    if (code == CLI_DONE) code = team_status(ranks, kac_run_plan(ranks, config, stdout));
+    if (code != CLI_DONE || !leads) return code;
+    printf("output      %s%s%s\n", out, r->record != NULL ? ", trajectories in " : "",
+           r->record != NULL ? r->record : "");
+    puts("Nothing was run or written: --dry-run.");
+    return CLI_DONE;
+}
+
 cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
 {
     const request r = {.quiet = quiet, .point = true, .resume = resume};
@@ -384,7 +404,7 @@ cli_exit cli_run(int argc, char **argv)
     if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, &r, ranks, out);
-    if (code == CLI_DONE) code = run_configured(config, &r, ranks, out);
+    if (code == CLI_DONE) code = (r.dry ? plan_run : run_configured)(config, &r, ranks, out);
     kac_config_destroy(config);
     free(r.set);
     kac_ranks_close(ranks);
