@@ -313,6 +313,52 @@ expect 2
 says "49 characters ($work/short.yaml:4), but"
 sample short "$work/short.yaml" --set process.length=49
 
+begin 'what a model is not'
+printf '0.1,0.2\n0.3,0.4\n' >"$work/table.csv"
+run "$kac" run configs/quickstart.yaml --set model.file="$work/table.csv" --out "$work/nothing"
+expect 2
+says 'table.csv: not a safetensors file'
+says 'docs/models.md'
+run "$kac" inspect "$build/tests/plugin_first.so"
+expect 2
+says 'it is a shared object, which a plug-in is (docs/plugins.md)'
+
+begin 'letters in lower case'
+sample lower "$work/toy.yaml" --set process.template="acgt$(printf '?%.0s' {1..46})" --set reward.0.kind=motif \
+    --set reward.0.file= --set reward.0.motifs=acgt --set sampler.value.estimate=argmax
+sample upper "$work/toy.yaml" --set process.template="ACGT$(printf '?%.0s' {1..46})" --set reward.0.kind=motif \
+    --set reward.0.file= --set reward.0.motifs=ACGT --set sampler.value.estimate=argmax
+holds 'are those in upper case' cmp "$work/lower/samples.csv" "$work/upper/samples.csv"
+holds 'and are there' grep -q ',ACGT' "$work/lower/samples.csv"
+
+begin 'how keys are set'
+for given in '--seed 3' '--seed=3'; do
+    # shellcheck disable=SC2086 # words on purpose
+    run "$kac" run configs/quickstart.yaml $given
+    expect 2
+    says 'kac: run: unknown option --seed; keys are set so: --set seed=3'
+done
+run "$kac" run configs/quickstart.yaml --reward.0.weight 2
+expect 2
+says 'keys are set so: --set reward.0.weight=2'
+run "$kac" run configs/quickstart.yaml --quite
+expect 2
+says 'did you mean --quiet?'
+for given in 'sampler.groups 2' 'sampler.groups = 2' '=2'; do
+    # shellcheck disable=SC2086
+    run "$kac" run configs/quickstart.yaml --set $given
+    expect 2
+    says "kac: --set ${given%% *}: want KEY=VALUE without blanks"
+done
+
+begin 'kac explain: a value says which keys have it'
+run "$kac" explain gc
+expect 0
+holds 'the kind of a term' test "$(sed -n 2p "$work/out")" = reward.N.kind
+run "$kac" explain ess
+expect 0
+holds 'several keys' test "$(grep -c '^ess is a value of$' "$work/out")" -eq 3
+
 begin 'another row on a file with the children of its own'
 run "$kac" run configs/quickstart.yaml --set sampler.algorithm=smc --out "$work/nothing"
 expect 2

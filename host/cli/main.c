@@ -66,8 +66,9 @@ static const command commands[] = {
      "DIR/sweep.csv.  A run that fails has a line with its reason, and the others go on.\n"},
     {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
     {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
-     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc) or "
-     "\"algorithms\";\n"
+     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc), a word that is "
+     "the\n"
+     "value of some keys (gc, ess) or \"algorithms\"; "
      "without it, all keys are written as Markdown.\n"},
     {"devices", cli_devices, "", "list the devices that a run can use here", ""},
     {"verify", cli_verify, "MODEL RECORDING [--tolerance X] [--device NAME]",

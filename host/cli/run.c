@@ -84,6 +84,14 @@ static cli_exit check_ranks(const char *kind)
     return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", kind);
 }
 
+bool cli_assigns(const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (equals != NULL && equals != text) return true;
+    cli_fail(CLI_MISTAKE, "--set %s: want KEY=VALUE without blanks", text);
+    return false;
+}
+
 static cli_exit read_request(int argc, char **argv, request *r)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
@@ -99,7 +107,10 @@ static cli_exit read_request(int argc, char **argv, request *r)
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
-        case 's': r->set[r->sets++] = optarg; break;
+        case 's':
+            if (!cli_assigns(optarg)) return CLI_MISTAKE;
+            r->set[r->sets++] = optarg;
+            break;
         case 'o': r->out = optarg; break;
         case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
@@ -126,8 +137,6 @@ static cli_exit read_request(int argc, char **argv, request *r)
 cli_exit cli_set(kac_config *config, const char *assignment)
 {
     const char *equals = strchr(assignment, '=');
-    if (equals == NULL || equals == assignment)
-        return cli_fail(CLI_MISTAKE, "--set %s: want KEY=VALUE", assignment);
     char *key = strndup(assignment, (size_t)(equals - assignment));
     if (key == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     kac_status status = kac_config_set(config, key, equals + 1);
@@ -424,7 +433,10 @@ static cli_exit read_resumption(int argc, char **argv, request *r)
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
-        case 's': r->set[r->sets++] = optarg; break;
+        case 's':
+            if (!cli_assigns(optarg)) return CLI_MISTAKE;
+            r->set[r->sets++] = optarg;
+            break;
         case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
         case 'f': r->force = true; break;
