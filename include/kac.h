@@ -86,8 +86,8 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
                                   size_t size);
 
 /* Writes what `key` means: type, range, default, help; a section ("sampler") lists its keys,
- * "algorithms" the rows; NULL writes all as the Markdown of docs/config.md.
- * Errors: INVALID (no such key), IO. */
+ * "algorithms" the rows, a word ("gc") the keys whose value it can be; NULL writes all as the Markdown
+ * of docs/config.md.  Errors: INVALID (no such key), IO. */
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
 /* The same model, process, reward, seed and number of groups under best_of_n with `particles`

@@ -351,7 +351,10 @@ for given in 'sampler.groups 2' 'sampler.groups = 2' '=2'; do
     says "kac: --set ${given%% *}: want KEY=VALUE without blanks"
 done
 
-begin 'kac explain: a value says which keys have it'
+begin 'kac explain: a row leads to its page, a value to the keys that have it'
+run "$kac" explain svdd_pm
+expect 0
+holds 'where more is' grep -qx '  more: docs/algorithms.md#svdd_pm' "$work/out"
 run "$kac" explain gc
 expect 0
 holds 'the kind of a term' test "$(sed -n 2p "$work/out")" = reward.N.kind

@@ -467,10 +467,11 @@ static cli_exit end_complete(const request *r)
     return code;
 }
 
-/* `path` from here on, where it is relative; to be freed. */
+/* `path` from here on, where it is relative, to be freed; NULL where there is none, or no memory. */
 static char *from_here(const char *here, const char *path)
 {
     char *whole = NULL;
+    if (path == NULL) return NULL;
     if (path[0] == '/') return strdup(path);
     return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
 }
@@ -484,7 +485,7 @@ static cli_exit go_to_start(request *r, bool leads, char *whole[2])
         !checkpoints_started_in(r->out, there, sizeof there) || strcmp(here, there) == 0)
         return CLI_DONE;
     whole[0] = from_here(here, r->out);
-    whole[1] = r->record != NULL ? from_here(here, r->record) : NULL;
+    whole[1] = from_here(here, r->record);
     if (whole[0] == NULL || (r->record != NULL && whole[1] == NULL))
         return cli_fail(CLI_MACHINE, "out of memory");
     if (chdir(there) != 0) {

@@ -23,6 +23,7 @@ static void explain_algorithm(const kac_algorithm *row, FILE *out)
             row->source);
     for (int i = 0; row->set[i].key != NULL; i++)
         fprintf(out, "  %s: %s\n", row->set[i].key, row->set[i].value);
+    fprintf(out, "  more: docs/algorithms.md#%s\n", row->name);
 }
 
 static const struct {

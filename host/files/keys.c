@@ -244,8 +244,9 @@ static const kac_key keys[] = {
      .expected = "sequences with commas between them and no brackets, such as "
                  "\"GAATTC,GGNCC\" (within { } the quotes are needed)",
      .initial = "",
-     .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
-             "DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
+     .help =
+         "Kind motif: what is counted, overlapping places too. Letters of the model, in lower "
+         "case too; for DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
     {"reward.N.strands", SWITCH(reward[0].both_strands, "one", "both"), .initial = "one",
      .help = "Kind motif: both counts reverse complements too; a motif that is its own counts "
              "once."},
