@@ -30,8 +30,8 @@ static const command commands[] = {
      "process\n"
      "                   alone; auto, unless given, what mpirun or srun says; docs/ranks.md\n"
      "  --force          replace these folders where they hold an earlier run\n"
-     "  --dry-run        check the configuration, open the models and say what would be run; "
-     "writes nothing\n"
+     "  --dry-run        check the configuration, open the models and say what would be run;\n"
+     "                   nothing is written\n"
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"
      "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "
@@ -48,7 +48,9 @@ static const command commands[] = {
      "  --ranks KIND     as kac run has it: any number of ranks, whatever it was\n"
      "  --force          replace that folder where it holds an earlier run\n"
      "  --quiet          no progress and no summary\n"
-     "The results are those of a run that was never stopped.  Exit code 0 also where the run "
+     "Relative paths of the run begin where it was started, whatever folder this is.  The results "
+     "are\n"
+     "those of a run that was never stopped.  Exit code 0 also where the run "
      "was\n"
      "complete already; 2 where no checkpoint can be used.\n"},
     {"sweep", cli_sweep,
