@@ -21,6 +21,13 @@ static void write_model(void)
 
 static void remove_model(void)
 {
+    static const char *const files[] = {"samples.csv", "samples.fasta", "trace.jsonl",
+                                        "run.json", "checkpoint"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        (void)remove(path);
+    }
     table_folder_remove(dir);
 }
 

@@ -258,9 +258,8 @@ static cli_exit say_all_forbidden(const kac_run *run, const char *path)
     int64_t groups = 0;
     (void)kac_run_forbidden(run, &groups, why, sizeof why);
     return cli_fail(CLI_MISTAKE,
-                    "every object of all %lld groups is forbidden (%s/samples.csv has them): "
-                    "%s%s",
-                    (long long)groups, path, why,
+                    "every object of %s%lld group%s is forbidden (%s/samples.csv has them): %s%s",
+                    groups > 1 ? "all " : "", (long long)groups, groups > 1 ? "s" : "", path, why,
                     kac_run_could_revive(run) ? "; sampler.on_dead: revive tries for others"
                                               : "");
 }
