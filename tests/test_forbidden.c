@@ -6,7 +6,7 @@
 #include "settings.h"
 #include "table_run.h"
 
-#define SMC "process.steps=3 sampler.algorithm=smc sampler.alpha=0.7 sampler.groups=40 "
+#define SMC  "process.steps=3 sampler.algorithm=smc sampler.alpha=0.7 sampler.groups=40 "
 #define RARE "reward.0.name=worth reward.0.at_least=0.8 " /* one draw in thirteen */
 
 static chain c;
@@ -35,7 +35,8 @@ static kac_config *configured(const char *settings)
 {
     kac_config *config = NULL;
     cr_assert_eq(kac_config_create(&config), KAC_OK);
-    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser").path), KAC_OK);
+    cr_assert_eq(kac_config_set(config, "model.file", table_path(dir, "denoiser").path),
+                 KAC_OK);
     cr_assert_eq(kac_config_set(config, "reward.0.kind", "table"), KAC_OK);
     cr_assert_eq(kac_config_set(config, "reward.0.file", table_path(dir, "reward").path),
                  KAC_OK);
@@ -92,9 +93,10 @@ Test(forbidden, samples_are_counted_by_the_bounds_that_they_break, .init = write
     cr_expect_lt(n.above, n.forbidden);
     cr_expect_eq(kac_run_forbidden(run, &groups, why, sizeof why), n.forbidden);
     cr_expect_eq(groups, n.groups);
-    snprintf(want, sizeof want,
-             "reward.0 (worth) at_least 0.8: %d of %d, reward.1 (homopolymer) at_most 1: %d of %d",
-             (int)n.below, (int)n.forbidden, (int)n.above, (int)n.forbidden);
+    snprintf(
+        want, sizeof want,
+        "reward.0 (worth) at_least 0.8: %d of %d, reward.1 (homopolymer) at_most 1: %d of %d",
+        (int)n.below, (int)n.forbidden, (int)n.above, (int)n.forbidden);
     cr_expect_str_eq(why, want);
     cr_expect_eq(kac_run_forbidden(run, NULL, why, 8), n.forbidden);
     cr_expect_eq(strlen(why), 7);

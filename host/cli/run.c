@@ -257,11 +257,11 @@ static cli_exit say_all_forbidden(const kac_run *run, const char *path)
     char why[WHY];
     int64_t groups = 0;
     (void)kac_run_forbidden(run, &groups, why, sizeof why);
-    return cli_fail(CLI_MISTAKE,
-                    "every object of %s%lld group%s is forbidden (%s/samples.csv has them): %s%s",
-                    groups > 1 ? "all " : "", (long long)groups, groups > 1 ? "s" : "", path, why,
-                    kac_run_could_revive(run) ? "; sampler.on_dead: revive tries for others"
-                                              : "");
+    return cli_fail(
+        CLI_MISTAKE,
+        "every object of %s%lld group%s is forbidden (%s/samples.csv has them): %s%s",
+        groups > 1 ? "all " : "", (long long)groups, groups > 1 ? "s" : "", path, why,
+        kac_run_could_revive(run) ? "; sampler.on_dead: revive tries for others" : "");
 }
 
 static void print_forbidden(const kac_run *run, const char *path)

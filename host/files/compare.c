@@ -151,8 +151,8 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
             "%-24s  %7s  %18s  %16s  %13s   \n"
             "%-24s  %7s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %9s  %8s  %8s  %8s  %14s  %7s\n",
             "", "", "denoiser calls  ", "guiding reward ", judged, "algorithm", "alpha", "made",
-            "saved", "median", "90 %", "median", "90 %", "samples", "forbidden", "distinct", "distance", "log lik.",
-            "log Z", "seconds");
+            "saved", "median", "90 %", "median", "90 %", "samples", "forbidden", "distinct",
+            "distance", "log lik.", "log Z", "seconds");
     for (int i = 0; i < count; i++) {
         json_t *run = NULL;
         KAC_TRY(read_run(dirs[i], &run));

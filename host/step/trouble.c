@@ -14,7 +14,8 @@ static void list_bounds(const kac_run *r, char *text, size_t size)
         for (int side = 0; side < KAC_SIDES; side++) {
             char bound[KAC_BOUND];
             if (!kac_bound_name(&r->set, term, (kac_side)side, bound, sizeof bound)) continue;
-            snprintf(text + used, size - used, "%s%s", used > 0 ? ", " : "its objects are outside the bounds ", bound);
+            snprintf(text + used, size - used, "%s%s",
+                     used > 0 ? ", " : "its objects are outside the bounds ", bound);
             used += strlen(text + used);
         }
 }

@@ -153,8 +153,7 @@ const kac_check kac_checks[] = {
      SMC ESS("0.5"),
      NULL},
 
-    WEIGHTED(11, "forbidden objects", KAC_MODEL_BAD, 8192, 3,
-             SMC ALWAYS),
+    WEIGHTED(11, "forbidden objects", KAC_MODEL_BAD, 8192, 3, SMC ALWAYS),
     WEIGHTED(11, "forbidden objects, drawn values", KAC_MODEL_BAD, 8192, 3,
              SMC ESS("0.6") SAMPLE),
     WEIGHTED(11, "forbidden objects, no values", KAC_MODEL_BAD, 8192, 3,
