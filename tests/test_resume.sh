@@ -203,7 +203,7 @@ expect 2
 says 'another sampler.alpha'
 
 begin 'a run that a dead group has ended'
-toy dead "$reward" 'process: {steps: 40}' 'sampler: {groups: 16, particles: 2, alpha: 0.3, on_dead: error}'
+toy dead "$reward" 'process: {steps: 1000}' 'sampler: {groups: 16, particles: 2, alpha: 0.3, on_dead: error}'
 run "$kac" run "$work/dead.yaml" --set reward.0.at_least=0.5 --out "$work/dead" --quiet --set checkpoint.seconds=0.001
 expect 2
 says 'every weight of group'
