@@ -221,9 +221,9 @@ KAC_API int64_t kac_run_terms(const kac_run *run);
 /* Errors: INVALID (i out of range). */
 KAC_API kac_status kac_run_sample(const kac_run *run, int64_t i, kac_sample *out);
 
-/* Samples whose reward is -infinity: forbidden by a bound, or invalid.  *groups (may be NULL) are the
- * groups that they are of, which have no others.  `why` (may be NULL) says how many break which
- * bound, in `size` bytes: "reward.1 (motif) at_most 0: 2 of 3, ...". */
+/* Samples whose reward is -infinity: forbidden by a bound, or invalid.  *groups (may be NULL) is the
+ * number of groups that they are of.  `why` (may be NULL) says how many break which bound, in at
+ * most `size` bytes: "reward.1 (motif) at_most 0: 2 of 3, ...". */
 KAC_API int64_t kac_run_forbidden(const kac_run *run, int64_t *groups, char *why, size_t size);
 
 /* Whether sampler.on_dead: revive, which this run has not, would try for other objects. */

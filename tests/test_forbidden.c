@@ -121,7 +121,7 @@ Test(forbidden, invalid_objects_are_counted_too, .init = write_model, .fini = re
     cr_assert_eq(finish(settings, &run), KAC_OK, "%s", kac_last_error());
     int64_t n = kac_run_forbidden(run, NULL, why, sizeof why);
     cr_expect_gt(n, 0);
-    snprintf(want, sizeof want, "reward.1 (forbidden) is no number: %d of %d", (int)n, (int)n);
+    snprintf(want, sizeof want, "reward.1 (forbidden) is not finite: %d of %d", (int)n, (int)n);
     cr_expect_str_eq(why, want);
     kac_run_destroy(run);
 }

@@ -44,7 +44,7 @@ static int64_t count_outside(const kac_run *r, int term, kac_side side)
     return n;
 }
 
-/* The forbidden samples of which a term is not a number, though no bound is broken by it. */
+/* The forbidden samples of which a term is not finite and breaks no bound. */
 static int64_t count_invalid(const kac_run *r, int term)
 {
     int64_t n = 0;
@@ -83,7 +83,7 @@ int64_t kac_run_forbidden(const kac_run *r, int64_t *groups, char *why, size_t s
                 append(why, size, what, count_outside(r, term, (kac_side)side), r->forbidden);
         char name[KAC_NAME];
         kac_term_name(&r->set.reward[term], name, sizeof name);
-        snprintf(what, sizeof what, "reward.%d (%s) is no number", term, name);
+        snprintf(what, sizeof what, "reward.%d (%s) is not finite", term, name);
         append(why, size, what, count_invalid(r, term), r->forbidden);
     }
     return r->forbidden;
