@@ -46,7 +46,7 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_IO,          /* the machine could not read or write a file */
     KAC_ERR_UNSUPPORTED, /* this build or machine lacks the feature */
     KAC_ERR_DEVICE,      /* the accelerator runtime failed */
-    KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
+    KAC_ERR_NUMERIC,     /* a network gave NaN, or under on_dead: error a group is dead */
     KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
                             plug-in failed */
     KAC_ERR_RANK,        /* another rank died or hangs */
@@ -147,20 +147,6 @@ KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config,
  * algorithm, population, steps, models, the most calls that it can take, and the device. */
 KAC_API kac_status kac_run_plan(kac_ranks *ranks, const kac_config *config, FILE *out);
 
-/* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
- * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
- * are done, and a checkpoint that cannot be written, end none.
- *
- * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
- * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
- * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
-KAC_API kac_status kac_run_step(kac_run *run);
-
-KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
-
-/* Groups of all ranks; a budget may have left fewer than sampler.groups. */
-KAC_API int64_t kac_run_groups(const kac_run *run);
-
 /* What the latest step did. */
 typedef struct kac_progress {
     int64_t step;           /* steps done, 0 .. T */
@@ -175,9 +161,33 @@ typedef struct kac_progress {
     double seconds;         /* wall time since the run began */
 } kac_progress;
 
+/* Hears now and then how far the pilot of sampler.alpha auto is: `now` of its `steps` steps. */
+typedef void kac_watch_fn(void *context, const kac_progress *now, int64_t steps);
+
+/* kac_run_create_on, which runs the pilot where there is one, and so may take long: `watch` is
+ * called meanwhile, by the same thread; it must not use the run.  NULL: nobody is told. */
+KAC_API kac_status kac_run_create_watched(kac_ranks *ranks, const kac_config *config,
+                                          kac_watch_fn *watch, void *context, kac_run **out);
+
+KAC_API double kac_run_alpha(const kac_run *run); /* given, or found by the pilot */
+
+/* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
+ * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
+ * are done, and a checkpoint that cannot be written, end none.
+ *
+ * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
+ * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
+ * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
+KAC_API kac_status kac_run_step(kac_run *run);
+
+KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
+
+/* Groups of all ranks; a budget may have left fewer than sampler.groups. */
+KAC_API int64_t kac_run_groups(const kac_run *run);
+
 /* Waits for the queued steps and says what the latest did in *out (may be NULL).
  * Errors: NUMERIC (NaN from a network, or a dead group under on_dead: error; the message names
- * slot and step), DEVICE. */
+ * the step and the slot or group), DEVICE. */
 KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
 
 /* Writes what the run is after its latest step into the file `path`, which appears complete or not
@@ -222,6 +232,14 @@ KAC_API int64_t kac_run_terms(const kac_run *run);
 
 /* Errors: INVALID (i out of range). */
 KAC_API kac_status kac_run_sample(const kac_run *run, int64_t i, kac_sample *out);
+
+/* Samples whose reward is -infinity: forbidden by a bound, or invalid.  *groups (may be NULL) is the
+ * number of groups that they are of.  `why` (may be NULL) says how many break which bound, in at
+ * most `size` bytes: "reward.1 (motif) at_most 0: 2 of 3, ...". */
+KAC_API int64_t kac_run_forbidden(const kac_run *run, int64_t *groups, char *why, size_t size);
+
+/* Whether sampler.on_dead: revive, which this run has not, would try for other objects. */
+KAC_API bool kac_run_could_revive(const kac_run *run);
 
 /* Targets of the run: groups with equal weights of the reward's terms have one. */
 KAC_API int64_t kac_run_targets(const kac_run *run);

@@ -98,7 +98,7 @@ Test(config, choices_are_in_the_order_of_their_enums)
     set(config, "sampler.select.group.trigger.kind", "window");
     set(config, "sampler.final.kind", "top_k");
     set(config, "sampler.final.scope", "all");
-    set(config, "sampler.on_dead", "freeze");
+    set(config, "sampler.on_dead", "error");
     set(config, "sampler.on_invalid", "worst");
     set(config, "device.isa", "avx512");
     set(config, "objective.combine", "lower_bound");
@@ -119,7 +119,7 @@ Test(config, choices_are_in_the_order_of_their_enums)
     cr_assert_eq(s.sampler.trigger, KAC_WHEN_WINDOW);
     cr_assert_eq(s.sampler.final, KAC_FINAL_TOP_K);
     cr_assert(s.sampler.global && s.sampler.final_pool);
-    cr_assert(s.sampler.on_dead == KAC_DEAD_FREEZE && s.sampler.invalid_is_worst);
+    cr_assert(s.sampler.on_dead == KAC_DEAD_ERROR && s.sampler.invalid_is_worst);
     cr_assert_eq(s.device.isa, (int)KAC_ISA_AVX512);
     set(config, "device.isa", "auto");
     set(config, "sampler.children", "2");

@@ -87,8 +87,12 @@ for config in configs/*.yaml; do
     steps=$(sed -n 's/^  "steps": \([0-9]*\),$/\1/p' "$work/$name/run.json")
     holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq "$steps"
     holds 'an evidence that is not reliable is no alarm' \
-        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'matters for estimates, not for designs'"
+        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'it does not matter for designs'"
     holds 'the summary names the folder' grep -q "samples in $work/$name" "$work/out"
+    if grep -q 'alpha: auto' "$config"; then
+        says 'kac: pilot step 12/12  '
+        holds 'what the pilot found is told' grep -qE '^kac: alpha [0-9.e-]+ \([0-9.]+ nats from q\)$' "$work/err"
+    fi
     for key in seed config algorithm properly_weighted log_evidence log_evidence_se groups \
         particles steps evaluations denoiser_saved reward_saved seconds; do
         holds "run.json has $key" grep -q "\"$key\":" "$work/$name/run.json"
@@ -200,13 +204,38 @@ if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expressio
     holds 'sites are counted' awk -F, 'NR > 1 && ($4 ~ /GAATTC|CATG/) != ($11 > 0) { exit 1 }' \
         "$work/loose/samples.csv"
 
-    begin 'groups with nothing else say so'
+    begin 'a group with nothing else may end the run'
     run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --set sampler.on_dead=error --out "$work/none" --quiet
     expect 2
-    says 'its objects are outside reward.N.at_least and at_most'
-    sample lost "${tight[@]}" --set reward.0.at_least=16.9
+    says 'step 12: every weight of group 0 is zero (its objects are outside the bounds reward.0 (expression) at_least 16.9, '
+    says 'sampler.on_dead: freeze goes on with the others (kac resume may set it); revive tries for other objects'
+
+    begin 'groups that all have nothing else say so'
+    run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --out "$work/lost"
+    expect 2
+    says "every object of all 8 groups is forbidden ($work/lost/samples.csv has them): reward.0 (expression) at_least 16.9: 32 of 32"
+    says '; sampler.on_dead: revive tries for others'
+    says '  value -  ESS 0.00  '
     holds 'run.json counts them' test "$(value forbidden lost)" = 32
     holds 'their reward is -inf' test "$(columns lost 5 | grep -c '^-inf$')" = 32
+    holds 'none is a design' test -e "$work/lost/samples.fasta" -a ! -s "$work/lost/samples.fasta"
+    run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --set sampler.algorithm=svdd_pm --set sampler.children=2 \
+        --set sampler.particles=1 --set sampler.final.kind=argmax --set sampler.final.keep=1 --out "$work/lost_pm" --quiet
+    expect 2
+    says 'every object of all 8 groups is forbidden'
+    holds 'revive is no way out there' test "$(grep -c revive "$work/err")" = 0
+
+    begin 'groups with nothing else do not end the run'
+    run "$kac" run "${tight[@]}" --set reward.2.at_most=0.4 --set sampler.particles=4 --out "$work/some"
+    expect 0
+    dead=$(value forbidden some)
+    holds 'some are forbidden' test "$dead" -gt 0 -a "$dead" -lt 32
+    holds 'that is told' grep -q "^$dead of them, of [1-7] groups*, are forbidden (reward -inf in samples.csv) and left out of samples.fasta: .*reward.2 (gc) at_most 0.4: " "$work/out"
+    holds 'the others are designs' test "$(grep -c '^>' "$work/some/samples.fasta")" = $((32 - dead))
+    holds 'none of them is forbidden' test "$(grep -c 'inf' "$work/some/samples.fasta")" = 0
+    holds 'all are in the table' test "$(columns some 5 | grep -c '^-inf$')" = "$dead"
+    # shellcheck disable=SC2016
+    holds 'the summary counts them' awk -v dead="$dead" '$1 == "smc" && $11 != dead { exit 1 }' "$work/out"
 
     invariant constrained "${tight[@]}"
 
@@ -423,6 +452,16 @@ run "$kac" run configs/quickstart.yaml --set process.steps=4 --set sampler.group
 expect 0
 says 'step 4/4'
 holds 'not millions a second' test "$(grep -c '[MGT] particle steps/s' "$work/err")" -eq 0
+begin 'a narrow terminal shows whole figures'
+if command -v script >/dev/null; then
+    run env TERM=xterm script -qec "stty cols 60; '$kac' run '$work/toy.yaml' --out '$work/narrow'" /dev/null
+    expect 0
+    tr '\r' '\n' <"$work/out" | sed -n 's/\x1b\[K$//; /^\[[#.]*\] /p' >"$work/shown"
+    holds 'there is a bar' grep -qF '[####################] step' "$work/shown"
+    holds 'it ends with the value' test "$(grep -cvE '^\[[#.]{20}\] step [0-9]+/[0-9]+  [0-9:-]+ left  value [0-9.e+-]+$' "$work/shown")" = 0
+else
+    skip 'there is no script'
+fi
 
 begin 'kac compare'
 run "$kac" compare "$work/toy-1" "$work/toy-2"

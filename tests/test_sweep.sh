@@ -84,6 +84,8 @@ holds 'the other is there' test -s "$work/dead/point_001/run.json"
 table=$work/dead/sweep.csv
 holds 'both are in the table' test "$(column status "$table" | tr '\n' ' ')" = 'failed ok '
 holds 'with the reason' grep -q '^error,point_000,failed,".*group.*",' "$table"
+holds 'forbidden samples are counted' test "$(column forbidden "$table" | tail -n 1)" = \
+    "$(sed -n 's/^  "forbidden": \([0-9]*\),$/\1/p' "$work/dead/point_001/run.json")"
 holds 'and equally many columns' test "$(awk -F, '{ gsub(/"[^"]*"/, ""); print NF }' "$table" | sort -u | wc -l)" -eq 1
 holds 'what is printed leaves it out' test "$(grep -c point_00 "$work/out")" -eq 0
 

@@ -260,10 +260,15 @@ ask worst nan 30 --set sampler.on_invalid=worst
 expect 0
 holds 'none is among the samples' awk -F, 'NR > 1 && $5 !~ /^-?[0-9]/ { exit 1 }' "$work/worst/samples.csv"
 
-begin 'where all are none the run says why it cannot go on'
+begin 'where all are none the run says why it has nothing to give'
 ask hopeless nan 1 --set sampler.on_invalid=worst "${small[@]}"
-says 'is zero (its objects are invalid, or have reward -inf)'
-refused 2 hopeless
+expect 2
+says 'is forbidden ('
+says ': reward.0 (r) is not finite: '
+holds 'none is a design' test -e "$work/hopeless/samples.fasta" -a ! -s "$work/hopeless/samples.fasta"
+ask doomed nan 1 --set sampler.on_invalid=worst "${small[@]}" --set sampler.on_dead=error
+says 'is zero (its objects have reward -inf, or they are invalid)'
+refused 2 doomed
 
 begin 'an object that ends every copy'
 ask poison poison 1 --set reward.0.attempts=2

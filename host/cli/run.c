@@ -255,6 +255,38 @@ static cli_exit say_stopped(const sampling *s)
                     (long long)s->saved.step);
 }
 
+/* The files of samples without those that are forbidden. */
+static const char *files_of_allowed(const char *path)
+{
+    if (folder_holds(path, "samples.fasta")) return " and left out of samples.fasta";
+    if (folder_holds(path, "samples.sdf")) return " and left out of samples.smi and .sdf";
+    return "";
+}
+
+enum { WHY = 2048 }; /* bytes that say which bounds are broken */
+
+static cli_exit say_all_forbidden(const kac_run *run, const char *path)
+{
+    char why[WHY];
+    int64_t groups = 0;
+    (void)kac_run_forbidden(run, &groups, why, sizeof why);
+    return cli_fail(
+        CLI_MISTAKE,
+        "every object of %s%lld group%s is forbidden (%s/samples.csv has them): %s%s",
+        groups > 1 ? "all " : "", (long long)groups, groups > 1 ? "s" : "", path, why,
+        kac_run_could_revive(run) ? "; sampler.on_dead: revive tries for others" : "");
+}
+
+static void print_forbidden(const kac_run *run, const char *path)
+{
+    char why[WHY];
+    int64_t groups = 0, forbidden = kac_run_forbidden(run, &groups, why, sizeof why);
+    if (forbidden == 0) return;
+    printf("%lld of them, of %lld %s, %s forbidden (reward -inf in samples.csv)%s: %s\n",
+           (long long)forbidden, (long long)groups, groups == 1 ? "group" : "groups",
+           forbidden == 1 ? "is" : "are", files_of_allowed(path), why);
+}
+
 static cli_exit print_summary(const kac_run *run, const char *path)
 {
     double evidence = 0, error = 0;
@@ -265,15 +297,13 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     else if (isfinite(evidence) && kac_run_evidence_is_reliable(run, 0))
         printf(", log Z = %.5g +- %.2g", evidence, error);
     else if (isfinite(evidence) && isfinite(error))
-        printf(
-            "; log Z near %.5g +- %.2g is not reliable, which matters for estimates, not for "
-            "designs (more particles or groups, or a larger alpha, make it so)",
-            evidence, error);
+        printf("; log Z %.5g +- %.2g is not reliable (it does not matter for designs)",
+               evidence, error);
     else if (isfinite(evidence))
-        printf("; log Z near %.5g is not reliable, its error is not known: that matters for "
-               "estimates, not for designs",
-               evidence);
-    printf("\n\n");
+        printf("; log Z %.5g is not reliable (it does not matter for designs)", evidence);
+    printf("\n");
+    print_forbidden(run, path);
+    printf("\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }
 
@@ -296,12 +326,44 @@ static void end_outputs(outputs *o)
     folder_end(&o->record);
 }
 
+/* kac_watch_fn: of the pilot, which is the first that is shown. */
+static void show_pilot(void *context, const kac_progress *now, int64_t steps)
+{
+    progress *shown = context;
+    shown->steps = steps;
+    progress_show(shown, now);
+}
+
+/* The temperature that the pilot has found, and what for. */
+static void say_alpha(const sampling *s)
+{
+    char target[VALUE] = "", amount[VALUE] = "";
+    bool ess = kac_config_get(s->config, "sampler.pilot.target", target, VALUE) == KAC_OK &&
+               strcmp(target, "ess") == 0;
+    if (kac_config_get(s->config, ess ? "sampler.pilot.ess" : "sampler.pilot.kl", amount,
+                       VALUE) != KAC_OK)
+        return;
+    fprintf(stderr, "kac: alpha %.3g (%s %s)\n", kac_run_alpha(s->run), amount,
+            ess ? "of the pilot's samples count" : "nats from q");
+}
+
+static kac_status create_run(sampling *s, bool quiet)
+{
+    double pilot = number(s->config, "sampler.pilot.particles");
+    s->shown = progress_begin(quiet, true, 0, pilot);
+    kac_status status =
+        kac_run_create_watched(s->ranks, s->config, show_pilot, &s->shown, &s->run);
+    progress_end(&s->shown);
+    if (status == KAC_OK && !quiet && s->shown.steps > 0) say_alpha(s);
+    return status;
+}
+
 /* The run, new or where it was stopped. */
 static cli_exit open_run(sampling *s, const request *r)
 {
     const char *dir = s->out->run.path != NULL ? s->out->run.path : r->out;
     if (!r->resume) {
-        kac_status status = kac_run_create_on(s->ranks, s->config, &s->run);
+        kac_status status = create_run(s, r->quiet || kac_ranks_rank(s->ranks) > 0);
         if (status == KAC_OK && r->record != NULL)
             status = kac_run_keep_trajectories(s->run, r->every);
         return team_status(s->ranks, status);
@@ -331,6 +393,16 @@ static cli_exit write_outputs(kac_run *run, outputs *o)
     return code == CLI_DONE ? of_run : code;
 }
 
+/* What is said of a complete run; where it has nothing to give, that is a failure. */
+static cli_exit conclude(const sampling *s, const request *r)
+{
+    const char *path = s->out->run.path;
+    if (r->point) return CLI_DONE; /* the table of the sweep tells */
+    if (kac_run_forbidden(s->run, NULL, NULL, 0) == kac_run_samples(s->run))
+        return say_all_forbidden(s->run, path);
+    return r->quiet ? CLI_DONE : print_summary(s->run, path);
+}
+
 /* Steps, results, files, which are rank 0's.  A run that has made its last step ends as it would
  * have, whatever signal comes then. */
 static cli_exit sample(sampling *s, const request *r)
@@ -340,7 +412,7 @@ static cli_exit sample(sampling *s, const request *r)
     kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
     if (r->resume) s->saved.step = s->now.step;
     s->saves = !isnan(s->saved.seconds);
-    s->shown = progress_begin(r->quiet || !leads, kac_run_steps(s->run), particles);
+    s->shown = progress_begin(r->quiet || !leads, false, kac_run_steps(s->run), particles);
     if (status == KAC_OK) status = take_steps(s);
     progress_end(&s->shown);
     if (status == KAC_OK && s->stop) return say_stopped(s);
@@ -351,8 +423,8 @@ static cli_exit sample(sampling *s, const request *r)
     if (code == CLI_MACHINE && s->saved.step >= 0 && leads)
         fprintf(stderr, "kac: kac resume %s goes on after step %lld\n", s->out->run.path,
                 (long long)s->saved.step);
-    if (code != CLI_DONE || r->quiet || r->point || !leads) return code;
-    return print_summary(s->run, s->out->run.path);
+    if (code != CLI_DONE) return code;
+    return team_code(s->ranks, leads ? conclude(s, r) : CLI_DONE);
 }
 
 /* From a configuration to its folder. */

@@ -178,7 +178,6 @@ kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_confi
     KAC_TRY_DONE(drop_weights(&settings, copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)samples));
     KAC_TRY_DONE(set_integer(copy, "seed", settings.seed ^ apart));
-    KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze")); /* outside of bounds */
     KAC_TRY_DONE(kac_config_set(copy, "output.trace", "off"));
     KAC_TRY_DONE(kac_config_set(copy, "output.likelihood", "off"));
     *out = copy;
@@ -204,7 +203,6 @@ kac_status kac_config_best_of_n(const kac_config *config, int64_t groups, int64_
     KAC_TRY(unguided(config, "best_of_n", &copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)groups));
     KAC_TRY_DONE(set_integer(copy, "sampler.particles", (uint64_t)particles));
-    KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze"));
     *out = copy;
     copy = NULL;
 done:
@@ -357,6 +355,10 @@ kac_status kac_config_json(const kac_config *config, json_t **out)
 void kac_config_identify(json_t *config)
 {
     static const char *const free_of_device[] = {"name", "threads", "isa"};
+    json_t *sampler = json_object_get(config, "sampler");
+    const char *on_dead = json_string_value(json_object_get(sampler, "on_dead"));
+    if (on_dead != NULL && strcmp(on_dead, "error") == 0)
+        json_object_set_new(sampler, "on_dead", json_string("freeze"));
     json_object_del(json_object_get(config, "output"), "dir");
     json_object_del(config, "checkpoint");
     json_object_del(config, "job");

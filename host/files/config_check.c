@@ -376,10 +376,9 @@ static kac_status refuse_revive(const char *key, const char *want)
 
 /* What tries of the last levels cannot do: they are drawn by weight within each group, go down
  * unguided, and count in the evidence. */
-static kac_status check_revive(const kac_settings *settings)
+static kac_status check_tries(const kac_settings *settings)
 {
     int64_t levels = settings->sampler.revive_levels;
-    if (settings->sampler.on_dead != KAC_DEAD_REVIVE) return KAC_OK;
     if (settings->driver.kind != KAC_DRIVER_NONE) return refuse_revive("driver.kind", "none");
     if (!kac_properly_weighted(settings))
         return refuse_revive("sampler.select",
@@ -422,6 +421,16 @@ static kac_status check_revive(const kac_settings *settings)
                         settings->sampler.revive_rounds, settings->sampler.particles,
                         INT32_MAX);
     return KAC_OK;
+}
+
+bool kac_can_revive(const kac_settings *settings)
+{
+    return check_tries(settings) == KAC_OK;
+}
+
+static kac_status check_revive(const kac_settings *settings)
+{
+    return settings->sampler.on_dead == KAC_DEAD_REVIVE ? check_tries(settings) : KAC_OK;
 }
 
 /* Keys that only some schedules read: bit s stands for schedule s. */

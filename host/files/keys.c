@@ -421,13 +421,14 @@ static const kac_key keys[] = {
      .help = "Kind top_k: the best of each group, or keep x groups from the whole population."},
     {"sampler.reuse", SWITCH(sampler.reuse, "off", "on"), .initial = "on",
      .help = "Evaluate equal states once; off gives the same samples and is slower."},
-    {"sampler.on_dead", CHOICE(sampler.on_dead, "error", "freeze", "revive"),
-     .initial = "error",
+    {"sampler.on_dead", CHOICE(sampler.on_dead, "freeze", "error", "revive"),
+     .initial = "freeze",
      .help =
-         "A group whose weights are all zero: stop, or go on with evidence 0 (freeze). revive "
-         "does not let it come to that: the last levels are tried for again and again, until "
-         "as many objects as there are particles have a weight, and one more; the evidence "
-         "stays unbiased."},
+         "A group whose weights are all zero, as all of its objects break a bound: it goes on "
+         "with evidence 0, and what it gives has reward -inf (freeze); or the run stops "
+         "(error). revive does not let it come to that: the last levels are tried for again "
+         "and again, until as many objects as there are particles have a weight, and one more; "
+         "the evidence stays unbiased."},
     {"sampler.revive.levels", INTEGER(sampler.revive_levels, 1, STEPS_MOST), .zero = "auto",
      .initial = "auto",
      .help =

@@ -81,7 +81,7 @@ typedef enum kac_value {
     KAC_VALUE_LEARNED,
     KAC_VALUE_STATE
 } kac_value;
-typedef enum kac_on_dead { KAC_DEAD_ERROR, KAC_DEAD_FREEZE, KAC_DEAD_REVIVE } kac_on_dead;
+typedef enum kac_on_dead { KAC_DEAD_FREEZE, KAC_DEAD_ERROR, KAC_DEAD_REVIVE } kac_on_dead;
 typedef enum kac_estimate {
     KAC_ESTIMATE_ARGMAX,
     KAC_ESTIMATE_SOFT,
@@ -292,6 +292,9 @@ kac_status kac_files_check(const kac_settings *settings);
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);
 
+/* Whether the settings could have on_dead revive. */
+bool kac_can_revive(const kac_settings *settings);
+
 /* ---- reward terms: terms.c ------------------------------------------------------------------
  */
 
@@ -357,7 +360,8 @@ kac_status kac_config_parse(struct kac_config *config, const char *path, const v
 kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
 
 /* The same without what may be another where a run goes on: output.dir, checkpoint, job, and
- * device.name, threads and isa.  Errors: NOMEM. */
+ * device.name, threads and isa.  on_dead error counts as freeze, as both compute the same for as
+ * long as there is something to go on with.  Errors: NOMEM. */
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
 /* Makes that of what kac_config_json wrote. */

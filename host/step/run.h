@@ -269,6 +269,8 @@ typedef struct kac_piloted {
     bool known;
     double alpha;
     kac_calls calls;
+    kac_watch_fn *watch; /* of a pilot that is yet to run, or NULL */
+    void *watcher;       /* its context */
 } kac_piloted;
 
 /* kac_run_create_on, without a pilot where its outcome is known. */
@@ -524,6 +526,16 @@ kac_status kac_weigh_children(kac_run *run, const kac_particles *x, const float 
 /* The sentence for what the device of any rank noted first, if any did.  Errors: NUMERIC
  * (that), DEVICE, and those of kac_ranks_agree. */
 kac_status kac_find_trouble(const kac_run *run);
+
+/* ---- forbidden.c ---------------------------------------------------------------------------
+ */
+
+typedef enum kac_side { KAC_AT_LEAST, KAC_AT_MOST, KAC_SIDES } kac_side;
+enum { KAC_BOUND = KAC_NAME + 64 }; /* bytes of the longest name of a bound, with its end */
+
+/* "reward.1 (motif) at_most 0"; false where the term has no bound on this side. */
+bool kac_bound_name(const kac_settings *settings, int term, kac_side side, char *text,
+                    size_t size);
 
 /* ---- trajectory.c --------------------------------------------------------------------------
  */
