@@ -91,10 +91,10 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
  * of docs/config.md.  Errors: INVALID (no such key), IO. */
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
-/* The same model, process, reward, seed and number of groups under best_of_n with `particles`
- * draws a group: the baseline of a sweep.  Errors: NOMEM, and those of kac_config_set. */
-KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t particles,
-                                        kac_config **out);
+/* The same model, process, reward and seed under best_of_n with `particles` draws in each of
+ * `groups` groups: the baseline of a sweep.  *out is NULL where no reward says what is best.  Errors: NOMEM, and those of kac_config_set. */
+KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t groups,
+                                        int64_t particles, kac_config **out);
 
 /* Writes all keys with the values in force as JSON, which kac_config_read takes back; `path`
  * appears complete or not at all.  Errors: INVALID (the path), IO, NOMEM. */
@@ -181,6 +181,9 @@ KAC_API double kac_run_alpha(const kac_run *run); /* given, or found by the pilo
 KAC_API kac_status kac_run_step(kac_run *run);
 
 KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
+
+/* Groups of all ranks; a budget may have left fewer than sampler.groups. */
+KAC_API int64_t kac_run_groups(const kac_run *run);
 
 /* Waits for the queued steps and says what the latest did in *out (may be NULL).
  * Errors: NUMERIC (NaN from a network, or a dead group under on_dead: error; the message names
@@ -314,9 +317,14 @@ typedef enum kac_found {
  * Errors: INVALID (its run.json or config.json cannot be read), NOMEM. */
 KAC_API kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *out);
 
+/* What a finished run took: its groups, which a budget may have made fewer, and denoiser calls. */
+typedef struct kac_taken {
+    int64_t groups, denoiser_calls;
+} kac_taken;
+
 /* Writes the figures of the run in `dir` as a line of CSV without its end, or with `names` their
- * names.  *calls is the number of its denoiser calls.  Errors: INVALID (not a run), IO. */
-KAC_API kac_status kac_figures(const char *dir, bool names, FILE *out, int64_t *calls);
+ * names.  Errors: INVALID (not a run), IO. */
+KAC_API kac_status kac_figures(const char *dir, bool names, FILE *out, kac_taken *taken);
 
 /* Writes a line for each device that a run could use here: its name and what it is. */
 KAC_API kac_status kac_devices(FILE *out);

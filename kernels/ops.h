@@ -402,7 +402,8 @@ typedef kac_status kac_renew_fn(kac_device *dev, const kac_renew_args *a);
 kac_renew_fn kac_cpu_renew, kac_cuda_renew;
 
 /* The particles of each group become the best by value of `past` and `now` together, distinct
- * ones first; on ties what was there first. */
+ * ones first; on ties what was there first.  They have equal weights, but none where the value is
+ * -INFINITY. */
 typedef kac_status kac_elect_fn(kac_device *dev, const kac_elect_args *a);
 kac_elect_fn kac_cpu_elect, kac_cuda_elect;
 

@@ -5,6 +5,7 @@
 
 #include "ops.h"
 #include "passes.h"
+#include "pool.h"
 #include "scratch_cpu.h"
 #include "select_cpu.h"
 #include "states.h"
@@ -102,6 +103,7 @@ static void elect_one(const kac_elect_args *a, const kac_group *group, int32_t i
     int64_t row = group->offset + i;
     memcpy(a->x->x + row_at(row, a->x->stride), tokens_of(from), (size_t)a->x->stride);
     a->x->value[row] = from.from->value[from.row];
+    a->x->log_w[row] = kac_pool_log_w(a->x->value[row], true);
     a->x->eve[row] = from.from->eve[from.row];
 }
 

@@ -1,6 +1,7 @@
 /* passes_cuda.cu -- between one arrival at level 0 and the next start: refinement and particle
  * Gibbs. */
 #include "passes.h"
+#include "pool.h"
 #include "rows.cuh"
 #include "share.cuh"
 
@@ -270,6 +271,7 @@ KAC_BLOCK_KERNEL elect_rows(KAC_ARGS elect_call call)
                      stride, lane, lanes);
         if (lane > 0) continue;
         call.x.value[i] = from->value[row];
+        call.x.log_w[i] = kac_pool_log_w(from->value[row], true);
         call.x.eve[i] = from->eve[row];
     }
 }

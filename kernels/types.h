@@ -581,7 +581,7 @@ typedef struct kac_elect_args {
     const kac_particles *now;  /* the same */
     double *value;             /* [2 n] scratch */
     int32_t *order;            /* [2 n] scratch */
-    kac_particles *x;          /* out: states, values, eves; overlaps neither */
+    kac_particles *x;          /* out: states, values, eves, log-weights; overlaps neither */
 } kac_elect_args;
 
 /* What a sweep of particle Gibbs leaves to the next. */

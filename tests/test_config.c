@@ -495,6 +495,23 @@ Test(config, contradictions)
         {"smc",
          {{"sampler.alpha", "0"}},
          "sampler.alpha: 0 is allowed only where every selection is argmax or top_k"},
+        {"smc",
+         {{"sampler.alpha", "1e-300"}, {"reward.0.weight", "1e30"}},
+         "sampler.alpha: 1e-300 is so small that r / alpha overflows with weight 1e+30 of "
+         "reward.0; want a weight of 1e+300 times alpha at most"},
+        {"smc",
+         {{"sampler.alpha", "1e-300"}, {"reward.0.weights", "1,-2"}},
+         "sampler.alpha: 1e-300 is so small that r / alpha overflows with weight 2 of "
+         "reward.0; want a weight of 1e+300 times alpha at most"},
+        {"smc", {{"sampler.alpha", "1e-290"}, {"reward.0.weight", "1e10"}}, NULL},
+        {"beam", {{"sampler.alpha", "1e-300"}, {"reward.0.weight", "1e30"}}, NULL},
+        {"ddbfs",
+         {{"sampler.alpha", "0"},
+          {"sampler.value.estimate", "sample"},
+          {"sampler.value.samples", "4"}},
+         "sampler.alpha: 0 is allowed only where every selection is argmax or top_k, and "
+         "sampler.value.samples is 1"},
+        {"ddbfs", {{"sampler.alpha", "0"}, {"sampler.value.estimate", "sample"}}, NULL},
         {"svdd_pm", {{"sampler.alpha", "0"}, {"sampler.select.parent.rule", "argmax"}}, NULL},
         {"smc",
          {{"sampler.children", "2"}},

@@ -120,10 +120,55 @@ Test(pilot, may_be_watched)
     with_model(check_watch);
 }
 
+static double alpha_of(const char *dir, const char *settings)
+{
+    kac_run *run = NULL;
+    cr_assert_eq(open_run(dir, settings, &run), KAC_OK, "%s: %s", settings, kac_last_error());
+    double alpha = run->set.sampler.alpha;
+    kac_run_destroy(run);
+    return alpha;
+}
+
+/* Of targets with weights of their own none is further from q than asked, and one is as far. */
+static void check_weights(const chain *c, const char *dir)
+{
+    (void)c;
+    double one = alpha_of(dir, AUTO "sampler.pilot.kl=0.5");
+    double three = alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weight=3");
+    cr_expect_gt(three, 2.9 * one);
+    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=1,3"), three);
+    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=3,1"), three);
+    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=0:1"), one);
+    /* The pilot has more groups than a run may have targets, or fewer than there are weights. */
+    (void)alpha_of(dir, AUTO "sampler.pilot.kl=0.1 sampler.pilot.particles=16 "
+                             "sampler.groups=20 reward.0.weights=1,2,3,4,5,6,7,8,9,10,11,12,13,"
+                             "14,15,16,17,18,19,20");
+}
+
+Test(pilot, suits_all_targets)
+{
+    with_model(check_weights);
+}
+
 static void check_refusal(const chain *c, const char *dir)
 {
     (void)c;
     kac_run *run = NULL;
+    cr_expect_eq(open_run(dir, AUTO "sampler.pilot.kl=7", &run), KAC_ERR_INVALID);
+    cr_expect_not_null(strstr(kac_last_error(),
+                              "sampler.pilot.kl: no alpha takes p* 7 nats from q; by the "
+                              "pilot's samples it is "),
+                       "%s", kac_last_error());
+    cr_expect_eq(open_run(dir, AUTO "reward.0.weights=0,0", &run), KAC_ERR_INVALID);
+    cr_expect_not_null(strstr(kac_last_error(), "it is 0 at most"), "%s", kac_last_error());
+    cr_expect_eq(open_run(dir,
+                          AUTO "sampler.pilot.target=ess sampler.pilot.ess=0.3 "
+                               "reward.0.at_least=0.9",
+                          &run),
+                 KAC_ERR_INVALID);
+    cr_expect_not_null(
+        strstr(kac_last_error(), "sampler.pilot.ess: no alpha makes the effective share 0.3"),
+        "%s", kac_last_error());
     cr_expect_eq(open_run(dir, AUTO "sampler.pilot.kl=9", &run), KAC_ERR_INVALID);
     cr_expect_str_eq(kac_last_error(),
                      "sampler.pilot.kl: 9 nats need a pilot of 81031 valid samples, and "
@@ -153,9 +198,14 @@ static void check_invalid(const chain *c, const char *dir)
 
     cr_assert_eq(kac_config_create(&config), KAC_OK);
     cr_assert_eq(kac_config_set(config, "sampler.on_invalid", "worst"), KAC_OK);
-    cr_assert_eq(kac_config_best_of_n(config, 2, &baseline), KAC_OK);
+    cr_assert_eq(kac_config_best_of_n(config, 3, 2, &baseline), KAC_OK);
+    cr_assert_null(baseline, "no reward says what is best");
+    cr_assert_eq(kac_config_set(config, "reward.0.kind", "gc"), KAC_OK);
+    cr_assert_eq(kac_config_best_of_n(config, 3, 2, &baseline), KAC_OK);
     cr_assert_eq(kac_config_get(baseline, "sampler.on_invalid", kept, sizeof kept), KAC_OK);
     cr_expect_str_eq(kept, "worst");
+    cr_assert_eq(kac_config_get(baseline, "sampler.groups", kept, sizeof kept), KAC_OK);
+    cr_expect_str_eq(kept, "3");
     kac_config_destroy(config);
     kac_config_destroy(baseline);
 }

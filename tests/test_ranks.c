@@ -539,6 +539,52 @@ Test(ranks, a_fault_before_a_funnel_has_its_slot)
     with_models(check_fault_of_a_funnel);
 }
 
+/* Rows of trees, and of descendants, are no particles. */
+static void check_fault_of_a_search(const char *dir)
+{
+    static const chain letters = {.states = 3, .length = 5};
+    static const struct {
+        const char *settings;
+        int slots; /* of a rank */
+    } searches[] = {
+        {"sampler.algorithm=dts search.stages=3 search.rollouts=6 search.expansions=3 "
+         "sampler.particles=2",
+         3},
+        {"sampler.algorithm=ddbfs search.depth=2 search.search_schedule=all sampler.children=2 "
+         "sampler.particles=2 search.drop_schedule=none",
+         2},
+    };
+    cr_assert_eq(table_write_forbidden(&letters, dir, 1), KAC_OK, "%s", kac_last_error());
+    for (size_t k = 0; k < sizeof searches / sizeof *searches; k++) {
+        int of_the_second = 0;
+        for (int seed = 1; seed < 200 && of_the_second < 2; seed++) {
+            char settings[1024];
+            setting alone, two;
+            snprintf(settings, sizeof settings,
+                     "process.steps=4 sampler.groups=2 reward.1.kind=pwm reward.1.file=%s "
+                     "seed=%d %s",
+                     table_path(dir, "forbidden").path, seed, searches[k].settings);
+            sample_on(dir, settings, 1, &alone);
+            const char *found = strstr(alone.text[0], "slot ");
+            if (found != NULL &&
+                strtol(found + strlen("slot "), NULL, 10) >= searches[k].slots) {
+                sample_on(dir, settings, 2, &two);
+                for (int q = 0; q < 2; q++)
+                    cr_expect_str_eq(two.text[q], alone.text[0]);
+                close_setting(&two);
+                of_the_second++;
+            }
+            close_setting(&alone);
+        }
+        cr_expect_eq(of_the_second, 2, "%s", searches[k].settings);
+    }
+}
+
+Test(ranks, a_fault_of_a_search_has_its_slot)
+{
+    with_models(check_fault_of_a_search);
+}
+
 /* A step that fails on rank 1 alone, which nobody has told the others. */
 static void fail_alone(kac_ranks *ranks, void *context)
 {

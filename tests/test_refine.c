@@ -119,7 +119,7 @@ Test(refine, the_elite_is_the_best_of_both)
     _Alignas(16) uint8_t out[2 * N * STRIDE] = {0};
     double old_value[2 * N] = {5, 3, 3, 1, 0, 0, 0, 0};
     double new_value[2 * N] = {5, 4, 3, 2, 1, 1, 1, 1};
-    double value[2 * N], scratch[4 * N];
+    double value[2 * N], log_w[2 * N], scratch[4 * N];
     int32_t old_eve[2 * N], new_eve[2 * N], eve[2 * N], order[4 * N];
     kac_group group[2];
     make_groups(group, 2, N, 1);
@@ -141,7 +141,8 @@ Test(refine, the_elite_is_the_best_of_both)
         .n = 2 * N, .stride = STRIDE, .x = old, .value = old_value, .eve = old_eve};
     kac_particles now = {
         .n = 2 * N, .stride = STRIDE, .x = new, .value = new_value, .eve = new_eve};
-    kac_particles x = {.n = 2 * N, .stride = STRIDE, .x = out, .value = value, .eve = eve};
+    kac_particles x = {
+        .n = 2 * N, .stride = STRIDE, .x = out, .value = value, .log_w = log_w, .eve = eve};
     kac_elect_args a = {group, 2, &past, &now, scratch, order, &x};
     cr_assert_eq(ops()->particles.elect(dev(), &a), KAC_OK);
     static const int tokens[2 * N] = {10, 21, 11, 12, 40, 41, 40, 41};
@@ -160,12 +161,12 @@ Test(refine, the_elite_is_the_best_of_both)
 }
 
 /* Objects of few kinds and values, -infinity too: as a stable sort and a look at all that come
- * before say. */
+ * before say.  Only what is forbidden has no weight. */
 Test(refine, the_elite_of_many_ties)
 {
     enum { N = 300, C = 2 * N };
     _Alignas(16) static uint8_t rows[C * STRIDE], out[N * STRIDE];
-    static double rows_value[C], value[N], scratch[C];
+    static double rows_value[C], value[N], log_w[N], scratch[C];
     static int32_t rows_eve[C], eve[N], order[C], sorted[C], want[C];
     static bool repeated[C];
     static const double values[] = {1, 0.5, -HUGE_VAL};
@@ -197,12 +198,14 @@ Test(refine, the_elite_of_many_ties)
                          .x = rows + N * STRIDE,
                          .value = rows_value + N,
                          .eve = rows_eve + N};
-    kac_particles x = {.n = N, .stride = STRIDE, .x = out, .value = value, .eve = eve};
+    kac_particles x = {
+        .n = N, .stride = STRIDE, .x = out, .value = value, .log_w = log_w, .eve = eve};
     kac_elect_args a = {group, 1, &past, &now, scratch, order, &x};
     cr_assert_eq(ops()->particles.elect(dev(), &a), KAC_OK);
     for (int i = 0; i < N; i++) {
         cr_assert_eq(eve[i], want[i], "slot %d has candidate %d, want %d", i, eve[i], want[i]);
         cr_assert_eq(value[i], rows_value[want[i]]);
+        cr_assert_eq(log_w[i], value[i] > -HUGE_VAL ? 0 : -HUGE_VAL);
         cr_assert_arr_eq(out + i * STRIDE, rows + want[i] * STRIDE, STRIDE);
     }
 }

@@ -366,6 +366,10 @@ Test(revive, refuses_what_it_cannot_do)
     refused("sampler.revive.levels=16", NULL);
     refused("sampler.revive.levels=16 sampler.revive.rounds=65535", "make 1048576 moves");
     refused("process.kind=gaussian", NULL);
+    refused("process.kind=gaussian process.steps=4", NULL);
+    refused("process.kind=graph process.steps=4", NULL);
+    refused("process.kind=gaussian process.steps=1",
+            "process.steps: sampler.on_dead revive needs 2");
     refused("process.kind=gaussian sampler.revive.levels=1", "moves that draw something");
     refused("process.kind=gaussian process.anneal=2",
             "process.anneal: sampler.on_dead revive needs 1");
@@ -375,15 +379,18 @@ Test(revive, refuses_what_it_cannot_do)
 Test(revive, levels_are_an_eighth_of_the_steps)
 {
     const struct {
-        const char *steps;
+        const char *steps, *kind;
         int64_t levels;
-    } cases[] = {{"1", 1}, {"8", 1}, {"9", 2}, {"128", 16}};
+    } cases[] = {{"1", "masked", 1},    {"8", "masked", 1},   {"9", "masked", 2},
+                 {"128", "masked", 16}, {"8", "gaussian", 2}, {"17", "gaussian", 3},
+                 {"8", "graph", 2},     {"128", "graph", 16}};
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         kac_config *config = NULL;
         kac_settings s;
         cr_assert_eq(kac_config_create(&config), KAC_OK);
         cr_assert_eq(table_configure(config, "model.file=m reward.0.file=e"), KAC_OK);
         cr_assert_eq(kac_config_set(config, "process.steps", cases[k].steps), KAC_OK);
+        cr_assert_eq(kac_config_set(config, "process.kind", cases[k].kind), KAC_OK);
         cr_assert_eq(kac_config_settings(config, &s), KAC_OK, "%s", kac_last_error());
         cr_expect_eq(s.sampler.revive_levels, cases[k].levels, "%s", cases[k].steps);
         kac_config_destroy(config);

@@ -457,6 +457,13 @@ else
     skip 'there is no script'
 fi
 
+begin 'progress counts the particles that a budget leaves'
+run "$kac" run configs/quickstart.yaml --set process.steps=4 --set sampler.groups=1000000 --set output.likelihood=off \
+    --set budget.denoiser=130 --out "$work/left"
+expect 0
+says 'step 4/4'
+holds 'not millions a second' test "$(grep -c '[MGT] particle steps/s' "$work/err")" -eq 0
+
 begin 'kac compare'
 run "$kac" compare "$work/toy-1" "$work/toy-2"
 expect 0

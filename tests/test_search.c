@@ -397,6 +397,28 @@ Test(search, a_block_follows_the_best_path)
     table_folder_remove(folder);
 }
 
+/* Draws at the end take a forbidden object only where a group has no other. */
+Test(search, draws_leave_out_what_is_forbidden)
+{
+    const char *settings = DDBFS "search.depth=2 sampler.children=2 process.steps=4 "
+                                 "sampler.groups=40 sampler.particles=3 reward.0.at_most=-0.3";
+    int forbidden = 0;
+    open_model(3, 5, 1);
+    table_run best = sample(settings, "sampler.final.kind=top_k sampler.final.keep=1");
+    table_run drawn = sample(settings, "sampler.final.kind=categorical sampler.final.keep=3");
+    cr_assert_eq(best.n, 40);
+    cr_assert_eq(drawn.n, 120);
+    for (int64_t i = 0; i < drawn.n; i++) {
+        bool hopeless = best.reward[drawn.group[i]] == -HUGE_VAL;
+        cr_expect_eq(drawn.reward[i] == -HUGE_VAL, hopeless, "group %d", drawn.group[i]);
+        forbidden += hopeless;
+    }
+    cr_expect(forbidden > 0 && forbidden < 120, "%d of 120", forbidden);
+    table_run_free(&best);
+    table_run_free(&drawn);
+    table_folder_remove(folder);
+}
+
 Test(search, groups_shrink)
 {
     open_model(3, 5, 1);
@@ -629,14 +651,64 @@ Test(search, a_budget_holds)
                                 "sampler.algorithm=mcts process.steps=6 sampler.groups=400 "
                                 "search.stages=3",
                                 "sampler.algorithm=dts process.steps=6 sampler.groups=400 "
-                                "search.stages=3"};
-    for (int k = 0; k < 3; k++) {
+                                "search.stages=3",
+                                "sampler.algorithm=dts process.steps=6 sampler.groups=400 "
+                                "search.stages=3 sampler.value.kind=posterior_mean "
+                                "sampler.potential=difference search.expansions=3",
+                                "sampler.algorithm=mcts process.steps=6 sampler.groups=400 "
+                                "search.stages=4 sampler.value.estimate=sample "
+                                "sampler.value.samples=2"};
+    for (int k = 0; k < 10; k++) { /* with reuse and without */
         char text[512];
-        snprintf(text, sizeof text, "%s budget.denoiser=20000 budget.reward=20000", runs[k]);
+        snprintf(text, sizeof text, "%s budget.denoiser=20000 budget.reward=20000 %s",
+                 runs[k / 2], k % 2 == 0 ? "" : "sampler.reuse=off");
         kac_progress p = progress_of(text);
-        cr_expect_leq(p.denoiser_calls + p.denoiser_saved, 20000, "%s", runs[k]);
-        cr_expect_leq(p.reward_calls + p.reward_saved, 20000, "%s", runs[k]);
-        cr_expect_gt(p.denoiser_calls + p.denoiser_saved, 5000, "%s", runs[k]);
+        cr_expect_leq(p.denoiser_calls + p.denoiser_saved, 20000, "%s", text);
+        cr_expect_leq(p.reward_calls + p.reward_saved, 20000, "%s", text);
+        cr_expect_gt(p.denoiser_calls + p.denoiser_saved, 5000, "%s", text);
+    }
+    table_folder_remove(folder);
+}
+
+/* A fault is told with the step after which it is heard of. */
+Test(search, faults_have_the_steps_of_the_run)
+{
+    static const char *const runs[] = {
+        "sampler.algorithm=dts search.stages=3 search.rollouts=6",
+        "sampler.algorithm=mcts search.stages=3 search.rollouts=6 search.expansions=1",
+        DDBFS "search.depth=2 sampler.children=2 sampler.particles=1",
+    };
+    open_model(3, 5, 1);
+    cr_assert_eq(table_write_forbidden(&model, folder, 1), KAC_OK, "%s", kac_last_error());
+    for (int k = 0; k < 3; k++) {
+        int late = 0;
+        for (int seed = 1; seed < 40 && late < 3; seed++) {
+            char text[1024], want[64];
+            kac_config *config = NULL;
+            kac_run *run = NULL;
+            kac_status status = KAC_OK;
+            int step = 0;
+            snprintf(text, sizeof text,
+                     "model.file=%s reward.0.kind=pwm reward.0.file=%s process.steps=6 "
+                     "sampler.groups=1 seed=%d %s",
+                     table_path(folder, "denoiser").path, table_path(folder, "forbidden").path,
+                     seed, runs[k]);
+            cr_assert_eq(kac_config_create(&config), KAC_OK);
+            cr_assert_eq(table_configure(config, text), KAC_OK, "%s", kac_last_error());
+            cr_assert_eq(kac_run_create(config, &run), KAC_OK, "%s", kac_last_error());
+            for (; step < kac_run_steps(run) && status == KAC_OK; step++) {
+                cr_assert_eq(kac_run_step(run), KAC_OK);
+                status = kac_run_sync(run, NULL);
+            }
+            snprintf(want, sizeof want, "step %d, slot 0: the reward", step);
+            if (status != KAC_OK)
+                cr_expect_not_null(strstr(kac_last_error(), want), "%s: %s, want %s", text,
+                                   kac_last_error(), want);
+            late += status != KAC_OK && step > 1;
+            kac_run_destroy(run);
+            kac_config_destroy(config);
+        }
+        cr_expect_eq(late, 3, "%s", runs[k]);
     }
     table_folder_remove(folder);
 }

@@ -32,6 +32,14 @@ run "$kac" run configs/quickstart.yaml --set process.steps=8 --set sampler.group
 expect 0
 holds 'byte for byte' cmp "$work/alone/samples.csv" "$work/sweep/point_002/samples.csv"
 
+begin 'a baseline has the groups that its point had'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=4 --set sampler.groups=8 --set output.likelihood=off \
+    --vary budget.denoiser=130 --quiet --out "$work/budget"
+expect 0
+groups=$(sed -n 's/^  "groups": \([0-9]*\),/\1/p' "$work/budget/point_000/run.json")
+holds 'a budget left fewer' test "$groups" -lt 8
+holds 'and no more of the baseline' grep -q "^  \"groups\": $groups," "$work/budget/best_of_n_000_4/run.json"
+
 begin 'an evidence says whether it is reliable'
 run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.algorithm=smc --set sampler.children=1 \
     --set sampler.alpha=1000 --vary sampler.groups=15,16 --no-baseline --out "$work/alike"
@@ -87,7 +95,21 @@ run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.gro
 expect 2
 holds 'a line each, and no baseline' test "$(column status "$work/none/sweep.csv" | tr '\n' ' ')" = 'failed failed '
 
+begin 'no baseline where nothing says what is best'
+cat >"$work/plain.yaml" <<'END'
+model: {file: models/promoter_denoiser.safetensors}
+process: {steps: 3}
+sampler: {algorithm: pretrained, groups: 3}
+END
+run "$kac" sweep "$work/plain.yaml" --vary seed=1,2 --out "$work/plain"
+expect 0
+says 'point_001: no baseline, because it has no reward that guides'
+holds 'a line a point' test "$(column status "$work/plain/sweep.csv" | tr '\n' ' ')" = 'ok ok '
+
 begin 'mistakes'
+run "$kac" sweep configs/quickstart.yaml --vary seed=1,2 --vary sampler.groups=2 --vary seed=3 --out "$work/no"
+expect 2
+says '--vary seed: it is there twice; want all values in one'
 run "$kac" sweep configs/quickstart.yaml --vary sampler.chldren=2,3 --out "$work/no"
 expect 2
 says 'did you mean'

@@ -233,6 +233,13 @@ Test(value, a_budget_knows_what_values_cost)
             cr_expect_eq(run.n, less ? 3 : 6, "%s: %lld samples", text, (long long)run.n);
             table_run_free(&run);
         }
+    /* Three weights want three groups, whatever takes the third away. */
+    snprintf(text, sizeof text,
+             "process.steps=6 sampler.algorithm=svdd_mc sampler.particles=3 sampler.children=4 "
+             "sampler.groups=9 reward.0.weights=1,2,3 budget.denoiser=%d",
+             2 * (6 * 3 + 12));
+    expect_refusal(&c, dir, text, KAC_ERR_INVALID,
+                   "reward.0.weights: 3 numbers for 2 groups, which budget leaves");
     table_folder_remove(dir);
 }
 

@@ -408,8 +408,7 @@ static cli_exit conclude(const sampling *s, const request *r)
 static cli_exit sample(sampling *s, const request *r)
 {
     bool leads = kac_ranks_rank(s->ranks) == 0;
-    double particles =
-        number(s->config, "sampler.groups") * number(s->config, "sampler.particles");
+    double particles = (double)kac_run_groups(s->run) * number(s->config, "sampler.particles");
     kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
     if (r->resume) s->saved.step = s->now.step;
     s->saves = !isnan(s->saved.seconds);

@@ -62,6 +62,10 @@ static cli_exit read_axis(sweep *s, const char *text)
     if (a->key == NULL || a->value == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     char *rest = a->key + (equals - text);
     *rest++ = '\0';
+    for (int k = 0; k < s->keys - 1; k++)
+        if (strcmp(a->key, s->axes[k].key) == 0)
+            return cli_fail(CLI_MISTAKE, "--vary %s: it is there twice; want all values in one",
+                            a->key);
     for (char *value; (value = strsep(&rest, ",")) != NULL;)
         a->value[a->count++] = value;
     s->points *= a->count;
@@ -187,42 +191,47 @@ static cli_exit run_into(const kac_config *config, const char *dir, bool quiet)
     return cli_run_point(config, dir, found == KAC_FOUND_UNFINISHED, quiet);
 }
 
-/* Denoiser calls of the run in `dir`. */
-static int64_t calls_of(const char *dir)
+/* What the run in `dir` took; nothing where there is none. */
+static kac_taken taken_by(const char *dir)
 {
-    int64_t calls = 0;
+    kac_taken taken = {0, 0};
     FILE *nowhere = fopen("/dev/null", "w");
-    if (nowhere == NULL) return 0;
-    (void)kac_figures(dir, true, nowhere, &calls);
+    if (nowhere == NULL) return taken;
+    (void)kac_figures(dir, true, nowhere, &taken);
     (void)fclose(nowhere);
-    return calls;
+    return taken;
 }
 
-/* best_of_n with `particles` draws a group, beside the points. */
-static cli_exit run_best_of_n(const sweep *s, const kac_config *config, int point,
+/* best_of_n with `particles` draws in each of `groups` groups, beside the points; out->dir is "" where
+ * there can be none. */
+static cli_exit run_best_of_n(const sweep *s, const kac_config *config, int64_t groups,
                               int64_t particles, line *out)
 {
     kac_config *best = NULL;
-    (void)snprintf(out->dir, sizeof out->dir, "%s/best_of_n_%03d_%lld", s->out, point,
+    cli_exit code = cli_status(kac_config_best_of_n(config, groups, particles, &best));
+    if (code == CLI_DONE && best == NULL) return CLI_DONE;
+    (void)snprintf(out->dir, sizeof out->dir, "%s/best_of_n_%03d_%lld", s->out, out->point,
                    (long long)particles);
-    cli_exit code = cli_status(kac_config_best_of_n(config, particles, &best));
     if (code == CLI_DONE) code = run_into(best, out->dir, s->quiet);
     kac_config_destroy(best);
     return code;
 }
 
 /* The baseline of a point: its calls grow with the particles, nearly in proportion. */
-static cli_exit run_baseline(const sweep *s, const kac_config *config, int point,
-                             const char *dir, line *out)
+static cli_exit run_baseline(const sweep *s, const kac_config *config, const char *dir,
+                             line *out)
 {
     enum { FIRST = 4 };
-    int64_t target = calls_of(dir);
-    cli_exit code = run_best_of_n(s, config, point, FIRST, out);
-    int64_t calls = code == CLI_DONE ? calls_of(out->dir) : 0;
+    kac_taken own = taken_by(dir);
+    cli_exit code = run_best_of_n(s, config, own.groups, FIRST, out);
+    if (out->dir[0] == '\0' && !s->quiet)
+        fprintf(stderr, "kac: %s: no baseline, because it has no reward that guides\n", dir);
+    if (out->dir[0] == '\0') return code;
+    int64_t calls = code == CLI_DONE ? taken_by(out->dir).denoiser_calls : 0;
     if (calls == 0) return code;
-    int64_t particles = llround((double)FIRST * (double)target / (double)calls);
+    int64_t particles = llround((double)FIRST * (double)own.denoiser_calls / (double)calls);
     if (particles < 1) particles = 1;
-    return particles == FIRST ? code : run_best_of_n(s, config, point, particles, out);
+    return particles == FIRST ? code : run_best_of_n(s, config, own.groups, particles, out);
 }
 
 /* ---- the table -------------------------------------------------------------------------- */
@@ -238,7 +247,7 @@ static const line *first_done(const line *lines, int count)
 /* The names of the columns; *figures is the number of those that a failed run leaves empty. */
 static cli_exit write_names(const sweep *s, const line *done, FILE *out, int *figures)
 {
-    int64_t calls = 0;
+    kac_taken taken;
     char *names = NULL;
     size_t size = 0;
     *figures = 0;
@@ -248,7 +257,7 @@ static cli_exit write_names(const sweep *s, const line *done, FILE *out, int *fi
     if (done != NULL) {
         FILE *text = open_memstream(&names, &size);
         if (text == NULL) return cli_fail(CLI_MACHINE, "out of memory");
-        cli_exit code = cli_status(kac_figures(done->dir, true, text, &calls));
+        cli_exit code = cli_status(kac_figures(done->dir, true, text, &taken));
         if (fclose(text) != 0) code = cli_fail(CLI_MACHINE, "out of memory");
         if (code == CLI_DONE) fprintf(out, ",%s", names);
         for (const char *c = names; code == CLI_DONE && c != NULL; c = strchr(c + 1, ','))
@@ -271,14 +280,14 @@ static void write_quoted(const char *text, FILE *out)
 
 static cli_exit write_line(const sweep *s, const line *l, int figures, FILE *out)
 {
-    int64_t calls = 0;
+    kac_taken taken;
     cli_exit code = CLI_DONE;
     for (int k = 0; k < s->keys; k++)
         fprintf(out, "%s,", value_at(s, l->point, k));
     fprintf(out, "%s,", l->dir + strlen(s->out) + 1);
     if (l->reason == NULL) {
         fputs("ok,,", out);
-        code = cli_status(kac_figures(l->dir, false, out, &calls));
+        code = cli_status(kac_figures(l->dir, false, out, &taken));
     } else {
         fputs("failed,", out);
         write_quoted(l->reason, out);
@@ -342,8 +351,8 @@ static cli_exit run_point(const sweep *s, int point, line *lines, int *count)
     if (code == CLI_DONE) code = run_into(config, own->dir, s->quiet);
     add_line(lines, count, code);
     if (code == CLI_DONE && s->baseline && !cli_stopped()) {
-        code = run_baseline(s, config, point, own->dir, base);
-        add_line(lines, count, code);
+        code = run_baseline(s, config, own->dir, base);
+        if (base->dir[0] != '\0') add_line(lines, count, code);
     }
     kac_config_destroy(config);
     return code;

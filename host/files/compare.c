@@ -248,16 +248,17 @@ static void figures(const json_t *of, const char *prefix, const char *const *nam
 
 #define NAMES(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-kac_status kac_figures(const char *dir, bool names, FILE *out, int64_t *calls)
+kac_status kac_figures(const char *dir, bool names, FILE *out, kac_taken *taken)
 {
-    KAC_REQUIRE(dir != NULL && out != NULL && calls != NULL);
+    KAC_REQUIRE(dir != NULL && out != NULL && taken != NULL);
     json_t *run = NULL;
     KAC_TRY(read_run(dir, &run));
     const json_t *summary = json_object_get(run, "summary");
     const json_t *made = json_object_get(run, "evaluations");
     const json_t *term = NULL;
     size_t i = 0;
-    *calls = json_integer_value(json_object_get(made, "denoiser"));
+    taken->groups = json_integer_value(json_object_get(run, "groups"));
+    taken->denoiser_calls = json_integer_value(json_object_get(made, "denoiser"));
 
     fputs(names ? "algorithm" : json_string_value(json_object_get(run, "algorithm")), out);
     figures(run, "", NAMES("alpha", "samples", "forbidden"), names, out);

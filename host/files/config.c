@@ -152,6 +152,20 @@ static kac_status set_integer(kac_config *config, const char *key, uint64_t valu
     return kac_config_set(config, key, text);
 }
 
+/* One target for all groups. */
+static kac_status drop_weights(const kac_settings *settings, kac_config *config)
+{
+    char key[KAC_NAME];
+    for (int i = 0; i < settings->rewards; i++) {
+        if (settings->reward[i].weights[0] == '\0') continue;
+        snprintf(key, sizeof key, "reward.%d.weights", i);
+        KAC_TRY(kac_config_set(config, key, ""));
+        snprintf(key, sizeof key, "reward.%d.weight", i);
+        KAC_TRY(kac_config_set(config, key, "1"));
+    }
+    return KAC_OK;
+}
+
 kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_config **out)
 {
     static const uint64_t apart = UINT64_C(1) << 52;
@@ -161,6 +175,7 @@ kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_confi
     KAC_REQUIRE(config != NULL && out != NULL);
     KAC_TRY(kac_config_resolve(config, &settings));
     KAC_TRY(unguided(config, "pretrained", &copy));
+    KAC_TRY_DONE(drop_weights(&settings, copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)samples));
     KAC_TRY_DONE(set_integer(copy, "seed", settings.seed ^ apart));
     KAC_TRY_DONE(kac_config_set(copy, "output.trace", "off"));
@@ -172,15 +187,21 @@ done:
     return status;
 }
 
-kac_status kac_config_best_of_n(const kac_config *config, int64_t particles, kac_config **out)
+kac_status kac_config_best_of_n(const kac_config *config, int64_t groups, int64_t particles,
+                                kac_config **out)
 {
     kac_status status = KAC_OK;
     kac_config *copy = NULL;
     kac_settings settings;
-    KAC_REQUIRE(config != NULL && out != NULL && particles >= 1);
+    bool guides = false;
+    KAC_REQUIRE(config != NULL && out != NULL && groups >= 1 && particles >= 1);
     KAC_TRY(kac_config_resolve(config, &settings));
+    for (int i = 0; i < settings.rewards; i++)
+        guides = guides || kac_reward_guides(&settings.reward[i]);
+    *out = NULL;
+    if (!guides) return KAC_OK;
     KAC_TRY(unguided(config, "best_of_n", &copy));
-    KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)settings.sampler.groups));
+    KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)groups));
     KAC_TRY_DONE(set_integer(copy, "sampler.particles", (uint64_t)particles));
     *out = copy;
     copy = NULL;
@@ -232,8 +253,11 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
     if (out->sampler.value == KAC_VALUE_NONE) out->sampler.temper = KAC_TEMPERING_NONE;
     if (out->sampler.final == KAC_FINAL_ARGMAX && out->sampler.keep == 0) out->sampler.keep = 1;
     if (out->search.stages > out->process.steps) out->search.stages = out->process.steps;
-    if (out->sampler.revive_levels == 0)
+    if (out->sampler.revive_levels == 0) {
+        bool draws = out->process.kind == KAC_PROCESS_MASKED; /* in its last move too */
         out->sampler.revive_levels = (out->process.steps + 7) / 8;
+        if (out->sampler.revive_levels == 1 && !draws) out->sampler.revive_levels = 2;
+    }
     return KAC_OK;
 }
 

@@ -50,9 +50,11 @@ bool kac_properly_weighted(const kac_settings *settings)
            settings->sampler.final == KAC_FINAL_CATEGORICAL;
 }
 
-/* Whether alpha changes the samples or their weights. */
+/* Whether alpha changes the samples or their weights.  The value of several completions, which may
+ * rank, is alpha log mean exp(r / alpha). */
 static bool reads_alpha(const kac_settings *settings)
 {
+    if (settings->sampler.samples > 1) return true;
     if (settings->driver.kind == KAC_DRIVER_SEARCH)
         return settings->search.kind != KAC_SEARCH_DDBFS &&
                (settings->search.policy == KAC_POLICY_SOFT ||
@@ -89,6 +91,22 @@ static kac_status check_guidance(const kac_settings *settings)
                         "reward: algorithm %s needs a reward with a weight other than 0, or a "
                         "bound (only pretrained runs without)",
                         settings->sampler.algorithm);
+    return KAC_OK;
+}
+
+/* Log-weights are r / alpha, which must have room for rewards of any size that is sensible. */
+static kac_status check_alpha(const kac_settings *settings)
+{
+    const double most = 1e300;
+    if (settings->sampler.alpha == 0 || !reads_alpha(settings)) return KAC_OK;
+    for (int i = 0; i < settings->rewards; i++) {
+        double weight = kac_reward_steepest(&settings->reward[i]);
+        if (weight / settings->sampler.alpha > most)
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "sampler.alpha: %g is so small that r / alpha overflows with "
+                            "weight %g of reward.%d; want a weight of %g times alpha at most",
+                            settings->sampler.alpha, weight, i, most);
+    }
     return KAC_OK;
 }
 
@@ -226,8 +244,10 @@ static kac_status check_selection(const kac_config *config, const kac_settings *
     if (settings->sampler.alpha == 0 && reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "
-                        "top_k");
-    return KAC_OK;
+                        "top_k%s",
+                        settings->sampler.samples > 1 ? ", and sampler.value.samples is 1"
+                                                      : "");
+    return check_alpha(settings);
 }
 
 static kac_status check_final(const kac_settings *settings)
@@ -373,6 +393,8 @@ static kac_status check_tries(const kac_settings *settings)
         return refuse_revive(
             "process.anneal",
             "1 and one denoiser, as the weights of tries are those of rewards");
+    if (settings->process.kind != KAC_PROCESS_MASKED && settings->process.steps == 1)
+        return refuse_revive("process.steps", "2 or more, as the last move is a function");
     if (settings->process.kind == KAC_PROCESS_GAUSSIAN &&
         (levels == 1 || settings->process.eta == 0))
         return refuse_revive("process.eta",

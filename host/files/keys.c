@@ -287,9 +287,10 @@ static const kac_key keys[] = {
      .help = "A row of the table of algorithms; every key below may override it."},
     {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .absent = "auto", .initial = "1",
      .help = "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
-             "smaller steers harder. argmax and top_k ignore it; 0 is allowed only where every "
-             "selection is one of them. auto finds it from pretrained samples, so that p* is "
-             "as far from q as pilot says."},
+             "smaller steers harder. argmax and top_k ignore it, unless value.samples is more "
+             "than 1; 0 is allowed only where every selection is one of them. auto finds it from "
+             "pretrained samples, so that p* is as far from q as pilot says; where groups have "
+             "weights of their own, that of the group furthest from q."},
     {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
      .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
              "of pretrained samples under p*."},
@@ -431,7 +432,8 @@ static const kac_key keys[] = {
      .initial = "auto",
      .help =
          "on_dead revive: levels at the end that a try goes down, unguided; more of them leave "
-         "more sites open, and are guided less. auto is an eighth of process.steps."},
+         "more sites open, and are guided less. auto is an eighth of process.steps, and with "
+         "process.kind gaussian or graph 2 at least."},
     {"sampler.revive.rounds", INTEGER(sampler.revive_rounds, 1, 65536), .initial = "16",
      .help =
          "on_dead revive: rounds, each of as many tries as a group has particles. A group that "

@@ -278,7 +278,8 @@ struct json_t;
  *   estimate            samples is 1 unless it is sample, of value posterior_mean
  *   final argmax        keep is 1 where it is all
  *   search.stages       is no more than process.steps
- *   revive.levels       is an eighth of process.steps where it is auto, one at least
+ *   revive.levels       is an eighth of process.steps where it is auto, one at least, and two
+ *                       where the last move draws nothing (gaussian, graph)
  *   alpha 0             is 1, because only rules that ignore alpha may have it
  * Errors: INVALID (settings that contradict each other, a missing required key). */
 kac_status kac_config_settings(const struct kac_config *config, kac_settings *out);
@@ -317,6 +318,9 @@ bool kac_command_reads(const char *text);
 /* The words in backquotes, the last ones left out where there is no room for them. */
 void kac_command_name(const char *command, char *text, size_t size);
 
+/* The largest size of its weights. */
+double kac_reward_steepest(const kac_reward_settings *reward);
+
 /* Its weight in group g of `groups`. */
 double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);
 
@@ -326,6 +330,9 @@ bool kac_reward_reads_motifs(const char *text);
 
 /* Errors: INVALID (terms that contradict themselves or the objective). */
 kac_status kac_rewards_check(const kac_settings *settings);
+
+/* Whether each number of reward.N.weights has one of `groups` groups.  Errors: INVALID. */
+kac_status kac_weights_check(const kac_settings *settings, int64_t groups);
 
 /* The objective of the settings; term k is reward.k, and its column k. */
 kac_objective kac_objective_of(const kac_settings *settings);
@@ -338,7 +345,8 @@ enum { KAC_PLACE = KAC_PATH + 32 };
 void kac_config_place(const struct kac_config *config, const char *key, char text[KAC_PLACE]);
 
 /* The same model, process, rewards and device, sampled from the denoiser alone: `samples` objects,
- * each its own group, with random numbers that no run of the configuration draws.
+ * each its own group, with random numbers that no run of the configuration draws; terms that have
+ * weights group by group have weight 1.
  * Errors: NOMEM, and those of kac_config_set. */
 kac_status kac_config_pilot(const struct kac_config *config, int64_t samples,
                             struct kac_config **out);

@@ -256,6 +256,16 @@ static bool has_negative_weight(const kac_reward_settings *reward)
     return false;
 }
 
+double kac_reward_steepest(const kac_reward_settings *reward)
+{
+    double most = reward->weights[0] == '\0' ? fabs(reward->weight) : 0;
+    for (int64_t k = count_numbers(reward->weights) - 1; k >= 0; k--) {
+        double weight = fabs(number_at(reward->weights, k));
+        most = weight > most ? weight : most;
+    }
+    return most;
+}
+
 /* What the way of combining asks of a term. */
 static kac_status check_combined(const kac_settings *settings, int i)
 {
@@ -276,15 +286,22 @@ static kac_status check_combined(const kac_settings *settings, int i)
     return KAC_OK;
 }
 
-static kac_status check_weights(const kac_settings *settings, int i)
+kac_status kac_weights_check(const kac_settings *settings, int64_t groups)
 {
-    const kac_reward_settings *reward = &settings->reward[i];
-    if (reward->weights[0] == '\0') return KAC_OK;
-    if (count_numbers(reward->weights) > settings->sampler.groups)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "reward.%d.weights: %" PRId64 " numbers for %" PRId64 " groups", i,
-                        count_numbers(reward->weights), settings->sampler.groups);
-    if (settings->sampler.final_pool)
+    for (int i = 0; i < settings->rewards; i++) {
+        int64_t numbers = count_numbers(settings->reward[i].weights);
+        if (numbers > groups)
+            return KAC_FAIL(KAC_ERR_INVALID,
+                            "reward.%d.weights: %" PRId64 " numbers for %" PRId64 " groups%s",
+                            i, numbers, groups,
+                            groups < settings->sampler.groups ? ", which budget leaves" : "");
+    }
+    return KAC_OK;
+}
+
+static kac_status check_scope(const kac_settings *settings, int i)
+{
+    if (settings->reward[i].weights[0] != '\0' && settings->sampler.final_pool)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.final.scope: all compares rewards of all groups, and "
                         "reward.%d.weights gives each its own",
@@ -299,7 +316,7 @@ kac_status kac_rewards_check(const kac_settings *settings)
         KAC_TRY(check_source(reward, i));
         KAC_TRY(check_numbers(reward, i));
         KAC_TRY(check_combined(settings, i));
-        KAC_TRY(check_weights(settings, i));
+        KAC_TRY(check_scope(settings, i));
         for (int k = 0; k < i; k++) {
             KAC_TRY(check_shared(reward, i, &settings->reward[k], k));
             if (reward->name[0] != '\0' && strcmp(reward->name, settings->reward[k].name) == 0)
@@ -308,5 +325,5 @@ kac_status kac_rewards_check(const kac_settings *settings)
                                 reward->name);
         }
     }
-    return KAC_OK;
+    return kac_weights_check(settings, settings->sampler.groups);
 }

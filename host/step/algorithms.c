@@ -287,7 +287,7 @@ const kac_algorithm kac_algorithms[] = {
                    "all kept, "
                    "and it goes on as the leaf with the best sum of values.",
         .law = "An optimiser, not p*: larger values on the way than svdd_pm with rule argmax, "
-               "which it is at depth 1. Ignores alpha.",
+               "which it is at depth 1. Ignores alpha where value.samples is 1.",
         .source =
             "Li et al., Dynamic search for inference-time alignment in diffusion models, arXiv "
             "2503.02039, 2025",
@@ -310,7 +310,8 @@ const kac_algorithm kac_algorithms[] = {
         .summary =
             "Monte Carlo tree search over stages of the chain, a tree for each group, by "
             "upper confidence bounds on mean values.",
-        .law = "An optimiser, not p*: an object down the most visited path. Ignores alpha.",
+        .law = "An optimiser, not p*: an object down the most visited path. Ignores alpha "
+               "where value.samples is 1.",
         .source = "Kocsis and Szepesvari, Bandit based Monte-Carlo planning, ECML 2006; over "
                   "diffusion: Yoon et al., Monte Carlo tree diffusion, arXiv 2502.07202, 2025",
         .set = {{"driver.kind", "search"},

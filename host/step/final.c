@@ -310,16 +310,17 @@ static void keep_best(kac_run *r, population *p, int32_t first, int32_t count, i
     }
 }
 
-/* `most` independent draws in proportion to the weights. */
+/* `most` independent draws in proportion to the weights, which a search leaves equal; what is
+ * forbidden has none. */
 static void keep_drawn(kac_run *r, const population *p, const kac_group *group, int64_t most)
 {
-    const double *log_w = p->log_w + group->offset;
+    const double *log_w = p->log_w + group->offset, *reward = p->reward + group->offset;
     double top = -HUGE_VAL;
     uint64_t sum = 0;
     for (int32_t i = 0; i < group->count; i++)
-        top = log_w[i] > top ? log_w[i] : top;
+        top = reward[i] > -HUGE_VAL && log_w[i] > top ? log_w[i] : top;
     for (int32_t i = 0; i < group->count; i++)
-        p->sum[i] = sum += kac_weight(log_w[i], top);
+        p->sum[i] = sum += reward[i] > -HUGE_VAL ? kac_weight(log_w[i], top) : 0;
     for (int64_t k = 0; k < most; k++) {
         kac_key key = {.seed = r->set.seed,
                        .move = (uint32_t)r->moves,

@@ -1,4 +1,5 @@
-/* pilot.c -- alpha auto: the temperature at which p* is as far from q as asked.
+/* pilot.c -- alpha auto: the temperature at which p* is as far from q as asked; where groups have
+ * targets of their own, at which none is further.
  *
  * The pilot's samples are independent of the run's, so alpha is a constant to the run, and what
  * it estimates stays unbiased.
@@ -7,14 +8,24 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "exact.h"
+#include "objective.h"
 
-/* Rewards of the pilot's valid samples. */
+/* What is known of the pilot's samples: their terms, and what they are worth to one target. */
 typedef struct pilot {
-    int64_t n;
+    int64_t samples;
+    double *terms;  /* [samples][rewards] */
+    int64_t n;      /* valid samples */
     double *reward; /* [n] */
 } pilot;
+
+/* What is asked for, and the furthest that any target can go; both as `distance` says it. */
+typedef struct aim {
+    bool ess;
+    double asked, furthest;
+} aim;
 
 /* How far weights exp(r / alpha) are from equal: KL of the weighted samples from the unweighted
  * (nats), or minus their effective share; both fall as alpha grows. */
@@ -33,24 +44,44 @@ static double distance(const pilot *p, double alpha, bool ess)
     return entropy / sum + kac_log((double)p->n / sum);
 }
 
-/* Bisects log alpha between a millionth and a million times the spread of the rewards. */
-static double solve(const pilot *p, double target, bool ess)
+/* Raises *alpha, at first 0, to where p* of these rewards is no further than asked; a p* that never
+ * is so far leaves it.  Bisects log alpha between a millionth and a million times the spread. */
+static void raise_alpha(const pilot *p, aim *to, double *alpha)
 {
     double least = HUGE_VAL, most = -HUGE_VAL;
     for (int64_t i = 0; i < p->n; i++) {
         least = p->reward[i] < least ? p->reward[i] : least;
         most = p->reward[i] > most ? p->reward[i] : most;
     }
-    if (!(most > least)) return 1; /* every alpha gives p* = q */
-    double low = kac_log((most - least) * 1e-6), high = kac_log((most - least) * 1e6);
+    double spread = most > least ? most - least : 1; /* equal ones are as near everywhere */
+    double furthest = distance(p, spread * 1e-6, to->ess);
+    if (furthest > to->furthest) to->furthest = furthest;
+    if (furthest <= to->asked) return;
+    if (*alpha > 0 && distance(p, *alpha, to->ess) <= to->asked) return;
+    double low = kac_log(spread * 1e-6), high = kac_log(spread * 1e6);
     for (int k = 0; k < 60; k++) {
         double middle = low + (high - low) / 2;
-        if (distance(p, kac_exp(middle), ess) > target)
+        if (distance(p, kac_exp(middle), to->ess) > to->asked)
             low = middle;
         else
             high = middle;
     }
-    return kac_exp(high);
+    *alpha = kac_exp(high);
+}
+
+/* Rewards of the samples by the weights of a target, without those that are worth -infinity. */
+static void weigh(pilot *p, const kac_settings *settings, const double *weight)
+{
+    kac_objective o = kac_objective_of(settings); /* columns as in p->terms */
+    float row[KAC_MAX_TERMS];
+    p->n = 0;
+    for (int64_t i = 0; i < p->samples; i++) {
+        int32_t bad = -1;
+        for (int32_t term = 0; term < o.terms; term++)
+            row[term] = (float)p->terms[i * o.terms + term];
+        double reward = kac_objective_reward(&o, weight, row, &bad);
+        if (reward > -HUGE_VAL) p->reward[p->n++] = reward;
+    }
 }
 
 /* All steps of the pilot's run; ten times a second is told how far it is. */
@@ -79,15 +110,17 @@ static kac_status sample(const kac_config *config, const kac_piloted *piloted,
     KAC_TRY_DONE(kac_run_create(alone, &run));
     KAC_TRY_DONE(take_steps(run, piloted));
     KAC_TRY_DONE(kac_run_finish(run));
-    out->reward = calloc((size_t)settings->sampler.pilot, sizeof *out->reward);
-    if (out->reward == NULL) {
+    size_t samples = (size_t)kac_run_samples(run), row = (size_t)settings->rewards;
+    out->terms = calloc(samples * row + 1, sizeof *out->terms);
+    out->reward = calloc(samples + 1, sizeof *out->reward);
+    if (out->terms == NULL || out->reward == NULL) {
         status = KAC_FAIL(KAC_ERR_NOMEM, "sampler.alpha: no memory for the pilot's rewards");
         goto done;
     }
-    for (int64_t i = 0; i < kac_run_samples(run); i++) {
+    for (; out->samples < (int64_t)samples; out->samples++) {
         kac_sample s;
-        KAC_TRY_DONE(kac_run_sample(run, i, &s));
-        if (s.reward > -HUGE_VAL) out->reward[out->n++] = s.reward;
+        KAC_TRY_DONE(kac_run_sample(run, out->samples, &s));
+        memcpy(out->terms + (size_t)out->samples * row, s.terms, row * sizeof *s.terms);
     }
     *calls = run->counted;
 done:
@@ -96,29 +129,69 @@ done:
     return status;
 }
 
+/* n samples know of p* while n exp(-KL) of them matter. */
+static kac_status check_size(const pilot *p, const aim *to)
+{
+    if (!to->ess && (double)p->n * kac_exp(-to->asked) < 10)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.pilot.kl: %g nats need a pilot of %.0f valid samples, and "
+                        "sampler.pilot.particles gave %lld",
+                        to->asked, ceil(10 * kac_exp(to->asked)), (long long)p->n);
+    if (p->n == 0)
+        return KAC_FAIL(KAC_ERR_NUMERIC, "sampler.alpha: the pilot has no valid sample");
+    return KAC_OK;
+}
+
+static kac_status refuse(const aim *to, int32_t targets)
+{
+    const char *whose = targets > 1 ? " of any target" : "";
+    if (to->ess)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.pilot.ess: no alpha makes the effective share %g; the pilot's "
+                        "samples have %.3g at least%s",
+                        -to->asked, -to->furthest, whose);
+    return KAC_FAIL(
+        KAC_ERR_INVALID,
+        "sampler.pilot.kl: no alpha takes p* %g nats from q; by the pilot's samples "
+        "it is %.3g at most%s",
+        to->asked, to->furthest, whose);
+}
+
 kac_status kac_pilot(const kac_config *config, const kac_piloted *piloted,
                      kac_settings *settings, kac_calls *calls)
 {
     pilot p = {0};
     bool ess = settings->sampler.pilot_ess;
-    double target = ess ? -settings->sampler.pilot_share : settings->sampler.pilot_kl;
+    aim to = {.ess = ess, .furthest = -HUGE_VAL};
+    int32_t groups = (int32_t)settings->sampler.groups, targets = 0, seen = 0;
+    double alpha = 0;
     kac_status status = KAC_OK;
+    double *weight = calloc((size_t)groups * (size_t)settings->rewards + 1, sizeof *weight);
+    int32_t *target = calloc((size_t)groups, sizeof *target);
 
+    to.asked = ess ? -settings->sampler.pilot_share : settings->sampler.pilot_kl;
+    if (weight == NULL || target == NULL) {
+        status = KAC_FAIL(KAC_ERR_NOMEM, "sampler.alpha: no memory for %d groups", groups);
+        goto done;
+    }
+    KAC_TRY_DONE(kac_number_targets(settings, groups, weight, target, &targets));
     KAC_TRY_DONE(sample(config, piloted, settings, &p, calls));
-    /* n samples know of p* while n exp(-KL) of them matter. */
-    if (!ess && (double)p.n * kac_exp(-target) < 10) {
-        status = KAC_FAIL(KAC_ERR_INVALID,
-                          "sampler.pilot.kl: %g nats need a pilot of %.0f valid samples, and "
-                          "sampler.pilot.particles gave %lld",
-                          target, ceil(10 * kac_exp(target)), (long long)p.n);
+    for (int32_t g = 0; g < groups; g++) {
+        if (target[g] < seen) continue;
+        seen++;
+        weigh(&p, settings, weight + (ptrdiff_t)g * settings->rewards);
+        KAC_TRY_DONE(check_size(&p, &to));
+        raise_alpha(&p, &to, &alpha);
+    }
+    if (alpha == 0) {
+        status = refuse(&to, targets);
         goto done;
     }
-    if (p.n == 0) {
-        status = KAC_FAIL(KAC_ERR_NUMERIC, "sampler.alpha: the pilot has no valid sample");
-        goto done;
-    }
-    settings->sampler.alpha = solve(&p, target, ess);
+    settings->sampler.alpha = alpha;
 done:
+    free(weight);
+    free(target);
+    free(p.terms);
     free(p.reward);
     return status;
 }

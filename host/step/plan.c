@@ -88,6 +88,7 @@ kac_status kac_plan_groups(kac_run *r)
 {
     int64_t groups = r->set.sampler.groups;
     KAC_TRY(kac_budget(r, &groups));
+    KAC_TRY(kac_weights_check(&r->set, groups));
     r->all_groups = (int32_t)groups;
     KAC_TRY(kac_open_targets(r));
     KAC_TRY(plan_population(r, r->groups));

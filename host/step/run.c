@@ -181,6 +181,11 @@ int64_t kac_run_steps(const kac_run *r)
     return r->moves;
 }
 
+int64_t kac_run_groups(const kac_run *r)
+{
+    return r->all_groups;
+}
+
 kac_status kac_end_where_failed(kac_run *r, kac_status status)
 {
     if (status == KAC_OK || r->failed != KAC_OK) return status;

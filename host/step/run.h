@@ -350,6 +350,11 @@ void kac_whole_free(const kac_run *run, kac_whole *whole);
 /* ---- targets.c -----------------------------------------------------------------------------
  */
 
+/* weight [groups][rewards], and target [groups]: groups with equal weights have one target, numbered
+ * by its first group.  Errors: INVALID (too many targets). */
+kac_status kac_number_targets(const kac_settings *settings, int32_t groups, double *weight,
+                              int32_t *target, int32_t *targets);
+
 /* Weights, targets and pools of the groups, and the objective; the guide is open.
  * Errors: INVALID (too many targets), NOMEM. */
 kac_status kac_open_targets(kac_run *run);
@@ -598,6 +603,10 @@ kac_status kac_search_plan(kac_run *run);
 /* Once the networks are open.  Errors: INVALID (more memory than search.memory, a denoiser that
  * reads t, a template that trees cannot keep). */
 kac_status kac_search_check(const kac_run *run);
+
+/* The step of the run, counted from 1, that move `move` of the clock was part of; *slots of a group
+ * began it, each of which had *rows rows before that move. */
+int32_t kac_search_step_of(const kac_run *run, int32_t move, int32_t *slots, int32_t *rows);
 
 /* Calls that one group takes at most. */
 void kac_search_cost(const kac_run *run, int64_t *denoiser, int64_t *reward);

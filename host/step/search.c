@@ -88,11 +88,17 @@ static int64_t leaves_of(int64_t children, int64_t depth)
     return leaves;
 }
 
+/* Particles of a group at the start. */
+static int64_t particles_at_start(const kac_settings *s)
+{
+    if (s->search.drop == KAC_DROP_NONE) return s->sampler.particles;
+    return (int64_t)(s->search.oversample * (double)s->sampler.particles);
+}
+
 static kac_status plan_paths(kac_run *r)
 {
     const kac_settings *s = &r->set;
-    int64_t each = s->sampler.particles, depth = 1;
-    if (s->search.drop != KAC_DROP_NONE) each = (int64_t)(s->search.oversample * (double)each);
+    int64_t each = particles_at_start(s), depth = 1;
     plan_blocks(r, each);
     for (int32_t k = 0; k < r->moves; k++)
         if (r->search->levels[k] > depth) depth = r->search->levels[k];
@@ -155,6 +161,21 @@ kac_status kac_search_plan(kac_run *r)
     return kac_searches_trees(r) ? plan_trees(r) : plan_paths(r);
 }
 
+int32_t kac_search_step_of(const kac_run *r, int32_t move, int32_t *slots, int32_t *rows)
+{
+    int32_t step = 0, done = 0;
+    *slots = (int32_t)(kac_searches_trees(r) ? r->set.search.expansions
+                                             : particles_at_start(&r->set));
+    *rows = 1;
+    if (kac_searches_trees(r)) return (move - 1) / r->steps + 1;
+    for (; done + r->search->levels[step] < move; step++) {
+        done += r->search->levels[step];
+        *slots = r->search->keep[step];
+    }
+    *rows = (int32_t)leaves_of(r->set.sampler.children, move - done - 1);
+    return step + 1;
+}
+
 /* ---- what it takes ---------------------------------------------------------------------- */
 
 double kac_search_bytes(const kac_run *r)
@@ -191,15 +212,29 @@ kac_status kac_search_check(const kac_run *r)
     return KAC_OK;
 }
 
+/* Levels at which a row is asked about in all waves together.  One that has a value moves through a
+ * stage, the longest one here, and otherwise waits, which costs nothing where states are not asked
+ * about twice.  Else it goes all the way from the root, which mcts moves down. */
+static int64_t levels_of_waves(const kac_run *r)
+{
+    const kac_settings *s = &r->set;
+    int64_t waves = s->search.rollouts, stages = s->search.stages, levels = 0;
+    if (s->sampler.value != KAC_VALUE_NONE && s->sampler.reuse)
+        return waves * ((r->steps + stages - 1) / stages);
+    for (int64_t k = 0; k < waves; k++) {
+        int64_t depth = s->search.kind == KAC_SEARCH_MCTS ? k * stages / waves : 0;
+        levels += r->steps - depth * r->steps / stages;
+    }
+    return levels;
+}
+
 void kac_search_cost(const kac_run *r, int64_t *denoiser, int64_t *reward)
 {
     const kac_settings *s = &r->set;
     int64_t networks = kac_rewards_networks(r->guide), asked = 0, objects = 0;
     if (kac_searches_trees(r)) {
-        int64_t rows = s->search.rollouts * s->search.expansions, moves = r->steps;
-        if (s->sampler.value != KAC_VALUE_NONE) /* the longest stage */
-            moves = (moves + s->search.stages - 1) / s->search.stages;
-        asked = rows * (moves + 1) + s->sampler.particles;
+        int64_t rows = s->search.rollouts * s->search.expansions;
+        asked = s->search.expansions * levels_of_waves(r) + rows + s->sampler.particles;
         objects = rows * r->samples + s->sampler.particles;
     } else {
         int64_t roots = r->n / r->groups;

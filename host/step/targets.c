@@ -7,25 +7,26 @@
 /* Lists in run.json have a row a target. */
 enum { MAX_TARGETS = 4096 };
 
-/* Groups with equal weights have one target, numbered by its first group. */
-static kac_status number_targets(kac_run *r)
+kac_status kac_number_targets(const kac_settings *s, int32_t groups, double *weight,
+                              int32_t *target, int32_t *targets)
 {
-    size_t row = (size_t)r->set.rewards * sizeof *r->weight;
-    int32_t first[MAX_TARGETS]; /* group of each target */
-    r->targets = 0;
-    for (int32_t g = 0; g < r->all_groups; g++) {
-        const double *weight = r->weight + (ptrdiff_t)g * r->set.rewards;
+    size_t row = (size_t)s->rewards * sizeof *weight;
+    int32_t first[MAX_TARGETS], found = 0; /* group of each target */
+    for (int32_t g = 0; g < groups; g++) {
+        double *own = weight + (ptrdiff_t)g * s->rewards;
         int32_t t = 0;
-        while (t < r->targets &&
-               memcmp(r->weight + (ptrdiff_t)first[t] * r->set.rewards, weight, row) != 0)
+        for (int term = 0; term < s->rewards; term++)
+            own[term] = kac_reward_weight(&s->reward[term], g, groups);
+        while (t < found && memcmp(weight + (ptrdiff_t)first[t] * s->rewards, own, row) != 0)
             t++;
         if (t == MAX_TARGETS)
             return KAC_FAIL(KAC_ERR_INVALID,
                             "reward.N.weights: more than %d different weights of groups",
                             (int)MAX_TARGETS);
-        if (t == r->targets) first[r->targets++] = g;
-        r->target[g] = t;
+        if (t == found) first[found++] = g;
+        target[g] = t;
     }
+    *targets = found;
     return KAC_OK;
 }
 
@@ -49,11 +50,7 @@ kac_status kac_open_targets(kac_run *r)
     r->first_of_pool = calloc(groups + 1, sizeof *r->first_of_pool);
     if (r->weight == NULL || r->target == NULL || r->first_of_pool == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d groups", r->all_groups);
-    for (int32_t g = 0; g < r->all_groups; g++)
-        for (int term = 0; term < rewards; term++)
-            r->weight[(ptrdiff_t)g * rewards + term] =
-                kac_reward_weight(&r->set.reward[term], g, r->all_groups);
-    KAC_TRY(number_targets(r));
+    KAC_TRY(kac_number_targets(&r->set, r->all_groups, r->weight, r->target, &r->targets));
     divide_pools(r);
     KAC_TRY(kac_place_groups(r));
 

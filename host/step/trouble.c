@@ -52,11 +52,19 @@ static bool ends_a_pass(const kac_run *r, int32_t move)
     return move == first || (move > first && (move - first) % r->back == 0);
 }
 
+/* The step of the run that `move` was part of; where a driver searches, one has many. */
+static int32_t step_of(const kac_run *r, int32_t move)
+{
+    int32_t slots = 0, rows = 0;
+    if (r->set.driver.kind != KAC_DRIVER_SEARCH) return move;
+    return kac_search_step_of(r, move, &slots, &rows);
+}
+
 /* The sentence for what the device noted. */
 static kac_status report(const kac_run *r, const kac_trouble *fault)
 {
     bool in_try = r->revive.levels > 0 && fault->move >= r->moves; /* moves of the last step */
-    int32_t step = in_try ? r->moves : fault->move;
+    int32_t step = in_try ? r->moves : step_of(r, fault->move);
     const char *row = in_try ? "try" : "slot";
     if (fault->kind == KAC_FAULT_DEAD)
         return report_dead(r, step, fault->slot / particles_in(r, fault->move));
@@ -74,6 +82,16 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     step, row, fault->slot, source);
 }
 
+/* A slot of this rank, or of its rows where a driver searches, counted through all ranks. */
+static int32_t slot_among_all(const kac_run *r, const kac_trouble *own)
+{
+    int32_t slots = 0, rows = 0;
+    if (r->set.driver.kind != KAC_DRIVER_SEARCH)
+        return own->slot + r->first * particles_in(r, own->move);
+    (void)kac_search_step_of(r, own->move, &slots, &rows);
+    return own->slot / rows + r->first * slots;
+}
+
 /* What the device of any rank noted first, its slot counted through all ranks.  Errors:
  * DEVICE, and those of kac_ranks_agree. */
 static kac_status first_trouble(const kac_run *r, kac_trouble *out)
@@ -81,8 +99,10 @@ static kac_status first_trouble(const kac_run *r, kac_trouble *out)
     kac_fault fault = {0};
     kac_status status = r->dev->ops->memory.download(r->dev, &fault, r->fault, sizeof fault);
     kac_trouble own = kac_fault_read(fault);
-    own.slot += r->first * particles_in(r, own.move);
-    if (own.kind != KAC_FAULT_NONE) fault.number = kac_fault_number(own);
+    if (own.kind != KAC_FAULT_NONE) {
+        own.slot = slot_among_all(r, &own);
+        fault.number = kac_fault_number(own);
+    }
     /* The largest number comes first; votes have a sign, whose bit is turned over. */
     int64_t vote = (int64_t)(fault.number ^ UINT64_C(1) << 63);
     KAC_TRY(kac_ranks_agree(r->ranks, status, &vote, 1));
