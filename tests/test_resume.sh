@@ -339,11 +339,46 @@ for has in thesis.tex config.json; do
     clean
 done
 
+# The results stay as they are, with the new run's checkpoints beside them.
+begin '--force keeps a complete run until the new one is'
+rm -rf "$work/cut"
+cp -r "$work/long" "$work/cut"
+sed -i 's/"seed": 1/"seed": 11/' "$work/cut/run.json"
+cp -r "$work/cut" "$work/earlier"
+busy --force
+kill -KILL "$pid"
+ended
+for file in run.json samples.csv samples.fasta trace.jsonl; do
+    holds "$file is as it was" cmp "$work/earlier/$file" "$work/cut/$file"
+done
+rm -rf "$work"/.cut.partial-*
+for ((i = 0; i < 2; i++)); do # also over the stopped one that has it beside it
+    busy --force
+    await grep -q '^kac: step' "$work/err"
+    kill -TERM "$pid"
+    ended
+    expect 3
+    says "kac resume $work/cut goes on"
+    holds 'it is there' cmp "$work/earlier/run.json" "$work/cut/run.json"
+    holds 'no checkpoints but its own are' test "$(count "$work/cut")" -le 2
+    clean
+done
+rm -rf "$work/earlier"
+run "$kac" resume "$work/cut" --quiet --set checkpoint.seconds=600
+expect 0
+equal long cut
+clean
+
 begin 'another run in place of one on its way'
 rm -rf "$work/cut"
-busy
+start run "$work/long.yaml" --out "$work/cut"
+await grep -q '^kac: step' "$work/err"
+kill -USR1 "$pid"
+await has_checkpoints "$work/cut" 1
+sleep 0.1
 mv "$work/cut" "$work/gone"
 cp -r "$work/kept" "$work/cut"
+kill -USR1 "$pid"
 ended
 expect 3
 says "$work/cut is no longer what it was"

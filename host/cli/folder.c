@@ -401,6 +401,7 @@ static cli_exit put_in_place(folder *f)
     if (code != CLI_DONE) return code;
     if (f->replace &&
         renameat2(AT_FDCWD, f->partial, AT_FDCWD, f->path, RENAME_EXCHANGE) == 0) {
+        folder_release(f); /* what is open is not wholly removed everywhere */
         discard(f->partial, f->path);
         free(f->partial);
         f->partial = NULL;
@@ -422,16 +423,39 @@ static cli_exit put_in_place(folder *f)
     } else {
         free(f->partial);
         f->partial = NULL;
+        if (old != NULL) folder_release(f);
         if (old != NULL) discard(old, f->path);
     }
     free(old);
     return code;
 }
 
-cli_exit folder_appear(folder *f)
+/* Moves one file of the sibling to where the run shall appear. */
+static cli_exit move_in(const folder *f, const char *name)
+{
+    char *from = NULL, *to = NULL;
+    cli_exit code = CLI_DONE;
+    if (asprintf(&from, "%s/%s", f->partial, name) < 0) from = NULL;
+    if (asprintf(&to, "%s/%s", f->path, name) < 0) to = NULL;
+    if (from == NULL || to == NULL)
+        code = cli_fail(CLI_MACHINE, "out of memory");
+    else if (rename(from, to) != 0)
+        code =
+            cli_fail(place_error(errno), "cannot move %s to %s: %s", from, to, strerror(errno));
+    free(from);
+    free(to);
+    return code;
+}
+
+cli_exit folder_appear(folder *f, const char *checkpoint)
 {
     folder next = {.path = f->path};
-    cli_exit code = make_partial(&next);
+    cli_exit code = folder_check(f);
+    if (code == CLI_DONE && f->replace) {
+        code = move_in(f, checkpoint);
+        return code == CLI_DONE ? move_in(f, CONFIG_FILE) : code;
+    }
+    if (code == CLI_DONE) code = make_partial(&next);
     if (code != CLI_DONE) return code;
     code = put_in_place(f);
     if (code != CLI_DONE) {

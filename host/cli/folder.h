@@ -53,9 +53,11 @@ cli_exit folder_check(folder *f);
  * sibling is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
-/* The same, and goes on: the folder appears with what is in it so far, and at the end it will be
- * replaced by what comes into a new sibling. */
-cli_exit folder_appear(folder *f);
+/* The folder appears with what is in the sibling so far, the file `checkpoint` and the configuration, and
+ * goes on: at the end it will be replaced by what comes into a new sibling.  An earlier run stays until
+ * then, but for its configuration: the checkpoint moves in first, so that whenever this ends there is
+ * one that goes with the configuration, or a complete run. */
+cli_exit folder_appear(folder *f, const char *checkpoint);
 
 /* Removes the sibling if it is still there, and frees. */
 void folder_end(folder *f);
