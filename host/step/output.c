@@ -10,6 +10,7 @@
 #include "device.h"
 #include "run.h"
 #include "settings.h"
+#include "summary.h"
 
 static const char *const phase_name[KAC_PHASES] = {"denoiser", "reward", "propose", "select",
                                                    "other"};
@@ -154,13 +155,23 @@ static kac_status write_trace(const kac_run *r, FILE *out)
 /* ---- run.json ------------------------------------------------------------------------------
  */
 
-/* {"q10", "median", "q90"} of `values`, which are sorted. */
+/* {"q10", "median", "q90"} of those of the `values` that are not NaN, which are sorted, and "nan": how
+ * many are, where some are.  A term that is only recorded may have no value. */
 static json_t *quantiles(double *values, int64_t n)
 {
+    int64_t known = 0;
     kac_sort(values, n);
-    return json_pack("{sososo}", "q10", number(kac_quantile(values, n, 0.1)), "median",
-                     number(kac_quantile(values, n, 0.5)), "q90",
-                     number(kac_quantile(values, n, 0.9)));
+    while (known < n && !isnan(values[known]))
+        known++;
+    json_t *json = json_object();
+    static const char *const name[] = {"q10", "median", "q90"};
+    for (int k = 0; k < KAC_SUMMARY_VALUES; k++)
+        json_object_set_new(json, name[k],
+                            known > 0
+                                ? number(kac_quantile(values, known, kac_summary_share(k)))
+                                : json_null());
+    if (known < n) json_object_set_new(json, "nan", json_integer((json_int_t)(n - known)));
+    return json;
 }
 
 static int by_text(const void *a, const void *b)
