@@ -1,6 +1,7 @@
 /* keys.c -- the one table of configuration keys, and text to field and back. */
 #include "keys.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -766,6 +767,14 @@ static bool parse_switch(const kac_key *key, const char *text, bool *out)
     return *out || strcmp(text, key->choices[0]) == 0 || (plain && strcmp(text, "false") == 0);
 }
 
+/* Whether run.json can hold it. */
+static bool is_utf8(const char *text)
+{
+    json_t *json = json_string(text);
+    json_decref(json);
+    return json != NULL;
+}
+
 /* Writes text into a field; false where it is not what the key expects. */
 static bool store(const kac_key *key, const char *text, void *field)
 {
@@ -806,7 +815,7 @@ static bool store(const kac_key *key, const char *text, void *field)
         break;
     case KAC_KEY_LIST:
     case KAC_KEY_TEXT:
-        if (key->accepts != NULL && !key->accepts(text)) return false;
+        if (!is_utf8(text) || (key->accepts != NULL && !key->accepts(text))) return false;
         break;
     }
     if (strlen(text) >= key->size) return false;
@@ -864,6 +873,9 @@ kac_status kac_key_assign(kac_settings *settings, const char *name, const char *
     if (!store(key, text, field_of(settings, key, index))) {
         char expected[512];
         settings->rewards = rewards; /* a mistake does not append one */
+        if (!is_utf8(text))
+            return KAC_FAIL(KAC_ERR_INVALID, "%s: expected text in UTF-8, found `%.100s`", name,
+                            text);
         kac_key_expected(key, expected, sizeof expected);
         return KAC_FAIL(KAC_ERR_INVALID, "%s: expected %s, found `%.100s`", name, expected,
                         text);
