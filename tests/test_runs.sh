@@ -329,6 +329,16 @@ run "$kac" compare "$work/toy-1" "$work/judged"
 expect 0
 holds 'its name' grep -qE '^ +denoiser calls +guiding reward +ease +$' "$work/out"
 
+begin 'rewards whose files are called as other columns are'
+cp "$work/judge.safetensors" "$work/group.safetensors"
+reward="{file: $work/reward.safetensors, kind: table}, {file: $work/group.safetensors, kind: pwm}, {name: log, file: $work/judge.safetensors, kind: pwm}"
+printf '%s\n' "model: {file: $work/denoiser.safetensors}" "reward: [$reward]" 'process: {steps: 4}' 'sampler: {groups: 2}' >"$work/columns.yaml"
+sample columns "$work/columns.yaml" --record "$work/columns.paths"
+holds 'no two columns have one name' test "$(head -n 1 "$work/columns/samples.csv")" = id,group,slot,object,reward,log_weight,reward_term,group_term,log
+holds 'nor terms in run.json' grep -q '"name": "group_term"' "$work/columns/run.json"
+run "$kac" inspect "$work/columns.paths/trajectories.safetensors"
+holds 'nor in a record' grep -q 'reward_term,group_term,log' "$work/out"
+
 begin 'kac explain --all'
 run "$kac" explain --all
 expect 0

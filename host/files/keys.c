@@ -199,7 +199,9 @@ static const kac_key keys[] = {
 
     {"reward.N.name", TEXT(reward[0].name), .accepts = is_column,
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
-     .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
+     .help =
+         "Its column in samples.csv; without it, the name of the file, or the kind, with _term "
+         "after it where that is another column's."},
     {"reward.N.kind",
      CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "plugin", "gc",
             "homopolymer", "motif"),

@@ -8,6 +8,7 @@
 
 #include "atomic.h"
 #include "device.h"
+#include "keys.h"
 #include "run.h"
 #include "settings.h"
 #include "summary.h"
@@ -38,6 +39,10 @@ void kac_term_name(const kac_reward_settings *reward, char *text, size_t size)
         snprintf(text, size, "%.*s", length, base);
     for (char *c = text; *c != '\0'; c++) /* a column of a CSV file */
         if (!isalnum((unsigned char)*c) && strchr("_.-", *c) == NULL) *c = '_';
+    size_t used = strlen(text);
+    int index = -1;
+    if (!kac_keys_find("reward.0.name", &index)->accepts(text)) /* of another column */
+        snprintf(text + used, size - used, "_term");
 }
 
 /* null where x is no number. */
