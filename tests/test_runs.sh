@@ -285,6 +285,12 @@ expect 0
 holds 'it has the levels 12, 7, 2 and 0' grep -qE '^x +U8 +\[12, 4, 50\]$' "$work/out"
 holds 'it says what was sampled' grep -qx 'kac.algorithm: smc' "$work/out"
 
+begin '--record-every: more steps than a run has leave the first level and the last'
+sample record-all "$work/toy.yaml" --record "$work/paths-all" --record-every 9223372036854775807
+same toy-1 record-all
+run "$kac" inspect "$work/paths-all/trajectories.safetensors"
+holds 'there are two' grep -qE '^x +U8 +\[12, 2, 50\]$' "$work/out"
+
 # ---- the other commands ---------------------------------------------------------------------
 
 for recording in tests/golden/*_recording.safetensors; do

@@ -144,7 +144,7 @@ static kac_status take_trajectories(kac_run *r, int64_t every)
     if (every < 1)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: every %" PRId64 " steps, want 1 or more", every);
-    int64_t levels = (r->moves + every - 1) / every + 1;
+    int64_t levels = (r->moves - 1) / every + 2; /* the first, and each that keep_level is for */
     int64_t row = levels * (int64_t)(state_bytes(r) + sizeof(int32_t));
     if (row > bytes_most / r->n)
         return KAC_FAIL(KAC_ERR_INVALID,
