@@ -295,7 +295,7 @@ begin '--record: what the reward is'
 graded='{kind: gc, weights: "0.5,3", low: 0.25, high: 0.5}'
 printf '%s\n' "model: {file: models/promoter_denoiser.safetensors}" 'process: {steps: 4}' 'sampler: {groups: 2, particles: 2}' \
     "reward: [{file: models/promoter_expression.safetensors}, $graded, {kind: gc, name: c, weight: 0, at_least: 0}, {kind: gc, name: d, weight: 0}]" >"$work/terms.yaml"
-a=1*models/promoter_expression.safetensors b='(0.5,3)*gc[low 0.25, high 0.5]' c='0*c[at_least 0]'
+a='1*models/promoter_expression.safetensors' b='(0.5,3)*gc[low 0.25, high 0.5]' c='0*c[at_least 0]'
 for said in "$a + $b + $c" "min($a, $b, $c)" "lower_bound($a, $b, $c, kappa 2)"; do
     combine=${said%%(*}
     if [ "$said" = "$a + $b + $c" ]; then combine=sum; fi

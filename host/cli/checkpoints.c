@@ -140,7 +140,7 @@ cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
     code = team_code(ranks, code);
     if (code == CLI_DONE) code = team_told(kac_run_checkpoint(run, path));
     if (code == CLI_DONE && first)
-        code = team_code(ranks, leads ? folder_appear(f, strrchr(path, '/') + 1) : CLI_DONE);
+        code = team_code(ranks, leads ? folder_appear(f, path) : CLI_DONE);
     if (code == CLI_DONE) {
         c->step = step;
         if (leads)

@@ -452,7 +452,7 @@ cli_exit folder_appear(folder *f, const char *checkpoint)
     folder next = {.path = f->path};
     cli_exit code = folder_check(f);
     if (code == CLI_DONE && f->replace) {
-        code = move_in(f, checkpoint);
+        code = move_in(f, strrchr(checkpoint, '/') + 1);
         return code == CLI_DONE ? move_in(f, CONFIG_FILE) : code;
     }
     if (code == CLI_DONE) code = make_partial(&next);

@@ -53,7 +53,7 @@ cli_exit folder_check(folder *f);
  * sibling is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
-/* The folder appears with what is in the sibling so far, the file `checkpoint` and the configuration, and
+/* The folder appears with what is in the sibling so far, the file of the path `checkpoint` and the configuration, and
  * goes on: at the end it will be replaced by what comes into a new sibling.  An earlier run stays until
  * then, but for its configuration: the checkpoint moves in first, so that whenever this ends there is
  * one that goes with the configuration, or a complete run. */
