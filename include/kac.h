@@ -14,8 +14,7 @@
  *   - Counts are int64_t, byte sizes are size_t, log-weights are natural logs.
  *   - One object, one thread at a time; different objects are independent.
  *   - The library never prints, exits (but for kac_ranks_close) or catches signals.  Of the
- *     environment it reads KAC_DEVICE (what device.name auto is), KAC_NCCL (the file of NCCL) and
- *     TMPDIR (where kac_validate puts its models); what it loads, such as OpenMP and MPI, reads its own.
+ *     environment it reads KAC_DEVICE (device.name auto), KAC_NCCL and, for kac_validate, TMPDIR.
  */
 #ifndef KAC_H
 #define KAC_H
@@ -88,8 +87,8 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
                                   size_t size);
 
 /* Writes what `key` means: type, range, default, help; a section ("sampler") lists its keys,
- * "algorithms" the rows; NULL writes all as the Markdown of docs/config.md.
- * Errors: INVALID (no such key), IO. */
+ * "algorithms" the rows, a word ("gc") the keys whose value it can be; NULL writes all as the Markdown
+ * of docs/config.md.  Errors: INVALID (no such key), IO. */
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
 /* The same model, process, reward, seed and number of groups under best_of_n with `particles`
@@ -145,6 +144,10 @@ KAC_API void kac_run_destroy(kac_run *run);
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
+/* Does all that kac_run_create_on does but a pilot, and writes at rank 0 what the run would be: its
+ * algorithm, population, steps, models, the most calls that it can take, and the device. */
+KAC_API kac_status kac_run_plan(kac_ranks *ranks, const kac_config *config, FILE *out);
+
 /* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
  * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
  * are done, and a checkpoint that cannot be written, end none.
@@ -183,6 +186,10 @@ KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
  * that writes; all get the same status, and where it is of the file or of memory they may go on.
  * Errors: as kac_run_sync, and INVALID (the path), IO, NOMEM. */
 KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
+
+/* The folder in which the run of a checkpoint was started, where its relative paths begin.
+ * Errors: INVALID (no checkpoint, or it does not say), IO, NOMEM. */
+KAC_API kac_status kac_checkpoint_folder(const char *path, char *folder, size_t size);
 
 /* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
  * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and

@@ -190,6 +190,12 @@ YAML
         says "formula_reward.py: \`${wrong##*,}\`: want"
         holds 'nothing is written' test ! -e "$work/no.safetensors"
     done
+    PYTHONPATH=tools python3 -c 'import pathlib, sys; from make_gmm import save
+save(pathlib.Path(sys.argv[1]), {}, {"max_node_num": "9", "model_config": "{\"data\": {\"data\": \"QM9\"}}"})' "$work/published.safetensors"
+    run python3 tools/formula_reward.py "$work/published.safetensors" F=2,O=1 --out "$work/of_published.safetensors"
+    expect 0
+    run "$kac" inspect "$work/of_published.safetensors"
+    holds 'a published file says its data: 4 elements, 9 nodes' grep -q 'matrix .*\[2, 73\]' "$work/out"
     run python3 tools/formula_reward.py "$work/denoiser.safetensors" N=2 --out "$work/no.safetensors"
     expect 2
     says 'does not say how many nodes'

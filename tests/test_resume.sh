@@ -242,6 +242,34 @@ holds 'the run is where it was' test "$(ls -A "$work/disk")" = cut -a ! -e "$wor
 equal long cut
 rm -rf "$work/cut" "$work/disk"
 
+begin 'resumed from another folder: relative paths begin where the run was started'
+mkdir "$work/project" "$work/elsewhere"
+cp -r "$models" "$work/project/models"
+sed "s|$models/|models/|g" "$work/long.yaml" >"$work/project/long.yaml"
+cd "$work/project" || exit 1
+run "$kac" run long.yaml --out whole --quiet
+expect 0
+start run long.yaml --out cut
+await grep -q '^kac: step' "$work/err"
+kill -s TERM "$pid"
+ended
+expect 3
+cp -r cut moved
+cd "$work/elsewhere" || exit 1
+run "$kac" resume ../project/cut --quiet
+expect 0
+cd "$root" || exit 1
+equal project/whole project/cut
+holds 'run.json says how it was started' grep -qE '"command": "[^ ]*kac run long.yaml --out cut"' "$work/project/cut/run.json"
+holds 'and where' grep -qF "\"folder\": \"$(cd "$work/project" && pwd -P)\"" "$work/project/cut/run.json"
+mv "$work/project" "$work/gone" # with all that its paths name
+cd "$work/gone" || exit 1
+run "$kac" resume moved --quiet
+expect 0
+says 'relative paths begin here instead'
+cd "$root" || exit 1
+equal gone/whole gone/moved
+
 begin 'a run that is complete'
 run "$kac" resume "$work/long"
 expect 0

@@ -136,7 +136,7 @@ cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
     const char *dir = first ? f->partial : f->path;
     char *path = path_of(dir != NULL ? dir : "", step);
     cli_exit code = path != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
-    if (code == CLI_DONE && leads) code = first ? write_first(f, config) : folder_check(f);
+    if (code == CLI_DONE && leads) code = first ? write_first(f, config) : folder_unchanged(f);
     code = team_code(ranks, code);
     if (code == CLI_DONE) code = team_told(kac_run_checkpoint(run, path));
     if (code == CLI_DONE && first)
@@ -158,6 +158,17 @@ static kac_status agree_on_latest(const char *dir, kac_ranks *ranks, int64_t *st
 {
     *step = kac_ranks_rank(ranks) == 0 ? latest_before(dir, *step) : -1;
     return kac_ranks_agree(ranks, KAC_OK, step, 1);
+}
+
+bool checkpoints_started_in(const char *dir, char *start, size_t size)
+{
+    bool found = false;
+    for (int64_t s = INT64_MAX; !found && (s = latest_before(dir, s)) >= 0;) {
+        char *path = path_of(dir, s);
+        found = path != NULL && kac_checkpoint_folder(path, start, size) == KAC_OK;
+        free(path);
+    }
+    return found;
 }
 
 cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_ranks *ranks,

@@ -21,6 +21,9 @@ typedef struct folder {
  * folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
+/* What folder_begin refuses of a `path` that exists, and makes nothing. */
+cli_exit folder_check(const char *path, bool force, const char *option);
+
 /* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
  * appear as a whole. */
 cli_exit folder_apart(const folder *f, const char *path, const char *option);
@@ -46,17 +49,17 @@ void folder_release(folder *f);
 cli_exit folder_resume(folder *f, const char *path);
 
 /* Refuses where somebody has put something else at the path since it was looked at, another run too. */
-cli_exit folder_check(folder *f);
+cli_exit folder_unchanged(folder *f);
 
 /* Gives the sibling its name, in place of an earlier run where there is one; what somebody has put beside
  * that run stays in the folder.  Where it fails, as what is there now is something else, what is in the
  * sibling is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
-/* The folder appears with what is in the sibling so far, the file of the path `checkpoint` and the configuration, and
- * goes on: at the end it will be replaced by what comes into a new sibling.  An earlier run stays until
- * then, but for its configuration: the checkpoint moves in first, so that whenever this ends there is
- * one that goes with the configuration, or a complete run. */
+/* The folder appears with what is in the sibling so far, the file at `checkpoint` and the
+ * configuration, and goes on: at the end it will be replaced by what comes into a sibling.  An earlier
+ * run stays until then, but for its configuration: the checkpoint moves in first, so that whenever
+ * this ends there is one that goes with the configuration, or a complete run. */
 cli_exit folder_appear(folder *f, const char *checkpoint);
 
 /* Removes the sibling if it is still there, and frees. */

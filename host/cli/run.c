@@ -1,5 +1,6 @@
 /* run.c -- kac run: reads a configuration, samples, and leaves a folder of results. */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -26,6 +27,7 @@ typedef struct request {
     const char *record; /* folder of the trajectories, or NULL */
     int64_t every;      /* steps between two recorded levels */
     bool force;
+    bool dry; /* says what it would do, and does nothing */
     bool quiet;
     bool point; /* of a sweep: no summary */
     bool resume;
@@ -82,6 +84,14 @@ static cli_exit check_ranks(const char *kind)
     return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", kind);
 }
 
+bool cli_assigns(const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (equals != NULL && equals != text) return true;
+    cli_fail(CLI_MISTAKE, "--set %s: want KEY=VALUE without blanks", text);
+    return false;
+}
+
 static cli_exit read_request(int argc, char **argv, request *r)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
@@ -90,13 +100,17 @@ static cli_exit read_request(int argc, char **argv, request *r)
                                             {"record", required_argument, NULL, 'r'},
                                             {"record-every", required_argument, NULL, 'e'},
                                             {"force", no_argument, NULL, 'f'},
+                                            {"dry-run", no_argument, NULL, 'd'},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {NULL, 0, NULL, 0}};
     r->set = calloc((size_t)argc, sizeof *r->set);
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
-        case 's': r->set[r->sets++] = optarg; break;
+        case 's':
+            if (!cli_assigns(optarg)) return CLI_MISTAKE;
+            r->set[r->sets++] = optarg;
+            break;
         case 'o': r->out = optarg; break;
         case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
@@ -106,6 +120,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
                                 optarg);
             break;
         case 'f': r->force = true; break;
+        case 'd': r->dry = true; break;
         case 'q': r->quiet = true; break;
         default: return CLI_MISTAKE;
         }
@@ -122,8 +137,6 @@ static cli_exit read_request(int argc, char **argv, request *r)
 cli_exit cli_set(kac_config *config, const char *assignment)
 {
     const char *equals = strchr(assignment, '=');
-    if (equals == NULL || equals == assignment)
-        return cli_fail(CLI_MISTAKE, "--set %s: want KEY=VALUE", assignment);
     char *key = strndup(assignment, (size_t)(equals - assignment));
     if (key == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     kac_status status = kac_config_set(config, key, equals + 1);
@@ -359,6 +372,23 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
     return code;
 }
 
+/* The folders and the models are looked at, and what would be done is said. */
+static cli_exit plan_run(const kac_config *config, const request *r, kac_ranks *ranks,
+                         const char *out)
+{
+    bool leads = kac_ranks_rank(ranks) == 0;
+    cli_exit code = leads ? folder_check(out, r->force, "--out") : CLI_DONE;
+    if (code == CLI_DONE && leads && r->record != NULL)
+        code = folder_check(r->record, r->force, "--record");
+    code = team_code(ranks, code);
+    if (code == CLI_DONE) code = team_status(ranks, kac_run_plan(ranks, config, stdout));
+    if (code != CLI_DONE || !leads) return code;
+    printf("output      %s%s%s\n", out, r->record != NULL ? ", trajectories in " : "",
+           r->record != NULL ? r->record : "");
+    puts("Nothing was run or written: --dry-run.");
+    return CLI_DONE;
+}
+
 cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
 {
     const request r = {.quiet = quiet, .point = true, .resume = resume};
@@ -383,7 +413,7 @@ cli_exit cli_run(int argc, char **argv)
     if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, &r, ranks, out);
-    if (code == CLI_DONE) code = run_configured(config, &r, ranks, out);
+    if (code == CLI_DONE) code = (r.dry ? plan_run : run_configured)(config, &r, ranks, out);
     kac_config_destroy(config);
     free(r.set);
     kac_ranks_close(ranks);
@@ -403,7 +433,10 @@ static cli_exit read_resumption(int argc, char **argv, request *r)
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
-        case 's': r->set[r->sets++] = optarg; break;
+        case 's':
+            if (!cli_assigns(optarg)) return CLI_MISTAKE;
+            r->set[r->sets++] = optarg;
+            break;
         case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
         case 'f': r->force = true; break;
@@ -434,26 +467,63 @@ static cli_exit end_complete(const request *r)
     return code;
 }
 
+/* `path` from here on, where it is relative, to be freed; NULL where there is none, or no memory. */
+static char *from_here(const char *here, const char *path)
+{
+    char *whole = NULL;
+    if (path == NULL) return NULL;
+    if (path[0] == '/') return strdup(path);
+    return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
+}
+
+/* Relative paths of the run begin where it was started: goes there, and takes along those of the
+ * command, which begin here; into whole[2], to be freed.  Where that folder is gone, they begin here. */
+static cli_exit go_to_start(request *r, bool leads, char *whole[2])
+{
+    char here[PATH_MAX], there[PATH_MAX];
+    if (getcwd(here, sizeof here) == NULL ||
+        !checkpoints_started_in(r->out, there, sizeof there) || strcmp(here, there) == 0)
+        return CLI_DONE;
+    whole[0] = from_here(here, r->out);
+    whole[1] = from_here(here, r->record);
+    if (whole[0] == NULL || (r->record != NULL && whole[1] == NULL))
+        return cli_fail(CLI_MACHINE, "out of memory");
+    if (chdir(there) != 0) {
+        if (leads)
+            fprintf(stderr,
+                    "kac: %s, where the run was started, cannot be entered: %s; relative paths "
+                    "begin here instead\n",
+                    there, strerror(errno));
+        return CLI_DONE;
+    }
+    r->out = whole[0];
+    r->record = whole[1];
+    return CLI_DONE;
+}
+
 /* Goes on with the run in the folder r->out. */
 static cli_exit resume(request *r, kac_ranks *ranks)
 {
     bool leads = kac_ranks_rank(ranks) == 0;
     kac_config *config = NULL;
-    char *file = NULL, out[VALUE];
+    char *file = NULL, *whole[2] = {NULL, NULL}, out[VALUE];
     int64_t found = leads ? (int64_t)content_of(r->out) : 0;
     cli_exit code = team_told(kac_ranks_agree(ranks, KAC_OK, &found, 1));
     if (code != CLI_DONE) return code;
     if (found == COMPLETE) return team_code(ranks, leads ? end_complete(r) : CLI_DONE);
     if (found == NO_RUN)
         return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped", r->out);
-    if (asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
-        return cli_fail(CLI_MACHINE, "out of memory");
+    code = go_to_start(r, leads, whole);
+    if (code == CLI_DONE && asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
+        code = cli_fail(CLI_MACHINE, "out of memory");
     r->config = file;
-    code = cli_status(kac_config_create(&config));
+    if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, r, ranks, out);
     if (code == CLI_DONE) code = run_configured(config, r, ranks, out);
     kac_config_destroy(config);
     free(file);
+    free(whole[0]);
+    free(whole[1]);
     return code;
 }
 

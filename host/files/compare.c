@@ -90,6 +90,13 @@ static void row(const char *dir, const json_t *run, FILE *out)
     fputc('\n', out);
 }
 
+static bool holds_sweep(const char *dir)
+{
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/sweep.csv", dir);
+    return length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
+}
+
 /* Reads DIR/run.json. */
 static kac_status read_run(const char *dir, json_t **out)
 {
@@ -98,6 +105,11 @@ static kac_status read_run(const char *dir, json_t **out)
     int length = snprintf(path, sizeof path, "%s/run.json", dir);
     if (length < 0 || (size_t)length >= sizeof path)
         return KAC_FAIL(KAC_ERR_INVALID, "%.60s...: the path is too long", dir);
+    if (access(path, F_OK) != 0 && holds_sweep(dir))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: it is a sweep, whose table is sweep.csv in it; for its runs take "
+                        "kac compare %s/*/",
+                        dir, dir);
     if (access(path, F_OK) != 0)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it has no run.json, so it is no complete run",
                         dir);

@@ -329,6 +329,11 @@ kac_objective kac_objective_of(const kac_settings *settings);
 
 kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
 
+enum { KAC_PLACE = KAC_PATH + 32 };
+
+/* " (my.yaml:5)", where the value of a key was given, for messages; "" where no file gave it. */
+void kac_config_place(const struct kac_config *config, const char *key, char text[KAC_PLACE]);
+
 /* The same model, process, rewards and device, sampled from the denoiser alone: `samples` objects,
  * each its own group, with random numbers that no run of the configuration draws.
  * Errors: NOMEM, and those of kac_config_set. */

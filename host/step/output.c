@@ -351,13 +351,14 @@ static kac_status run_json(const kac_run *r, json_t **out)
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssfsIsosbsosososIsIsIsIsIsosos{sssssiss}so}", "kac", kac_version(), "algorithm",
-        s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
-        config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
-        "log_evidence_se", by_target(r, r->log_evidence_se), "log_evidence_reliable",
-        reliable_by_target(r), "groups", (json_int_t)r->all_groups, "particles",
-        (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
-        (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
+        "{sssOsOsssfsIsosbsosososIsIsIsIsIsosos{sssssiss}so}", "kac", kac_version(), "started",
+        r->started, "files", r->files, "algorithm", s->sampler.algorithm, "alpha",
+        s->sampler.alpha, "seed", (json_int_t)s->seed, "config", config, "properly_weighted",
+        r->weighted, "log_evidence", by_target(r, r->log_evidence), "log_evidence_se",
+        by_target(r, r->log_evidence_se), "log_evidence_reliable", reliable_by_target(r),
+        "groups", (json_int_t)r->all_groups, "particles", (json_int_t)s->sampler.particles,
+        "steps", (json_int_t)r->moves, "samples", (json_int_t)r->samples_out, "forbidden",
+        (json_int_t)r->forbidden, "evaluations",
         evaluations(r->counted.denoiser_made,
                     r->counted.denoiser_asked - r->counted.denoiser_made,
                     r->counted.reward_made, r->counted.reward_asked - r->counted.reward_made),

@@ -11,6 +11,7 @@
 
 #include "device.h"
 #include "pilot.h"
+#include "started.h"
 
 void kac_lap(kac_run *r, kac_phase phase)
 {
@@ -81,6 +82,7 @@ static kac_status take_config(kac_run *r, kac_ranks *ranks, const kac_config *co
     r->ranks = ranks;
     KAC_TRY(kac_config_settings(config, &r->set));
     kac_ranks_set_patience(ranks, r->set.job.patience);
+    KAC_TRY(kac_started_now(&r->started));
     return kac_config_clone(config, &r->config);
 }
 
@@ -142,6 +144,7 @@ void kac_run_destroy(kac_run *r)
     free(r->failure);
     free(r->place);
     json_decref(r->files);
+    json_decref(r->started);
     free(r->line);
     free(r->funnel);
     free(r->draws);

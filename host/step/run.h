@@ -252,8 +252,9 @@ struct kac_run {
 
     kac_part part[KAC_PARTS];
     int parts;
-    double elapsed; /* seconds until the latest checkpoint */
-    json_t *files;  /* digests of the files that it reads, once they are known */
+    double elapsed;  /* seconds until the latest checkpoint */
+    json_t *files;   /* of rank 0: digests of the files that it reads */
+    json_t *started; /* when, where and by which command: started.h; kept where it is resumed */
 
     void *owned[192]; /* device memory to release */
     int owned_count;
@@ -619,8 +620,8 @@ kac_status kac_refine_step(kac_run *run);
 /* ---- checkpoint.c --------------------------------------------------------------------------
  */
 
-/* Names the parts that the host keeps, and the memos, once all memory is taken; where there will be
- * checkpoints, makes the digests of the files as they are now.  Errors: those of kac_digest_file. */
+/* Names the parts that the host keeps, and the memos, once all memory is taken; rank 0 makes the
+ * digests of the files as they are now.  Errors: those of kac_digest_file. */
 kac_status kac_checkpoint_open(kac_run *run);
 
 /* ---- gibbs.c -------------------------------------------------------------------------------
