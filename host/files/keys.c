@@ -289,11 +289,12 @@ static const kac_key keys[] = {
     {"sampler.algorithm", .type = KAC_KEY_ALGORITHM, FIELD(sampler.algorithm), .initial = "smc",
      .help = "A row of the table of algorithms; every key below may override it."},
     {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .absent = "auto", .initial = "1",
-     .help = "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
-             "smaller steers harder. argmax and top_k ignore it, unless value.samples is more "
-             "than 1; 0 is allowed only where every selection is one of them. auto finds it from "
-             "pretrained samples, so that p* is as far from q as pilot says; where groups have "
-             "weights of their own, that of the group furthest from q."},
+     .help =
+         "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
+         "smaller steers harder. argmax and top_k ignore it, unless value.samples is more "
+         "than 1; 0 is allowed only where every selection is one of them. auto finds it from "
+         "pretrained samples, so that p* is as far from q as pilot says; where groups have "
+         "weights of their own, that of the group furthest from q."},
     {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
      .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
              "of pretrained samples under p*."},
