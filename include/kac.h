@@ -13,8 +13,8 @@
  *     the call unless its comment says longer.
  *   - Counts are int64_t, byte sizes are size_t, log-weights are natural logs.
  *   - One object, one thread at a time; different objects are independent.
- *   - The library never prints, exits or catches signals.  Of the environment it reads KAC_DEVICE
- *     (device.name auto), KAC_NCCL and, for kac_validate, TMPDIR.
+ *   - The library never prints, exits (but for kac_ranks_close) or catches signals.  Of the
+ *     environment it reads KAC_DEVICE (device.name auto), KAC_NCCL and, for kac_validate, TMPDIR.
  */
 #ifndef KAC_H
 #define KAC_H
@@ -139,7 +139,8 @@ KAC_API void kac_run_destroy(kac_run *run);
 
 /* The same, shared by ranks; they must outlive it.  Each rank samples its own groups; rank 0 has
  * the progress, samples, evidence and files of all, the others have none of them.
- * Errors: the same, INVALID also where there are fewer groups than ranks.  They are this rank's
+ * Where there are fewer groups than ranks, several ranks share each.
+ * Errors: the same, INVALID also for what ranks do not share (docs/ranks.md).  They are this rank's
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
@@ -149,7 +150,7 @@ KAC_API kac_status kac_run_plan(kac_ranks *ranks, const kac_config *config, FILE
 
 /* What the latest step did. */
 typedef struct kac_progress {
-    int64_t step;           /* steps done, 0 .. T */
+    int64_t step;           /* steps done, 0 .. kac_run_steps() */
     double ess;             /* mean over groups of ESS / particles, in (0, 1] */
     int64_t selected;       /* groups that selected in this step */
     double value[3];        /* 10 %, 50 %, 90 % quantiles of the particles' values */
@@ -175,12 +176,15 @@ KAC_API double kac_run_alpha(const kac_run *run); /* given, or found by the pilo
  * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
  * are done, and a checkpoint that cannot be written, end none.
  *
- * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
+ * Queues one step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
  * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
  * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
 KAC_API kac_status kac_run_step(kac_run *run);
 
-KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
+/* Steps in all.  T = process.steps reverse steps, one each; but with driver.kind search a step is a
+ * block of levels or a wave of rollouts, refine and gibbs make those of every pass, and with
+ * sampler.on_dead revive the last step is the last sampler.revive.levels levels at once. */
+KAC_API int64_t kac_run_steps(const kac_run *run);
 
 /* Groups of all ranks; a budget may have left fewer than sampler.groups. */
 KAC_API int64_t kac_run_groups(const kac_run *run);
@@ -220,7 +224,8 @@ KAC_API kac_status kac_run_finish(kac_run *run);
 typedef struct kac_sample {
     int64_t group;
     int64_t slot;          /* where it stood in the population */
-    const char *object;    /* letters, or numbers between blanks; valid until destroy */
+    const char *object;    /* letters, of a molecule its SMILES, or numbers between blanks;
+                              valid until destroy */
     double reward;         /* by the weights of its group; -infinity: forbidden or invalid */
     double log_weight;     /* full unnormalised log-weight; NaN where the run has none */
     const double *terms;   /* [kac_run_terms()] each reward term; valid until destroy */
@@ -255,7 +260,7 @@ KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_ev
 KAC_API bool kac_run_evidence_is_reliable(const kac_run *run, int64_t target);
 
 /* Writes the files of docs/files.md into the existing folder `dir`: samples.csv,
- * samples.fasta (of sequences), run.json, and trace.jsonl where output.trace is on.
+ * samples.fasta (of sequences), samples.smi and samples.sdf (of molecules), run.json, and trace.jsonl where output.trace is on.
  * Errors: INVALID (not finished), IO. */
 KAC_API kac_status kac_run_write(kac_run *run, const char *dir);
 

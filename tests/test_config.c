@@ -137,6 +137,7 @@ Test(config, values_are_strict)
     static const struct {
         const char *key, *value, *message;
     } cases[] = {
+        {"output.dir", "a\xff", "output.dir: expected text in UTF-8, found `a\xff`"},
         {"sampler.particles", "many",
          "sampler.particles: expected an integer from 1 to 16777216, found `many`"},
         {"sampler.particles", "6_4",

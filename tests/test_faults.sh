@@ -235,6 +235,15 @@ holds 'the old one is there' grep -qx old "$out/samples.fasta"
 holds 'nothing else is there' test "$(ls -A "$work/place")" = run
 rm -rf "$out"
 
+# run.json has every key, which would be known when all is done.
+begin 'an output whose name is not UTF-8'
+for set in "--out $work/place/"$'a\xff' "--set output.dir=$work/place/"$'a\xff' "--set model.file=$work/"$'\xff'; do
+    # shellcheck disable=SC2086 # two words
+    run timeout 60 "$kac" run "$work/good.yaml" --out "$work/place/b" $set
+    says ': expected text in UTF-8, found `'
+    refused 2
+done
+
 begin 'a record that exists'
 mkdir "$work/place/record"
 echo mine >"$work/place/record/file"

@@ -72,36 +72,6 @@ Test(pilot, finds_what_is_asked)
     with_model(check_targets);
 }
 
-static double alpha_of(const char *dir, const char *settings)
-{
-    kac_run *run = NULL;
-    cr_assert_eq(open_run(dir, settings, &run), KAC_OK, "%s: %s", settings, kac_last_error());
-    double alpha = run->set.sampler.alpha;
-    kac_run_destroy(run);
-    return alpha;
-}
-
-/* Of targets with weights of their own none is further from q than asked, and one is as far. */
-static void check_weights(const chain *c, const char *dir)
-{
-    (void)c;
-    double one = alpha_of(dir, AUTO "sampler.pilot.kl=0.5");
-    double three = alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weight=3");
-    cr_expect_gt(three, 2.9 * one);
-    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=1,3"), three);
-    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=3,1"), three);
-    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=0:1"), one);
-    /* The pilot has more groups than a run may have targets, or fewer than there are weights. */
-    (void)alpha_of(dir, AUTO "sampler.pilot.kl=0.1 sampler.pilot.particles=16 "
-                             "sampler.groups=20 reward.0.weights=1,2,3,4,5,6,7,8,9,10,11,12,13,"
-                             "14,15,16,17,18,19,20");
-}
-
-Test(pilot, suits_all_targets)
-{
-    with_model(check_weights);
-}
-
 /* What a watch has heard. */
 typedef struct heard {
     int calls;
@@ -148,6 +118,36 @@ static void check_watch(const chain *c, const char *dir)
 Test(pilot, may_be_watched)
 {
     with_model(check_watch);
+}
+
+static double alpha_of(const char *dir, const char *settings)
+{
+    kac_run *run = NULL;
+    cr_assert_eq(open_run(dir, settings, &run), KAC_OK, "%s: %s", settings, kac_last_error());
+    double alpha = run->set.sampler.alpha;
+    kac_run_destroy(run);
+    return alpha;
+}
+
+/* Of targets with weights of their own none is further from q than asked, and one is as far. */
+static void check_weights(const chain *c, const char *dir)
+{
+    (void)c;
+    double one = alpha_of(dir, AUTO "sampler.pilot.kl=0.5");
+    double three = alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weight=3");
+    cr_expect_gt(three, 2.9 * one);
+    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=1,3"), three);
+    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=3,1"), three);
+    cr_expect_eq(alpha_of(dir, AUTO "sampler.pilot.kl=0.5 reward.0.weights=0:1"), one);
+    /* The pilot has more groups than a run may have targets, or fewer than there are weights. */
+    (void)alpha_of(dir, AUTO "sampler.pilot.kl=0.1 sampler.pilot.particles=16 "
+                             "sampler.groups=20 reward.0.weights=1,2,3,4,5,6,7,8,9,10,11,12,13,"
+                             "14,15,16,17,18,19,20");
+}
+
+Test(pilot, suits_all_targets)
+{
+    with_model(check_weights);
 }
 
 static void check_refusal(const chain *c, const char *dir)

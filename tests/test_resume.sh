@@ -297,6 +297,149 @@ run "$kac" resume "$work/other"
 expect 2
 says 'is not the folder of a run that was stopped'
 
+# ---- what somebody puts there ----------------------------------------------------------------
+
+# busy: the long run goes on in $work/cut, where it has left checkpoints.
+busy() {
+    start run "$work/long.yaml" --out "$work/cut" --set checkpoint.seconds=0.02 "$@"
+    await has_checkpoints "$work/cut" 1
+}
+# mine FOLDER: puts files into it; noted: they are there; unnoted removes them.
+mine() {
+    mkdir "$1/analysis"
+    echo 'a thought' >"$1/notes.txt"
+    echo 'x,y' >"$1/analysis/samples.csv"
+    echo 'all of them' >"$1/samples.xlsx"
+}
+noted() {
+    grep -qx 'a thought' "$1/notes.txt" && grep -qx 'x,y' "$1/analysis/samples.csv" && grep -qx 'all of them' "$1/samples.xlsx"
+}
+unnoted() {
+    rm -r "$1/analysis" "$1/notes.txt" "$1/samples.xlsx"
+}
+
+begin 'files put beside a run on its way stay'
+rm -rf "$work/cut"
+busy
+mine "$work/cut"
+ended
+expect 0
+holds 'they are there' noted "$work/cut"
+unnoted "$work/cut"
+sed -i 's/"seconds": 0.02.*/"seconds": 600.0,/' "$work/cut/run.json"
+equal long cut
+clean
+
+begin 'files put beside a run that was stopped stay'
+rm -rf "$work/cut"
+cp -r "$work/kept" "$work/cut"
+mine "$work/cut"
+run "$kac" resume "$work/cut" --quiet --set checkpoint.seconds=600 --set checkpoint.keep=2
+expect 0
+holds 'they are there' noted "$work/cut"
+unnoted "$work/cut"
+equal long cut
+clean
+
+begin 'and where signal 9 came just before'
+rm -rf "$work/cut"
+cp -r "$work/long" "$work/cut"
+cp -r "$work/kept" "$work/.cut.partial-123456"
+mine "$work/.cut.partial-123456"
+run "$kac" resume "$work/cut" --quiet
+expect 0
+holds 'they are there' noted "$work/cut"
+unnoted "$work/cut"
+equal long cut
+clean
+
+begin 'what has a name that is taken stays where it is'
+cp -r "$work/kept" "$work/.cut.partial-123456"
+mkdir "$work/.cut.partial-123456/notes.txt" "$work/cut/notes.txt"
+run "$kac" resume "$work/cut" --quiet
+expect 0
+says "$work/.cut.partial-123456 stays, with what can neither be removed nor moved into $work/cut"
+holds 'nothing else is in it' test "$(ls -A "$work/.cut.partial-123456")" = notes.txt
+rm -rf "$work/.cut.partial-123456"
+
+# --force looks when it begins, and again before it replaces.
+for has in thesis.tex config.json; do
+    begin "a folder with $has in place of the run that --force would have replaced"
+    rm -rf "$work/cut"
+    cp -r "$work/long" "$work/cut"
+    start run "$work/long.yaml" --out "$work/cut" --force --set checkpoint.seconds=off
+    await grep -q '^kac: step' "$work/err"
+    rm -r "$work/cut"
+    mkdir "$work/cut"
+    echo 'a thought' >"$work/cut/$has"
+    ended
+    expect 3
+    says "$work/cut is no longer what it was"
+    says "what was made is in $work/.cut.complete-"
+    holds 'it is as it was' grep -qx 'a thought' "$work/cut/$has"
+    holds 'nothing else is there' test "$(ls -A "$work/cut")" = "$has"
+    holds 'the new run is complete' cmp "$work/long/samples.csv" "$work"/.cut.complete-*/samples.csv
+    rm -rf "$work"/.cut.complete-*
+    clean
+done
+
+# The results stay as they are, with the new run's checkpoints beside them.
+begin '--force keeps a complete run until the new one is'
+rm -rf "$work/cut"
+cp -r "$work/long" "$work/cut"
+sed -i 's/"seed": 1/"seed": 11/' "$work/cut/run.json"
+cp -r "$work/cut" "$work/earlier"
+busy --force
+kill -KILL "$pid"
+ended
+for file in run.json samples.csv samples.fasta trace.jsonl; do
+    holds "$file is as it was" cmp "$work/earlier/$file" "$work/cut/$file"
+done
+rm -rf "$work"/.cut.partial-*
+for ((i = 0; i < 2; i++)); do # also over the stopped one that has it beside it
+    busy --force
+    await grep -q '^kac: step' "$work/err"
+    kill -TERM "$pid"
+    ended
+    expect 3
+    says "kac resume $work/cut goes on"
+    holds 'it is there' cmp "$work/earlier/run.json" "$work/cut/run.json"
+    holds 'no checkpoints but its own are' test "$(count "$work/cut")" -le 2
+    clean
+done
+rm -rf "$work/earlier"
+run "$kac" resume "$work/cut" --quiet --set checkpoint.seconds=600
+expect 0
+equal long cut
+clean
+
+begin 'another run in place of one on its way'
+rm -rf "$work/cut"
+start run "$work/long.yaml" --out "$work/cut"
+await grep -q '^kac: step' "$work/err"
+kill -USR1 "$pid"
+await has_checkpoints "$work/cut" 1
+sleep 0.1
+mv "$work/cut" "$work/gone"
+cp -r "$work/kept" "$work/cut"
+kill -USR1 "$pid"
+ended
+expect 3
+says "$work/cut is no longer what it was"
+holds 'it is as it was' diff -r "$work/kept" "$work/cut"
+rm -rf "$work"/.cut.complete-* "$work/gone"
+clean
+
+begin 'nothing in place of a run on its way'
+rm -rf "$work/cut"
+busy
+mv "$work/cut" "$work/gone"
+ended
+expect 0
+rm -r "$work/gone"
+holds 'samples.csv is the same' cmp "$work/long/samples.csv" "$work/cut/samples.csv"
+clean
+
 begin 'a full disk: the run goes on without checkpoints'
 rm -rf "$work/cut"
 # shellcheck disable=SC2016

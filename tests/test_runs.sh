@@ -314,6 +314,25 @@ expect 0
 holds 'it has the levels 12, 7, 2 and 0' grep -qE '^x +U8 +\[12, 4, 50\]$' "$work/out"
 holds 'it says what was sampled' grep -qx 'kac.algorithm: smc' "$work/out"
 
+begin '--record-every: more steps than a run has leave the first level and the last'
+sample record-all "$work/toy.yaml" --record "$work/paths-all" --record-every 9223372036854775807
+same toy-1 record-all
+run "$kac" inspect "$work/paths-all/trajectories.safetensors"
+holds 'there are two' grep -qE '^x +U8 +\[12, 2, 50\]$' "$work/out"
+
+begin '--record: what the reward is'
+graded='{kind: gc, weights: "0.5,3", low: 0.25, high: 0.5}'
+printf '%s\n' "model: {file: models/promoter_denoiser.safetensors}" 'process: {steps: 4}' 'sampler: {groups: 2, particles: 2}' \
+    "reward: [{file: models/promoter_expression.safetensors}, $graded, {kind: gc, name: c, weight: 0, at_least: 0}, {kind: gc, name: d, weight: 0}]" >"$work/terms.yaml"
+a='1*models/promoter_expression.safetensors' b='(0.5,3)*gc[low 0.25, high 0.5]' c='0*c[at_least 0]'
+for said in "$a + $b + $c" "min($a, $b, $c)" "lower_bound($a, $b, $c, kappa 2)"; do
+    combine=${said%%(*}
+    if [ "$said" = "$a + $b + $c" ]; then combine=sum; fi
+    sample "terms-$combine" "$work/terms.yaml" --record "$work/paths-$combine" --set objective.combine="$combine" --set objective.kappa=2
+    run "$kac" inspect "$work/paths-$combine/trajectories.safetensors"
+    holds "$combine" grep -qxF "kac.reward: $said" "$work/out"
+done
+
 # ---- the other commands ---------------------------------------------------------------------
 
 for recording in tests/golden/*_recording.safetensors; do
@@ -446,12 +465,6 @@ run "$kac" verify "$work/other.safetensors" tests/golden/cnn1d_folded_recording.
 expect 2
 says 'differs from the recording'
 
-begin 'progress counts the particles that a budget leaves'
-run "$kac" run configs/quickstart.yaml --set process.steps=4 --set sampler.groups=1000000 --set output.likelihood=off \
-    --set budget.denoiser=130 --out "$work/left"
-expect 0
-says 'step 4/4'
-holds 'not millions a second' test "$(grep -c '[MGT] particle steps/s' "$work/err")" -eq 0
 begin 'a narrow terminal shows whole figures'
 if command -v script >/dev/null; then
     run env TERM=xterm script -qec "stty cols 60; '$kac' run '$work/toy.yaml' --out '$work/narrow'" /dev/null
@@ -462,6 +475,13 @@ if command -v script >/dev/null; then
 else
     skip 'there is no script'
 fi
+
+begin 'progress counts the particles that a budget leaves'
+run "$kac" run configs/quickstart.yaml --set process.steps=4 --set sampler.groups=1000000 --set output.likelihood=off \
+    --set budget.denoiser=130 --out "$work/left"
+expect 0
+says 'step 4/4'
+holds 'not millions a second' test "$(grep -c '[MGT] particle steps/s' "$work/err")" -eq 0
 
 begin 'kac compare'
 run "$kac" compare "$work/toy-1" "$work/toy-2"
@@ -479,6 +499,16 @@ sample judged "$work/toy.yaml" --set reward.1.file=tests/golden/convgru_plain.sa
 run "$kac" compare "$work/toy-1" "$work/judged"
 expect 0
 holds 'its name' grep -qE '^ +denoiser calls +guiding reward +ease +$' "$work/out"
+
+begin 'rewards whose files are called as other columns are'
+cp "$work/judge.safetensors" "$work/group.safetensors"
+reward="{file: $work/reward.safetensors, kind: table}, {file: $work/group.safetensors, kind: pwm}, {name: log, file: $work/judge.safetensors, kind: pwm}"
+printf '%s\n' "model: {file: $work/denoiser.safetensors}" "reward: [$reward]" 'process: {steps: 4}' 'sampler: {groups: 2}' >"$work/columns.yaml"
+sample columns "$work/columns.yaml" --record "$work/columns.paths"
+holds 'no two columns have one name' test "$(head -n 1 "$work/columns/samples.csv")" = id,group,slot,object,reward,log_weight,reward_term,group_term,log
+holds 'nor terms in run.json' grep -q '"name": "group_term"' "$work/columns/run.json"
+run "$kac" inspect "$work/columns.paths/trajectories.safetensors"
+holds 'nor in a record' grep -q 'reward_term,group_term,log' "$work/out"
 
 begin 'kac explain --all'
 run "$kac" explain --all

@@ -119,7 +119,7 @@ Test(trajectory, shapes_and_metadata)
     cr_expect_str_eq(kac_tensors_metadata(r.file, "kac.record"), "trajectories");
     cr_expect_str_eq(kac_tensors_metadata(r.file, "kac.alphabet"), "ABC");
     cr_expect_str_eq(kac_tensors_metadata(r.file, "kac.algorithm"), "smc");
-    cr_expect_str_eq(kac_tensors_metadata(r.file, "kac.terms"), "reward");
+    cr_expect_str_eq(kac_tensors_metadata(r.file, "kac.terms"), "reward_term");
     cr_expect(strncmp(kac_tensors_metadata(r.file, "kac.reward"), "1*", 2) == 0);
     forget(&r);
 }

@@ -151,6 +151,34 @@ run "$kac" run "$work/recorded.yaml" --out "$work/recorded" --quiet "${small[@]}
 expect 0
 holds 'it says what the table says' awk -F, 'NR > 1 && $7 != $8 { exit 1 }' "$work/recorded/samples.csv"
 
+# quantiles NAME: q10, median and q90 of the numbers in the last column of its samples, and how many are none
+quantiles() {
+    sed '1d; s/.*,//' "$work/$1/samples.csv" | sort -g | awk '
+        function at(share, place, i) { place = share * (n - 1); i = int(place); return v[i] + (place - i) * (v[i + (i + 1 < n)] - v[i]) }
+        /nan/ { none++; next }
+        { v[n++] = $1 }
+        END { printf "%.4f %.4f %.4f %d\n", at(0.1), at(0.5), at(0.9), none }'
+}
+# summed NAME: what run.json says of the last term
+summed() {
+    tr -d ' \n' <"$work/$1/run.json" | sed 's/.*"guides":false,"value":{\([^}]*\)}.*/\1/' | awk -F '[:,]' '
+        { printf "%.4f %.4f %.4f %d\n", $2, $4, $6, $8 }'
+}
+begin 'quantiles of a worker that sometimes has no number'
+mkdir -p "$work/log.holes"
+config holes "kind: table, file: $models/reward.safetensors}, {name: w, weight: 0, kind: worker, command: [$build/tests/worker, $work/log.holes, nan, '7']"
+run "$kac" run "$work/holes.yaml" --out "$work/holes" --quiet "${small[@]}"
+expect 0
+holds 'some samples have none, and not all' test "$(grep -c 'nan$' "$work/holes/samples.csv")" -gt 5 -a "$(grep -vc 'nan$' "$work/holes/samples.csv")" -gt 5
+holds 'those of the others, and how many have none' test "$(summed holes)" = "$(quantiles holes)"
+mkdir -p "$work/log.hole"
+config hole "kind: table, file: $models/reward.safetensors}, {name: w, weight: 0, kind: worker, command: [$build/tests/worker, $work/log.hole, nan, '1']"
+run "$kac" run "$work/hole.yaml" --out "$work/hole" --quiet "${small[@]}"
+expect 0
+holds 'there is no median where there is no number' grep -q '"median":null,"q90":null,"nan":100}' <(tr -d ' \n' <"$work/hole/run.json")
+run "$kac" compare "$work/hole"
+expect 0
+
 begin 'more numbers than a line has'
 config more "$worker, output: 4"
 run "$kac" run "$work/more.yaml" --out "$work/more" --quiet

@@ -1,7 +1,7 @@
 /* checkpoints.c -- the checkpoints in the folder of a run: when they are due, and which are kept.
  *
  * DIR/checkpoint-STEP.safetensors, with the configuration in DIR/config.json.  The folder appears
- * with the first; each is written under another name and then renamed, so what has its name is
+ * with the first, or it comes beside the results that this run will replace; each is written under another name and then renamed, so what has its name is
  * whole, and only then is an older one removed.
  */
 #include "checkpoints.h"
@@ -119,9 +119,10 @@ static cli_exit write_first(folder *f, const kac_config *config)
 }
 
 /* What write_first and a failure left would else be among the results. */
-static void clear_first(const folder *f, const char *checkpoint)
+static void clear_first(folder *f, const char *checkpoint)
 {
     char *path = NULL;
+    folder_release(f);
     if (checkpoint != NULL) unlink(checkpoint);
     if (asprintf(&path, "%s/" CONFIG_FILE, f->partial) < 0) return;
     unlink(path);
@@ -135,13 +136,15 @@ cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
     const char *dir = first ? f->partial : f->path;
     char *path = path_of(dir != NULL ? dir : "", step);
     cli_exit code = path != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
-    if (code == CLI_DONE && first && leads) code = write_first(f, config);
+    if (code == CLI_DONE && leads) code = first ? write_first(f, config) : folder_unchanged(f);
     code = team_code(ranks, code);
     if (code == CLI_DONE) code = team_told(kac_run_checkpoint(run, path));
-    if (code == CLI_DONE && first) code = team_code(ranks, leads ? folder_appear(f) : CLI_DONE);
+    if (code == CLI_DONE && first)
+        code = team_code(ranks, leads ? folder_appear(f, path) : CLI_DONE);
     if (code == CLI_DONE) {
         c->step = step;
-        if (leads) remove_others(f->path, step, c->keep);
+        if (leads)
+            remove_others(f->path, step, first ? 1 : c->keep); /* of an earlier run, all */
     } else if (first && leads) {
         clear_first(f, path);
     }

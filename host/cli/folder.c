@@ -13,8 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <ftw.h>
 #include <glob.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,18 +35,6 @@ static cli_exit place_error(int error)
     case ENAMETOOLONG: return CLI_MISTAKE;
     default: return CLI_MACHINE;
     }
-}
-
-static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *at)
-{
-    (void)info, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void remove_tree(const char *path)
-{
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
-        cli_fail(CLI_MACHINE, "cannot remove %s: %s", path, strerror(errno));
 }
 
 /* mkdir -p of everything above the last part of `path`. */
@@ -90,36 +78,102 @@ static char *make_sibling(const char *path, const char *kind)
 }
 
 /* Files that kac writes into the folder of a run; those that no other program writes come first. */
-static const char *const written[] = {"run.json",     "trajectories.safetensors",
-                                      "checkpoint-*", CONFIG_FILE,
-                                      "samples.*",    "trace.jsonl"};
+static const char *const written[] = {"run.json",
+                                      "trajectories.safetensors",
+                                      "checkpoint-[0-9]*.safetensors",
+                                      CONFIG_FILE,
+                                      "samples.csv",
+                                      "samples.fasta",
+                                      "samples.smi",
+                                      "samples.sdf",
+                                      "trace.jsonl"};
 enum { WRITTEN = sizeof written / sizeof *written, OF_KAC = 3 };
 
-/* Whether --force may remove the folder at `path`: it holds a run and nothing else, or nothing. */
-static cli_exit check_replaceable(const char *path)
+/* Which of them `name` is, or was about to be where kac was killed; WRITTEN: none. */
+static int which_written(const char *name)
+{
+    char unfinished[64];
+    int known = 0;
+    for (; known < WRITTEN; known++) {
+        snprintf(unfinished, sizeof unfinished, "%s.*.partial", written[known]);
+        if (fnmatch(written[known], name, 0) == 0 || fnmatch(unfinished, name, 0) == 0) break;
+    }
+    return known;
+}
+
+static bool is_entry(const struct dirent *entry)
+{
+    return strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+}
+
+typedef struct held {
+    bool run;                 /* files that only kac writes */
+    bool empty;               /* nothing */
+    char other[NAME_MAX + 1]; /* what kac does not write, or "" */
+} held;
+
+static cli_exit look_into(const char *path, held *h)
 {
     DIR *dir = opendir(path);
-    cli_exit code = CLI_DONE;
-    bool run = false, empty = true;
+    *h = (held){.empty = true};
     if (dir == NULL)
         return cli_fail(place_error(errno), "cannot read %s: %s", path, strerror(errno));
-    for (const struct dirent *entry; code == CLI_DONE && (entry = readdir(dir)) != NULL;) {
-        int known = 0;
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-        while (known < WRITTEN && fnmatch(written[known], entry->d_name, 0) != 0)
-            known++;
-        run = run || known < OF_KAC;
-        empty = false;
-        if (known == WRITTEN)
-            code =
-                cli_fail(CLI_MISTAKE,
-                         "%s holds %s, which is no file of a run; --force does not replace it",
-                         path, entry->d_name);
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        if (!is_entry(entry)) continue;
+        int known = which_written(entry->d_name);
+        h->run = h->run || known < OF_KAC;
+        h->empty = false;
+        if (known == WRITTEN && h->other[0] == '\0')
+            snprintf(h->other, sizeof h->other, "%s", entry->d_name);
     }
     closedir(dir);
-    if (code != CLI_DONE || run || empty) return code;
+    return CLI_DONE;
+}
+
+/* Whether --force may replace the folder at `path`: it holds a run and nothing else, or nothing. */
+static cli_exit check_replaceable(const char *path)
+{
+    held h;
+    cli_exit code = look_into(path, &h);
+    if (code != CLI_DONE) return code;
+    if (h.other[0] != '\0')
+        return cli_fail(CLI_MISTAKE,
+                        "%s holds %s, which is no file of a run; --force does not replace it",
+                        path, h.other);
+    if (h.run || h.empty) return CLI_DONE;
     return cli_fail(CLI_MISTAKE, "%s is not the folder of a run; --force does not replace it",
                     path);
+}
+
+/* Moves an entry of the folder `from` into the folder `home`, where nothing may have its name. */
+static bool move_home(int from, const char *name, const char *home)
+{
+    struct stat info;
+    char *to = NULL;
+    if (asprintf(&to, "%s/%s", home, name) < 0) return false;
+    bool moved = renameat2(from, name, AT_FDCWD, to, RENAME_NOREPLACE) == 0;
+    if (!moved && errno == EINVAL && lstat(to, &info) != 0) /* a file system without that */
+        moved = renameat(from, name, AT_FDCWD, to) == 0;
+    free(to);
+    return moved;
+}
+
+/* Removes the files of a run in the folder `dir`, and it.  Everything else in it, which is somebody's,
+ * moves into the folder `home`, or stays where it cannot. */
+static void discard(const char *dir, const char *home)
+{
+    DIR *from = opendir(dir);
+    if (from == NULL && errno == ENOENT) return;
+    for (const struct dirent *entry; from != NULL && (entry = readdir(from)) != NULL;) {
+        const char *name = entry->d_name;
+        if (!is_entry(entry)) continue;
+        if (which_written(name) < WRITTEN && unlinkat(dirfd(from), name, 0) == 0) continue;
+        (void)move_home(dirfd(from), name, home);
+    }
+    if (from != NULL) closedir(from);
+    if (rmdir(dir) != 0)
+        cli_fail(CLI_MACHINE, "%s stays, with what can neither be removed nor moved into %s",
+                 dir, home);
 }
 
 bool folder_holds(const char *path, const char *name)
@@ -242,7 +296,7 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
     return code == CLI_DONE ? make_partial(f) : code;
 }
 
-/* Removes all .NAME.partial-XXXXXX beside `path`. */
+/* Removes all .NAME.partial-XXXXXX beside `path`; what somebody had in them moves into it. */
 static void remove_partials(const char *path)
 {
     glob_t found = {0};
@@ -253,7 +307,7 @@ static void remove_partials(const char *path)
     if (asprintf(&pattern, "%.*s.%s.partial-??????", parent, path, path + parent) < 0) return;
     if (glob(pattern, 0, NULL, &found) == 0)
         for (size_t i = 0; i < found.gl_pathc; i++)
-            remove_tree(found.gl_pathv[i]);
+            discard(found.gl_pathv[i], path);
     globfree(&found);
     free(pattern);
 }
@@ -274,9 +328,15 @@ cli_exit folder_ready(const folder *f)
                     strerror(errno));
 }
 
+void folder_release(folder *f)
+{
+    if (f->lock != NULL) fclose(f->lock);
+    f->lock = NULL;
+}
+
 cli_exit folder_hold(folder *f, const char *dir)
 {
-    struct stat held, there;
+    struct stat mine, there;
     char *path = NULL;
     if (asprintf(&path, "%s/" CONFIG_FILE, dir) < 0)
         return cli_fail(CLI_MACHINE, "out of memory");
@@ -288,12 +348,12 @@ cli_exit folder_hold(folder *f, const char *dir)
     } else if (flock(fileno(lock), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         code = cli_fail(CLI_MISTAKE, "%s: another kac is at work on this run; stop it first",
                         f->path);
-    } else if (fstat(fileno(lock), &held) != 0 || stat(path, &there) != 0 ||
-               held.st_ino != there.st_ino) {
+    } else if (fstat(fileno(lock), &mine) != 0 || stat(path, &there) != 0 ||
+               mine.st_ino != there.st_ino) {
         code = cli_fail(CLI_MISTAKE, "%s: another kac has just ended this run", f->path);
     }
     if (code == CLI_DONE) {
-        if (f->lock != NULL) fclose(f->lock);
+        folder_release(f);
         f->lock = lock;
     } else if (lock != NULL) {
         fclose(lock);
@@ -319,13 +379,42 @@ cli_exit folder_resume(folder *f, const char *path)
     return make_partial(f);
 }
 
+/* Whether DIR/config.json is the one that this process holds. */
+static bool is_held(const folder *f, const char *dir)
+{
+    struct stat mine, there;
+    char *path = NULL;
+    if (asprintf(&path, "%s/" CONFIG_FILE, dir) < 0) return false;
+    bool same = fstat(fileno(f->lock), &mine) == 0 && stat(path, &there) == 0 &&
+                mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+    free(path);
+    return same;
+}
+
+cli_exit folder_unchanged(folder *f)
+{
+    struct stat info;
+    held h = {.empty = false};
+    bool there = lstat(f->path, &info) == 0;
+    if (!there && errno == ENOENT) f->replace = false;
+    if (!f->replace) return CLI_DONE;
+    cli_exit code = there && S_ISDIR(info.st_mode) ? look_into(f->path, &h) : CLI_DONE;
+    if (code != CLI_DONE || h.empty) return code;
+    bool same = f->lock == NULL || is_held(f, f->path) || is_held(f, f->partial);
+    if (h.run && same) return CLI_DONE;
+    return cli_fail(CLI_MACHINE, "%s is no longer what it was, so it is not replaced", f->path);
+}
+
 /* Gives the sibling its name; where that fails, it is as it was. */
 static cli_exit put_in_place(folder *f)
 {
     char *old = NULL;
+    cli_exit code = folder_unchanged(f);
+    if (code != CLI_DONE) return code;
     if (f->replace &&
         renameat2(AT_FDCWD, f->partial, AT_FDCWD, f->path, RENAME_EXCHANGE) == 0) {
-        remove_tree(f->partial);
+        folder_release(f); /* what is open is not wholly removed everywhere */
+        discard(f->partial, f->path);
         free(f->partial);
         f->partial = NULL;
         return CLI_DONE;
@@ -339,7 +428,6 @@ static cli_exit put_in_place(folder *f)
             return CLI_MACHINE;
         }
     }
-    cli_exit code = CLI_DONE;
     if (rename(f->partial, f->path) != 0) {
         code = cli_fail(CLI_MACHINE, "cannot name the output %s: %s", f->path, strerror(errno));
         if (old != NULL && rename(old, f->path) != 0)
@@ -347,16 +435,39 @@ static cli_exit put_in_place(folder *f)
     } else {
         free(f->partial);
         f->partial = NULL;
-        if (old != NULL) remove_tree(old);
+        if (old != NULL) folder_release(f);
+        if (old != NULL) discard(old, f->path);
     }
     free(old);
     return code;
 }
 
-cli_exit folder_appear(folder *f)
+/* Moves one file of the sibling to where the run shall appear. */
+static cli_exit move_in(const folder *f, const char *name)
+{
+    char *from = NULL, *to = NULL;
+    cli_exit code = CLI_DONE;
+    if (asprintf(&from, "%s/%s", f->partial, name) < 0) from = NULL;
+    if (asprintf(&to, "%s/%s", f->path, name) < 0) to = NULL;
+    if (from == NULL || to == NULL)
+        code = cli_fail(CLI_MACHINE, "out of memory");
+    else if (rename(from, to) != 0)
+        code =
+            cli_fail(place_error(errno), "cannot move %s to %s: %s", from, to, strerror(errno));
+    free(from);
+    free(to);
+    return code;
+}
+
+cli_exit folder_appear(folder *f, const char *checkpoint)
 {
     folder next = {.path = f->path};
-    cli_exit code = make_partial(&next);
+    cli_exit code = folder_unchanged(f);
+    if (code == CLI_DONE && f->replace) {
+        code = move_in(f, strrchr(checkpoint, '/') + 1);
+        return code == CLI_DONE ? move_in(f, CONFIG_FILE) : code;
+    }
+    if (code == CLI_DONE) code = make_partial(&next);
     if (code != CLI_DONE) return code;
     code = put_in_place(f);
     if (code != CLI_DONE) {
@@ -385,8 +496,8 @@ cli_exit folder_commit(folder *f)
 
 void folder_end(folder *f)
 {
-    if (f->partial != NULL) remove_tree(f->partial);
-    if (f->lock != NULL) fclose(f->lock);
+    if (f->partial != NULL) discard(f->partial, f->path);
+    folder_release(f);
     free(f->partial);
     free(f->path);
     *f = (folder){.path = NULL};

@@ -41,17 +41,26 @@ cli_exit folder_ready(const folder *f);
  * process, whatever ends it; refuses where another process does. */
 cli_exit folder_hold(folder *f, const char *dir);
 
+/* Lets go of it. */
+void folder_release(folder *f);
+
 /* The folder `path` of a run that has left checkpoints, or the one that a link leads to, held and cleaned:
  * it will be replaced at the end. */
 cli_exit folder_resume(folder *f, const char *path);
 
-/* Gives the sibling its name, in place of an earlier run where there is one.  Where that fails, what
- * is in it is kept, and said to be. */
+/* Refuses where somebody has put something else at the path since it was looked at, another run too. */
+cli_exit folder_unchanged(folder *f);
+
+/* Gives the sibling its name, in place of an earlier run where there is one; what somebody has put beside
+ * that run stays in the folder.  Where it fails, as what is there now is something else, what is in the
+ * sibling is kept, and said to be. */
 cli_exit folder_commit(folder *f);
 
-/* The same, and goes on: the folder appears with what is in it so far, and at the end it will be
- * replaced by what comes into a new sibling. */
-cli_exit folder_appear(folder *f);
+/* The folder appears with what is in the sibling so far, the file at `checkpoint` and the
+ * configuration, and goes on: at the end it will be replaced by what comes into a sibling.  An earlier
+ * run stays until then, but for its configuration: the checkpoint moves in first, so that whenever
+ * this ends there is one that goes with the configuration, or a complete run. */
+cli_exit folder_appear(folder *f, const char *checkpoint);
 
 /* Removes the sibling if it is still there, and frees. */
 void folder_end(folder *f);

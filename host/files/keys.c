@@ -1,6 +1,7 @@
 /* keys.c -- the one table of configuration keys, and text to field and back. */
 #include "keys.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -200,7 +201,9 @@ static const kac_key keys[] = {
 
     {"reward.N.name", TEXT(reward[0].name), .accepts = is_column,
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
-     .help = "Its column in samples.csv; without it, the name of the file, or the kind."},
+     .help =
+         "Its column in samples.csv; without it, the name of the file, or the kind, with _term "
+         "after it where that is another column's."},
     {"reward.N.kind",
      CHOICE(reward[0].kind, "network", "pwm", "table", "quadratic", "worker", "plugin", "gc",
             "homopolymer", "motif"),
@@ -781,6 +784,14 @@ static bool parse_switch(const kac_key *key, const char *text, bool *out)
     return read;
 }
 
+/* Whether run.json can hold it. */
+static bool is_utf8(const char *text)
+{
+    json_t *json = json_string(text);
+    json_decref(json);
+    return json != NULL;
+}
+
 /* Writes text into a field; false where it is not what the key expects. */
 static bool store(const kac_key *key, const char *text, void *field)
 {
@@ -821,7 +832,7 @@ static bool store(const kac_key *key, const char *text, void *field)
         break;
     case KAC_KEY_LIST:
     case KAC_KEY_TEXT:
-        if (key->accepts != NULL && !key->accepts(text)) return false;
+        if (!is_utf8(text) || (key->accepts != NULL && !key->accepts(text))) return false;
         break;
     }
     if (strlen(text) >= key->size) return false;
@@ -914,6 +925,9 @@ kac_status kac_key_assign(kac_settings *settings, const char *name, const char *
     if (!store(key, text, field_of(settings, key, index))) {
         char expected[512], near[128];
         settings->rewards = rewards; /* a mistake does not append one */
+        if (!is_utf8(text))
+            return KAC_FAIL(KAC_ERR_INVALID, "%s: expected text in UTF-8, found `%.100s`", name,
+                            text);
         kac_key_expected(key, expected, sizeof expected);
         suggest(key, text, near, sizeof near);
         return KAC_FAIL(KAC_ERR_INVALID, "%s: expected %s, found `%.100s`%s", name, expected,

@@ -134,9 +134,7 @@ static kac_status add_digest(json_t *files, const char *path)
     if (path[0] == '\0') return KAC_OK;
     KAC_TRY(kac_digest_file(path, &digest));
     snprintf(text, sizeof text, "%016" PRIx64, digest);
-    if (json_object_set_new(files, path, json_string(text)) == 0) return KAC_OK;
-    return KAC_FAIL(KAC_ERR_INVALID, "%s: the path is not UTF-8, so run.json cannot name it",
-                    path);
+    return json_object_set_new(files, path, json_string(text)) == 0 ? KAC_OK : no_memory(path);
 }
 
 /* {"PATH": "digest"} of every file that is read. */

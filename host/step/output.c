@@ -8,8 +8,10 @@
 
 #include "atomic.h"
 #include "device.h"
+#include "keys.h"
 #include "run.h"
 #include "settings.h"
+#include "summary.h"
 
 static const char *const phase_name[KAC_PHASES] = {"denoiser", "reward", "propose", "select",
                                                    "other"};
@@ -37,6 +39,10 @@ void kac_term_name(const kac_reward_settings *reward, char *text, size_t size)
         snprintf(text, size, "%.*s", length, base);
     for (char *c = text; *c != '\0'; c++) /* a column of a CSV file */
         if (!isalnum((unsigned char)*c) && strchr("_.-", *c) == NULL) *c = '_';
+    size_t used = strlen(text);
+    int index = -1;
+    if (!kac_keys_find("reward.0.name", &index)->accepts(text)) /* of another column */
+        snprintf(text + used, size - used, "_term");
 }
 
 /* null where x is no number. */
@@ -163,13 +169,23 @@ static kac_status write_trace(const kac_run *r, FILE *out)
 /* ---- run.json ------------------------------------------------------------------------------
  */
 
-/* {"q10", "median", "q90"} of `values`, which are sorted. */
+/* {"q10", "median", "q90"} of those of the `values` that are not NaN, which are sorted, and "nan": how
+ * many are, where some are.  A term that is only recorded may have no value. */
 static json_t *quantiles(double *values, int64_t n)
 {
+    int64_t known = 0;
     kac_sort(values, n);
-    return json_pack("{sososo}", "q10", number(kac_quantile(values, n, 0.1)), "median",
-                     number(kac_quantile(values, n, 0.5)), "q90",
-                     number(kac_quantile(values, n, 0.9)));
+    while (known < n && !isnan(values[known]))
+        known++;
+    json_t *json = json_object();
+    static const char *const name[] = {"q10", "median", "q90"};
+    for (int k = 0; k < KAC_SUMMARY_VALUES; k++)
+        json_object_set_new(json, name[k],
+                            known > 0
+                                ? number(kac_quantile(values, known, kac_summary_share(k)))
+                                : json_null());
+    if (known < n) json_object_set_new(json, "nan", json_integer((json_int_t)(n - known)));
+    return json;
 }
 
 static int by_text(const void *a, const void *b)

@@ -619,7 +619,7 @@ kac_status kac_search_step(kac_run *run);
  */
 
 /* Name of a reward term, its column in samples.csv: the one given, else the file's without
- * folder and ending, else the kind. */
+ * folder and ending, else the kind; with _term after it where that is another column's. */
 void kac_term_name(const kac_reward_settings *reward, char *text, size_t size);
 
 /* ---- final.c -------------------------------------------------------------------------------

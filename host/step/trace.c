@@ -1,4 +1,5 @@
 /* trace.c -- a line for every step: made on the device, read when the host has time. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "run.h"
@@ -126,10 +127,12 @@ kac_status kac_trace_flush(kac_run *r)
     return KAC_OK;
 }
 
+/* An order of all doubles: NaN comes last. */
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a;
     double y = *(const double *)b;
+    if (isnan(x) || isnan(y)) return (isnan(x) != 0) - (isnan(y) != 0);
     return (x > y) - (x < y);
 }
 

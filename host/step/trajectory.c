@@ -144,7 +144,8 @@ static kac_status take_trajectories(kac_run *r, int64_t every)
     if (every < 1)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "trajectories: every %" PRId64 " steps, want 1 or more", every);
-    int64_t levels = (r->moves + every - 1) / every + 1;
+    int64_t levels =
+        (r->moves - 1) / every + 2; /* the first, and each that keep_level is for */
     int64_t row = levels * (int64_t)(state_bytes(r) + sizeof(int32_t));
     if (row > bytes_most / r->n)
         return KAC_FAIL(KAC_ERR_INVALID,
@@ -230,22 +231,51 @@ void kac_trajectories_finish(kac_run *r, const kac_finished *finished)
     }
 }
 
-/* "1*FILE + 0.5*FILE:2": the terms that guide, with weight, file and output; to be freed. */
+/* "[low 0.2, high 0.6]", the limits that a term has. */
+static void write_limits(const kac_reward_settings *reward, FILE *out)
+{
+    const struct {
+        const char *name;
+        double at;
+    } limit[] = {{"low", reward->low},
+                 {"high", reward->high},
+                 {"at_least", reward->at_least},
+                 {"at_most", reward->at_most}};
+    int written = 0;
+    for (size_t i = 0; i < sizeof limit / sizeof *limit; i++)
+        if (!isnan(limit[i].at))
+            fprintf(out, "%s%s %.17g", written++ > 0 ? ", " : "[", limit[i].name, limit[i].at);
+    if (written > 0) fputc(']', out);
+}
+
+/* "1*FILE + 0.5*FILE:2[low 0, high 17] + (0,1,3)*gc", "min(1*FILE, 2*FILE)": the terms that guide, with
+ * weight or the weights of groups, file and output, limits, and how they are combined; to be freed. */
 static char *reward_text(const kac_settings *s)
 {
+    static const char *const begin[] = {"", "product(", "min(", "lower_bound("};
+    bool sum = s->objective.combine == KAC_COMBINE_SUM;
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (out == NULL) return NULL;
+    fputs(begin[s->objective.combine], out);
     for (int i = 0, terms = 0; i < s->rewards; i++) {
         const kac_reward_settings *reward = &s->reward[i];
         char name[KAC_NAME];
         if (!kac_reward_guides(reward)) continue;
         kac_term_name(reward, name, sizeof name); /* of a term without a file */
-        fprintf(out, "%s%.17g*%s", terms++ > 0 ? " + " : "", reward->weight,
-                reward->file[0] != '\0' ? reward->file : name);
+        if (terms++ > 0) fputs(sum ? " + " : ", ", out);
+        if (reward->weights[0] != '\0')
+            fprintf(out, "(%s)*", reward->weights);
+        else
+            fprintf(out, "%.17g*", reward->weight);
+        fputs(reward->file[0] != '\0' ? reward->file : name, out);
         if (reward->output != 0) fprintf(out, ":%" PRId64, reward->output);
+        write_limits(reward, out);
     }
+    if (s->objective.combine == KAC_COMBINE_LOWER_BOUND)
+        fprintf(out, ", kappa %.17g", s->objective.kappa);
+    if (!sum) fputc(')', out);
     if (fclose(out) == 0) return text;
     free(text);
     return NULL;
