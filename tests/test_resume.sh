@@ -420,23 +420,23 @@ await grep -q '^kac: step' "$work/err"
 kill -USR1 "$pid"
 await has_checkpoints "$work/cut" 1
 sleep 0.1
-mv "$work/cut" "$work/gone"
+mv "$work/cut" "$work/aside"
 cp -r "$work/kept" "$work/cut"
 kill -USR1 "$pid"
 ended
 expect 3
 says "$work/cut is no longer what it was"
 holds 'it is as it was' diff -r "$work/kept" "$work/cut"
-rm -rf "$work"/.cut.complete-* "$work/gone"
+rm -rf "$work"/.cut.complete-* "$work/aside"
 clean
 
 begin 'nothing in place of a run on its way'
 rm -rf "$work/cut"
 busy
-mv "$work/cut" "$work/gone"
+mv "$work/cut" "$work/aside"
 ended
 expect 0
-rm -r "$work/gone"
+rm -r "$work/aside"
 holds 'samples.csv is the same' cmp "$work/long/samples.csv" "$work/cut/samples.csv"
 clean
 
