@@ -247,7 +247,7 @@ Test(biased, forbidden_objects_are_no_samples)
         table_run run = {0};
         int bad = 0, good = 0;
         snprintf(text, sizeof text,
-                 "process.steps=3 sampler.groups=300 reward.0.at_least=0.4 "
+                 "process.steps=3 sampler.groups=300 reward.0.weight=1 reward.0.at_least=0.4 "
                  "sampler.on_dead=freeze %s",
                  rows[k]);
         cr_assert_eq(table_sample(&c, dir, text, &run), KAC_OK, "%s", kac_last_error());

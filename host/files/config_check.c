@@ -50,8 +50,7 @@ bool kac_properly_weighted(const kac_settings *settings)
            settings->sampler.final == KAC_FINAL_CATEGORICAL;
 }
 
-/* Whether alpha changes the samples or their weights. */
-static bool reads_alpha(const kac_settings *settings)
+bool kac_reads_alpha(const kac_settings *settings)
 {
     if (settings->driver.kind == KAC_DRIVER_SEARCH)
         return settings->search.kind != KAC_SEARCH_DDBFS &&
@@ -199,7 +198,7 @@ static kac_status check_selection(const kac_settings *settings)
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.value.file: required where sampler.value.kind is learned or "
                         "sampler.twist.kind is value, a safetensors file");
-    if (settings->sampler.alpha == 0 && reads_alpha(settings))
+    if (settings->sampler.alpha == 0 && kac_reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "
                         "top_k");

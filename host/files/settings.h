@@ -291,6 +291,9 @@ kac_status kac_files_check(const kac_settings *settings);
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);
 
+/* Whether alpha changes the samples or their weights. */
+bool kac_reads_alpha(const kac_settings *settings);
+
 /* ---- reward terms: terms.c ------------------------------------------------------------------
  */
 
@@ -314,6 +317,9 @@ bool kac_command_reads(const char *text);
 /* The words in backquotes, the last ones left out where there is no room for them. */
 void kac_command_name(const char *command, char *text, size_t size);
 
+/* What weight auto is: 0 of a term that only has bounds, else 1. */
+double kac_reward_weight_auto(const kac_reward_settings *reward);
+
 /* Its weight in group g of `groups`. */
 double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);
 
@@ -323,6 +329,10 @@ bool kac_reward_reads_motifs(const char *text);
 
 /* Errors: INVALID (terms that contradict themselves or the objective). */
 kac_status kac_rewards_check(const kac_settings *settings);
+
+/* Whether objects of that length (0: not known yet) can meet the bounds and desirabilities of terms
+ * that count letters.  Errors: INVALID. */
+kac_status kac_rewards_reach(const kac_settings *settings, int64_t length);
 
 /* The objective of the settings; term k is reward.k, and its column k. */
 kac_objective kac_objective_of(const kac_settings *settings);
