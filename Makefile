@@ -90,7 +90,7 @@ fake    := $(BUILD)/tests/libnccl_fake.so
 emu     := $(addprefix $(BUILD)/emu/,libkac_cuda.so kac tests/unit tests/libnccl_fake.so tests/mistakes)
 fragments := $(wildcard $(RDKIT)/share/RDKit/Contrib/SA_Score/fpscores.pkl.gz)
 rdkit   := $(if $(and $(wildcard $(RDKIT)/include/rdkit/GraphMol/ROMol.h),$(wildcard $(RDKIT)/include/boost/config.hpp),$(fragments)),$(RDKIT))
-plugins := $(BUILD)/share.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
+plugins := $(BUILD)/share.so $(BUILD)/sticky.so $(addprefix $(BUILD)/tests/plugin_,host.so queue.so first.so later.so other.so) \
            $(if $(filter release,$(MODE)),$(if $(rdkit),$(BUILD)/rdkit_properties.so $(BUILD)/tests/properties))
 made    := $(lib) $(BUILD)/$(soname) $(BUILD)/kac $(if $(filter release debug asan,$(MODE)),$(mpi)) $(if $(filter release,$(MODE)),$(cuda))
 
@@ -161,10 +161,10 @@ $(fake): tests/fake_nccl.c $(BUILD)/flags
 	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(late) -shared $< -o $@
 $(race) $(bench) $(BUILD)/tests/make_models $(BUILD)/tests/worker $(BUILD)/tests/molecules: %: %.o $(lib)
 	$(CC) $(link) $^ -o $@ $(libs)
-# plug-ins, an example in C and one for tests in C++
-$(BUILD)/share.so: tools/plugins/share.c include/kac_plugin.h $(BUILD)/flags
+# plug-ins, examples in C and one for tests in C++
+$(BUILD)/share.so $(BUILD)/sticky.so: $(BUILD)/%.so: tools/plugins/%.c include/kac_plugin.h $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(late) -Iinclude -shared $< -o $@
+	$(CC) $(filter-out -fopenmp -MMD -MP,$(link)) $(late) -Iinclude -shared $< -o $@ -lm
 plugin_cxx = $(CXX) $(opt) -std=c++20 -Wall -Wextra $(late) -fPIC -fvisibility=hidden -Iinclude -shared
 $(BUILD)/tests/plugin_%.so: tests/plugin.cc include/kac_plugin.h $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -224,7 +224,7 @@ emu-test:
 	@tests/run-all $(BUILD) tests/test_emu.sh tests/test_emu_orders.sh
 
 # ---- checks ---------------------------------------------------------------------------
-src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/plugins/*.c tools/plugins/*.cc tools/plugins/*.h benchmarks/*.[ch])
+src     := $(wildcard include/*.h kernels/*.[ch] kernels/*.cu kernels/*.cuh host/*/*.[ch] tests/*.[ch] tests/*.cc tests/emu/* tools/*.c tools/plugins/*.c tools/plugins/*.cc tools/plugins/*.h benchmarks/*.[ch])
 # run-scaling is Python
 scripts := tools/install-deps tools/bundle tools/gpu-check tools/workers/template.sh .ci/run $(wildcard tests/run-* benchmarks/run-cpu benchmarks/run-gpu tests/*.sh tests/cluster/* docker/slurm/*.sbatch configs/*.sh)
 
@@ -253,7 +253,7 @@ checks: format-check scripts-check tidy
 	@$(MAKE) CC=clang WERROR=1 CUDA=0 MODE=debug BUILD=build/clang programs
 	@$(MAKE) MODE=asan WERROR=1 programs
 	@tests/run-unit build/asan '!(landscape/*|gibbs/sweeps*|correctors/@(a_|products|ignored)*)'
-	@tests/run-unit build/asan/emu '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|graph|gdss|twins_conv|twins_graph|twins_gdss|twins_states|twins_passes|twins_search)/*'
+	@tests/run-unit build/asan/emu '@(backend|masked|gaussian|states|weigh|survive|completions|networks|cnn1d|filters|gdss|twins_conv|twins_graph|twins_gdss|twins_states|twins_passes|twins_search)/*'
 	@$(MAKE) race
 	@$(MAKE) fuzz FUZZ_SECONDS=10
 
@@ -307,8 +307,10 @@ bench: $(bench)
 	@set -e; for p in $(bench); do echo "$$p"; $$p; done
 
 # ---- install --------------------------------------------------------------------------
-# what the manual tells users to run, and the modules that it reads; tools/bundle has the same
-tools := $(addprefix tools/,convert_gdss.py convert_mdlm_cnn.py formula_reward.py kac_io.py make_gmm.py molecules_grid.py promoter_data.py train_value.py requirements.txt)
+# what the manual and the configurations tell users to run; tools/bundle has the same
+tools := $(wildcard tools/*.py tools/*.c) tools/README.md tools/requirements.txt
+# the manual's links as they are where it is installed; benchmarks stay with the source
+relink := sed -E -i 's|\]\(\.\./include/|](../../../include/|g; s|\[([^]]*)\]\(\.\./(benchmarks/[^)]*)\)|\1 (\2 of the source)|g'
 install: all
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/include' \
 	  '$(DESTDIR)$(PREFIX)/lib/pkgconfig' '$(DESTDIR)$(PREFIX)/share/kac'
@@ -319,6 +321,7 @@ install: all
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(version)|' kac.pc.in \
 	  >'$(DESTDIR)$(PREFIX)/lib/pkgconfig/kac.pc'
 	cp -R models configs docs '$(DESTDIR)$(PREFIX)/share/kac'
+	$(relink) '$(DESTDIR)$(PREFIX)/share/kac/docs/'*.md
 	install -d '$(DESTDIR)$(PREFIX)/share/kac/tools/workers' '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'
 	install tools/workers/* '$(DESTDIR)$(PREFIX)/share/kac/tools/workers'
 	install -m 644 tools/plugins/* '$(DESTDIR)$(PREFIX)/share/kac/tools/plugins'

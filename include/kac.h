@@ -13,7 +13,8 @@
  *     the call unless its comment says longer.
  *   - Counts are int64_t, byte sizes are size_t, log-weights are natural logs.
  *   - One object, one thread at a time; different objects are independent.
- *   - The library never prints, exits, catches signals or reads the environment.
+ *   - The library never prints, exits or catches signals.  Of the environment it reads KAC_DEVICE
+ *     (device.name auto), KAC_NCCL and, for kac_validate, TMPDIR.
  */
 #ifndef KAC_H
 #define KAC_H
@@ -45,7 +46,7 @@ typedef enum KAC_NODISCARD kac_status {
     KAC_ERR_IO,          /* the machine could not read or write a file */
     KAC_ERR_UNSUPPORTED, /* this build or machine lacks the feature */
     KAC_ERR_DEVICE,      /* the accelerator runtime failed */
-    KAC_ERR_NUMERIC,     /* a network gave NaN, or every weight of a group is zero */
+    KAC_ERR_NUMERIC,     /* a network gave NaN, or under on_dead: error a group is dead */
     KAC_ERR_WORKER,      /* a worker's program crashed, hung or answered what is no answer, or a
                             plug-in failed */
     KAC_ERR_RANK,        /* another rank died or hangs */
@@ -86,8 +87,8 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
                                   size_t size);
 
 /* Writes what `key` means: type, range, default, help; a section ("sampler") lists its keys,
- * "algorithms" the rows; NULL writes all as the Markdown of docs/config.md.
- * Errors: INVALID (no such key), IO. */
+ * "algorithms" the rows, a word ("gc") the keys whose value it can be; NULL writes all as the Markdown
+ * of docs/config.md.  Errors: INVALID (no such key), IO. */
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
 /* The same model, process, reward, seed and number of groups under best_of_n with `particles`
@@ -142,16 +143,9 @@ KAC_API void kac_run_destroy(kac_run *run);
  * alone, as those of the other functions are: kac_ranks_agree tells the others. */
 KAC_API kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out);
 
-/* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
- * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
- * are done, and a checkpoint that cannot be written, end none.
- *
- * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
- * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
- * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
-KAC_API kac_status kac_run_step(kac_run *run);
-
-KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
+/* Does all that kac_run_create_on does but a pilot, and writes at rank 0 what the run would be: its
+ * algorithm, population, steps, models, the most calls that it can take, and the device. */
+KAC_API kac_status kac_run_plan(kac_ranks *ranks, const kac_config *config, FILE *out);
 
 /* What the latest step did. */
 typedef struct kac_progress {
@@ -167,9 +161,30 @@ typedef struct kac_progress {
     double seconds;         /* wall time since the run began */
 } kac_progress;
 
+/* Hears now and then how far the pilot of sampler.alpha auto is: `now` of its `steps` steps. */
+typedef void kac_watch_fn(void *context, const kac_progress *now, int64_t steps);
+
+/* kac_run_create_on, which runs the pilot where there is one, and so may take long: `watch` is
+ * called meanwhile, by the same thread; it must not use the run.  NULL: nobody is told. */
+KAC_API kac_status kac_run_create_watched(kac_ranks *ranks, const kac_config *config,
+                                          kac_watch_fn *watch, void *context, kac_run **out);
+
+KAC_API double kac_run_alpha(const kac_run *run); /* given, or found by the pilot */
+
+/* What kac_run_step, kac_run_sync or kac_run_finish has failed at ends the run: these and
+ * kac_run_checkpoint then give the same failure again, and change nothing.  The number of steps that
+ * are done, and a checkpoint that cannot be written, end none.
+ *
+ * Queues one reverse step.  Call it kac_run_steps() times.  Where workers or plug-ins answer on the
+ * host, it waits for them.  Errors: INVALID (no step is left), DEVICE, WORKER (workers and
+ * plug-ins), NOMEM, and of a run that ranks share RANK or what one of them has met. */
+KAC_API kac_status kac_run_step(kac_run *run);
+
+KAC_API int64_t kac_run_steps(const kac_run *run); /* reverse steps in all, T */
+
 /* Waits for the queued steps and says what the latest did in *out (may be NULL).
  * Errors: NUMERIC (NaN from a network, or a dead group under on_dead: error; the message names
- * slot and step), DEVICE. */
+ * the step and the slot or group), DEVICE. */
 KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
 
 /* Writes what the run is after its latest step into the file `path`, which appears complete or not
@@ -177,6 +192,10 @@ KAC_API kac_status kac_run_sync(kac_run *run, kac_progress *out);
  * that writes; all get the same status, and where it is of the file or of memory they may go on.
  * Errors: as kac_run_sync, and INVALID (the path), IO, NOMEM. */
 KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
+
+/* The folder in which the run of a checkpoint was started, where its relative paths begin.
+ * Errors: INVALID (no checkpoint, or it does not say), IO, NOMEM. */
+KAC_API kac_status kac_checkpoint_folder(const char *path, char *folder, size_t size);
 
 /* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
  * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and
@@ -210,6 +229,14 @@ KAC_API int64_t kac_run_terms(const kac_run *run);
 
 /* Errors: INVALID (i out of range). */
 KAC_API kac_status kac_run_sample(const kac_run *run, int64_t i, kac_sample *out);
+
+/* Samples whose reward is -infinity: forbidden by a bound, or invalid.  *groups (may be NULL) is the
+ * number of groups that they are of.  `why` (may be NULL) says how many break which bound, in at
+ * most `size` bytes: "reward.1 (motif) at_most 0: 2 of 3, ...". */
+KAC_API int64_t kac_run_forbidden(const kac_run *run, int64_t *groups, char *why, size_t size);
+
+/* Whether sampler.on_dead: revive, which this run has not, would try for other objects. */
+KAC_API bool kac_run_could_revive(const kac_run *run);
 
 /* Targets of the run: groups with equal weights of the reward's terms have one. */
 KAC_API int64_t kac_run_targets(const kac_run *run);

@@ -4,7 +4,7 @@
  *
  *     cc -shared -fPIC -O2 -o mine.so mine.c
  *
- * docs/plugins.md has an example and says how runs name it.  The shared object needs nothing of
+ * docs/plugins.md has examples and says how runs name it.  The shared object needs nothing of
  * kac, and works with every kac that knows its version.
  *
  * kac calls the functions of one handle from one thread at a time.  Structs that kac passes are

@@ -33,7 +33,7 @@ template <int C> static __device__ void embed(const resident_call *a, group_memo
             sum = {sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w};
         }
         *reinterpret_cast<float4 *>(m->feat + row * m->PITCH + 4 * c) = {
-            fmaxf(sum.x, 0.0f), fmaxf(sum.y, 0.0f), fmaxf(sum.z, 0.0f), fmaxf(sum.w, 0.0f)};
+            kac_relu(sum.x), kac_relu(sum.y), kac_relu(sum.z), kac_relu(sum.w)};
     }
 }
 
@@ -154,7 +154,7 @@ static __device__ void convolve(const group_layer *a, group_memory<C> *m, group_
     float *feat = m->feat;
     group_convolve<C>(a, m, part, [=](int row, int channel, float sum) {
         float *x = feat + row * group_memory<C>::PITCH + channel;
-        *x = fmaxf(sum, 0.0f) + (adds ? *x : 0.0f);
+        *x = kac_relu(sum) + (adds ? *x : 0.0f);
     });
 }
 

@@ -123,6 +123,13 @@ static __device__ inline float kac_rsqrt(float x)
 {
     return rsqrtf(x);
 }
+/* x where that is above 0, else 0; NaN stays NaN, which fmaxf would lose. */
+static __device__ inline float kac_relu(float x)
+{
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+    return y;
+}
 
 #else
 
@@ -153,6 +160,10 @@ template <int LEFT> static inline void kac_group_wait()
 #define kac_group_begin()    ((void)0)
 #define kac_group_commit()   ((void)0)
 #define kac_rsqrt(x)         (1.0f / sqrtf(x))
+static inline float kac_relu(float x)
+{
+    return x < 0 ? 0 : x;
+}
 
 #endif
 

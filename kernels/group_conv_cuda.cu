@@ -7,10 +7,11 @@
 
 /* ---- pack --------------------------------------------------------------------------------- */
 
-/* To nearest, ties to even; x is a number. */
+/* To nearest, ties to even. */
 static uint16_t bf16_of(float x)
 {
     uint32_t bits = 0;
+    if (isnan(x)) return 0x7fff;
     memcpy(&bits, &x, sizeof bits);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }

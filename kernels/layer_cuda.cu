@@ -30,11 +30,17 @@ static float *repack(const kac_tile_weights *w, int32_t step)
     return packed;
 }
 
+/* Of a layer: what the largest tiles of kac_cuda_conv_run reach with 65,535 blocks. */
+enum { MOST_OUTPUTS = 65535 * 128 };
+
 kac_status kac_cuda_conv_pack(kac_device *dev, const kac_tile_weights *w, const float *bias,
                               kac_cuda_conv *out)
 {
     const int32_t step = kac_cuda_step(w->out);
     const int64_t floats = (int64_t)w->taps * w->in * step;
+    if (step > MOST_OUTPUTS)
+        return KAC_FAIL(KAC_ERR_UNSUPPORTED, "a layer of %d outputs, and a GPU takes up to %d",
+                        (int)w->out, (int)MOST_OUTPUTS);
     kac_cuda_conv conv = {w->in, w->out, w->taps, step, NULL, NULL, KAC_PRECISION_EXACT,
                           NULL,  NULL};
     float *packed = repack(w, step);

@@ -3,8 +3,8 @@
  *
  * A letter at a tap takes the chain of fmas through all channels of that tap, in which one factor
  * is 1 and the others are 0.  From any sum but -0 that is one addition; the signs of zeros of the
- * chain are those of adding the same chain begun at -0, which is the letter's column.  So every
- * output has the bits of kac_cuda_conv_run.
+ * chain are those of adding the same chain begun at -0, which is the letter's column.  So in exact
+ * precision every output has the bits of kac_cuda_conv_run; in others the factors are rounded alike.
  */
 #include "conv_cuda.cuh"
 

@@ -162,13 +162,13 @@ damage() { # FILE: another byte in the middle
     printf %s "$byte" | dd of="$1" bs=1 seek="$at" conv=notrunc 2>/dev/null
 }
 plain() { # FILE: without what is another in each run
-    sed -E '/"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
+    sed -E '/^  "started": \{/,/^  \}/d; /"seconds": \{/,/\}/d; /"dir": /d; s/"seconds":[^,}]*//' "$1"
 }
 steady() { # FOLDER: what its trace says whatever the number of ranks; `evaluations` are of all
     sed -E 's/"seconds":[^,}]*//; s/"evaluations":\{[^}]*\}//' "$1/trace.jsonl"
 }
 numbers() { # FOLDER KEYS: so too run.json, without these keys, A|B
-    sed -E "s/,\$//; /\"(evaluations|seconds|span)\": \\{/,/\\}/d; /\"(dir|ranks|transport|$2)\": /d" "$1/run.json"
+    sed -E "s/,\$//; /^  \"started\": \\{/,/^  \\}/d; /\"(evaluations|seconds|span)\": \\{/,/\\}/d; /\"(dir|ranks|transport|$2)\": /d" "$1/run.json"
 }
 leave() {
     skip "$1"

@@ -480,6 +480,32 @@ Test(checkpoint, of_another_run)
 }
 
 /* What is written of a configuration is read as the same. */
+/* What run.json says of the start is that of the start, wherever the run is resumed. */
+Test(checkpoint, where_it_was_started)
+{
+    kac_config *config = configure(BASE "sampler.algorithm=smc sampler.particles=6 ");
+    kac_run *run = NULL;
+    char before[512], found[512], wanted[600];
+    cr_assert(getcwd(before, sizeof before) != NULL);
+    stop_after(config, 3);
+    cr_assert_eq(kac_checkpoint_folder(in_out("state"), found, sizeof found), KAC_OK, "%s",
+                 kac_last_error());
+    cr_expect_str_eq(found, before);
+    cr_expect_eq(kac_checkpoint_folder(in_out("state"), found, 1), KAC_ERR_INVALID, "no room");
+    cr_assert_eq(chdir(f.out), 0);
+    cr_assert_eq(kac_run_resume(config, in_out("state"), &run), KAC_OK, "%s", kac_last_error());
+    take_steps(run, 3, kac_run_steps(run));
+    free(results(run));
+    char *json = read_file("run.json");
+    (void)snprintf(wanted, sizeof wanted, "\"folder\": \"%s\"", before);
+    cr_expect(strstr(json, wanted) != NULL, "%s", json);
+    cr_expect(strstr(json, "\"command\": \"") != NULL, "%s", json);
+    cr_assert_eq(chdir(before), 0);
+    free(json);
+    kac_run_destroy(run);
+    kac_config_destroy(config);
+}
+
 Test(checkpoint, configuration)
 {
     kac_config *config =

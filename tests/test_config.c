@@ -115,7 +115,7 @@ Test(config, choices_are_in_the_order_of_their_enums)
     set(config, "sampler.select.group.trigger.kind", "window");
     set(config, "sampler.final.kind", "top_k");
     set(config, "sampler.final.scope", "all");
-    set(config, "sampler.on_dead", "freeze");
+    set(config, "sampler.on_dead", "error");
     set(config, "sampler.on_invalid", "worst");
     set(config, "device.isa", "avx512");
     set(config, "objective.combine", "lower_bound");
@@ -136,7 +136,7 @@ Test(config, choices_are_in_the_order_of_their_enums)
     cr_assert_eq(s.sampler.trigger, KAC_WHEN_WINDOW);
     cr_assert_eq(s.sampler.final, KAC_FINAL_TOP_K);
     cr_assert(s.sampler.global && s.sampler.final_pool);
-    cr_assert(s.sampler.on_dead == KAC_DEAD_FREEZE && s.sampler.invalid_is_worst);
+    cr_assert(s.sampler.on_dead == KAC_DEAD_ERROR && s.sampler.invalid_is_worst);
     cr_assert_eq(s.device.isa, (int)KAC_ISA_AVX512);
     set(config, "device.isa", "auto");
     set(config, "sampler.children", "2");
@@ -182,7 +182,17 @@ Test(config, values_are_strict)
          "sampler.select.group.trigger.to: expected last or an integer from 1 to 1048575, "
          "found `end`"},
         {"sampler.potential", "differnce",
-         "sampler.potential: expected difference, max, sum or terminal, found `differnce`"},
+         "sampler.potential: expected difference, max, sum or terminal, found `differnce` "
+         "(did you mean `difference`?)"},
+        {"sampler.value.estimate", "ample",
+         "sampler.value.estimate: expected argmax, soft or sample, found `ample` (did you mean "
+         "`sample`?)"},
+        {"sampler.alpha", "0,2",
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `0,2` (a decimal has "
+         "a "
+         "point: 0.2)"},
+        {"sampler.alpha", "1,2,3",
+         "sampler.alpha: expected auto or a number from 0 to 1e+30, found `1,2,3`"},
         {"sampler.reuse", "maybe", "sampler.reuse: expected off or on, found `maybe`"},
         {"sampler.select.parent.normaliser", "true",
          "sampler.select.parent.normaliser: expected discard or keep, found `true`"},
@@ -219,7 +229,8 @@ Test(config, values_are_strict)
     cr_assert_eq(kac_config_set(config, "sampler.algorithm", "svdd"), KAC_ERR_INVALID);
     static const char names[] = "sampler.algorithm: expected pretrained, best_of_n, ";
     cr_assert_eq(strncmp(kac_last_error(), names, strlen(names)), 0, "%s", kac_last_error());
-    cr_assert_not_null(strstr(kac_last_error(), ", found `svdd`"), "%s", kac_last_error());
+    cr_assert_not_null(strstr(kac_last_error(), ", found `svdd` (did you mean `svdd_pm`?)"),
+                       "%s", kac_last_error());
 
     char path[KAC_PATH + 1];
     memset(path, 'x', KAC_PATH);
@@ -245,6 +256,8 @@ Test(config, get_after_set)
         {"sampler.select.group.trigger.to", "last", "last"},
         {"sampler.reuse", "false", "off"},
         {"sampler.reuse", "true", "on"},
+        {"sampler.reuse", "no", "off"},
+        {"sampler.reuse", "yes", "on"},
         {"device.name", "cuda:0", "cuda:0"},
         {"reward.0.weight", "-2.5", "-2.5"},
         {"reward.1.file", "b", "b"},
@@ -300,6 +313,20 @@ Test(config, mistakes_of_a_file)
            "quoted scalar");
     refuse("seed: \xff\n", "f.yaml:1:1: not YAML: invalid leading UTF-8 octet");
     refuse("seed: *a\n", "f.yaml:1:7: not YAML: found undefined alias");
+    refuse("process:\n\tsteps: 4\n",
+           "f.yaml:2:1: not YAML: a tab begins the line; want blanks for indenting");
+    refuse("process:\n  steps: 4\n \tlength: 4\n",
+           "f.yaml:3:2: not YAML: a tab begins the line; want blanks for indenting");
+    refuse("process: {template: ??A}\n",
+           "f.yaml:1:21: not YAML: did not find expected node content, while parsing a flow "
+           "node; text with ? needs quotes");
+    refuse("reward: [{kind: motif, motifs: GAATTC,GGATCC}]\n",
+           "f.yaml:1:39: reward.0.GGATCC: no such key; within { } a value with commas needs "
+           "quotes");
+    refuse("sampler: {alpha: 0,2}\n",
+           "f.yaml:1:20: sampler.2: no such key; a decimal has a point: 0.2");
+    refuse("sampler: {alpha: 1, alhpa: }\n",
+           "f.yaml:1:21: sampler.alhpa: no such key (did you mean `sampler.alpha`?)");
 }
 
 Test(config, all_mistakes_at_once)
@@ -489,6 +516,10 @@ Test(config, contradictions)
         {"svdd_pm", {{"sampler.alpha", "0"}, {"sampler.select.parent.rule", "argmax"}}, NULL},
         {"smc",
          {{"sampler.children", "2"}},
+         "sampler.children: 2, but smc takes 1; more need a group stage that selects at every "
+         "step (sampler.select.group.rule, and trigger.kind every)"},
+        {"svdd_pm",
+         {{"sampler.select.parent.rule", "top_k"}, {"sampler.select.parent.keep", "2"}},
          "sampler.children: the parent stage leaves 2 candidates of each particle, so the "
          "group "
          "stage must select at every step: set sampler.select.group.rule, and "
@@ -621,6 +652,33 @@ Test(config, contradictions)
         }
         kac_config_destroy(config);
     }
+}
+
+/* What a file gave is told with its place, until something else gives it; copies keep that. */
+Test(config, the_place_of_a_value)
+{
+    static const char text[] = "model: {file: m}\nreward: [{file: r}]\nsampler:\n"
+                               "  algorithm: smc\n  children: 9\n";
+    kac_config *config = make(), *copy = NULL;
+    kac_settings s;
+    char place[KAC_PLACE];
+    cr_assert_eq(parse(config, text), KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(kac_config_clone(config, &copy), KAC_OK);
+    cr_expect_eq(kac_config_settings(copy, &s), KAC_ERR_INVALID);
+    cr_expect_str_eq(kac_last_error(),
+                     "sampler.children: 9 (f.yaml:5), but smc takes 1: add --set "
+                     "sampler.children=1, or leave children out of the file; more need a group "
+                     "stage that selects at every step (sampler.select.group.rule, and "
+                     "trigger.kind every)");
+    set(config, "sampler.children", "8");
+    kac_config_place(config, "sampler.children", place);
+    cr_expect_str_eq(place, "");
+    kac_config_place(config, "sampler.algorithm", place);
+    cr_expect_str_eq(place, " (f.yaml:4)");
+    set(config, "sampler.children", "1");
+    cr_expect_eq(kac_config_settings(config, &s), KAC_OK, "%s", kac_last_error());
+    kac_config_destroy(config);
+    kac_config_destroy(copy);
 }
 
 Test(config, clone_and_json_keep_everything)

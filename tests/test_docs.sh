@@ -36,4 +36,41 @@ for page in README.md docs/*.md models/*.md tools/README.md; do
     done < <(grep -ohE '\b(configs|models|tools|docker|docs)/[A-Za-z0-9_]+\.[a-zA-Z]+[a-z]' "$page" | sort -u)
 done
 
+if command -v python3 >/dev/null; then
+    begin 'the protein example of docs/models.md'
+    sed -n '/^## Proteins$/,/^## Rewards$/p' docs/models.md >"$work/page"
+    # shellcheck disable=SC2016 # backquotes are Markdown's
+    for kind in python yaml; do sed -n '/^```'$kind'$/,/^```$/p' "$work/page" | sed '1d;$d' >"$work/example.$kind"; done
+    grep -E '^    (PYTHONPATH|sed )' "$work/page" >"$work/commands"
+    (cd "$work" && mv example.python chain.py && mv example.yaml protein.yaml && ln -s "$root/tools" tools &&
+        printf '>a\nMKV-LAA\nGIWK\n>b\nMRXE\n' >mine.fasta)
+    run env -C "$work" bash -e commands
+    expect 0
+    run env -C "$work" "$kac" run protein.yaml --set process.steps=8 --set sampler.groups=2 --out protein --quiet
+    expect 0
+    # shellcheck disable=SC2016 # dollars are awk's
+    holds 'rewards are net charges' awk -F, 'NR > 1 { s = $4; d = gsub(/[DE]/, "", s); if ($7 != gsub(/[KR]/, "", s) - d) exit 1 } END { exit NR != 3 }' "$work/protein/samples.csv"
+
+    # -S: without numpy, PyTorch and RDKit
+    for script in tools/*.py tools/*/*.py; do
+        case $script in */kac_io.py | */needs.py | */promoter_data.py) continue ;; esac # modules
+        begin "$script --help"
+        run python3 -S -E "$script" --help
+        expect 0
+        holds 'it explains itself' grep -qE '[a-z]{3}.*[a-z]{3}' "$work/out"
+        holds 'and says nothing else' test ! -s "$work/err"
+    done
+    for script in landscape train_value convert_optimus5p molecule_report; do
+        begin "tools/$script.py without what it needs"
+        run python3 -S -E "tools/$script.py" a b
+        expect 1
+        says "$script.py needs "
+        says ': tools/README.md says how'
+        holds 'one sentence' test "$(lines "$work/err")" -eq 1
+    done
+else
+    begin 'tools explain themselves'
+    skip 'there is no python3'
+fi
+
 finish

@@ -42,7 +42,7 @@ done
 
 # ---- mistakes that the emulator reports ------------------------------------------------------
 
-for mistake in divergent_barrier lost_lane foreign_lane deadlock missing_barrier; do
+for mistake in divergent_barrier lost_lane foreign_lane deadlock missing_barrier shared_not_allowed grid_too_high; do
     begin "the emulator reports: $mistake"
     run "$emu/tests/mistakes" "$mistake"
     holds 'the program ends badly' test "$code" -ne 0

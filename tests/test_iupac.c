@@ -30,7 +30,11 @@ Test(iupac, codes_stand_for_their_letters)
     }
     for (int letter = 0; letter < 128; letter++)
         known += kac_iupac_letters("ACGT", (char)letter) != 0;
-    cr_expect_eq(known, 16, "nothing else is a code");
+    cr_expect_eq(known, 32, "nothing else is a code");
+    for (int letter = 'a'; letter <= 'z'; letter++)
+        cr_expect_eq(kac_iupac_letters("ACGT", (char)letter),
+                     kac_iupac_letters("ACGT", (char)(letter - 'a' + 'A')), "%c", letter);
+    cr_expect_eq(kac_iupac_letters("aA", 'a'), 1, "unless the alphabet has both");
     cr_expect_eq(kac_iupac_letters("TGCA", 'R'), 8 | 2, "bits follow the alphabet");
 }
 

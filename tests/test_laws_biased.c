@@ -171,18 +171,18 @@ static kac_status sample_forbidden(const chain *c, int sign, const char *more, t
     return status;
 }
 
-Test(biased, a_dead_group_is_an_error_by_default)
+Test(biased, a_dead_group_is_an_error_where_that_is_asked)
 {
     static chain c;
     table_run run = {0};
     chain_make(&c, 3, 4, false, 1);
-    cr_expect_eq(sample_forbidden(&c, -1, "", &run), KAC_ERR_NUMERIC);
-    cr_expect(strstr(kac_last_error(), "slot") != NULL, "%s", kac_last_error());
+    cr_expect_eq(sample_forbidden(&c, -1, "sampler.on_dead=error", &run), KAC_ERR_NUMERIC);
+    cr_expect(strstr(kac_last_error(), "group") != NULL, "%s", kac_last_error());
     cr_expect(strstr(kac_last_error(), "step") != NULL, "%s", kac_last_error());
     cr_expect_eq(run.n, 0);
 }
 
-/* Frozen groups stay in the result with log-weight -infinity; the others leave out what is
+/* Frozen groups, which is the default, stay in the result with log-weight -infinity; the others leave out what is
  * forbidden. */
 Test(biased, dead_groups_freeze)
 {
@@ -190,8 +190,7 @@ Test(biased, dead_groups_freeze)
     table_run run = {0};
     int dead = 0;
     chain_make(&c, 3, 4, false, 1);
-    cr_assert_eq(sample_forbidden(&c, -1, "sampler.on_dead=freeze", &run), KAC_OK, "%s",
-                 kac_last_error());
+    cr_assert_eq(sample_forbidden(&c, -1, "", &run), KAC_OK, "%s", kac_last_error());
     cr_expect(run.n < 400, "groups of one good and one bad object have one sample");
     for (int64_t i = 0; i < run.n; i++) {
         bool forbidden = chain_letter(&c, run.object[i], 0) == 0;
@@ -214,11 +213,10 @@ Test(biased, an_infinite_reward_is_an_error_unless_it_may_be_the_worst)
     static chain c;
     table_run run = {0};
     chain_make(&c, 3, 4, false, 1);
-    cr_expect_eq(sample_forbidden(&c, 1, "sampler.on_dead=freeze", &run), KAC_ERR_NUMERIC);
+    cr_expect_eq(sample_forbidden(&c, 1, "", &run), KAC_ERR_NUMERIC);
     cr_expect(strstr(kac_last_error(), "slot") != NULL, "%s", kac_last_error());
-    cr_assert_eq(
-        sample_forbidden(&c, 1, "sampler.on_dead=freeze sampler.on_invalid=worst", &run),
-        KAC_OK, "%s", kac_last_error());
+    cr_assert_eq(sample_forbidden(&c, 1, "sampler.on_invalid=worst", &run), KAC_OK, "%s",
+                 kac_last_error());
     for (int64_t i = 0; i < run.n; i++)
         if (chain_letter(&c, run.object[i], 0) == 0) cr_expect_eq(run.log_weight[i], -HUGE_VAL);
     table_run_free(&run);
@@ -246,10 +244,10 @@ Test(biased, forbidden_objects_are_no_samples)
     for (int k = 0; k < 6; k++) {
         table_run run = {0};
         int bad = 0, good = 0;
-        snprintf(text, sizeof text,
-                 "process.steps=3 sampler.groups=300 reward.0.weight=1 reward.0.at_least=0.4 "
-                 "sampler.on_dead=freeze %s",
-                 rows[k]);
+        snprintf(
+            text, sizeof text,
+            "process.steps=3 sampler.groups=300 reward.0.weight=1 reward.0.at_least=0.4 %s",
+            rows[k]);
         cr_assert_eq(table_sample(&c, dir, text, &run), KAC_OK, "%s", kac_last_error());
         for (int64_t i = 0; i < run.n; i++) {
             bool forbidden = (double)c.reward[run.object[i]] < 0.4;

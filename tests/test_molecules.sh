@@ -56,6 +56,18 @@ holds 'there is no samples.fasta' test ! -e "$work/plain/samples.fasta"
 # shellcheck disable=SC2016 # dollars are awk's
 holds 'the worker has read what samples.csv shows' awk -F, 'NR > 1 && ($7 != length($4) || $8 != 0) { exit 1 }' "$work/plain/samples.csv"
 
+begin 'a forbidden molecule is in the table alone'
+run "$kac" run "$work/molecules.yaml" --set reward.0.weight=1 --set reward.0.at_least=6 --set sampler.particles=2 --out "$work/tight"
+expect 0
+forbidden=$(grep -c ',-inf,' "$work/tight/samples.csv")
+allowed=$(objects tight | awk 'length($0) >= 6' | wc -l)
+holds 'there are some of both' test "$forbidden" -gt 0 -a "$allowed" -gt 0
+holds 'samples.smi has the others' test "$(lines "$work/tight/samples.smi")" -eq "$allowed"
+# shellcheck disable=SC2016
+holds 'and none that is too short' awk 'length($1) < 6 { exit 1 }' "$work/tight/samples.smi"
+holds 'so has samples.sdf' test "$(grep -c '^\$\$\$\$$' "$work/tight/samples.sdf")" -eq "$allowed"
+holds 'it is told' grep -qE "^$forbidden of them, of [0-9]+ groups?, (is|are) forbidden \(reward -inf in samples.csv\) and left out of samples.smi and .sdf: reward.0 \(length\) at_least 6: $forbidden of $forbidden\$" "$work/out"
+
 begin 'the same bytes however it is computed'
 sample other --set device.batch=7 --set sampler.reuse=off --set reward.0.processes=3 --set reward.1.processes=3
 for file in samples.csv samples.smi samples.sdf; do
@@ -190,6 +202,12 @@ YAML
         says "formula_reward.py: \`${wrong##*,}\`: want"
         holds 'nothing is written' test ! -e "$work/no.safetensors"
     done
+    PYTHONPATH=tools python3 -c 'import pathlib, sys; from make_gmm import save
+save(pathlib.Path(sys.argv[1]), {}, {"max_node_num": "9", "model_config": "{\"data\": {\"data\": \"QM9\"}}"})' "$work/published.safetensors"
+    run python3 tools/formula_reward.py "$work/published.safetensors" F=2,O=1 --out "$work/of_published.safetensors"
+    expect 0
+    run "$kac" inspect "$work/of_published.safetensors"
+    holds 'a published file says its data: 4 elements, 9 nodes' grep -q 'matrix .*\[2, 73\]' "$work/out"
     run python3 tools/formula_reward.py "$work/denoiser.safetensors" N=2 --out "$work/no.safetensors"
     expect 2
     says 'does not say how many nodes'

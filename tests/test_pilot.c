@@ -72,6 +72,54 @@ Test(pilot, finds_what_is_asked)
     with_model(check_targets);
 }
 
+/* What a watch has heard. */
+typedef struct heard {
+    int calls;
+    int64_t latest, steps;
+} heard;
+
+static void hear(void *context, const kac_progress *now, int64_t steps)
+{
+    heard *h = context;
+    cr_expect_gt(now->step, h->latest);
+    h->calls++;
+    h->latest = now->step;
+    h->steps = steps;
+}
+
+static void check_watch(const chain *c, const char *dir)
+{
+    (void)c;
+    heard h = {0};
+    kac_run *run = NULL, *watched = NULL;
+    cr_assert_eq(open_run(dir, AUTO "sampler.pilot.kl=0.5", &run), KAC_OK, "%s",
+                 kac_last_error());
+    cr_assert_eq(kac_run_create_watched(NULL, run->config, hear, &h, &watched), KAC_OK, "%s",
+                 kac_last_error());
+    cr_expect(h.calls > 0 && h.latest == 3 && h.steps == 3, "%d calls, the latest of %d of %d",
+              h.calls, (int)h.latest, (int)h.steps);
+    cr_expect_eq(kac_run_alpha(watched), kac_run_alpha(run));
+    cr_expect_eq(kac_run_alpha(run), run->set.sampler.alpha);
+    kac_run_destroy(run);
+    kac_run_destroy(watched);
+
+    h = (heard){0};
+    run = watched = NULL;
+    cr_assert_eq(open_run(dir, "process.steps=3 sampler.alpha=0.5", &run), KAC_OK, "%s",
+                 kac_last_error());
+    cr_assert_eq(kac_run_create_watched(NULL, run->config, hear, &h, &watched), KAC_OK, "%s",
+                 kac_last_error());
+    cr_expect_eq(h.calls, 0);
+    cr_expect_eq(kac_run_alpha(watched), 0.5);
+    kac_run_destroy(run);
+    kac_run_destroy(watched);
+}
+
+Test(pilot, may_be_watched)
+{
+    with_model(check_watch);
+}
+
 static void check_refusal(const chain *c, const char *dir)
 {
     (void)c;

@@ -51,6 +51,22 @@ run "$kac" run "${share[@]}" --set reward.0.kind=plugin --set reward.0.file="$bu
 expect 0
 holds 'the samples are the same' cmp "$work/share/samples.csv" "$work/gc/samples.csv" # filters count no calls
 
+if command -v python3 >/dev/null; then
+    begin 'the example of a denoiser is the Markov chain'
+    PYTHONPATH=tools python3 -c 'import pathlib, sys; from make_gmm import save
+chain = [0.2 + (0.2 if i == j else 0.0) for i in range(4) for j in range(4)]
+save(pathlib.Path(sys.argv[1]), {"initial": ([4], [0.25] * 4), "transition": ([4, 4], chain)},
+     {"kac.arch": "markov", "kac.process": "masked", "kac.alphabet": "ACGT"})' "$work/chain.safetensors"
+    # unguided: likeliest completions, which guide, are ties here, that rounding decides
+    chain=(--set process.length=80 --set process.steps=12 --set sampler.algorithm=pretrained --set sampler.children=1)
+    run "$kac" run configs/quickstart.yaml "${chain[@]}" --set model.file="$work/chain.safetensors" --out "$work/chain" --quiet
+    expect 0
+    run "$kac" run configs/quickstart.yaml "${chain[@]}" --set model.kind=plugin --set model.file="$build/sticky.so" --set model.options=0.2 --out "$work/sticky" --quiet
+    expect 0
+    holds 'the designs are the same' cmp <(cut -d, -f1-4 "$work/sticky/samples.csv") <(cut -d, -f1-4 "$work/chain/samples.csv")
+    holds 'there are 64' test "$(lines "$work/sticky/samples.csv")" -ge 65
+fi
+
 table="name: r, kind: table, file: $models/reward.safetensors"
 config native "file: $models/denoiser.safetensors" "$table"
 config reward "file: $models/denoiser.safetensors" "name: r, kind: plugin, file: $plugin, options: table"
@@ -187,6 +203,11 @@ EOF
 ask bad
 refused 2 bad 'it refuses: it is a reward of sequences'
 
+begin 'the options of the example'
+config bad "kind: plugin, file: $build/sticky.so, options: much" "kind: gc"
+ask bad
+refused 2 bad 'it refuses: it is a denoiser, whose options are a probability below 1, such as 0.5'
+
 begin 'a reward fails'
 config fails "$good" "name: r, kind: plugin, file: $plugin, options: fail"
 ask fails
@@ -206,6 +227,6 @@ says 'plugin_host.so'
 # ---- the manual ----------------------------------------------------------------------------------
 
 begin 'docs/plugins.md shows the example'
-holds 'line by line' cmp <(sed -n '/^```c$/,/^```$/p' docs/plugins.md | sed '1d;$d') tools/plugins/share.c
+holds 'line by line' cmp <(sed -n '/^```c$/,/^```$/p' docs/plugins.md | grep -v '^```') <(cat tools/plugins/share.c tools/plugins/sticky.c)
 
 finish

@@ -486,7 +486,8 @@ static void check_fault(const char *dir)
 {
     setting alone, s;
     const char *settings = FEW "sampler.algorithm=smc sampler.particles=2 sampler.groups=8 "
-                               "reward.0.at_least=0.4 reward.0.weight=1 seed=3";
+                               "reward.0.at_least=0.4 reward.0.weight=1 "
+                               "sampler.on_dead=error seed=3";
     sample_on(dir, settings, 1, &alone);
     cr_assert_eq(alone.status[0], KAC_ERR_NUMERIC, "%s", alone.text[0]);
     for (int ranks = 2; ranks <= 4; ranks++) {

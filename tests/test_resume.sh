@@ -202,6 +202,22 @@ run "$kac" resume "$work/cut"
 expect 2
 says 'another sampler.alpha'
 
+begin 'a run that a dead group has ended'
+toy dead "$reward" 'process: {steps: 1000}' 'sampler: {groups: 16, particles: 2, alpha: 0.3, on_dead: error}'
+run "$kac" run "$work/dead.yaml" --set reward.0.weight=1 --set reward.0.at_least=0.5 --out "$work/dead" --quiet --set checkpoint.seconds=0.001
+expect 2
+says 'every weight of group'
+run "$kac" resume "$work/dead" --quiet
+expect 2
+run "$kac" resume "$work/dead" --quiet --set sampler.on_dead=revive
+expect 2
+says 'another sampler.on_dead'
+run "$kac" resume "$work/dead" --quiet --set sampler.on_dead=freeze
+expect 0
+run "$kac" run "$work/dead.yaml" --set reward.0.weight=1 --set reward.0.at_least=0.5 --out "$work/frozen" --quiet --set sampler.on_dead=freeze
+expect 0
+holds 'samples.csv is the same' cmp "$work/frozen/samples.csv" "$work/dead/samples.csv"
+
 begin 'of another model'
 rm -rf "$work/cut"
 cp -r "$work/kept" "$work/cut"
@@ -241,6 +257,34 @@ holds 'the link is one still' test -L "$work/cut"
 holds 'the run is where it was' test "$(ls -A "$work/disk")" = cut -a ! -e "$work/disk/cut/config.json"
 equal long cut
 rm -rf "$work/cut" "$work/disk"
+
+begin 'resumed from another folder: relative paths begin where the run was started'
+mkdir "$work/project" "$work/elsewhere"
+cp -r "$models" "$work/project/models"
+sed "s|$models/|models/|g" "$work/long.yaml" >"$work/project/long.yaml"
+cd "$work/project" || exit 1
+run "$kac" run long.yaml --out whole --quiet
+expect 0
+start run long.yaml --out cut
+await grep -q '^kac: step' "$work/err"
+kill -s TERM "$pid"
+ended
+expect 3
+cp -r cut moved
+cd "$work/elsewhere" || exit 1
+run "$kac" resume ../project/cut --quiet
+expect 0
+cd "$root" || exit 1
+equal project/whole project/cut
+holds 'run.json says how it was started' grep -qE '"command": "[^ ]*kac run long.yaml --out cut"' "$work/project/cut/run.json"
+holds 'and where' grep -qF "\"folder\": \"$(cd "$work/project" && pwd -P)\"" "$work/project/cut/run.json"
+mv "$work/project" "$work/gone" # with all that its paths name
+cd "$work/gone" || exit 1
+run "$kac" resume moved --quiet
+expect 0
+says 'relative paths begin here instead'
+cd "$root" || exit 1
+equal gone/whole gone/moved
 
 begin 'a run that is complete'
 run "$kac" resume "$work/long"

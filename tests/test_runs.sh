@@ -50,7 +50,7 @@ for config in configs/*.yaml; do
             skip "$weights or python3 is absent"
             continue
         fi
-        run python3 tools/formula_reward.py "$weights" N=2,O=1 --atoms C,N,O,F --out "$work/formula.safetensors"
+        run python3 tools/formula_reward.py "$weights" N=2,O=1 --out "$work/formula.safetensors"
         expect 0
         given=(--set model.file="$weights" --set reward.0.file="$work/formula.safetensors")
         ;;
@@ -87,8 +87,12 @@ for config in configs/*.yaml; do
     steps=$(sed -n 's/^  "steps": \([0-9]*\),$/\1/p' "$work/$name/run.json")
     holds 'a trace has a line a step' test "$(lines "$work/$name/trace.jsonl")" -eq "$steps"
     holds 'an evidence that is not reliable is no alarm' \
-        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'matters for estimates, not for designs'"
+        sh -c "! grep 'is not reliable' '$work/out' | grep -v 'it does not matter for designs'"
     holds 'the summary names the folder' grep -q "samples in $work/$name" "$work/out"
+    if grep -q 'alpha: auto' "$config"; then
+        says 'kac: pilot step 12/12  '
+        holds 'what the pilot found is told' grep -qE '^kac: alpha [0-9.e-]+ \([0-9.]+ nats from q\)$' "$work/err"
+    fi
     for key in seed config algorithm properly_weighted log_evidence log_evidence_se groups \
         particles steps evaluations denoiser_saved reward_saved seconds; do
         holds "run.json has $key" grep -q "\"$key\":" "$work/$name/run.json"
@@ -200,13 +204,38 @@ if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expressio
     holds 'sites are counted' awk -F, 'NR > 1 && ($4 ~ /GAATTC|CATG/) != ($11 > 0) { exit 1 }' \
         "$work/loose/samples.csv"
 
-    begin 'groups with nothing else say so'
+    begin 'a group with nothing else may end the run'
     run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --set sampler.on_dead=error --out "$work/none" --quiet
     expect 2
-    says 'its objects are outside reward.N.at_least and at_most'
-    sample lost "${tight[@]}" --set reward.0.at_least=16.9
+    says 'step 12: every weight of group 0 is zero (its objects are outside the bounds reward.0 (expression) at_least 16.9, '
+    says 'sampler.on_dead: freeze goes on with the others (kac resume may set it); revive tries for other objects'
+
+    begin 'groups that all have nothing else say so'
+    run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --out "$work/lost"
+    expect 2
+    says "every object of all 8 groups is forbidden ($work/lost/samples.csv has them): reward.0 (expression) at_least 16.9: 32 of 32"
+    says '; sampler.on_dead: revive tries for others'
+    says '  value -  ESS 0.00  '
     holds 'run.json counts them' test "$(value forbidden lost)" = 32
     holds 'their reward is -inf' test "$(columns lost 5 | grep -c '^-inf$')" = 32
+    holds 'none is a design' test -e "$work/lost/samples.fasta" -a ! -s "$work/lost/samples.fasta"
+    run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --set sampler.algorithm=svdd_pm --set sampler.children=2 \
+        --set sampler.particles=1 --set sampler.final.kind=argmax --set sampler.final.keep=1 --out "$work/lost_pm" --quiet
+    expect 2
+    says 'every object of all 8 groups is forbidden'
+    holds 'revive is no way out there' test "$(grep -c revive "$work/err")" = 0
+
+    begin 'groups with nothing else do not end the run'
+    run "$kac" run "${tight[@]}" --set reward.2.at_most=0.4 --set sampler.particles=4 --out "$work/some"
+    expect 0
+    dead=$(value forbidden some)
+    holds 'some are forbidden' test "$dead" -gt 0 -a "$dead" -lt 32
+    holds 'that is told' grep -q "^$dead of them, of [1-7] groups*, are forbidden (reward -inf in samples.csv) and left out of samples.fasta: .*reward.2 (gc) at_most 0.4: " "$work/out"
+    holds 'the others are designs' test "$(grep -c '^>' "$work/some/samples.fasta")" = $((32 - dead))
+    holds 'none of them is forbidden' test "$(grep -c 'inf' "$work/some/samples.fasta")" = 0
+    holds 'all are in the table' test "$(columns some 5 | grep -c '^-inf$')" = "$dead"
+    # shellcheck disable=SC2016
+    holds 'the summary counts them' awk -v dead="$dead" '$1 == "smc" && $11 != dead { exit 1 }' "$work/out"
 
     invariant constrained "${tight[@]}"
 
@@ -302,6 +331,111 @@ run "$kac" run configs/quickstart.yaml --set model.file=README.md --set 'reward.
 expect 2
 says 'kac: reward.0.file: ~/none.safetensors: cannot be read: No such file or directory; ~ is not expanded'
 
+begin 'a template that is a letter short'
+short=$(printf '?%.0s' {1..49})
+run "$kac" run "$work/toy.yaml" --set "process.template=$short" --out "$work/nothing"
+expect 2
+says "kac: process.template: 49 characters, but the model's sequences have 50; process.length 49 if that is meant"
+sed "s/^process: .*/process:\n  steps: 12\n  template: \"$short\"/" "$work/toy.yaml" >"$work/short.yaml"
+run "$kac" run "$work/short.yaml" --out "$work/nothing"
+expect 2
+says "49 characters ($work/short.yaml:4), but"
+sample short "$work/short.yaml" --set process.length=49
+
+begin 'what a model is not'
+printf '0.1,0.2\n0.3,0.4\n' >"$work/table.csv"
+run "$kac" run configs/quickstart.yaml --set model.file="$work/table.csv" --out "$work/nothing"
+expect 2
+says 'table.csv: not a safetensors file'
+says 'docs/models.md'
+run "$kac" inspect "$build/tests/plugin_first.so"
+expect 2
+says 'it is a shared object, which a plug-in is (docs/plugins.md)'
+
+begin 'letters in lower case'
+sample lower "$work/toy.yaml" --set process.template="acgt$(printf '?%.0s' {1..46})" --set reward.0.kind=motif \
+    --set reward.0.file= --set reward.0.motifs=acgt --set sampler.value.estimate=argmax
+sample upper "$work/toy.yaml" --set process.template="ACGT$(printf '?%.0s' {1..46})" --set reward.0.kind=motif \
+    --set reward.0.file= --set reward.0.motifs=ACGT --set sampler.value.estimate=argmax
+holds 'are those in upper case' cmp "$work/lower/samples.csv" "$work/upper/samples.csv"
+holds 'and are there' grep -q ',ACGT' "$work/lower/samples.csv"
+
+begin 'how keys are set'
+for given in '--seed 3' '--seed=3'; do
+    # shellcheck disable=SC2086 # words on purpose
+    run "$kac" run configs/quickstart.yaml $given
+    expect 2
+    says 'kac: run: unknown option --seed; keys are set so: --set seed=3'
+done
+run "$kac" run configs/quickstart.yaml --reward.0.weight 2
+expect 2
+says 'keys are set so: --set reward.0.weight=2'
+run "$kac" run configs/quickstart.yaml --quite
+expect 2
+says 'did you mean --quiet?'
+for given in 'sampler.groups 2' 'sampler.groups = 2' '=2'; do
+    # shellcheck disable=SC2086
+    run "$kac" run configs/quickstart.yaml --set $given
+    expect 2
+    says "kac: --set ${given%% *}: want KEY=VALUE without blanks"
+done
+
+begin 'kac explain: a row leads to its page, a value to the keys that have it'
+run "$kac" explain svdd_pm
+expect 0
+holds 'where more is' grep -qx '  more: docs/algorithms.md#svdd_pm' "$work/out"
+run "$kac" explain gc
+expect 0
+holds 'the kind of a term' test "$(sed -n 2p "$work/out")" = reward.N.kind
+run "$kac" explain ess
+expect 0
+holds 'several keys' test "$(grep -c '^ess is a value of$' "$work/out")" -eq 3
+
+begin 'another row on a file with the children of its own'
+run "$kac" run configs/quickstart.yaml --set sampler.algorithm=smc --out "$work/nothing"
+expect 2
+says "kac: sampler.children: 9 (configs/quickstart.yaml:$(grep -n children: configs/quickstart.yaml | cut -d: -f1)), but smc takes 1: add --set sampler.children=1, or leave children out of the file"
+
+begin 'run.json says when, where and by which command, and of which files'
+cp tests/golden/cnn1d_folded.safetensors "$work/copy.safetensors"
+chmod u+w "$work/copy.safetensors"
+sample said "$work/toy.yaml" --set "reward.0.name=a" --set checkpoint.seconds=off
+sample copied "$work/toy.yaml" --set "model.file=$work/copy.safetensors"
+run cat "$work/said/run.json"
+holds 'the date, in UTC' grep -qE '"date": "20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z"' "$work/out"
+holds 'the folder' grep -qF "\"folder\": \"$root\"" "$work/out"
+holds 'the command' grep -qF "\"command\": \"$kac run $work/toy.yaml --set reward.0.name=a --set checkpoint.seconds=off --out $work/said --quiet\"" "$work/out"
+digest() { # FILE NAME: its digest in run.json of a run
+    sed -n "s|^ *\"$1\": \"\([0-9a-f]\{16\}\)\",*\$|\1|p" "$work/$2/run.json"
+}
+holds 'the model' test -n "$(digest tests/golden/cnn1d_folded.safetensors said)"
+holds 'its copy is the same' test "$(digest tests/golden/cnn1d_folded.safetensors said)" = "$(digest "$work/copy.safetensors" copied)"
+holds 'the reward is another' test "$(digest tests/golden/convgru_plain.safetensors said | tr -dc 0-9a-f | wc -c)" = 16
+sample quoted "$work/toy.yaml" --set "output.dir=it's"
+holds 'words in quotes where they must be' grep -qF -e "--set 'output.dir=it'\\\\''s' --out" "$work/quoted/run.json"
+
+begin '--dry-run: what would be done, and nothing is'
+run "$kac" run "$work/toy.yaml" --set reward.1.kind=gc --set reward.1.weight=0 --set reward.1.at_most=0.7 --set sampler.alpha=auto \
+    --record "$work/dry.paths" --out "$work/dry" --dry-run
+expect 0
+for line in 'algorithm   smc: ' 'alpha       auto: ' 'population  2 groups x 6 particles x 1 child' 'steps       12' \
+    'objects     50 sites of ACGT' 'denoiser    tests/golden/cnn1d_folded.safetensors' \
+    'reward 0    convgru_plain: weight 1' 'reward 1    gc: weight 0, at most 0.7' \
+    'files       samples.csv, samples.fasta, trace.jsonl, run.json' "output      $work/dry, trajectories in $work/dry.paths"; do
+    holds "$line" grep -qF "$line" "$work/out"
+done
+holds 'nothing was made' test ! -e "$work/dry" -a ! -e "$work/dry.paths"
+holds 'nor beside it' test -z "$(find "$work" -maxdepth 1 -name '.*' ! -path "$work")"
+most=$(sed -n 's/^calls       at most \([0-9]*\) of the denoiser.*/\1/p' "$work/out")
+made=$(grep -m 1 '"denoiser": [0-9]*,' "$work/toy-off/run.json" | tr -dc 0-9)
+holds "without reuse a run takes the $most calls, not $made" test "$most" = "$made"
+run "$kac" run "$work/toy.yaml" --out "$work/toy-1" --dry-run
+expect 2
+says 'exists; choose another --out'
+run "$kac" run "$work/toy.yaml" --set sampler.children=3 --out "$work/dry" --dry-run
+expect 2
+says 'sampler.children: 3, but smc takes 1'
+
 begin 'kac verify: another network is found out'
 cp tests/golden/cnn1d_folded.safetensors "$work/other.safetensors"
 chmod u+w "$work/other.safetensors"
@@ -311,6 +445,17 @@ head -c 4000 /dev/zero | tr '\0' @ | # a thousand of its weights become 3.004
 run "$kac" verify "$work/other.safetensors" tests/golden/cnn1d_folded_recording.safetensors
 expect 2
 says 'differs from the recording'
+
+begin 'a narrow terminal shows whole figures'
+if command -v script >/dev/null; then
+    run env TERM=xterm script -qec "stty cols 60; '$kac' run '$work/toy.yaml' --out '$work/narrow'" /dev/null
+    expect 0
+    tr '\r' '\n' <"$work/out" | sed -n 's/\x1b\[K$//; /^\[[#.]*\] /p' >"$work/shown"
+    holds 'there is a bar' grep -qF '[####################] step' "$work/shown"
+    holds 'it ends with the value' test "$(grep -cvE '^\[[#.]{20}\] step [0-9]+/[0-9]+  [0-9:-]+ left  value [0-9.e+-]+$' "$work/shown")" = 0
+else
+    skip 'there is no script'
+fi
 
 begin 'kac compare'
 run "$kac" compare "$work/toy-1" "$work/toy-2"
@@ -361,17 +506,6 @@ expect 0
 holds 'both go to lib' grep -qE "libkac_mpi.so .*libkac_cuda.so .*$work/prefix/lib'?\$" "$work/out"
 
 begin 'a program builds against what is installed'
-cat >"$work/user.c" <<'C'
-#include <kac.h>
-int main(void)
-{
-    kac_config *config = NULL;
-    if (kac_config_create(&config) != KAC_OK) return 1;
-    puts(kac_version());
-    kac_config_destroy(config);
-    return 0;
-}
-C
 if ! command -v pkg-config >/dev/null; then
     skip 'no pkg-config'
 elif [ "$(basename "$build")" = asan ]; then
@@ -385,18 +519,38 @@ else
     done
     while read -r file; do
         holds "$file, which the manual names, is installed" test -e "$work/prefix/share/kac/$file"
-    done < <(grep -ohE 'tools/[a-z_]+\.(py|txt)' docs/molecules.md docs/models.md)
+    done < <(grep -ohE 'tools/([a-z]+/)?[a-z0-9_]+\.(py|txt|sh|c|cc)' docs/*.md configs/*.yaml | sort -u)
+    for page in "$work/prefix"/share/kac/{docs,models,tools}/*.md; do
+        while read -r link; do
+            holds "the link $link of $page leads to a file" test -e "$(dirname "$page")/$link"
+        done < <(grep -ohE '\]\([^)#]+' "$page" | sed 's/^](//' | grep -vE '^https?:')
+    done
     export PKG_CONFIG_PATH=$work/prefix/lib/pkgconfig
+    few=(sampler.groups=8 process.steps=32)
+    "$kac" run configs/quickstart.yaml "${few[@]/#/--set=}" --out "$work/designs" --quiet
     for how in '' --static; do
         # shellcheck disable=SC2046,SC2086 # flags are words
-        run "${CC:-gcc}" "$work/user.c" -o "$work/user" \
+        run "${CC:-gcc}" -Wall -Wextra -Werror "$work/prefix/share/kac/tools/design.c" -o "$work/design" \
             $(pkg-config --cflags kac) ${how:+-Wl,-Bstatic} $(pkg-config --libs-only-L --libs-only-l kac) \
             ${how:+-Wl,-Bdynamic} $(pkg-config $how --libs kac)
         expect 0
-        run env LD_LIBRARY_PATH="$work/prefix/lib" "$work/user"
+        run env LD_LIBRARY_PATH="$work/prefix/lib" "$work/design" configs/quickstart.yaml "${few[@]}"
         expect 0
-        holds 'it knows the version' test "$(cat "$work/out")" = "$(pkg-config --modversion kac)"
+        holds 'its designs are those of kac run' cmp <(cut -f2 "$work/out") <(cut -d, -f4 "$work/designs/samples.csv" | sed 1d)
+        run env LD_LIBRARY_PATH="$work/prefix/lib" "$work/design" configs/quickstart.yaml sampler.groups=0
+        expect 1
+        says 'invalid argument: sampler.groups: '
     done
+    # shellcheck disable=SC2046 # flags are words
+    run "${CC:-gcc}" tools/design.c -o "$work/design" $(pkg-config --cflags --libs kac) -Wl,-rpath,"$(pkg-config --variable=libdir kac)"
+    run "$work/design"
+    expect 2
+    says 'usage: '
+    holds 'the program and pkg-config agree on the version' test "kac $(pkg-config --modversion kac)" = "$("$work/prefix/bin/kac" version | head -n 1 | cut -d' ' -f1,2)"
+
+    begin 'docs/api.md shows that program'
+    # shellcheck disable=SC2016 # backquotes are Markdown's
+    holds 'line by line' cmp <(sed -n '/^```c$/,/^```$/p' docs/api.md | sed '1d;$d') tools/design.c
 fi
 
 finish

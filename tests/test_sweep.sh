@@ -76,6 +76,8 @@ holds 'the other is there' test -s "$work/dead/point_001/run.json"
 table=$work/dead/sweep.csv
 holds 'both are in the table' test "$(column status "$table" | tr '\n' ' ')" = 'failed ok '
 holds 'with the reason' grep -q '^error,point_000,failed,".*group.*",' "$table"
+holds 'forbidden samples are counted' test "$(column forbidden "$table" | tail -n 1)" = \
+    "$(sed -n 's/^  "forbidden": \([0-9]*\),$/\1/p' "$work/dead/point_001/run.json")"
 holds 'and equally many columns' test "$(awk -F, '{ gsub(/"[^"]*"/, ""); print NF }' "$table" | sort -u | wc -l)" -eq 1
 holds 'what is printed leaves it out' test "$(grep -c point_00 "$work/out")" -eq 0
 
@@ -98,6 +100,36 @@ says 'want --vary'
 run "$kac" sweep configs/quickstart.yaml --vary sampler.children=2,x --out "$work/no"
 expect 2
 says 'sampler.children: expected an integer'
+run "$kac" sweep configs/quickstart.yaml --vary sampler.children=2, 3 --out "$work/no"
+expect 2
+says '--vary sampler.children=2,: nothing follows the last comma; want KEY=VALUE,VALUE,... without blanks'
+run "$kac" sweep configs/quickstart.yaml --vary sampler.children=2,3 --set sampler.groups 4 --out "$work/no"
+expect 2
+says '--set sampler.groups: want KEY=VALUE without blanks'
 holds 'nothing was made' test ! -e "$work/no"
+
+begin 'a folder that is no sweep'
+: >"$work/file"
+run "$kac" sweep "${grid[@]}" --out "$work/file"
+expect 2
+says 'it is a file; a sweep makes a folder'
+run "$kac" sweep "${grid[@]}" --out "$work/alone"
+expect 2
+says "--out $work/alone: it is the folder of a run"
+holds 'nothing is in it' test ! -e "$work/alone/point_000" -a ! -e "$work/alone/sweep.csv"
+
+begin 'kac compare of a sweep'
+run "$kac" compare "$work/sweep"
+expect 2
+says "$work/sweep: it is a sweep, whose table is sweep.csv in it; for its runs take kac compare $work/sweep/*/"
+run "$kac" compare "$work"/sweep/*/
+expect 0
+
+begin 'points that do not fit the file say so, each'
+run "$kac" sweep configs/quickstart.yaml --set process.steps=8 --set sampler.groups=4 --vary sampler.algorithm=smc,svdd_pm \
+    --no-baseline --quiet --out "$work/rows"
+expect 2
+says 'but smc takes 1: add --set sampler.children=1, or leave children out of the file'
+holds 'the other is there' test -s "$work/rows/point_001/run.json"
 
 finish

@@ -144,7 +144,9 @@ Test(worker, the_object_that_ends_every_copy_is_found)
     kac_worker *worker = open_script(poison, "-", spec);
     cr_assert_eq(kac_worker_ask(worker, objects(), SIZE, OBJECTS, out, 1), KAC_ERR_WORKER);
     cr_assert(strstr(kac_last_error(), "exit code 4, 3 times with nothing but 61 to answer"));
-    cr_assert(strstr(kac_last_error(), "61 is too much"));
+    cr_assert(strstr(kac_last_error(), "\n    61 is too much\n"), "its last line, indented");
+    cr_assert(strstr(kac_last_error(), "\ntry it: printf '%s\\n' 1 61 | sh -c '"));
+    cr_assert(strstr(kac_last_error(), "echo '\\''61 is too much'\\'' >&2"), "as shells quote");
     kac_worker_close(worker);
 
     spec.gives_up = true;

@@ -43,7 +43,8 @@ over() { # NAME: none of the processes that it logged is there, now or soon
 }
 refused() { # CODE NAME
     expect "$1"
-    holds 'one sentence' test "$(wc -l <"$work/err")" -eq 1
+    # below it, what a worker has said and how to try it
+    holds 'one sentence' test "$(grep -cvE '^kac: (    |try it: )' "$work/err")" -eq 1
     holds 'no output' test ! -e "$work/$2"
     if [ -e "$work/log.$2/pids" ]; then over "$2"; fi
 }
@@ -203,8 +204,24 @@ refused 2 gradient
 begin 'a program that dies at once'
 ask dead dead 1 --set reward.0.processes=2
 says 'ended with exit code 7 before it had answered anything'
-says 'its last words: no licence'
+says ' times; the end of its standard error:'
+holds 'the line is below, indented' grep -qx 'kac:     no licence' "$work/err"
 refused 3 dead
+# tried by hand, as the message says, it ends in the same way
+hand=$(sed -n 's/^kac: try it: //p' "$work/err")
+run bash -c "set -o pipefail; $hand"
+expect 7
+says 'no licence'
+
+begin 'a program that says much before it dies: the last lines, as they were'
+printf '%s\n' 'seq 30 >&2' "printf 'a\\tb \\303\\244\\n\\n' >&2" 'echo "$1" >&2' 'exit 1' >"$work/wordy.sh"
+config wordy "kind: worker, command: [sh, $work/wordy.sh, \"it's\"]"
+run "$kac" run "$work/wordy.yaml" --out "$work/wordy" --quiet
+sed -n 's/^kac:     //p' "$work/err" >"$work/said"
+holds '20 lines, and what is no plain text made so' cmp "$work/said" <(seq 14 30; echo 'a b ??'; echo; echo "it's")
+says "| sh $work/wordy.sh 'it'\\''s'"
+refused 3 wordy
+
 
 begin 'a program that dies at once, where objects may be given up'
 ask dead2 dead 1 --set sampler.on_invalid=worst
@@ -243,15 +260,21 @@ ask worst nan 30 --set sampler.on_invalid=worst
 expect 0
 holds 'none is among the samples' awk -F, 'NR > 1 && $5 !~ /^-?[0-9]/ { exit 1 }' "$work/worst/samples.csv"
 
-begin 'where all are none the run says why it cannot go on'
+begin 'where all are none the run says why it has nothing to give'
 ask hopeless nan 1 --set sampler.on_invalid=worst "${small[@]}"
-says 'is zero (its objects are invalid, or have reward -inf)'
-refused 2 hopeless
+expect 2
+says 'is forbidden ('
+says ': reward.0 (r) is not finite: '
+holds 'none is a design' test -e "$work/hopeless/samples.fasta" -a ! -s "$work/hopeless/samples.fasta"
+ask doomed nan 1 --set sampler.on_invalid=worst "${small[@]}" --set sampler.on_dead=error
+says 'is zero (its objects have reward -inf, or they are invalid)'
+refused 2 doomed
 
 begin 'an object that ends every copy'
 ask poison poison 1 --set reward.0.attempts=2
 says 'ended with exit code 3, 2 times with nothing but ACBA to answer'
 says 'the last straw'
+says "try it: printf '%s\n' 1 ACBA | $build/tests/worker"
 says 'on_invalid'
 refused 3 poison
 

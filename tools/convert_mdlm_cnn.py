@@ -16,6 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import torch
 from torch import Tensor
 

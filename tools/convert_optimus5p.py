@@ -12,6 +12,9 @@ import json
 import sys
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import torch
 
 from kac_io import encode, load, load_module, one_hot, save

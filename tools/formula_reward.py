@@ -3,7 +3,8 @@
     python3 tools/formula_reward.py gdss_qm9.safetensors N=2,O=1 --out formula.safetensors
 
 Counts are those of the model's elements, and `bonds`, the orders of all bonds added up. They are linear in a graph, so
-that the reward has a gradient (kind quadratic). The model is a denoiser of graphs (convert_gdss.py). Needs Python alone.
+that the reward has a gradient (kind quadratic). The model is a denoiser of graphs that kac
+runs (convert_gdss.py makes one). Needs Python alone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import struct
 import sys
 from pathlib import Path
 
+from convert_gdss import ATOMS
 from make_gmm import save
 
 
@@ -47,10 +49,17 @@ def row_of(name: str, atoms: list[str], nodes: int) -> list[float]:
     return row + [1.0 if name == "bonds" else 0.0] * (nodes * (nodes - 1) // 2)
 
 
+def elements_of(meta: dict[str, str]) -> str | None:
+    """As kac finds them: as the file says, or as the data have them that a GDSS model was trained with."""
+    config = json.loads(meta.get("model_config", "{}"))
+    data = config.get("data") if isinstance(config, dict) else None
+    return meta.get("kac.atoms") or ATOMS.get(data.get("data") if isinstance(data, dict) else None)
+
+
 def make(model: Path, wanted: str, deviation: float, elements: str | None, out: Path) -> None:
     meta = metadata_of(model)
     most = meta.get("kac.nodes", meta.get("max_node_num"))
-    elements = elements or meta.get("kac.atoms")
+    elements = elements or elements_of(meta)
     if most is None or elements is None:
         raise ValueError(f"{model}: it does not say how many nodes its graphs have, and of which elements (--atoms)")
     if not deviation > 0:

@@ -12,6 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -26,9 +26,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from needs import need
+
+need("numpy")
 import numpy as np
 
-from kac_io import save
+from make_gmm import save
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,14 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"landscape.py: {error}", file=sys.stderr)
         return 2
-    meta = {"kac.alphabet": kind.alphabet, "kac.length": len(kind.sites)}
+    meta = {"kac.alphabet": kind.alphabet, "kac.length": str(len(kind.sites))}
     reward = args.folder / f"{args.kind}_{kind.columns[1]}.safetensors"
     denoiser = args.folder / f"{args.kind}_denoiser.safetensors"
-    save(reward, {"reward": values.reshape(-1)}, {"kac.arch": "table", "kac.role": "reward"} | meta)
+    table = {"kac.arch": "table", "kac.role": "reward"} | meta
+    save(reward, {"reward": ([values.size], values.reshape(-1).tolist())}, table)
     markov = {"kac.arch": "markov", "kac.role": "denoiser", "kac.process": "masked"} | meta
-    save(denoiser, {"initial": initial, "transition": transition}, markov)
+    tensors = {"initial": initial, "transition": transition}
+    save(denoiser, {name: (list(t.shape), t.reshape(-1).tolist()) for name, t in tensors.items()}, markov)
     found = int(np.isfinite(values).sum())
     print(f"{reward}: {found:,} of {values.size:,} sequences have a value\n{denoiser}: {args.kind}'s Markov chain")
     return 0

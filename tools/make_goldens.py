@@ -12,6 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import torch
 from torch import Tensor, nn
 

@@ -28,11 +28,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-try:
-    from rdkit import Chem, RDLogger
-    from rdkit.Chem import QED, RDConfig
-except ImportError as error:
-    sys.exit(f"molecule_report.py needs RDKit: apt-get install python3-rdkit ({error})")
+from needs import need
+
+need("rdkit")
+from rdkit import Chem, RDLogger
+from rdkit.Chem import QED, RDConfig
 
 RDLogger.DisableLog("rdApp.*")
 ORDERS = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}

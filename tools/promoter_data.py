@@ -14,6 +14,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import numpy as np
 import torch
 

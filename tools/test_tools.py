@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import numpy as np
 import torch
 from torch import nn

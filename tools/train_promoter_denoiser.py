@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import numpy as np
 import torch
 from torch import Tensor

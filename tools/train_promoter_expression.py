@@ -16,6 +16,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import numpy as np
 import torch
 from torch import Tensor

@@ -25,6 +25,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from needs import need
+
+need("numpy", "torch", "safetensors")
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -157,6 +157,17 @@ static kac_status agree_on_latest(const char *dir, kac_ranks *ranks, int64_t *st
     return kac_ranks_agree(ranks, KAC_OK, step, 1);
 }
 
+bool checkpoints_started_in(const char *dir, char *start, size_t size)
+{
+    bool found = false;
+    for (int64_t s = INT64_MAX; !found && (s = latest_before(dir, s)) >= 0;) {
+        char *path = path_of(dir, s);
+        found = path != NULL && kac_checkpoint_folder(path, start, size) == KAC_OK;
+        free(path);
+    }
+    return found;
+}
+
 cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_ranks *ranks,
                             kac_run **out)
 {

@@ -21,6 +21,9 @@ bool checkpoints_due(const checkpoints *c);
 cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
                            kac_ranks *ranks, kac_run *run, int64_t step);
 
+/* The folder in which the run whose checkpoints are in `dir` was started; false where none says so. */
+bool checkpoints_started_in(const char *dir, char *start, size_t size);
+
 /* The run of the latest checkpoint in the folder `dir` that can be used, which rank 0 reads; why others
  * can not is told. */
 cli_exit checkpoints_resume(const char *dir, const kac_config *config, kac_ranks *ranks,

@@ -63,6 +63,36 @@ cli_exit cli_status(kac_status status)
     return code_of(status);
 }
 
+static bool has_option(const struct option *options, const char *name)
+{
+    while (options->name != NULL && strcmp(options->name, name) != 0)
+        options++;
+    return options->name != NULL;
+}
+
+/* Whether the unknown option argv[at], --KEY or --KEY=VALUE, is a key that --set sets: then says how. */
+static bool is_key(int argc, char **argv, int at, const struct option *options)
+{
+    const char *name = argv[at] + 2, *equals = strchr(name, '=');
+    const char *value = equals != NULL                                         ? equals + 1
+                        : at + 1 < argc && strncmp(argv[at + 1], "--", 2) != 0 ? argv[at + 1]
+                                                                               : "VALUE";
+    size_t length = equals != NULL ? (size_t)(equals - name) : strlen(name);
+    char key[64], text[4096];
+    kac_config *empty = NULL;
+    if (!has_option(options, "set") || length >= sizeof key) return false;
+    (void)snprintf(key, sizeof key, "%.*s", (int)length, name);
+    if (kac_config_create(&empty) != KAC_OK) return false;
+    bool known = strncmp(key, "reward.", 7) == 0
+                     ? kac_config_set(empty, key, value) == KAC_OK
+                     : kac_config_get(empty, key, text, sizeof text) == KAC_OK;
+    kac_config_destroy(empty);
+    if (known)
+        cli_fail(CLI_MISTAKE, "%s: unknown option --%s; keys are set so: --set %s=%s", argv[0],
+                 key, key, value);
+    return known;
+}
+
 int cli_option(int argc, char **argv, const struct option *options)
 {
     opterr = 0;
@@ -76,7 +106,7 @@ int cli_option(int argc, char **argv, const struct option *options)
                  argv[0]);
     } else if (optopt != 0) {
         cli_fail(CLI_MISTAKE, "%s: %s takes no value", argv[0], argv[optind - 1]);
-    } else {
+    } else if (!is_key(argc, argv, optind - 1, options)) {
         const char *near = cli_nearest(argv[optind - 1] + 2, options, sizeof *options);
         cli_fail(CLI_MISTAKE, "%s: unknown option %s%s%s%s", argv[0], argv[optind - 1],
                  near != NULL ? "; did you mean --" : "; kac help ",

@@ -201,32 +201,44 @@ static cli_exit make_partial(folder *f)
     return cli_fail(place_error(errno), "cannot write beside %s: %s", f->path, strerror(errno));
 }
 
-cli_exit folder_begin(folder *f, const char *path, bool force, const char *option)
+/* Whether the folder f->path may be made: nothing is there, or what --force replaces. */
+static cli_exit check_place(folder *f, bool force, const char *option)
 {
     struct stat info;
+    if (lstat(f->path, &info) != 0) return CLI_DONE;
+    if (!force && folder_holds(f->path, CONFIG_FILE))
+        return cli_fail(CLI_MISTAKE,
+                        "%s holds a run that was stopped; kac resume goes on with it, "
+                        "--force replaces it",
+                        f->path);
+    if (!force)
+        return cli_fail(CLI_MISTAKE,
+                        "%s exists; choose another %s, or --force to "
+                        "replace it",
+                        f->path, option);
+    if (!S_ISDIR(info.st_mode))
+        return cli_fail(CLI_MISTAKE, "%s is not a folder; --force does not replace it",
+                        f->path);
+    f->replace = true;
+    return check_replaceable(f->path);
+}
+
+cli_exit folder_check(const char *path, bool force, const char *option)
+{
+    folder f = {.path = NULL};
+    cli_exit code = name_folder(&f, path);
+    if (code == CLI_DONE) code = check_place(&f, force, option);
+    folder_end(&f);
+    return code;
+}
+
+cli_exit folder_begin(folder *f, const char *path, bool force, const char *option)
+{
     cli_exit code = name_folder(f, path);
-    if (code != CLI_DONE) return code;
-    if (lstat(f->path, &info) == 0) {
-        if (!force && folder_holds(f->path, CONFIG_FILE))
-            return cli_fail(CLI_MISTAKE,
-                            "%s holds a run that was stopped; kac resume goes on with it, "
-                            "--force replaces it",
-                            f->path);
-        if (!force)
-            return cli_fail(CLI_MISTAKE,
-                            "%s exists; choose another %s, or --force to "
-                            "replace it",
-                            f->path, option);
-        if (!S_ISDIR(info.st_mode))
-            return cli_fail(CLI_MISTAKE, "%s is not a folder; --force does not replace it",
-                            f->path);
-        code = check_replaceable(f->path);
-        if (code != CLI_DONE) return code;
-        f->replace = true;
-        if (folder_holds(f->path, CONFIG_FILE)) code = folder_hold(f, f->path);
-        if (code != CLI_DONE) return code;
-    }
-    code = make_parents(f->path);
+    if (code == CLI_DONE) code = check_place(f, force, option);
+    if (code == CLI_DONE && f->replace && folder_holds(f->path, CONFIG_FILE))
+        code = folder_hold(f, f->path);
+    if (code == CLI_DONE) code = make_parents(f->path);
     return code == CLI_DONE ? make_partial(f) : code;
 }
 

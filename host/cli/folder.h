@@ -21,6 +21,9 @@ typedef struct folder {
  * folders above it. */
 cli_exit folder_begin(folder *f, const char *path, bool force, const char *option);
 
+/* What folder_begin refuses of a `path` that exists, and makes nothing. */
+cli_exit folder_check(const char *path, bool force, const char *option);
+
 /* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
  * appear as a whole. */
 cli_exit folder_apart(const folder *f, const char *path, const char *option);

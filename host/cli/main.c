@@ -18,7 +18,7 @@ static cli_command_fn help, version;
 static const command commands[] = {
     {"run", cli_run,
      "CONFIG.yaml [--set KEY=VALUE]... [--out DIR]\n"
-     "        [--record DIR [--record-every K]] [--ranks KIND] [--force] [--quiet]",
+     "        [--record DIR [--record-every K]] [--ranks KIND] [--force] [--dry-run] [--quiet]",
      "sample as a configuration says",
      "  --set KEY=VALUE  set a key of the configuration, such as sampler.alpha=0.2; "
      "repeatable\n"
@@ -30,6 +30,8 @@ static const command commands[] = {
      "process\n"
      "                   alone; auto, unless given, what mpirun or srun says; docs/ranks.md\n"
      "  --force          replace these folders where they hold an earlier run\n"
+     "  --dry-run        check the configuration, open the models and say what would be run;\n"
+     "                   nothing is written\n"
      "  --quiet          no progress and no summary\n"
      "The folder appears when the run is complete, or with its first checkpoint (kac explain\n"
      "checkpoint); SIGINT and SIGTERM leave one and stop, SIGUSR1 one more.  The environment "
@@ -41,12 +43,17 @@ static const command commands[] = {
      "DIR [--set KEY=VALUE]... [--record DIR] [--ranks KIND] [--force] [--quiet]",
      "go on with a run that was stopped",
      "  DIR              the folder of the run, with its checkpoints\n"
-     "  --set KEY=VALUE  device.name, threads and isa, and checkpoint, only; repeatable\n"
+     "  --set KEY=VALUE  device.name, threads and isa, checkpoint, and sampler.on_dead from "
+     "error\n"
+     "                   to freeze, only; repeatable\n"
      "  --record DIR     where the run was started with it: the folder for the trajectories\n"
      "  --ranks KIND     as kac run has it: any number of ranks, whatever it was\n"
      "  --force          replace that folder where it holds an earlier run\n"
      "  --quiet          no progress and no summary\n"
-     "The results are those of a run that was never stopped.  Exit code 0 also where the run "
+     "Relative paths of the run begin where it was started, whatever folder this is.  The "
+     "results "
+     "are\n"
+     "those of a run that was never stopped.  Exit code 0 also where the run "
      "was\n"
      "complete already; 2 where no checkpoint can be used.\n"},
     {"sweep", cli_sweep,
@@ -64,8 +71,9 @@ static const command commands[] = {
      "DIR/sweep.csv.  A run that fails has a line with its reason, and the others go on.\n"},
     {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
     {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
-     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc) or "
-     "\"algorithms\";\n"
+     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc), a word that is "
+     "the\n"
+     "value of some keys (gc, ess) or \"algorithms\"; "
      "without it, all keys are written as Markdown.\n"},
     {"devices", cli_devices, "", "list the devices that a run can use here", ""},
     {"verify", cli_verify, "MODEL RECORDING [--tolerance X] [--device NAME]",

@@ -11,13 +11,14 @@
 
 enum { BAR = 20, TEXT = 160 };
 
-progress progress_begin(bool quiet, int64_t steps, double particles)
+progress progress_begin(bool quiet, bool pilot, int64_t steps, double particles)
 {
     const char *kind = getenv("TERM");
     bool draws = kind != NULL && strcmp(kind, "dumb") != 0;
     return (progress){
         .quiet = quiet,
         .terminal = draws && isatty(STDERR_FILENO),
+        .pilot = pilot,
         .steps = steps,
         .particles = particles,
     };
@@ -33,16 +34,30 @@ static void scaled(double x, char *text, size_t size)
     snprintf(text, size, "%.3g%s", x, units[unit]);
 }
 
+/* What tells most comes first, as a narrow terminal has no room for the rest. */
 static void describe(const progress *p, const kac_progress *now, char *text, size_t size)
 {
-    char rate[16] = "-", left[32] = "-";
+    char rate[16] = "-", left[32] = "-", value[16] = "-", worth[64] = "";
+    if (isfinite(now->value[1])) snprintf(value, sizeof value, "%.3g", now->value[1]);
+    if (!p->pilot) snprintf(worth, sizeof worth, "  value %s  ESS %.2f", value, now->ess);
     if (now->step > 0 && now->seconds > 0) {
         scaled(p->particles * (double)now->step / now->seconds, rate, sizeof rate);
         double s = ceil(now->seconds * (double)(p->steps - now->step) / (double)now->step);
         snprintf(left, sizeof left, "%.0f:%02.0f", floor(s / 60), fmod(s, 60));
     }
-    snprintf(text, size, "step %lld/%lld  %s particle steps/s  %s left  ESS %.2f  value %.3g",
-             (long long)now->step, (long long)p->steps, rate, left, now->ess, now->value[1]);
+    snprintf(text, size, "%sstep %lld/%lld  %s left%s  %s particle steps/s",
+             p->pilot ? "pilot " : "", (long long)now->step, (long long)p->steps, left, worth,
+             rate);
+}
+
+/* Where to end a text of figures with two blanks between them, so that no figure is cut in two. */
+static size_t fitting(const char *text, size_t most)
+{
+    size_t end = strlen(text);
+    if (end <= most) return end;
+    for (end = most; end > 0 && strncmp(text + end, "  ", 2) != 0; end--)
+        continue;
+    return end > 0 ? end : most;
 }
 
 static void draw(progress *p, const kac_progress *now, const char *text)
@@ -55,7 +70,8 @@ static void draw(progress *p, const kac_progress *now, const char *text)
     char bar[BAR + 1] = "....................", line[BAR + 4 + TEXT];
     memset(bar, '#', (size_t)(BAR * now->step / p->steps));
     snprintf(line, sizeof line, "[%s] %s", bar, text);
-    fprintf(stderr, "\r%.*s\033[K", columns - 1, line); /* a full line would wrap */
+    int end = (int)fitting(line, (size_t)columns - 1); /* a full line would wrap */
+    fprintf(stderr, "\r%.*s\033[K", end, line);
     p->drawn = true;
 }
 

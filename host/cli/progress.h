@@ -9,6 +9,7 @@
 typedef struct progress {
     bool quiet;
     bool terminal;    /* one line redrawn, else a plain line now and then */
+    bool pilot;       /* its steps, in which nothing is valued */
     int64_t steps;    /* T */
     double particles; /* in the population */
     int64_t tenth;    /* plain lines: tenths of the run already told */
@@ -16,7 +17,7 @@ typedef struct progress {
     bool drawn;       /* a line stands on the terminal without its newline */
 } progress;
 
-progress progress_begin(bool quiet, int64_t steps, double particles);
+progress progress_begin(bool quiet, bool pilot, int64_t steps, double particles);
 void progress_show(progress *p, const kac_progress *now);
 void progress_end(progress *p); /* leaves the terminal at the start of a line */
 

@@ -1,5 +1,6 @@
 /* run.c -- kac run: reads a configuration, samples, and leaves a folder of results. */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -26,6 +27,7 @@ typedef struct request {
     const char *record; /* folder of the trajectories, or NULL */
     int64_t every;      /* steps between two recorded levels */
     bool force;
+    bool dry; /* says what it would do, and does nothing */
     bool quiet;
     bool point; /* of a sweep: no summary */
     bool resume;
@@ -82,6 +84,14 @@ static cli_exit check_ranks(const char *kind)
     return cli_fail(CLI_MISTAKE, "--ranks %s: want auto, self or mpi", kind);
 }
 
+bool cli_assigns(const char *text)
+{
+    const char *equals = strchr(text, '=');
+    if (equals != NULL && equals != text) return true;
+    cli_fail(CLI_MISTAKE, "--set %s: want KEY=VALUE without blanks", text);
+    return false;
+}
+
 static cli_exit read_request(int argc, char **argv, request *r)
 {
     static const struct option options[] = {{"set", required_argument, NULL, 's'},
@@ -90,13 +100,17 @@ static cli_exit read_request(int argc, char **argv, request *r)
                                             {"record", required_argument, NULL, 'r'},
                                             {"record-every", required_argument, NULL, 'e'},
                                             {"force", no_argument, NULL, 'f'},
+                                            {"dry-run", no_argument, NULL, 'd'},
                                             {"quiet", no_argument, NULL, 'q'},
                                             {NULL, 0, NULL, 0}};
     r->set = calloc((size_t)argc, sizeof *r->set);
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
-        case 's': r->set[r->sets++] = optarg; break;
+        case 's':
+            if (!cli_assigns(optarg)) return CLI_MISTAKE;
+            r->set[r->sets++] = optarg;
+            break;
         case 'o': r->out = optarg; break;
         case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
@@ -106,6 +120,7 @@ static cli_exit read_request(int argc, char **argv, request *r)
                                 optarg);
             break;
         case 'f': r->force = true; break;
+        case 'd': r->dry = true; break;
         case 'q': r->quiet = true; break;
         default: return CLI_MISTAKE;
         }
@@ -122,8 +137,6 @@ static cli_exit read_request(int argc, char **argv, request *r)
 cli_exit cli_set(kac_config *config, const char *assignment)
 {
     const char *equals = strchr(assignment, '=');
-    if (equals == NULL || equals == assignment)
-        return cli_fail(CLI_MISTAKE, "--set %s: want KEY=VALUE", assignment);
     char *key = strndup(assignment, (size_t)(equals - assignment));
     if (key == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     kac_status status = kac_config_set(config, key, equals + 1);
@@ -242,6 +255,38 @@ static cli_exit say_stopped(const sampling *s)
                     (long long)s->saved.step);
 }
 
+/* The files of samples without those that are forbidden. */
+static const char *files_of_allowed(const char *path)
+{
+    if (folder_holds(path, "samples.fasta")) return " and left out of samples.fasta";
+    if (folder_holds(path, "samples.sdf")) return " and left out of samples.smi and .sdf";
+    return "";
+}
+
+enum { WHY = 2048 }; /* bytes that say which bounds are broken */
+
+static cli_exit say_all_forbidden(const kac_run *run, const char *path)
+{
+    char why[WHY];
+    int64_t groups = 0;
+    (void)kac_run_forbidden(run, &groups, why, sizeof why);
+    return cli_fail(
+        CLI_MISTAKE,
+        "every object of %s%lld group%s is forbidden (%s/samples.csv has them): %s%s",
+        groups > 1 ? "all " : "", (long long)groups, groups > 1 ? "s" : "", path, why,
+        kac_run_could_revive(run) ? "; sampler.on_dead: revive tries for others" : "");
+}
+
+static void print_forbidden(const kac_run *run, const char *path)
+{
+    char why[WHY];
+    int64_t groups = 0, forbidden = kac_run_forbidden(run, &groups, why, sizeof why);
+    if (forbidden == 0) return;
+    printf("%lld of them, of %lld %s, %s forbidden (reward -inf in samples.csv)%s: %s\n",
+           (long long)forbidden, (long long)groups, groups == 1 ? "group" : "groups",
+           forbidden == 1 ? "is" : "are", files_of_allowed(path), why);
+}
+
 static cli_exit print_summary(const kac_run *run, const char *path)
 {
     double evidence = 0, error = 0;
@@ -252,15 +297,13 @@ static cli_exit print_summary(const kac_run *run, const char *path)
     else if (isfinite(evidence) && kac_run_evidence_is_reliable(run, 0))
         printf(", log Z = %.5g +- %.2g", evidence, error);
     else if (isfinite(evidence) && isfinite(error))
-        printf(
-            "; log Z near %.5g +- %.2g is not reliable, which matters for estimates, not for "
-            "designs (more particles or groups, or a larger alpha, make it so)",
-            evidence, error);
+        printf("; log Z %.5g +- %.2g is not reliable (it does not matter for designs)",
+               evidence, error);
     else if (isfinite(evidence))
-        printf("; log Z near %.5g is not reliable, its error is not known: that matters for "
-               "estimates, not for designs",
-               evidence);
-    printf("\n\n");
+        printf("; log Z %.5g is not reliable (it does not matter for designs)", evidence);
+    printf("\n");
+    print_forbidden(run, path);
+    printf("\n");
     return cli_status(kac_compare(&path, 1, stdout));
 }
 
@@ -283,12 +326,44 @@ static void end_outputs(outputs *o)
     folder_end(&o->record);
 }
 
+/* kac_watch_fn: of the pilot, which is the first that is shown. */
+static void show_pilot(void *context, const kac_progress *now, int64_t steps)
+{
+    progress *shown = context;
+    shown->steps = steps;
+    progress_show(shown, now);
+}
+
+/* The temperature that the pilot has found, and what for. */
+static void say_alpha(const sampling *s)
+{
+    char target[VALUE] = "", amount[VALUE] = "";
+    bool ess = kac_config_get(s->config, "sampler.pilot.target", target, VALUE) == KAC_OK &&
+               strcmp(target, "ess") == 0;
+    if (kac_config_get(s->config, ess ? "sampler.pilot.ess" : "sampler.pilot.kl", amount,
+                       VALUE) != KAC_OK)
+        return;
+    fprintf(stderr, "kac: alpha %.3g (%s %s)\n", kac_run_alpha(s->run), amount,
+            ess ? "of the pilot's samples count" : "nats from q");
+}
+
+static kac_status create_run(sampling *s, bool quiet)
+{
+    double pilot = number(s->config, "sampler.pilot.particles");
+    s->shown = progress_begin(quiet, true, 0, pilot);
+    kac_status status =
+        kac_run_create_watched(s->ranks, s->config, show_pilot, &s->shown, &s->run);
+    progress_end(&s->shown);
+    if (status == KAC_OK && !quiet && s->shown.steps > 0) say_alpha(s);
+    return status;
+}
+
 /* The run, new or where it was stopped. */
 static cli_exit open_run(sampling *s, const request *r)
 {
     const char *dir = s->out->run.path != NULL ? s->out->run.path : r->out;
     if (!r->resume) {
-        kac_status status = kac_run_create_on(s->ranks, s->config, &s->run);
+        kac_status status = create_run(s, r->quiet || kac_ranks_rank(s->ranks) > 0);
         if (status == KAC_OK && r->record != NULL)
             status = kac_run_keep_trajectories(s->run, r->every);
         return team_status(s->ranks, status);
@@ -318,6 +393,16 @@ static cli_exit write_outputs(kac_run *run, outputs *o)
     return code == CLI_DONE ? of_run : code;
 }
 
+/* What is said of a complete run; where it has nothing to give, that is a failure. */
+static cli_exit conclude(const sampling *s, const request *r)
+{
+    const char *path = s->out->run.path;
+    if (r->point) return CLI_DONE; /* the table of the sweep tells */
+    if (kac_run_forbidden(s->run, NULL, NULL, 0) == kac_run_samples(s->run))
+        return say_all_forbidden(s->run, path);
+    return r->quiet ? CLI_DONE : print_summary(s->run, path);
+}
+
 /* Steps, results, files, which are rank 0's.  A run that has made its last step ends as it would
  * have, whatever signal comes then. */
 static cli_exit sample(sampling *s, const request *r)
@@ -328,7 +413,7 @@ static cli_exit sample(sampling *s, const request *r)
     kac_status status = kac_run_sync(s->run, &s->now); /* a run that is resumed has made some */
     if (r->resume) s->saved.step = s->now.step;
     s->saves = !isnan(s->saved.seconds);
-    s->shown = progress_begin(r->quiet || !leads, kac_run_steps(s->run), particles);
+    s->shown = progress_begin(r->quiet || !leads, false, kac_run_steps(s->run), particles);
     if (status == KAC_OK) status = take_steps(s);
     progress_end(&s->shown);
     if (status == KAC_OK && s->stop) return say_stopped(s);
@@ -339,8 +424,8 @@ static cli_exit sample(sampling *s, const request *r)
     if (code == CLI_MACHINE && s->saved.step >= 0 && leads)
         fprintf(stderr, "kac: kac resume %s goes on after step %lld\n", s->out->run.path,
                 (long long)s->saved.step);
-    if (code != CLI_DONE || r->quiet || r->point || !leads) return code;
-    return print_summary(s->run, s->out->run.path);
+    if (code != CLI_DONE) return code;
+    return team_code(s->ranks, leads ? conclude(s, r) : CLI_DONE);
 }
 
 /* From a configuration to its folder. */
@@ -357,6 +442,23 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
     end_outputs(&o); /* first: a launcher that stops a job does not wait for long */
     kac_run_destroy(s.run);
     return code;
+}
+
+/* The folders and the models are looked at, and what would be done is said. */
+static cli_exit plan_run(const kac_config *config, const request *r, kac_ranks *ranks,
+                         const char *out)
+{
+    bool leads = kac_ranks_rank(ranks) == 0;
+    cli_exit code = leads ? folder_check(out, r->force, "--out") : CLI_DONE;
+    if (code == CLI_DONE && leads && r->record != NULL)
+        code = folder_check(r->record, r->force, "--record");
+    code = team_code(ranks, code);
+    if (code == CLI_DONE) code = team_status(ranks, kac_run_plan(ranks, config, stdout));
+    if (code != CLI_DONE || !leads) return code;
+    printf("output      %s%s%s\n", out, r->record != NULL ? ", trajectories in " : "",
+           r->record != NULL ? r->record : "");
+    puts("Nothing was run or written: --dry-run.");
+    return CLI_DONE;
 }
 
 cli_exit cli_run_point(const kac_config *config, const char *out, bool resume, bool quiet)
@@ -383,7 +485,7 @@ cli_exit cli_run(int argc, char **argv)
     if (code == CLI_DONE) code = team_join(r.ranks, &ranks);
     if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, &r, ranks, out);
-    if (code == CLI_DONE) code = run_configured(config, &r, ranks, out);
+    if (code == CLI_DONE) code = (r.dry ? plan_run : run_configured)(config, &r, ranks, out);
     kac_config_destroy(config);
     free(r.set);
     kac_ranks_close(ranks);
@@ -403,7 +505,10 @@ static cli_exit read_resumption(int argc, char **argv, request *r)
     if (r->set == NULL) return cli_fail(CLI_MACHINE, "out of memory");
     for (int option; (option = cli_option(argc, argv, options)) != -1;) {
         switch (option) {
-        case 's': r->set[r->sets++] = optarg; break;
+        case 's':
+            if (!cli_assigns(optarg)) return CLI_MISTAKE;
+            r->set[r->sets++] = optarg;
+            break;
         case 'n': r->ranks = optarg; break;
         case 'r': r->record = optarg; break;
         case 'f': r->force = true; break;
@@ -434,26 +539,63 @@ static cli_exit end_complete(const request *r)
     return code;
 }
 
+/* `path` from here on, where it is relative, to be freed; NULL where there is none, or no memory. */
+static char *from_here(const char *here, const char *path)
+{
+    char *whole = NULL;
+    if (path == NULL) return NULL;
+    if (path[0] == '/') return strdup(path);
+    return asprintf(&whole, "%s/%s", here, path) < 0 ? NULL : whole;
+}
+
+/* Relative paths of the run begin where it was started: goes there, and takes along those of the
+ * command, which begin here; into whole[2], to be freed.  Where that folder is gone, they begin here. */
+static cli_exit go_to_start(request *r, bool leads, char *whole[2])
+{
+    char here[PATH_MAX], there[PATH_MAX];
+    if (getcwd(here, sizeof here) == NULL ||
+        !checkpoints_started_in(r->out, there, sizeof there) || strcmp(here, there) == 0)
+        return CLI_DONE;
+    whole[0] = from_here(here, r->out);
+    whole[1] = from_here(here, r->record);
+    if (whole[0] == NULL || (r->record != NULL && whole[1] == NULL))
+        return cli_fail(CLI_MACHINE, "out of memory");
+    if (chdir(there) != 0) {
+        if (leads)
+            fprintf(stderr,
+                    "kac: %s, where the run was started, cannot be entered: %s; relative paths "
+                    "begin here instead\n",
+                    there, strerror(errno));
+        return CLI_DONE;
+    }
+    r->out = whole[0];
+    r->record = whole[1];
+    return CLI_DONE;
+}
+
 /* Goes on with the run in the folder r->out. */
 static cli_exit resume(request *r, kac_ranks *ranks)
 {
     bool leads = kac_ranks_rank(ranks) == 0;
     kac_config *config = NULL;
-    char *file = NULL, out[VALUE];
+    char *file = NULL, *whole[2] = {NULL, NULL}, out[VALUE];
     int64_t found = leads ? (int64_t)content_of(r->out) : 0;
     cli_exit code = team_told(kac_ranks_agree(ranks, KAC_OK, &found, 1));
     if (code != CLI_DONE) return code;
     if (found == COMPLETE) return team_code(ranks, leads ? end_complete(r) : CLI_DONE);
     if (found == NO_RUN)
         return cli_fail(CLI_MISTAKE, "%s is not the folder of a run that was stopped", r->out);
-    if (asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
-        return cli_fail(CLI_MACHINE, "out of memory");
+    code = go_to_start(r, leads, whole);
+    if (code == CLI_DONE && asprintf(&file, "%s/" CONFIG_FILE, r->out) < 0)
+        code = cli_fail(CLI_MACHINE, "out of memory");
     r->config = file;
-    code = cli_status(kac_config_create(&config));
+    if (code == CLI_DONE) code = cli_status(kac_config_create(&config));
     if (code == CLI_DONE) code = configure(config, r, ranks, out);
     if (code == CLI_DONE) code = run_configured(config, r, ranks, out);
     kac_config_destroy(config);
     free(file);
+    free(whole[0]);
+    free(whole[1]);
     return code;
 }
 

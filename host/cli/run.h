@@ -6,6 +6,9 @@
 
 #include "cli.h"
 
+/* Whether what --set is given is "KEY=VALUE"; complains where not. */
+bool cli_assigns(const char *text);
+
 /* Sets a key from "KEY=VALUE"; complains where it cannot be. */
 cli_exit cli_set(kac_config *config, const char *assignment);
 

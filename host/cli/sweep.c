@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "folder.h"
 #include "run.h"
 #include "team.h"
 
@@ -46,7 +47,13 @@ static cli_exit read_axis(sweep *s, const char *text)
 {
     const char *equals = strchr(text, '=');
     if (equals == NULL || equals == text || equals[1] == '\0')
-        return cli_fail(CLI_MISTAKE, "--vary %s: want KEY=VALUE,VALUE,...", text);
+        return cli_fail(CLI_MISTAKE, "--vary %s: want KEY=VALUE,VALUE,... without blanks",
+                        text);
+    if (text[strlen(text) - 1] == ',')
+        return cli_fail(CLI_MISTAKE,
+                        "--vary %s: nothing follows the last comma; want KEY=VALUE,VALUE,... "
+                        "without blanks",
+                        text);
     if (s->keys == MOST_KEYS)
         return cli_fail(CLI_MISTAKE, "--vary: at most %d keys", (int)MOST_KEYS);
     axis *a = &s->axes[s->keys++];
@@ -76,7 +83,12 @@ static cli_exit read_sweep(int argc, char **argv, sweep *s)
         cli_exit code = CLI_DONE;
         switch (option) {
         case 'v': code = read_axis(s, optarg); break;
-        case 's': s->set[s->sets++] = optarg; break;
+        case 's':
+            if (cli_assigns(optarg))
+                s->set[s->sets++] = optarg;
+            else
+                code = CLI_MISTAKE;
+            break;
         case 'o': s->out = optarg; break;
         case 'n': s->baseline = false; break;
         case 'q': s->quiet = true; break;
@@ -127,6 +139,20 @@ static cli_exit configure_point(const sweep *s, int point, kac_config **out)
 static void point_dir(const sweep *s, int point, char *dir)
 {
     (void)snprintf(dir, PATH, "%s/point_%03d", s->out, point);
+}
+
+/* The folder of the sweep is none of a run, and no file. */
+static cli_exit check_out(const sweep *s)
+{
+    struct stat info;
+    if (stat(s->out, &info) != 0) return CLI_DONE;
+    if (!S_ISDIR(info.st_mode))
+        return cli_fail(CLI_MISTAKE, "--out %s: it is a file; a sweep makes a folder", s->out);
+    if (folder_holds(s->out, "run.json") || folder_holds(s->out, CONFIG_FILE))
+        return cli_fail(CLI_MISTAKE,
+                        "--out %s: it is the folder of a run; a sweep wants one of its own",
+                        s->out);
+    return CLI_DONE;
 }
 
 /* Every point can be configured, and its folder is free or holds that very run. */
@@ -353,6 +379,7 @@ cli_exit cli_sweep(int argc, char **argv)
         code = cli_fail(CLI_MISTAKE,
                         "sweep: ranks share one run, not a sweep; start it as one process, or "
                         "mpirun kac run for each point");
+    if (code == CLI_DONE) code = check_out(&s);
     if (code == CLI_DONE) code = check_points(&s);
     if (code == CLI_DONE && mkdir(s.out, 0777) != 0 && errno != EEXIST)
         code = cli_fail(CLI_MISTAKE, "cannot make the folder %s: %s", s.out, strerror(errno));

@@ -34,6 +34,15 @@ static void cell(FILE *out, int width, int digits, double x)
         fprintf(out, "  %*.*f", width, digits, x);
 }
 
+/* The same, with three digits that count. */
+static void short_cell(FILE *out, int width, double x)
+{
+    if (isnan(x))
+        fprintf(out, "  %*s", width, "-");
+    else
+        fprintf(out, "  %*.3g", width, x);
+}
+
 /* log Z with its error, or with a question mark where kac would not rely on it. */
 static void evidence(FILE *out, const json_t *run)
 {
@@ -75,6 +84,7 @@ static void row(const char *dir, const json_t *run, FILE *out)
     const json_t *likelihood = json_object_get(summary, "log_likelihood");
 
     label(dir, json_string_value(json_object_get(run, "algorithm")), out);
+    short_cell(out, 7, number(json_object_get(run, "alpha")));
     cell(out, 8, 0, number(json_object_get(calls, "denoiser")));
     cell(out, 8, 0, number(json_object_get(calls, "denoiser_saved")));
     cell(out, 7, 2, number(json_object_get(reward, "median")));
@@ -82,12 +92,20 @@ static void row(const char *dir, const json_t *run, FILE *out)
     cell(out, 7, 2, number(json_object_get(judged, "median")));
     cell(out, 7, 2, number(json_object_get(judged, "q90")));
     cell(out, 8, 0, number(json_object_get(run, "samples")));
+    cell(out, 9, 0, number(json_object_get(run, "forbidden")));
     cell(out, 8, 0, number(json_object_get(summary, "distinct")));
     cell(out, 8, 3, number(json_object_get(summary, "pairwise_distance")));
     cell(out, 8, 1, number(json_object_get(likelihood, "median")));
     evidence(out, run);
     cell(out, 7, 1, number(json_object_get(json_object_get(run, "seconds"), "total")));
     fputc('\n', out);
+}
+
+static bool holds_sweep(const char *dir)
+{
+    char path[4096];
+    int length = snprintf(path, sizeof path, "%s/sweep.csv", dir);
+    return length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
 }
 
 /* Reads DIR/run.json. */
@@ -98,6 +116,11 @@ static kac_status read_run(const char *dir, json_t **out)
     int length = snprintf(path, sizeof path, "%s/run.json", dir);
     if (length < 0 || (size_t)length >= sizeof path)
         return KAC_FAIL(KAC_ERR_INVALID, "%.60s...: the path is too long", dir);
+    if (access(path, F_OK) != 0 && holds_sweep(dir))
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "%s: it is a sweep, whose table is sweep.csv in it; for its runs take "
+                        "kac compare %s/*/",
+                        dir, dir);
     if (access(path, F_OK) != 0)
         return KAC_FAIL(KAC_ERR_INVALID, "%s: it has no run.json, so it is no complete run",
                         dir);
@@ -137,11 +160,11 @@ kac_status kac_compare(const char *const *dirs, int count, FILE *out)
     char judged[14];
     KAC_TRY(judge_name(dirs, count, judged, sizeof judged));
     fprintf(out,
-            "%-24s  %18s  %16s  %13s   \n"
-            "%-24s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %8s  %8s  %8s  %14s  %7s\n",
-            "", "denoiser calls  ", "guiding reward ", judged, "algorithm", "made", "saved",
-            "median", "90 %", "median", "90 %", "samples", "distinct", "distance", "log lik.",
-            "log Z", "seconds");
+            "%-24s  %7s  %18s  %16s  %13s   \n"
+            "%-24s  %7s  %8s  %8s  %7s  %7s  %7s  %7s  %8s  %9s  %8s  %8s  %8s  %14s  %7s\n",
+            "", "", "denoiser calls  ", "guiding reward ", judged, "algorithm", "alpha", "made",
+            "saved", "median", "90 %", "median", "90 %", "samples", "forbidden", "distinct",
+            "distance", "log lik.", "log Z", "seconds");
     for (int i = 0; i < count; i++) {
         json_t *run = NULL;
         KAC_TRY(read_run(dirs[i], &run));
@@ -237,7 +260,7 @@ kac_status kac_figures(const char *dir, bool names, FILE *out, int64_t *calls)
     *calls = json_integer_value(json_object_get(made, "denoiser"));
 
     fputs(names ? "algorithm" : json_string_value(json_object_get(run, "algorithm")), out);
-    figures(run, "", NAMES("alpha", "samples"), names, out);
+    figures(run, "", NAMES("alpha", "samples", "forbidden"), names, out);
     figures(json_object_get(summary, "reward"), "reward_", NAMES("q10", "median", "q90"), names,
             out);
     json_array_foreach(json_object_get(summary, "terms"), i, term)

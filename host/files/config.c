@@ -30,56 +30,76 @@ kac_status kac_config_create(kac_config **out)
     return KAC_OK;
 }
 
+static void free_entry(kac_config_entry *entry)
+{
+    free(entry->key);
+    free(entry->value);
+    free(entry->place);
+}
+
 void kac_config_destroy(kac_config *config)
 {
     if (config == NULL) return;
-    for (int i = 0; i < config->count; i++) {
-        free(config->given[i].key);
-        free(config->given[i].value);
-    }
+    for (int i = 0; i < config->count; i++)
+        free_entry(&config->given[i]);
     free(config->given);
     free(config);
 }
 
-kac_status kac_config_keep(kac_config *config, const char *key, const char *value)
+/* Room for one more. */
+static kac_status make_room(kac_config *config)
 {
-    char *text = strdup(value);
-    if (text == NULL) return kac_config_no_memory();
-    for (int i = 0; i < config->count; i++) {
-        if (strcmp(config->given[i].key, key) != 0) continue;
-        free(config->given[i].value);
-        config->given[i].value = text;
-        return KAC_OK;
-    }
-    if (config->count == config->capacity) {
-        int capacity = 2 * config->capacity + 16;
-        kac_config_entry *given = realloc(config->given, (size_t)capacity * sizeof *given);
-        if (given == NULL) {
-            free(text);
-            return kac_config_no_memory();
-        }
-        config->given = given;
-        config->capacity = capacity;
-    }
-    char *name = strdup(key);
-    if (name == NULL) {
-        free(text);
+    if (config->count < config->capacity) return KAC_OK;
+    int capacity = 2 * config->capacity + 16;
+    kac_config_entry *given = realloc(config->given, (size_t)capacity * sizeof *given);
+    if (given == NULL) return kac_config_no_memory();
+    config->given = given;
+    config->capacity = capacity;
+    return KAC_OK;
+}
+
+kac_status kac_config_keep(kac_config *config, const char *key, const char *value,
+                           const char *place)
+{
+    int at = 0;
+    while (at < config->count && strcmp(config->given[at].key, key) != 0)
+        at++;
+    if (at == config->count) KAC_TRY(make_room(config));
+    kac_config_entry entry = {strdup(key), strdup(value), place != NULL ? strdup(place) : NULL};
+    if (!entry.key || !entry.value || (place != NULL && !entry.place)) {
+        free_entry(&entry);
         return kac_config_no_memory();
     }
-    config->given[config->count++] = (kac_config_entry){name, text};
+    if (at < config->count)
+        free_entry(&config->given[at]);
+    else
+        config->count++;
+    config->given[at] = entry;
     return KAC_OK;
+}
+
+/* The same of what another configuration was given. */
+static kac_status keep_entry(kac_config *config, const kac_config_entry *entry)
+{
+    return kac_config_keep(config, entry->key, entry->value, entry->place);
+}
+
+void kac_config_place(const kac_config *config, const char *key, char text[KAC_PLACE])
+{
+    text[0] = '\0';
+    for (int i = 0; i < config->count; i++)
+        if (strcmp(config->given[i].key, key) == 0 && config->given[i].place != NULL)
+            (void)snprintf(text, KAC_PLACE, " (%s)", config->given[i].place);
 }
 
 void kac_config_drop_rewards(kac_config *config)
 {
     int kept = 0;
     for (int i = 0; i < config->count; i++) {
-        if (strncmp(config->given[i].key, "reward.", 7) == 0) {
-            free(config->given[i].key);
-            free(config->given[i].value);
-        } else {
+        if (strncmp(config->given[i].key, "reward.", 7) == 0)
+            free_entry(&config->given[i]);
+        else
             config->given[kept++] = config->given[i];
-        }
     }
     config->count = kept;
 }
@@ -91,7 +111,7 @@ kac_status kac_config_clone(const kac_config *config, kac_config **out)
     kac_config *copy = NULL;
     KAC_TRY(kac_config_create(&copy));
     for (int i = 0; i < config->count; i++)
-        KAC_TRY_DONE(kac_config_keep(copy, config->given[i].key, config->given[i].value));
+        KAC_TRY_DONE(keep_entry(copy, &config->given[i]));
     *out = copy;
     copy = NULL;
 done:
@@ -117,8 +137,7 @@ static kac_status unguided(const kac_config *config, const char *algorithm, kac_
     kac_config *copy = NULL;
     KAC_TRY(kac_config_create(&copy));
     for (int i = 0; i < config->count; i++)
-        if (!guides(config->given[i].key))
-            KAC_TRY_DONE(kac_config_keep(copy, config->given[i].key, config->given[i].value));
+        if (!guides(config->given[i].key)) KAC_TRY_DONE(keep_entry(copy, &config->given[i]));
     KAC_TRY_DONE(kac_config_set(copy, "sampler.algorithm", algorithm));
     *out = copy;
     copy = NULL;
@@ -145,7 +164,6 @@ kac_status kac_config_pilot(const kac_config *config, int64_t samples, kac_confi
     KAC_TRY(unguided(config, "pretrained", &copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)samples));
     KAC_TRY_DONE(set_integer(copy, "seed", settings.seed ^ apart));
-    KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze")); /* outside of bounds */
     KAC_TRY_DONE(kac_config_set(copy, "output.trace", "off"));
     KAC_TRY_DONE(kac_config_set(copy, "output.likelihood", "off"));
     *out = copy;
@@ -165,7 +183,6 @@ kac_status kac_config_best_of_n(const kac_config *config, int64_t particles, kac
     KAC_TRY(unguided(config, "best_of_n", &copy));
     KAC_TRY_DONE(set_integer(copy, "sampler.groups", (uint64_t)settings.sampler.groups));
     KAC_TRY_DONE(set_integer(copy, "sampler.particles", (uint64_t)particles));
-    KAC_TRY_DONE(kac_config_set(copy, "sampler.on_dead", "freeze"));
     *out = copy;
     copy = NULL;
 done:
@@ -230,7 +247,7 @@ kac_status kac_config_set(kac_config *config, const char *key, const char *value
     kac_settings settings;
     KAC_TRY(kac_config_resolve(config, &settings));
     KAC_TRY(kac_key_assign(&settings, key, value));
-    return kac_config_keep(config, key, value);
+    return kac_config_keep(config, key, value, NULL);
 }
 
 kac_status kac_config_get(const kac_config *config, const char *key, char *text, size_t size)
@@ -318,6 +335,10 @@ kac_status kac_config_json(const kac_config *config, json_t **out)
 void kac_config_identify(json_t *config)
 {
     static const char *const free_of_device[] = {"name", "threads", "isa"};
+    json_t *sampler = json_object_get(config, "sampler");
+    const char *on_dead = json_string_value(json_object_get(sampler, "on_dead"));
+    if (on_dead != NULL && strcmp(on_dead, "error") == 0)
+        json_object_set_new(sampler, "on_dead", json_string("freeze"));
     json_object_del(json_object_get(config, "output"), "dir");
     json_object_del(config, "checkpoint");
     json_object_del(config, "job");

@@ -6,6 +6,7 @@
 
 typedef struct kac_config_entry {
     char *key, *value;
+    char *place; /* "my.yaml:5", or NULL where no file gave it */
 } kac_config_entry;
 
 struct kac_config {
@@ -15,8 +16,9 @@ struct kac_config {
 
 kac_status kac_config_no_memory(void);
 
-/* Keeps a pair that has been checked, in place of an earlier value of the key. */
-kac_status kac_config_keep(kac_config *config, const char *key, const char *value);
+/* Keeps a pair that has been checked, in place of an earlier value of the key; `place` may be NULL. */
+kac_status kac_config_keep(kac_config *config, const char *key, const char *value,
+                           const char *place);
 
 /* Forgets the whole list of rewards. */
 void kac_config_drop_rewards(kac_config *config);

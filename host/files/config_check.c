@@ -141,7 +141,37 @@ static kac_status check_funnel(const kac_settings *settings)
     return KAC_OK;
 }
 
-static kac_status check_selection(const kac_settings *settings)
+/* Several candidates of each particle would go on by themselves: that the row takes one child is
+ * what most who meet this have to know. */
+static kac_status refuse_candidates(const kac_config *config, const kac_settings *settings,
+                                    int64_t candidates)
+{
+    char name[KAC_NAME], place[KAC_PLACE];
+    kac_config_entry only = {"sampler.algorithm", name, NULL};
+    const kac_config row = {.count = 1, .given = &only};
+    kac_settings usual;
+    (void)snprintf(name, sizeof name, "%s", settings->sampler.algorithm);
+    KAC_TRY(kac_config_resolve(&row, &usual));
+    if (usual.sampler.children > 1)
+        return KAC_FAIL(KAC_ERR_INVALID,
+                        "sampler.children: the parent stage leaves %" PRId64
+                        " candidates of each particle, so the group stage must select at every "
+                        "step: set sampler.select.group.rule, and "
+                        "sampler.select.group.trigger.kind every; else sampler.children 1",
+                        candidates);
+    kac_config_place(config, "sampler.children", place);
+    return KAC_FAIL(KAC_ERR_INVALID,
+                    "sampler.children: %" PRId64
+                    "%s, but %s takes 1%s; more need a group stage "
+                    "that selects at every step (sampler.select.group.rule, and "
+                    "trigger.kind every)",
+                    settings->sampler.children, place, name,
+                    place[0] == '\0' ? ""
+                                     : ": add --set sampler.children=1, or leave children out "
+                                       "of the file");
+}
+
+static kac_status check_selection(const kac_config *config, const kac_settings *settings)
 {
     int64_t children = settings->sampler.children;
     int64_t candidates = settings->sampler.parent_rule == KAC_RULE_NONE ? children
@@ -166,13 +196,7 @@ static kac_status check_selection(const kac_settings *settings)
          settings->sampler.trigger == KAC_WHEN_WINDOW) &&
         settings->sampler.every == 1 && settings->sampler.from == 1 &&
         (settings->sampler.to == 0 || settings->sampler.to >= settings->process.steps);
-    if (candidates > 1 && !every_step)
-        return KAC_FAIL(KAC_ERR_INVALID,
-                        "sampler.children: the parent stage leaves %" PRId64
-                        " candidates of each particle, so the group stage must select at every "
-                        "step: set sampler.select.group.rule, and "
-                        "sampler.select.group.trigger.kind every; else sampler.children 1",
-                        candidates);
+    if (candidates > 1 && !every_step) return refuse_candidates(config, settings, candidates);
     if (candidates > 1 && settings->sampler.group_rule == KAC_RULE_CATEGORICAL &&
         settings->sampler.scheme == KAC_SCHEME_KILLING)
         return KAC_FAIL(
@@ -331,10 +355,9 @@ static kac_status refuse_revive(const char *key, const char *want)
 
 /* What tries of the last levels cannot do: they are drawn by weight within each group, go down
  * unguided, and count in the evidence. */
-static kac_status check_revive(const kac_settings *settings)
+static kac_status check_tries(const kac_settings *settings)
 {
     int64_t levels = settings->sampler.revive_levels;
-    if (settings->sampler.on_dead != KAC_DEAD_REVIVE) return KAC_OK;
     if (settings->driver.kind != KAC_DRIVER_NONE) return refuse_revive("driver.kind", "none");
     if (!kac_properly_weighted(settings))
         return refuse_revive("sampler.select",
@@ -375,6 +398,16 @@ static kac_status check_revive(const kac_settings *settings)
                         settings->sampler.revive_rounds, settings->sampler.particles,
                         INT32_MAX);
     return KAC_OK;
+}
+
+bool kac_can_revive(const kac_settings *settings)
+{
+    return check_tries(settings) == KAC_OK;
+}
+
+static kac_status check_revive(const kac_settings *settings)
+{
+    return settings->sampler.on_dead == KAC_DEAD_REVIVE ? check_tries(settings) : KAC_OK;
 }
 
 /* Keys that only some schedules read: bit s stands for schedule s. */
@@ -513,7 +546,7 @@ kac_status kac_config_settings(const kac_config *config, kac_settings *out)
         return KAC_FAIL(KAC_ERR_INVALID, "model.options: goes with model.kind plugin only");
     KAC_TRY(check_process(&settings));
     KAC_TRY(check_sizes(&settings));
-    KAC_TRY(check_selection(&settings));
+    KAC_TRY(check_selection(config, &settings));
     KAC_TRY(check_final(&settings));
     KAC_TRY(kac_rewards_check(&settings));
     KAC_TRY(check_guidance(&settings));

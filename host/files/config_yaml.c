@@ -14,7 +14,8 @@ enum { FILE_MOST = 1 << 16, MISTAKES_SIZE = 3800 };
 
 /* One reading of a file. */
 typedef struct reader {
-    const char *path;
+    const char *path, *bytes; /* [size] */
+    size_t size;
     yaml_document_t *document;
     kac_config *config;    /* the outcome, if all goes well */
     kac_settings settings; /* every pair is tried on it */
@@ -70,7 +71,10 @@ static kac_status keep_value(reader *r, const char *name, const yaml_node_t *nod
         mistake(r, node->start_mark, "%s", kac_last_error());
         return KAC_OK;
     }
-    return kac_config_keep(r->config, name, text);
+    char place[KAC_PLACE];
+    (void)snprintf(place, sizeof place, "%.*s:%zu", KAC_PATH, r->path,
+                   node->start_mark.line + 1);
+    return kac_config_keep(r->config, name, text, place);
 }
 
 /* A list of words, as the JSON that kac_command_words reads. */
@@ -158,6 +162,33 @@ static kac_status read_pair(reader *r, const char *name, const yaml_node_t *key,
     return KAC_OK;
 }
 
+/* Whether a pair is not one, but what a comma has cut off the value before it: {alpha: 0,2} is
+ * alpha 0 and a key 2 without a value. */
+static bool is_cut_off(const yaml_node_t *mapping, const char *name, const yaml_node_t *value)
+{
+    char near[KAC_NAME];
+    int index = -1;
+    return mapping->data.mapping.style == YAML_FLOW_MAPPING_STYLE &&
+           value->type == YAML_SCALAR_NODE && value->data.scalar.length == 0 &&
+           value->data.scalar.style == YAML_PLAIN_SCALAR_STYLE &&
+           kac_keys_find(name, &index) == NULL && !kac_keys_is_section(name) &&
+           !kac_keys_similar(name, near, sizeof near);
+}
+
+/* Says so; `before` is the value that the comma has ended, or NULL. */
+static void cut_mistake(reader *r, const char *name, const yaml_node_t *key, const char *before)
+{
+    static const char digits[] = "0123456789";
+    const char *text = scalar(key);
+    if (before != NULL && before[0] != '\0' && before[strspn(before, digits)] == '\0' &&
+        text[0] != '\0' && text[strspn(text, digits)] == '\0')
+        mistake(r, key->start_mark, "%s: no such key; a decimal has a point: %s.%s", name,
+                before, text);
+    else
+        mistake(r, key->start_mark,
+                "%s: no such key; within { } a value with commas needs quotes", name);
+}
+
 /* Recursion ends because the names of sections do; `section` is "" at the top. */
 static kac_status read_mapping(reader *r, const char *section, const yaml_node_t *node)
 {
@@ -183,22 +214,56 @@ static kac_status read_mapping(reader *r, const char *section, const yaml_node_t
             const char *before = scalar(yaml_document_get_node(r->document, other->key));
             twice = before != NULL && strcmp(before, text) == 0;
         }
+        const yaml_node_t *value = yaml_document_get_node(r->document, pair->value);
         if (twice)
             mistake(r, key->start_mark, "%s: given twice", name);
+        else if (pair > first && is_cut_off(node, name, value))
+            cut_mistake(r, name, key,
+                        scalar(yaml_document_get_node(r->document, pair[-1].value)));
         else
-            KAC_TRY(read_pair(r, name, key, yaml_document_get_node(r->document, pair->value)));
+            KAC_TRY(read_pair(r, name, key, value));
     }
     return KAC_OK;
 }
 
-/* What libyaml has to say of a file that is not YAML. */
+/* Line `number` of the file, from 0; *length is 0 where there is none. */
+static const char *line_at(const reader *r, size_t number, size_t *length)
+{
+    const char *line = r->bytes, *end = r->bytes + r->size;
+    for (; number > 0 && line < end; number--) {
+        const char *next = memchr(line, '\n', (size_t)(end - line));
+        line = next != NULL ? next + 1 : end;
+    }
+    *length = (size_t)(end - line);
+    const char *newline = memchr(line, '\n', *length);
+    if (newline != NULL) *length = (size_t)(newline - line);
+    return line;
+}
+
+/* Whether a tab is among the blanks that a line begins with. */
+static bool begins_with_tab(const char *line, size_t length)
+{
+    size_t at = 0;
+    while (at < length && line[at] == ' ')
+        at++;
+    return at < length && line[at] == '\t';
+}
+
+/* What libyaml has to say of a file that is not YAML, or what it comes from where that is known. */
 static kac_status syntax_mistake(reader *r, const yaml_parser_t *parser)
 {
     if (parser->error == YAML_MEMORY_ERROR) return kac_config_no_memory();
     yaml_mark_t mark = parser->error == YAML_READER_ERROR ? parser->mark : parser->problem_mark;
-    mistake(
-        r, mark, "not YAML: %s%s%s", parser->problem != NULL ? parser->problem : "malformed",
-        parser->context != NULL ? ", " : "", parser->context != NULL ? parser->context : "");
+    size_t length = 0;
+    const char *line = line_at(r, mark.line, &length);
+    if (begins_with_tab(line, length)) {
+        mistake(r, mark, "not YAML: a tab begins the line; want blanks for indenting");
+        return KAC_OK;
+    }
+    mistake(r, mark, "not YAML: %s%s%s%s",
+            parser->problem != NULL ? parser->problem : "malformed",
+            parser->context != NULL ? ", " : "", parser->context != NULL ? parser->context : "",
+            memchr(line, '?', length) != NULL ? "; text with ? needs quotes" : "");
     return KAC_OK;
 }
 
@@ -251,6 +316,8 @@ kac_status kac_config_parse(kac_config *config, const char *path, const void *by
     reader *r = calloc(1, sizeof *r);
     if (r == NULL) return kac_config_no_memory();
     r->path = path;
+    r->bytes = bytes;
+    r->size = size;
     KAC_TRY_DONE(kac_config_clone(config, &r->config));
     KAC_TRY_DONE(kac_config_resolve(config, &r->settings));
     KAC_TRY_DONE(read_bytes(r, bytes, size));

@@ -23,6 +23,7 @@ static void explain_algorithm(const kac_algorithm *row, FILE *out)
             row->source);
     for (int i = 0; row->set[i].key != NULL; i++)
         fprintf(out, "  %s: %s\n", row->set[i].key, row->set[i].value);
+    fprintf(out, "  more: docs/algorithms.md#%s\n", row->name);
 }
 
 static const struct {
@@ -76,6 +77,23 @@ static void explain_all(FILE *out)
     }
 }
 
+/* Explains the keys that can have this value; false where none can. */
+static bool explain_choice(const char *name, FILE *out)
+{
+    bool known = false;
+    for (int i = 0; i < kac_keys_count(); i++) {
+        const kac_key *key = kac_keys_at(i);
+        if (key->choices == NULL) continue;
+        for (int k = 0; key->choices[k] != NULL; k++) {
+            if (strcmp(key->choices[k], name) != 0) continue;
+            fprintf(out, "%s is a value of\n", name);
+            explain_key(key, out);
+            known = true;
+        }
+    }
+    return known;
+}
+
 /* Explains one name; false where there is no such key, section or row. */
 static bool explain_name(const char *name, FILE *out)
 {
@@ -96,7 +114,7 @@ static bool explain_name(const char *name, FILE *out)
         explain_key(kac_keys_at(i), out);
         known = true;
     }
-    return known;
+    return known || explain_choice(name, out);
 }
 
 kac_status kac_config_explain(const char *key, FILE *out)

@@ -193,8 +193,10 @@ static const kac_key keys[] = {
          "letters of the model's alphabet, ? for a free site, or for DNA and RNA a code "
          "such as N, R or Y for the letters it stands for",
      .initial = "",
-     .help = "Sites that are given, a character for each: a letter stays as it is, ? is free, "
-             "and a IUPAC code restricts the site to its letters (with the exact weight)."},
+     .help =
+         "Sites that are given, a character for each: a letter stays as it is, ? is free, "
+         "and a IUPAC code restricts the site to its letters (with the exact weight). Lower "
+         "case counts as upper case."},
 
     {"reward.N.name", TEXT(reward[0].name), .accepts = is_column,
      .expected = "letters, digits, _ . or -, and no column of samples.csv", .initial = "",
@@ -236,14 +238,16 @@ static const kac_key keys[] = {
      .help = "Kind worker: seconds that a copy may take to its next line, its start included, "
              "before it is killed and started again."},
     {"reward.N.attempts", INTEGER(reward[0].attempts, 1, 1000), .initial = "3",
-     .help = "Kind worker: an object with which alone the program crashed or hung so often has "
-             "no reward; on_invalid says what becomes of it."},
+     .help =
+         "Kind worker: how often the program is asked about one object alone, if it crashes or "
+         "hangs each time. The object then has no reward; on_invalid says what becomes of it."},
     {"reward.N.motifs", TEXT(reward[0].motifs), .accepts = kac_reward_reads_motifs,
      .expected = "sequences with commas between them and no brackets, such as "
                  "\"GAATTC,GGNCC\" (within { } the quotes are needed)",
      .initial = "",
-     .help = "Kind motif: what is counted, overlapping places too. Letters of the model; for "
-             "DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
+     .help =
+         "Kind motif: what is counted, overlapping places too. Letters of the model, in lower "
+         "case too; for DNA and RNA also IUPAC codes (N, R, Y, ...). Required."},
     {"reward.N.strands", SWITCH(reward[0].both_strands, "one", "both"), .initial = "one",
      .help = "Kind motif: both counts reverse complements too; a motif that is its own counts "
              "once."},
@@ -284,24 +288,25 @@ static const kac_key keys[] = {
     {"sampler.algorithm", .type = KAC_KEY_ALGORITHM, FIELD(sampler.algorithm), .initial = "smc",
      .help = "A row of the table of algorithms; every key below may override it."},
     {"sampler.alpha", NUMBER(sampler.alpha, 0, LARGEST), .absent = "auto", .initial = "1",
-     .help =
-         "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
-         "smaller steers harder. argmax ignores it, and only there 0 is allowed. auto finds "
-         "it from pretrained samples, so that p* is as far from q as pilot says."},
+     .help = "The temperature of p*(x) ~ q(x) exp(r(x) / alpha), in units of the reward; "
+             "smaller steers harder. argmax and top_k ignore it; 0 is allowed only where every "
+             "selection is one of them. auto finds it from pretrained samples, so that p* is "
+             "as far from q as pilot says."},
     {"sampler.pilot.target", SWITCH(sampler.pilot_ess, "kl", "ess"), .initial = "kl",
      .help = "alpha auto: what is aimed at, the divergence of p* from q or the effective share "
              "of pretrained samples under p*."},
     {"sampler.pilot.kl", NUMBER(sampler.pilot_kl, 0.01, 20), .initial = "2",
-     .help =
-         "Target kl: KL(p* || q) in nats; the pilot must hold far more than its exponential "
-         "of samples."},
+     .help = "Target kl: KL(p* || q) in nats. pilot.particles must be far more than its "
+             "exponential."},
     {"sampler.pilot.ess", NUMBER(sampler.pilot_share, 0.001, 0.999), .initial = "0.1",
      .help = "Target ess: effective sample size of the pilot under p*, divided by its number."},
     {"sampler.pilot.particles", INTEGER(sampler.pilot, 16, 16777216), .initial = "1024",
      .help = "alpha auto: pretrained samples that are drawn for it, with random numbers of "
              "their own; their calls count."},
     {"sampler.groups", INTEGER(sampler.groups, 1, 16777216), .initial = "16",
-     .help = "Groups: independent replicates, within which particles compete."},
+     .help =
+         "Groups: independent replicates, within which particles compete. With svdd_pm, whose "
+         "groups have one particle, the number of designs."},
     {"sampler.particles", INTEGER(sampler.particles, 1, 16777216), .initial = "64",
      .help = "Particles of a group, N."},
     {"sampler.funnel", TEXT(sampler.funnel), .accepts = is_counts,
@@ -416,13 +421,14 @@ static const kac_key keys[] = {
      .help = "Kind top_k: the best of each group, or keep x groups from the whole population."},
     {"sampler.reuse", SWITCH(sampler.reuse, "off", "on"), .initial = "on",
      .help = "Evaluate equal states once; off gives the same samples and is slower."},
-    {"sampler.on_dead", CHOICE(sampler.on_dead, "error", "freeze", "revive"),
-     .initial = "error",
+    {"sampler.on_dead", CHOICE(sampler.on_dead, "freeze", "error", "revive"),
+     .initial = "freeze",
      .help =
-         "A group whose weights are all zero: stop, or go on with evidence 0 (freeze). revive "
-         "does not let it come to that: the last levels are tried for again and again, until "
-         "as many objects as there are particles have a weight, and one more; the evidence "
-         "stays unbiased."},
+         "A group whose weights are all zero, as all of its objects break a bound: it goes on "
+         "with evidence 0, and what it gives has reward -inf (freeze); or the run stops "
+         "(error). revive does not let it come to that: the last levels are tried for again "
+         "and again, until as many objects as there are particles have a weight, and one more; "
+         "the evidence stays unbiased."},
     {"sampler.revive.levels", INTEGER(sampler.revive_levels, 1, STEPS_MOST), .zero = "auto",
      .initial = "auto",
      .help =
@@ -763,9 +769,15 @@ static bool parse_choice(const kac_key *key, const char *text, int *out)
 
 static bool parse_switch(const kac_key *key, const char *text, bool *out)
 {
+    static const char *const words[][2] = {{"false", "true"}, {"no", "yes"}};
     bool plain = strcmp(key->choices[1], "on") == 0; /* YAML and JSON write true for on */
-    *out = strcmp(text, key->choices[1]) == 0 || (plain && strcmp(text, "true") == 0);
-    return *out || strcmp(text, key->choices[0]) == 0 || (plain && strcmp(text, "false") == 0);
+    *out = strcmp(text, key->choices[1]) == 0;
+    bool read = *out || strcmp(text, key->choices[0]) == 0;
+    for (int i = 0; plain && i < 2; i++) {
+        *out = *out || strcmp(text, words[i][1]) == 0;
+        read = read || *out || strcmp(text, words[i][0]) == 0;
+    }
+    return read;
 }
 
 /* Writes text into a field; false where it is not what the key expects. */
@@ -823,6 +835,41 @@ static void *field_of(kac_settings *settings, const kac_key *key, int index)
     return (char *)settings + key->offset + skip;
 }
 
+/* The choice that begins with `text`, or looks most like it, or NULL. */
+static const char *similar_choice(const kac_key *key, const char *text)
+{
+    size_t length = strlen(text);
+    const char *found = NULL;
+    int least = (int)length / 3 + 1; /* as many edits are another word */
+    if (length < 2 || length >= KAC_NAME) return NULL;
+    for (int i = 0; choice(key, i) != NULL; i++)
+        if (strncmp(choice(key, i), text, length) == 0) return choice(key, i);
+    for (int i = 0; choice(key, i) != NULL; i++) {
+        int distance = edits(text, choice(key, i), (int)strlen(choice(key, i)));
+        if (distance >= least) continue;
+        least = distance;
+        found = choice(key, i);
+    }
+    return found;
+}
+
+/* What a value that is not allowed was probably meant to be; "" where nothing is near. */
+static void suggest(const kac_key *key, const char *text, char *out, size_t size)
+{
+    const char *near = NULL, *comma = strchr(text, ',');
+    char decimal[KAC_NAME];
+    double number = 0;
+    out[0] = '\0';
+    if (key->type == KAC_KEY_SWITCH || key->type == KAC_KEY_CHOICE ||
+        key->type == KAC_KEY_ALGORITHM)
+        near = similar_choice(key, text);
+    if (near != NULL) (void)snprintf(out, size, " (did you mean `%s`?)", near);
+    if (key->type != KAC_KEY_NUMBER || comma == NULL || strlen(text) >= sizeof decimal) return;
+    (void)snprintf(decimal, sizeof decimal, "%.*s.%s", (int)(comma - text), text, comma + 1);
+    if (parse_number(decimal, &number))
+        (void)snprintf(out, size, " (a decimal has a point: %s)", decimal);
+}
+
 static kac_status unknown_key(const char *name)
 {
     char similar[KAC_NAME];
@@ -864,11 +911,12 @@ kac_status kac_key_assign(kac_settings *settings, const char *name, const char *
     int rewards = settings->rewards;
     if (of_reward) KAC_TRY(append_reward(settings, index));
     if (!store(key, text, field_of(settings, key, index))) {
-        char expected[512];
+        char expected[512], near[128];
         settings->rewards = rewards; /* a mistake does not append one */
         kac_key_expected(key, expected, sizeof expected);
-        return KAC_FAIL(KAC_ERR_INVALID, "%s: expected %s, found `%.100s`", name, expected,
-                        text);
+        suggest(key, text, near, sizeof near);
+        return KAC_FAIL(KAC_ERR_INVALID, "%s: expected %s, found `%.100s`%s", name, expected,
+                        text, near);
     }
     return KAC_OK;
 }

@@ -246,13 +246,17 @@ static const char *kind_of(const unsigned char *bytes)
          "how models are converted"},
         {"\x89HDF", ": it looks like a file of Keras, HDF5; docs/models.md says how models are "
                     "converted"},
+        {"\x7f"
+         "ELF",
+         ": it is a shared object, which a plug-in is (docs/plugins.md), or a program"},
         {"version ",
          ": it looks like what Git LFS leaves in the place of a file; git lfs pull gets "
          "the file"},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (memcmp(bytes, kinds[i].begins, strlen(kinds[i].begins)) == 0) return kinds[i].kind;
-    return ", its first 8 bytes are no length of a header";
+    return ", its first 8 bytes are no length of a header (docs/models.md says what a model "
+           "is)";
 }
 
 /* Finds the header and parses it; *out is the number of bytes before the data. */

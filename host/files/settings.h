@@ -81,7 +81,7 @@ typedef enum kac_value {
     KAC_VALUE_LEARNED,
     KAC_VALUE_STATE
 } kac_value;
-typedef enum kac_on_dead { KAC_DEAD_ERROR, KAC_DEAD_FREEZE, KAC_DEAD_REVIVE } kac_on_dead;
+typedef enum kac_on_dead { KAC_DEAD_FREEZE, KAC_DEAD_ERROR, KAC_DEAD_REVIVE } kac_on_dead;
 typedef enum kac_estimate {
     KAC_ESTIMATE_ARGMAX,
     KAC_ESTIMATE_SOFT,
@@ -294,6 +294,9 @@ bool kac_properly_weighted(const kac_settings *settings);
 /* Whether alpha changes the samples or their weights. */
 bool kac_reads_alpha(const kac_settings *settings);
 
+/* Whether the settings could have on_dead revive. */
+bool kac_can_revive(const kac_settings *settings);
+
 /* ---- reward terms: terms.c ------------------------------------------------------------------
  */
 
@@ -339,6 +342,11 @@ kac_objective kac_objective_of(const kac_settings *settings);
 
 kac_status kac_config_clone(const struct kac_config *config, struct kac_config **out);
 
+enum { KAC_PLACE = KAC_PATH + 32 };
+
+/* " (my.yaml:5)", where the value of a key was given, for messages; "" where no file gave it. */
+void kac_config_place(const struct kac_config *config, const char *key, char text[KAC_PLACE]);
+
 /* The same model, process, rewards and device, sampled from the denoiser alone: `samples` objects,
  * each its own group, with random numbers that no run of the configuration draws.
  * Errors: NOMEM, and those of kac_config_set. */
@@ -354,7 +362,8 @@ kac_status kac_config_parse(struct kac_config *config, const char *path, const v
 kac_status kac_config_json(const struct kac_config *config, struct json_t **out);
 
 /* The same without what may be another where a run goes on: output.dir, checkpoint, job, and
- * device.name, threads and isa.  Errors: NOMEM. */
+ * device.name, threads and isa.  on_dead error counts as freeze, as both compute the same for as
+ * long as there is something to go on with.  Errors: NOMEM. */
 kac_status kac_config_identity(const struct kac_config *config, struct json_t **out);
 
 /* Makes that of what kac_config_json wrote. */

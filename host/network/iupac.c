@@ -32,6 +32,8 @@ bool kac_iupac_applies(const char *alphabet)
 
 uint32_t kac_iupac_letters(const char *alphabet, char letter)
 {
+    bool lower = letter >= 'a' && letter <= 'z' && bit_of(alphabet, letter) == 0;
+    if (lower) letter = (char)(letter - 'a' + 'A');
     uint32_t letters = bit_of(alphabet, letter);
     if (letters != 0 || !kac_iupac_applies(alphabet)) return letters;
     for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)

@@ -9,7 +9,8 @@
 bool kac_iupac_applies(const char *alphabet);
 
 /* The letters of `alphabet` that `letter` stands for, bit k for alphabet[k]; 0 where it is none.
- * A letter of the alphabet stands for itself.  Where codes apply, others are IUPAC codes (N, R,
+ * A letter of the alphabet stands for itself, one in lower case that it has not for that in upper
+ * case.  Where codes apply, others are IUPAC codes (N, R,
  * Y, ...), and T and U are the same. */
 uint32_t kac_iupac_letters(const char *alphabet, char letter);
 

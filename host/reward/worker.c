@@ -16,7 +16,7 @@
 #include "child.h"
 #include "settings.h"
 
-enum { LINE = 4096, SAID = 400, SHOWN = 100, NAME = 200 };
+enum { LINE = 4096, SAID = 1500, TOLD = 20, SHOWN = 100, NAME = 200, TRIED = 1800 };
 
 /* How long an idle copy may take to end once its input is closed, and one that has closed its
  * output to be seen ending. */
@@ -68,21 +68,66 @@ struct kac_worker {
 
 /* ---- messages ----------------------------------------------------------------------------- */
 
-/* The last line that it wrote to its standard error, as the end of a sentence. */
-static const char *last_words(const copy *c, char *text, size_t size)
+/* Text that may go to a terminal. */
+static void make_plain(char *text)
 {
-    size_t end = c->said_size;
+    for (char *t = text; *t != '\0'; t++)
+        if ((*t < ' ' && *t != '\n') || *t > '~') *t = *t == '\t' ? ' ' : '?';
+}
+
+/* The end of its standard error, TOLD lines at most, below a sentence and indented. */
+static void last_lines(const copy *c, char *text, size_t size)
+{
+    size_t end = c->said_size, used = 0;
     while (end > 0 && (unsigned char)c->said[end - 1] <= ' ')
         end--;
     size_t begin = end;
-    while (begin > 0 && c->said[begin - 1] != '\n')
+    for (int lines = 0; begin > 0 && (c->said[begin - 1] != '\n' || ++lines < TOLD);)
         begin--;
     text[0] = '\0';
-    if (end > begin)
-        snprintf(text, size, "; its last words: %.*s", (int)(end - begin), c->said + begin);
-    for (char *t = text; *t != '\0'; t++)
-        if (*t < ' ' || *t > '~') *t = '?';
-    return text;
+    if (begin < end) used = (size_t)snprintf(text, size, "; the end of its standard error:");
+    while (begin < end && used < size) {
+        const char *line = c->said + begin;
+        const char *newline = memchr(line, '\n', end - begin);
+        size_t length = newline != NULL ? (size_t)(newline - line) : end - begin;
+        used += (size_t)snprintf(text + used, size - used, "\n    %.*s", (int)length, line);
+        begin += length + 1;
+    }
+    make_plain(text);
+}
+
+/* Appends a word as a shell reads it.  False where it has no room. */
+static bool append_word(const char *word, char *text, size_t size)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "%+,-./:=@_";
+    size_t used = strlen(text);
+    bool quoted = *word == '\0' || word[strspn(word, plain)] != '\0';
+    if (used + 4 * strlen(word) + 4 > size) return false;
+    text[used++] = ' ';
+    if (quoted) text[used++] = '\'';
+    for (; *word != '\0'; word++) {
+        if (*word == '\'')
+            used += (size_t)snprintf(text + used, size - used, "'\\''");
+        else
+            text[used++] = *word;
+    }
+    if (quoted) text[used++] = '\'';
+    text[used] = '\0';
+    return true;
+}
+
+/* How to ask the program about an object by hand, as a line below a sentence; none where that
+ * would be long. */
+static void by_hand(const kac_worker *w, const char *object, char *text, size_t size)
+{
+    snprintf(text, size, "\ntry it: printf '%%s\\n' 1");
+    bool fits = append_word(object, text, size - 2);
+    size_t used = strlen(text);
+    if (fits) snprintf(text + used, size - used, " |");
+    for (char **word = w->argv; fits && *word != NULL; word++)
+        fits = append_word(*word, text, size);
+    if (!fits || strpbrk(text + 1, "\n\r") != NULL) text[0] = '\0';
 }
 
 /* A line or an object as far as a sentence has room for it. */
@@ -90,8 +135,7 @@ static void shorten(const char *text, size_t length, char *out, size_t size)
 {
     bool cut = length > SHOWN;
     snprintf(out, size, "%.*s%s", cut ? SHOWN : (int)length, text, cut ? "..." : "");
-    for (char *t = out; *t != '\0'; t++)
-        if (*t < ' ' || *t > '~') *t = '?';
+    make_plain(out);
 }
 
 /* ---- starting and reading ------------------------------------------------------------------
@@ -302,24 +346,26 @@ static void describe_failure(kac_worker *w, copy *c, bool hung, char *text, size
         snprintf(text, size, "closed its output");
 }
 
-/* The sentence for a program that answers nobody, or an object that is given up. */
+/* The sentence for a program that answers nobody, or an object that is given up; below it what
+ * the program has said, and how to try it. */
 static kac_status complain(const kac_worker *w, const copy *c, const char *what, int64_t times)
 {
-    char object[SHOWN + 8], words[SAID + 32];
+    char object[SHOWN + 8], said[SAID + 5 * TOLD + 64], hand[TRIED];
     const char *text = w->objects + (size_t)c->batch.first * w->object_size;
     shorten(text, strlen(text), object, sizeof object);
-    last_words(c, words, sizeof words);
+    last_lines(c, said, sizeof said);
+    by_hand(w, text, hand, sizeof hand);
     if (!w->answers)
         return KAC_FAIL(KAC_ERR_WORKER,
-                        "reward.%d: %s %s before it had answered anything, %lld times%s",
-                        w->spec.term, w->name, what, (long long)times, words);
+                        "reward.%d: %s %s before it had answered anything, %lld times%s%s",
+                        w->spec.term, w->name, what, (long long)times, said, hand);
     if (w->spec.gives_up)
-        return KAC_FAIL(KAC_ERR_WORKER, "reward.%d: %s %s, %lld times in a row%s", w->spec.term,
-                        w->name, what, (long long)times, words);
+        return KAC_FAIL(KAC_ERR_WORKER, "reward.%d: %s %s, %lld times in a row%s%s",
+                        w->spec.term, w->name, what, (long long)times, said, hand);
     return KAC_FAIL(KAC_ERR_WORKER,
-                    "reward.%d: %s %s, %lld times with nothing but %s to answer%s; "
-                    "sampler.on_invalid: worst goes on without such objects",
-                    w->spec.term, w->name, what, (long long)times, object, words);
+                    "reward.%d: %s %s, %lld times with nothing but %s to answer "
+                    "(sampler.on_invalid: worst goes on without such objects)%s%s",
+                    w->spec.term, w->name, what, (long long)times, object, said, hand);
 }
 
 /* A copy has ended or hung.  Its batch waits again, in halves, and what it has answered is

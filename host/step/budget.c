@@ -11,7 +11,7 @@ typedef struct cost {
     int64_t denoiser, reward;
 } cost;
 
-static cost cost_of_group(const kac_run *r, const kac_level *levels)
+static cost sum_of_levels(const kac_run *r, const kac_level *levels)
 {
     const kac_settings *s = &r->set;
     cost c = {0, 0};
@@ -61,14 +61,30 @@ static kac_status limit(const char *key, int64_t budget, int64_t spent, int64_t 
     return KAC_OK;
 }
 
-kac_status kac_budget(const kac_run *r, int64_t *groups)
+static kac_status cost_of_group(const kac_run *r, cost *out)
 {
     kac_level *levels = calloc((size_t)r->steps + 1, sizeof *levels);
     if (levels == NULL)
         return KAC_FAIL(KAC_ERR_NOMEM, "run: no memory for %d levels", r->steps);
     kac_trigger_levels(&r->set, levels);
-    cost c = cost_of_group(r, levels);
+    *out = sum_of_levels(r, levels);
     free(levels);
+    return KAC_OK;
+}
+
+kac_status kac_most_calls(const kac_run *r, int64_t *denoiser, int64_t *reward)
+{
+    cost c;
+    KAC_TRY(cost_of_group(r, &c));
+    *denoiser = r->all_groups * c.denoiser;
+    *reward = r->all_groups * c.reward;
+    return KAC_OK;
+}
+
+kac_status kac_budget(const kac_run *r, int64_t *groups)
+{
+    cost c;
+    KAC_TRY(cost_of_group(r, &c));
     KAC_TRY(limit("budget.denoiser", r->set.budget.denoiser, r->pilot.denoiser_made, c.denoiser,
                   groups));
     return limit("budget.reward", r->set.budget.reward, r->pilot.reward_made, c.reward, groups);

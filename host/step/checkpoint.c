@@ -135,9 +135,7 @@ static kac_status add_digest(json_t *files, const char *path)
     KAC_TRY(kac_digest_file(path, &digest));
     snprintf(text, sizeof text, "%016" PRIx64, digest);
     if (json_object_set_new(files, path, json_string(text)) == 0) return KAC_OK;
-    return KAC_FAIL(KAC_ERR_INVALID,
-                    "%s: the path is not UTF-8, so no checkpoint can name it; "
-                    "checkpoint.seconds off goes without",
+    return KAC_FAIL(KAC_ERR_INVALID, "%s: the path is not UTF-8, so run.json cannot name it",
                     path);
 }
 
@@ -162,8 +160,7 @@ done:
 kac_status kac_checkpoint_open(kac_run *r)
 {
     add_parts(r);
-    bool none = isnan(r->set.checkpoint.seconds) || kac_ranks_rank(r->ranks) > 0;
-    return none ? KAC_OK : digest_files(&r->set, &r->files);
+    return kac_ranks_rank(r->ranks) > 0 ? KAC_OK : digest_files(&r->set, &r->files);
 }
 
 /* Two of these of one configuration. */
@@ -217,24 +214,25 @@ static kac_status write_whole(kac_run *r, const char *path, const kac_whole *who
 {
     kac_status status = KAC_OK;
     json_t *identity = NULL;
-    char *config = NULL, *files = NULL, step[32], ranks[16], checksum[DIGEST_TEXT] = "";
+    char *config = NULL, *files = NULL, *started = NULL, step[32], ranks[16],
+         checksum[DIGEST_TEXT] = "";
     kac_tensor tensors[KAC_PARTS];
     int count = list_tensors(r, whole, tensors);
     uint64_t digest = 0;
-    if (r->files == NULL) KAC_TRY_DONE(digest_files(&r->set, &r->files));
     KAC_TRY_DONE(kac_config_identity(r->config, &identity));
     snprintf(step, sizeof step, "%d of %d", r->step, r->moves);
     snprintf(ranks, sizeof ranks, "%d", kac_ranks_size(r->ranks));
     config = json_dumps(identity, JSON_COMPACT | JSON_REAL_PRECISION(17));
     files = json_dumps(r->files, JSON_COMPACT);
-    if (config == NULL || files == NULL) {
+    started = json_dumps(r->started, JSON_COMPACT);
+    if (config == NULL || files == NULL || started == NULL) {
         status = no_memory(path);
         goto done;
     }
     const char *const metadata[][2] = {
         {"kac.checksum", checksum}, {"kac.checkpoint", format}, {"kac.version", kac_version()},
         {"kac.step", step},         {"kac.ranks", ranks},       {"kac.config", config},
-        {"kac.files", files},
+        {"kac.files", files},       {"kac.started", started},
     };
     int pairs = sizeof metadata / sizeof *metadata;
     for (int i = 1; i < pairs; i++)
@@ -246,6 +244,7 @@ static kac_status write_whole(kac_run *r, const char *path, const kac_whole *who
 done:
     free(config);
     free(files);
+    free(started);
     json_decref(identity);
     return status;
 }
@@ -326,6 +325,16 @@ done:
     json_decref(now);
     json_decref(digests);
     return status;
+}
+
+/* When, where and by which command its run was started, or NULL. */
+static json_t *started_of(const kac_tensors *file)
+{
+    const char *text = kac_tensors_metadata(file, "kac.started");
+    json_t *json = json_loads(text != NULL ? text : "", 0, NULL);
+    if (json_is_object(json)) return json;
+    json_decref(json);
+    return NULL;
 }
 
 /* Copies the bytes of a part to host memory. */
@@ -409,6 +418,33 @@ static kac_status open_like(kac_ranks *ranks, const kac_config *config, const he
     return h->every > 0 ? kac_run_keep_trajectories(*out, h->every) : KAC_OK;
 }
 
+/* Goes on under the date, folder and command of the start. */
+static void take_started(kac_run *r, const kac_tensors *file)
+{
+    json_t *then = started_of(file);
+    if (then == NULL) return; /* an earlier kac has not kept it */
+    json_decref(r->started);
+    r->started = then;
+}
+
+kac_status kac_checkpoint_folder(const char *path, char *folder, size_t size)
+{
+    KAC_REQUIRE(path != NULL && folder != NULL && size > 0);
+    kac_tensors *file = NULL;
+    kac_status status = KAC_OK;
+    KAC_TRY(kac_tensors_open(path, &file));
+    json_t *started = started_of(file);
+    const char *text = json_string_value(json_object_get(started, "folder"));
+    if (text != NULL && strlen(text) < size)
+        memcpy(folder, text, strlen(text) + 1);
+    else
+        status =
+            KAC_FAIL(KAC_ERR_INVALID, "%s: it does not say where the run was started", path);
+    json_decref(started);
+    kac_tensors_close(file);
+    return status;
+}
+
 kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out)
 {
     return kac_run_resume_on(NULL, config, path, out);
@@ -427,6 +463,7 @@ kac_status kac_run_resume_on(kac_ranks *ranks, const kac_config *config, const c
     KAC_TRY_DONE(kac_ranks_broadcast(ranks, &h, sizeof h));
     KAC_TRY_DONE(kac_ranks_confer(ranks, open_like(ranks, config, &h, &r)));
     KAC_TRY_DONE(read_parts(r, file, &h));
+    if (file != NULL) take_started(r, file);
     r->resumed = r->step;
     r->lap = kac_now();
     r->began = r->lap - r->elapsed;

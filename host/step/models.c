@@ -98,6 +98,21 @@ static kac_status check_names(const kac_settings *s)
     return KAC_OK;
 }
 
+/* A template of another length than the model's is more often a letter too few than meant. */
+static kac_status check_template(const kac_run *r)
+{
+    char place[KAC_PLACE];
+    size_t given = strlen(r->set.process.template);
+    int64_t own = r->denoiser->length;
+    if (given == 0 || own == 0 || (int64_t)given == own || r->set.process.length != 0)
+        return KAC_OK;
+    kac_config_place(r->config, "process.template", place);
+    return KAC_FAIL(KAC_ERR_INVALID,
+                    "process.template: %zu characters%s, but the model's sequences have %lld; "
+                    "process.length %zu if that is meant",
+                    given, place, (long long)own, given);
+}
+
 kac_status kac_models_open(kac_run *r)
 {
     const kac_settings *s = &r->set;
@@ -114,6 +129,7 @@ kac_status kac_models_open(kac_run *r)
     r->reads_time = r->denoiser->reads_time;
     KAC_TRY(open_unconditional(r));
 
+    KAC_TRY(check_template(r));
     int64_t length = s->process.length != 0           ? s->process.length
                      : s->process.template[0] != '\0' ? (int64_t)strlen(s->process.template)
                                                       : r->denoiser->length;

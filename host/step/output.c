@@ -71,10 +71,17 @@ static kac_status write_samples(const kac_run *r, FILE *out)
     return KAC_OK;
 }
 
+/* What is meant to be used; samples.csv has the others too. */
+static bool is_allowed(const kac_run *r, int64_t sample)
+{
+    return r->result[sample].reward > -HUGE_VAL;
+}
+
 static kac_status write_fasta(const kac_run *r, FILE *out)
 {
     for (int64_t i = 0; i < r->samples_out; i++) {
         kac_sample s;
+        if (!is_allowed(r, i)) continue;
         KAC_TRY(kac_run_sample(r, i, &s));
         fprintf(out, ">%" PRId64 " group=%" PRId64 " reward=%.6g\n%s\n", i, s.group, s.reward,
                 s.object);
@@ -85,7 +92,8 @@ static kac_status write_fasta(const kac_run *r, FILE *out)
 static kac_status write_smiles(const kac_run *r, FILE *out)
 {
     for (int64_t i = 0; i < r->samples_out; i++)
-        fprintf(out, "%s\t%" PRId64 "\n", r->text + (size_t)i * r->text_size, i);
+        if (is_allowed(r, i))
+            fprintf(out, "%s\t%" PRId64 "\n", r->text + (size_t)i * r->text_size, i);
     return KAC_OK;
 }
 
@@ -100,6 +108,7 @@ static kac_status write_sdf(const kac_run *r, FILE *out)
     for (int64_t i = 0; i < r->samples_out; i++) {
         kac_sample s;
         char name[KAC_NAME];
+        if (!is_allowed(r, i)) continue;
         KAC_TRY(kac_run_sample(r, i, &s));
         kac_molecule_read(r->form.molecule, &r->shape,
                           (const void *)(r->objects + (size_t)i * (size_t)r->shape.stride));
@@ -335,13 +344,14 @@ static kac_status run_json(const kac_run *r, json_t **out)
     json_t *config = NULL;
     KAC_TRY(kac_config_json(r->config, &config));
     *out = json_pack(
-        "{sssssfsIsosbsosososIsIsIsIsIsosos{sssssiss}so}", "kac", kac_version(), "algorithm",
-        s->sampler.algorithm, "alpha", s->sampler.alpha, "seed", (json_int_t)s->seed, "config",
-        config, "properly_weighted", r->weighted, "log_evidence", by_target(r, r->log_evidence),
-        "log_evidence_se", by_target(r, r->log_evidence_se), "log_evidence_reliable",
-        reliable_by_target(r), "groups", (json_int_t)r->all_groups, "particles",
-        (json_int_t)s->sampler.particles, "steps", (json_int_t)r->moves, "samples",
-        (json_int_t)r->samples_out, "forbidden", (json_int_t)r->forbidden, "evaluations",
+        "{sssOsOsssfsIsosbsosososIsIsIsIsIsosos{sssssiss}so}", "kac", kac_version(), "started",
+        r->started, "files", r->files, "algorithm", s->sampler.algorithm, "alpha",
+        s->sampler.alpha, "seed", (json_int_t)s->seed, "config", config, "properly_weighted",
+        r->weighted, "log_evidence", by_target(r, r->log_evidence), "log_evidence_se",
+        by_target(r, r->log_evidence_se), "log_evidence_reliable", reliable_by_target(r),
+        "groups", (json_int_t)r->all_groups, "particles", (json_int_t)s->sampler.particles,
+        "steps", (json_int_t)r->moves, "samples", (json_int_t)r->samples_out, "forbidden",
+        (json_int_t)r->forbidden, "evaluations",
         evaluations(r->counted.denoiser_made,
                     r->counted.denoiser_asked - r->counted.denoiser_made,
                     r->counted.reward_made, r->counted.reward_asked - r->counted.reward_made),

@@ -53,16 +53,31 @@ static double solve(const pilot *p, double target, bool ess)
     return kac_exp(high);
 }
 
-static kac_status sample(const kac_config *config, const kac_settings *settings, pilot *out,
-                         kac_calls *calls)
+/* All steps of the pilot's run; ten times a second is told how far it is. */
+static kac_status take_steps(kac_run *run, const kac_piloted *piloted)
+{
+    double told = kac_now();
+    for (int64_t k = 1; k <= kac_run_steps(run); k++) {
+        kac_progress now;
+        KAC_TRY(kac_run_step(run));
+        if (piloted->watch == NULL || (kac_now() - told < 0.1 && k < kac_run_steps(run)))
+            continue;
+        KAC_TRY(kac_run_sync(run, &now));
+        piloted->watch(piloted->watcher, &now, kac_run_steps(run));
+        told = kac_now();
+    }
+    return KAC_OK;
+}
+
+static kac_status sample(const kac_config *config, const kac_piloted *piloted,
+                         const kac_settings *settings, pilot *out, kac_calls *calls)
 {
     kac_status status = KAC_OK;
     kac_config *alone = NULL;
     kac_run *run = NULL;
     KAC_TRY_DONE(kac_config_pilot(config, settings->sampler.pilot, &alone));
     KAC_TRY_DONE(kac_run_create(alone, &run));
-    for (int64_t k = 0; k < kac_run_steps(run); k++)
-        KAC_TRY_DONE(kac_run_step(run));
+    KAC_TRY_DONE(take_steps(run, piloted));
     KAC_TRY_DONE(kac_run_finish(run));
     out->reward = calloc((size_t)settings->sampler.pilot, sizeof *out->reward);
     if (out->reward == NULL) {
@@ -81,14 +96,15 @@ done:
     return status;
 }
 
-kac_status kac_pilot(const kac_config *config, kac_settings *settings, kac_calls *calls)
+kac_status kac_pilot(const kac_config *config, const kac_piloted *piloted,
+                     kac_settings *settings, kac_calls *calls)
 {
     pilot p = {0};
     bool ess = settings->sampler.pilot_ess;
     double target = ess ? -settings->sampler.pilot_share : settings->sampler.pilot_kl;
     kac_status status = KAC_OK;
 
-    KAC_TRY_DONE(sample(config, settings, &p, calls));
+    KAC_TRY_DONE(sample(config, piloted, settings, &p, calls));
     /* n samples know of p* while n exp(-KL) of them matter. */
     if (!ess && (double)p.n * kac_exp(-target) < 10) {
         status = KAC_FAIL(KAC_ERR_INVALID,

@@ -4,9 +4,10 @@
 
 #include "run.h"
 
-/* Sets settings->sampler.alpha, which was NaN, from sampler.pilot samples of the denoiser alone;
- * *calls are what they cost.  Errors: those of a run; INVALID (too few samples for the target),
- * NUMERIC (none is valid). */
-kac_status kac_pilot(const kac_config *config, kac_settings *settings, kac_calls *calls);
+/* Sets settings->sampler.alpha, which was NaN, from sampler.pilot samples of the denoiser alone,
+ * while the watch of `piloted` looks on; *calls are what they cost.  Errors: those of a run;
+ * INVALID (too few samples for the target), NUMERIC (none is valid). */
+kac_status kac_pilot(const kac_config *config, const kac_piloted *piloted,
+                     kac_settings *settings, kac_calls *calls);
 
 #endif /* KAC_PILOT_H */

@@ -11,6 +11,7 @@
 
 #include "device.h"
 #include "pilot.h"
+#include "started.h"
 
 void kac_lap(kac_run *r, kac_phase phase)
 {
@@ -51,8 +52,14 @@ kac_status kac_run_create(const kac_config *config, kac_run **out)
 
 kac_status kac_run_create_on(kac_ranks *ranks, const kac_config *config, kac_run **out)
 {
+    return kac_run_create_watched(ranks, config, NULL, NULL, out);
+}
+
+kac_status kac_run_create_watched(kac_ranks *ranks, const kac_config *config,
+                                  kac_watch_fn *watch, void *context, kac_run **out)
+{
     KAC_REQUIRE(config != NULL && out != NULL);
-    kac_piloted none = {.known = false};
+    kac_piloted none = {.known = false, .watch = watch, .watcher = context};
     return kac_run_open(ranks, config, &none, out);
 }
 
@@ -81,6 +88,7 @@ static kac_status take_config(kac_run *r, kac_ranks *ranks, const kac_config *co
     r->ranks = ranks;
     KAC_TRY(kac_config_settings(config, &r->set));
     kac_ranks_set_patience(ranks, r->set.job.patience);
+    KAC_TRY(kac_started_now(&r->started));
     return kac_config_clone(config, &r->config);
 }
 
@@ -97,7 +105,7 @@ kac_status kac_run_open(kac_ranks *ranks, const kac_config *config, const kac_pi
         r->set.sampler.alpha = piloted->alpha;
         r->pilot = piloted->calls;
     } else if (isnan(r->set.sampler.alpha)) {
-        KAC_TRY_DONE(share_pilot(r, kac_pilot(config, &r->set, &r->pilot)));
+        KAC_TRY_DONE(share_pilot(r, kac_pilot(config, piloted, &r->set, &r->pilot)));
     }
 #ifdef _OPENMP
     if (r->set.device.threads > 0) omp_set_num_threads((int)r->set.device.threads);
@@ -142,6 +150,7 @@ void kac_run_destroy(kac_run *r)
     free(r->failure);
     free(r->place);
     json_decref(r->files);
+    json_decref(r->started);
     free(r->line);
     free(r->funnel);
     free(r->draws);
@@ -160,6 +169,11 @@ void kac_run_destroy(kac_run *r)
     kac_molecule_destroy(r->form.molecule);
     kac_trajectories_close(r->trajectories);
     free(r);
+}
+
+double kac_run_alpha(const kac_run *r)
+{
+    return r->set.sampler.alpha;
 }
 
 int64_t kac_run_steps(const kac_run *r)

@@ -252,8 +252,9 @@ struct kac_run {
 
     kac_part part[KAC_PARTS];
     int parts;
-    double elapsed; /* seconds until the latest checkpoint */
-    json_t *files;  /* digests of the files that it reads, once they are known */
+    double elapsed;  /* seconds until the latest checkpoint */
+    json_t *files;   /* of rank 0: digests of the files that it reads */
+    json_t *started; /* when, where and by which command: started.h; kept where it is resumed */
 
     void *owned[192]; /* device memory to release */
     int owned_count;
@@ -268,6 +269,8 @@ typedef struct kac_piloted {
     bool known;
     double alpha;
     kac_calls calls;
+    kac_watch_fn *watch; /* of a pilot that is yet to run, or NULL */
+    void *watcher;       /* its context */
 } kac_piloted;
 
 /* kac_run_create_on, without a pilot where its outcome is known. */
@@ -519,6 +522,16 @@ kac_status kac_weigh_children(kac_run *run, const kac_particles *x, const float 
  * (that), DEVICE, and those of kac_ranks_agree. */
 kac_status kac_find_trouble(const kac_run *run);
 
+/* ---- forbidden.c ---------------------------------------------------------------------------
+ */
+
+typedef enum kac_side { KAC_AT_LEAST, KAC_AT_MOST, KAC_SIDES } kac_side;
+enum { KAC_BOUND = KAC_NAME + 64 }; /* bytes of the longest name of a bound, with its end */
+
+/* "reward.1 (motif) at_most 0"; false where the term has no bound on this side. */
+bool kac_bound_name(const kac_settings *settings, int term, kac_side side, char *text,
+                    size_t size);
+
 /* ---- trajectory.c --------------------------------------------------------------------------
  */
 
@@ -619,8 +632,8 @@ kac_status kac_refine_step(kac_run *run);
 /* ---- checkpoint.c --------------------------------------------------------------------------
  */
 
-/* Names the parts that the host keeps, and the memos, once all memory is taken; where there will be
- * checkpoints, makes the digests of the files as they are now.  Errors: those of kac_digest_file. */
+/* Names the parts that the host keeps, and the memos, once all memory is taken; rank 0 makes the
+ * digests of the files as they are now.  Errors: those of kac_digest_file. */
 kac_status kac_checkpoint_open(kac_run *run);
 
 /* ---- gibbs.c -------------------------------------------------------------------------------

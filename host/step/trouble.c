@@ -1,18 +1,48 @@
 /* trouble.c -- what the device noted that went wrong, on any rank, in a sentence. */
-#include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "fault.h"
 #include "run.h"
 
-/* Why the objects of a dead group may have no weight. */
-static const char *dead_reason(const kac_run *r)
+/* What may have taken the objects their weight. */
+static void list_bounds(const kac_run *r, char *text, size_t size)
 {
+    size_t used = 0;
+    snprintf(text, size, "its objects have reward -inf");
     for (int term = 0; term < r->set.rewards; term++)
-        if (!isnan(r->set.reward[term].at_least) || !isnan(r->set.reward[term].at_most))
-            return " (its objects are outside reward.N.at_least and at_most, or invalid)";
-    if (r->set.sampler.invalid_is_worst)
-        return " (its objects are invalid, or have reward -inf)";
-    return "";
+        for (int side = 0; side < KAC_SIDES; side++) {
+            char bound[KAC_BOUND];
+            if (!kac_bound_name(&r->set, term, (kac_side)side, bound, sizeof bound)) continue;
+            snprintf(text + used, size - used, "%s%s",
+                     used > 0 ? ", " : "its objects are outside the bounds ", bound);
+            used += strlen(text + used);
+        }
+}
+
+/* A pool that has nothing left, by its first group. */
+static kac_status report_dead(const kac_run *r, int32_t step, int32_t group)
+{
+    char bounds[KAC_MAX_TERMS * 2 * KAC_BOUND];
+    list_bounds(r, bounds, sizeof bounds);
+    return KAC_FAIL(KAC_ERR_NUMERIC,
+                    "step %d: every weight of group %d%s is zero (%s%s); sampler.on_dead: "
+                    "freeze goes on with the others (kac resume may set it)%s",
+                    step, group,
+                    r->set.sampler.global ? " and of those that it competes with" : "", bounds,
+                    r->set.sampler.invalid_is_worst ? ", or they are invalid" : "",
+                    kac_run_could_revive(r) ? "; revive tries for other objects" : "");
+}
+
+/* Particles that a group had in step `move`, counted from 1, which a funnel may have made
+ * fewer since. */
+static int32_t particles_in(const kac_run *r, int32_t move)
+{
+    if (r->set.sampler.funnel[0] == '\0') return kac_particles_each(r);
+    int32_t each = (int32_t)r->set.sampler.particles;
+    for (int32_t level = r->steps - 1; level > r->steps - move && level >= 0; level--)
+        if (r->funnel[level] > 0) each = r->funnel[level];
+    return each;
 }
 
 /* Whether step `move`, counted from 1, arrives at level 0. */
@@ -29,11 +59,7 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
     int32_t step = in_try ? r->moves : fault->move;
     const char *row = in_try ? "try" : "slot";
     if (fault->kind == KAC_FAULT_DEAD)
-        return KAC_FAIL(
-            KAC_ERR_NUMERIC,
-            "step %d: every weight of the group at slot %d is zero%s; "
-            "sampler.on_dead: freeze carries on without it, revive tries for others",
-            step, fault->slot, dead_reason(r));
+        return report_dead(r, step, fault->slot / particles_in(r, fault->move));
     if (fault->term < 0)
         return KAC_FAIL(KAC_ERR_NUMERIC, "step %d, %s %d: the denoiser %s gave NaN", step, row,
                         fault->slot, r->set.model.file);
@@ -46,17 +72,6 @@ static kac_status report(const kac_run *r, const kac_trouble *fault)
                     "step %d, %s %d: the reward %s gave NaN or infinity; sampler.on_invalid: "
                     "worst takes such objects as the worst",
                     step, row, fault->slot, source);
-}
-
-/* Particles that a group had in step `move`, counted from 1, which a funnel may have made
- * fewer since. */
-static int32_t particles_in(const kac_run *r, int32_t move)
-{
-    if (r->set.sampler.funnel[0] == '\0') return kac_particles_each(r);
-    int32_t each = (int32_t)r->set.sampler.particles;
-    for (int32_t level = r->steps - 1; level > r->steps - move && level >= 0; level--)
-        if (r->funnel[level] > 0) each = r->funnel[level];
-    return each;
 }
 
 /* What the device of any rank noted first, its slot counted through all ranks.  Errors:

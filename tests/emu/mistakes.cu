@@ -54,6 +54,13 @@ KAC_KERNEL neighbour(int *y, int barrier)
     y[threadIdx.x] = s[(threadIdx.x + 37) % THREADS];
 }
 
+KAC_KERNEL fill(int *y)
+{
+    KAC_DYNAMIC_SHARED(int, s);
+    s[threadIdx.x] = (int)threadIdx.x;
+    y[threadIdx.x] = s[threadIdx.x];
+}
+
 static int run_neighbour(int barrier)
 {
     int y[THREADS], wrong = 0;
@@ -77,5 +84,9 @@ int main(int argc, char **argv)
     if (strcmp(name, "foreign_lane") == 0)
         (void)KAC_LAUNCH(nullptr, foreign_lane, 1, THREADS, 0, out);
     if (strcmp(name, "deadlock") == 0) (void)KAC_LAUNCH(nullptr, deadlock, 1, THREADS, 0, out);
+    if (strcmp(name, "shared_not_allowed") == 0)
+        (void)KAC_LAUNCH(nullptr, fill, 1, THREADS, 50 << 10, out);
+    if (strcmp(name, "grid_too_high") == 0)
+        (void)KAC_LAUNCH(nullptr, fill, dim3(1, 65536), THREADS, sizeof y, out);
     return 0;
 }

@@ -10,6 +10,8 @@ import sys
 
 
 def main():
+    if "--help" in sys.argv:
+        sys.exit(print(__doc__))
     source, out = sys.argv[1:]
     with gzip.open(source) as file:
         rows = pickle.load(file)  # each a score, and the fragments that have it

@@ -14,6 +14,8 @@ import importlib.util
 import os
 import sys
 
+if "--help" in sys.argv:
+    sys.exit(print(__doc__))
 try:
     from rdkit import Chem, RDConfig, RDLogger
     from rdkit.Chem import QED, Crippen, Descriptors

@@ -4,6 +4,8 @@ A count and so many sequences in, a line of numbers for each out; a batch goes t
 """
 import sys
 
+if "--help" in sys.argv:
+    sys.exit(print(__doc__))
 try:
     import torch
     from torch import nn
