@@ -10,6 +10,10 @@
  * Without any such term r is 0 (product: 1).  Desirabilities and their product: G. Derringer and
  * R. Suich, "Simultaneous optimization of several response variables", J. Qual. Technol. 12(4),
  * 1980.
+ *
+ * Bounds forbid at the end: r is -INFINITY outside.  On the way a completion outside says nothing
+ * certain, and it must not stop guiding: there r of the terms counts, as if there were no bounds,
+ * less a price that is the higher the farther outside they are.
  */
 #ifndef KAC_OBJECTIVE_H
 #define KAC_OBJECTIVE_H
@@ -24,6 +28,24 @@
 KAC_HD static inline int kac_term_is_bounded(const kac_term *t)
 {
     return !isnan(t->at_least) || !isnan(t->at_most);
+}
+
+/* Bounds are rounded as terms are, or a share of 0.6 would not be at most 0.6. */
+KAC_HD static inline int kac_is_outside(const kac_term *t, float x)
+{
+    return x < (float)t->at_least || x > (float)t->at_most;
+}
+
+/* What a term counts that is outside its bounds: 1 + 2 log(1 + e), e its distance from what is
+ * allowed in units of the distance between the bounds, or of the bound's size where there is one
+ * (1 where that is 0).  Its slope is steep near the bound and never 0, so it leads back from any
+ * distance. */
+KAC_HD static inline double kac_outside(const kac_term *t, double x)
+{
+    double bound = x < t->at_least ? t->at_least : t->at_most;
+    double unit = t->at_most > t->at_least ? t->at_most - t->at_least : fabs(bound);
+    if (unit == 0) unit = 1;
+    return 1 + 2 * kac_log(1 + fabs(x - bound) / unit);
 }
 
 /* d of a term x: a ramp from 0 at low to 1 at high, flat outside. */
@@ -42,25 +64,39 @@ KAC_HD static inline double kac_desirability_slope(const kac_term *t, double x)
     return d > 0 && d < 1 ? 1 / (t->high - t->low) : 0;
 }
 
-/* The sum of the terms that enter r.  *worst: whether r is -INFINITY: a term that is looked at
- * (weight other than 0, or bounded) is not finite or outside its bounds.  *bad becomes the first
- * such term that is NaN or +INFINITY, if *bad < 0.  One pass, in which a term is read whatever its
- * weight: on a GPU reading one after the other takes longer than all else. */
-KAC_HD static inline double kac_sum_of(const kac_objective *o, const double *weight,
-                                       const float *row, int *worst, int32_t *bad)
+/* What the terms that are looked at (weight other than 0, or bounded) say of an object. */
+typedef struct kac_verdict {
+    double sum;      /* of those that enter r, as if there were no bounds */
+    double outside;  /* of those outside their bounds (kac_outside); 0: there are none */
+    int32_t invalid; /* one is not finite */
+} kac_verdict;
+
+/* *bad becomes the first such term that is NaN or +INFINITY, if *bad < 0.  One pass, in which a
+ * term is read whatever its weight: on a GPU reading one after the other takes longer than all
+ * else. */
+KAC_HD static inline kac_verdict kac_verdict_of(const kac_objective *o, const double *weight,
+                                                const float *row, int32_t *bad)
 {
-    double r = 0;
-    *worst = 0;
+    kac_verdict v = {0, 0, 0};
     for (int32_t k = 0; k < o->terms; k++) {
         const kac_term *t = &o->term[k];
         if (t->column < 0) continue;
         double x = (double)row[t->column], w = weight[k];
         if (w == 0 && !kac_term_is_bounded(t)) continue;
         if (!(x < (double)INFINITY) && *bad < 0) *bad = k;
-        if (!isfinite(x) || x < t->at_least || x > t->at_most) *worst = 1;
-        if (w != 0) r = fma(w, kac_desirability(t, x), r);
+        if (!isfinite(x)) v.invalid = 1;
+        if (kac_is_outside(t, row[t->column])) v.outside += kac_outside(t, x);
+        if (w != 0) v.sum = fma(w, kac_desirability(t, x), v.sum);
     }
-    return r;
+    return v;
+}
+
+/* r of an object of that verdict, which without bounds were `bare`.  What r gains outside is of the
+ * order of r, and is not to outweigh the bounds: an eighth of it is added to the price. */
+KAC_HD static inline double kac_priced(const kac_verdict *v, double bare, double price)
+{
+    if (v->invalid) return -(double)INFINITY;
+    return v->outside > 0 ? bare - (price + fabs(bare) / 8) * v->outside : bare;
 }
 
 /* The terms that enter r: their number n, desirabilities and weights. */
@@ -121,14 +157,11 @@ KAC_HD static inline kac_ensemble kac_ensemble_of(const kac_entering *e)
     return a;
 }
 
-/* r of an object whose terms are `row`, weighed by weight[k] for term k; *bad as there. */
-KAC_HD static inline double kac_objective_reward(const kac_objective *o, const double *weight,
-                                                 const float *row, int32_t *bad)
+/* r of finite terms as if there were no bounds; sum: kac_verdict. */
+KAC_HD static inline double kac_combined(const kac_objective *o, const double *weight,
+                                         const float *row, double sum)
 {
     kac_entering e;
-    int worst;
-    double sum = kac_sum_of(o, weight, row, &worst, bad);
-    if (worst) return -(double)INFINITY;
     if (o->combine == KAC_COMBINE_SUM) return sum;
     kac_enter(o, weight, row, &e);
     if (o->combine == KAC_COMBINE_PRODUCT) return kac_product_of(&e);
@@ -139,6 +172,17 @@ KAC_HD static inline double kac_objective_reward(const kac_objective *o, const d
     }
     kac_ensemble a = kac_ensemble_of(&e);
     return fma(-o->kappa, a.deviation, a.mean);
+}
+
+/* r of an object whose terms are `row`, weighed by weight[k] for term k; being outside of bounds
+ * costs `price` (INFINITY: it is forbidden) times kac_verdict.outside.  -INFINITY where it is
+ * invalid; *bad as there. */
+KAC_HD static inline double kac_objective_reward(const kac_objective *o, const double *weight,
+                                                 const float *row, double price, int32_t *bad)
+{
+    kac_verdict v = kac_verdict_of(o, weight, row, bad);
+    if (v.invalid || (v.outside > 0 && price == (double)INFINITY)) return -(double)INFINITY;
+    return kac_priced(&v, kac_combined(o, weight, row, v.sum), price);
 }
 
 /* dr / d of the terms that enter, in the order of e. */

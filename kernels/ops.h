@@ -316,8 +316,9 @@ kac_tick_fn kac_cpu_tick, kac_cuda_tick;
 
 /* Values of the children.  For child c of a particle of group g: with J = a->samples completions
  * of terms [n * M * J][columns],
- *   r_j      = kac_objective_reward(objective, group_weight[g], terms[c * J + j])  (objective.h)
+ *   r_j      = kac_objective_reward(objective, group_weight[g], terms[c * J + j], price)
  *   value[c] = r_0 for J = 1, else alpha_g log mean_j exp(r_j / alpha_g)        (reward units)
+ * (objective.h), price = INFINITY at level 0 and a->price before it.
  * Without terms (a->terms NULL) it is 0.  Terms of weight zero without bounds are
  * not looked at.  A NaN term or +INFINITY sets a->fault (lowest child wins; the term is its index
  * in the objective); where a->invalid_is_worst both count as -INFINITY instead. */
@@ -341,7 +342,8 @@ kac_axpy_fn kac_cpu_axpy, kac_cuda_axpy;
 typedef kac_status kac_temper_fn(kac_device *dev, const kac_weigh_args *a);
 kac_temper_fn kac_cpu_temper, kac_cuda_temper;
 
-/* Banks and log-weights of the children, with v = lambda_g value[c] / alpha_g:
+/* Banks and log-weights of the children, with v = lambda_g value[c] / alpha_g, where before level
+ * 0 a value of -INFINITY is the least one above that of its siblings, less a->price:
  *   bank, stat = kac_bank(potential, v, parent's bank and stat, last level?)   (particles.h)
  *   log_w = parent's log_w + bank - parent's bank - log M (+ ratio[c] with a->use_ratio)
  * Level clock->level == 0 is the last: bank = v.  Without terms the bank stays. */

@@ -36,8 +36,9 @@ KAC_HD static inline double kac_stat_start(kac_potential potential)
 
 /* Bank and stat of a child with value v (units of r / alpha) from its parent's.  At the last
  * level the bank is v whatever the potential, so the product of all potentials is exp(r /
- * alpha) on every path.  Before it, a value of -INFINITY (an invalid completion) says nothing
- * certain of the end and leaves the bank: only the end may kill.
+ * alpha) on every path.  Before it, a value of -INFINITY (an invalid completion, and no valid one
+ * of a sibling to go by) says nothing certain of the end and leaves the bank: only the end may
+ * kill.
  * Singhal et al., "A general framework for inference-time scaling and steering of diffusion
  * models", ICML 2025: difference, max and sum potentials. */
 KAC_HD static inline kac_bank_stat kac_bank(kac_potential potential, double v,

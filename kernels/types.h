@@ -353,6 +353,7 @@ typedef struct kac_weigh_args {
     int32_t children; /* M */
     int32_t samples;  /* J */
     kac_potential potential;
+    double price; /* of being outside of bounds before level 0 (objective.h), units of r */
     int32_t invalid_is_worst;
     int32_t use_ratio; /* 1: log-weights take in y->ratio */
     kac_temper temper;

@@ -18,6 +18,12 @@ KAC_HD static inline int64_t kac_parent_of(int64_t c, int32_t children)
     return c >> 32 == 0 ? (int64_t)((uint32_t)c / (uint32_t)children) : c / children;
 }
 
+/* What being outside of bounds costs a completion, in units of r: only the end forbids. */
+KAC_HD static inline double kac_price_of(const kac_weigh_args *a)
+{
+    return a->clock->level == 0 ? (double)INFINITY : a->price;
+}
+
 /* Value of child c in units of r, o = &a->objective or a copy; *bad as kac_objective_reward. */
 KAC_HD static inline double kac_child_value(const kac_weigh_args *a, const kac_objective *o,
                                             int64_t c, int32_t *bad)
@@ -27,15 +33,16 @@ KAC_HD static inline double kac_child_value(const kac_weigh_args *a, const kac_o
     const double *weight = a->group_weight + (int64_t)g * o->terms;
     if (a->terms == NULL) return 0;
     const float *terms = a->terms + c * a->samples * a->columns;
-    if (a->samples == 1) return kac_objective_reward(o, weight, terms, bad);
+    double price = kac_price_of(a);
+    if (a->samples == 1) return kac_objective_reward(o, weight, terms, price, bad);
 
     for (int32_t j = 0; j < a->samples; j++) {
-        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, bad);
+        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, price, bad);
         if (r > top) top = r;
     }
     if (top == -(double)INFINITY) return top;
     for (int32_t j = 0; j < a->samples; j++) {
-        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, bad);
+        double r = kac_objective_reward(o, weight, terms + (int64_t)j * a->columns, price, bad);
         sum += kac_exp((r - top) / alpha);
     }
     return top + alpha * kac_log(sum / a->samples);
@@ -48,9 +55,8 @@ KAC_HD static inline double kac_plain_value(const kac_weigh_args *a, const kac_o
     const double *weight =
         a->group_weight + (int64_t)a->x->group[kac_parent_of(c, a->children)] * o->terms;
     const float *row = a->terms + c * a->columns;
-    int worst;
-    double sum = kac_sum_of(o, weight, row, &worst, bad);
-    return worst ? -(double)INFINITY : sum;
+    kac_verdict v = kac_verdict_of(o, weight, row, bad);
+    return kac_priced(&v, v.sum, kac_price_of(a));
 }
 
 /* dr / d columns first_column .. first_column + n - 1 of the terms of fresh row q; to: [n]. */
@@ -100,6 +106,17 @@ KAC_HD static inline double kac_tempered(double value, double lambda, double alp
     return value == -(double)INFINITY ? value : lambda * value / alpha;
 }
 
+/* What a child of particle i counts on the way whose completion is invalid: less than all
+ * siblings whose completion is not; -INFINITY where there is none. */
+KAC_HD static inline double kac_value_of_invalid(const kac_weigh_args *a, int64_t i)
+{
+    double least = (double)INFINITY;
+    for (int64_t c = i * a->children; c < (i + 1) * a->children; c++)
+        if (a->y->value[c] > -(double)INFINITY && a->y->value[c] < least)
+            least = a->y->value[c];
+    return least < (double)INFINITY ? least - a->price : -(double)INFINITY;
+}
+
 /* Child c where values count lambda r / alpha. */
 KAC_HD static inline kac_weighed kac_child_weighed(const kac_weigh_args *a, int64_t c,
                                                    double lambda)
@@ -107,9 +124,12 @@ KAC_HD static inline kac_weighed kac_child_weighed(const kac_weigh_args *a, int6
     int64_t i = kac_parent_of(c, a->children);
     const kac_group *group = &a->groups[a->x->group[i]];
     kac_weighed child = {{a->x->bank[i], a->x->stat[i]}, 0};
+    int last = a->clock->level == 0;
+    double value = a->y->value[c];
+    if (!last && value == -(double)INFINITY) value = kac_value_of_invalid(a, i);
     if (a->terms != NULL)
-        child.bank = kac_bank(a->potential, kac_tempered(a->y->value[c], lambda, group->alpha),
-                              child.bank, a->clock->level == 0);
+        child.bank =
+            kac_bank(a->potential, kac_tempered(value, lambda, group->alpha), child.bank, last);
     child.log_w = kac_child_log_w(a->x->log_w[i], a->x->bank[i], child.bank.bank,
                                   kac_log((double)a->children));
     if (a->use_ratio && child.log_w > -(double)INFINITY) child.log_w += a->y->ratio[c];

@@ -179,7 +179,7 @@ Test(checkpoint, every_kind_of_step)
         "process.steps=6 sampler.groups=3 seed=5 sampler.algorithm=smc sampler.particles=6 "
         "sampler.alpha=auto sampler.pilot.particles=256 sampler.pilot.kl=1",
         BASE "sampler.algorithm=smc sampler.particles=6 sampler.on_dead=revive "
-             "sampler.revive.levels=3 reward.0.at_least=0.5",
+             "sampler.revive.levels=3 reward.0.at_least=0.5 reward.0.weight=1",
     };
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         expect_equal_tables(settings[i]);

@@ -53,6 +53,23 @@ static void expect(const kac_config *config, const char *key, const char *value)
     cr_assert_str_eq(text, value, "%s is %s, want %s", key, text, value);
 }
 
+/* What only has bounds is no part of the reward. */
+Test(config, weight_auto)
+{
+    static const char *const steps[][3] = {
+        {"reward.0.file", "f", "1"},       {"reward.0.at_most", "6", "0"},
+        {"reward.0.low", "9", "1"},        {"reward.0.low", "off", "0"},
+        {"reward.0.at_least", "2", "0"},   {"reward.0.at_most", "off", "0"},
+        {"reward.0.weight", "2.5", "2.5"}, {"reward.0.weight", "auto", "0"},
+        {"reward.0.at_least", "off", "1"}};
+    kac_config *config = make();
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        set(config, steps[i][0], steps[i][1]);
+        expect(config, "reward.0.weight", steps[i][2]);
+    }
+    kac_config_destroy(config);
+}
+
 /* ---- the table -------------------------------------------------------------------------- */
 
 Test(config, table_is_whole)
@@ -315,21 +332,22 @@ Test(config, mistakes_of_a_file)
 
 Test(config, all_mistakes_at_once)
 {
-    refuse("seed: x\n"
-           "reward:\n"
-           "  - {fiel: a}\n"
-           "  - {file: b, weight: heavy}\n"
-           "sampler:\n"
-           "  particles: 1_0\n"
-           "  select: {group: {rule: best}}\n",
-           "f.yaml:1:7: seed: expected an integer from 0 to 9007199254740991, found `x`\n"
-           "f.yaml:3:6: reward.0.fiel: no such key (did you mean `reward.0.file`?)\n"
-           "f.yaml:4:23: reward.1.weight: expected a number from -1e+30 to 1e+30, found "
-           "`heavy`\n"
-           "f.yaml:6:14: sampler.particles: expected an integer from 1 to 16777216, found "
-           "`1_0`\n"
-           "f.yaml:7:26: sampler.select.group.rule: expected none, categorical, argmax, "
-           "top_k or replace, found `best`");
+    refuse(
+        "seed: x\n"
+        "reward:\n"
+        "  - {fiel: a}\n"
+        "  - {file: b, weight: heavy}\n"
+        "sampler:\n"
+        "  particles: 1_0\n"
+        "  select: {group: {rule: best}}\n",
+        "f.yaml:1:7: seed: expected an integer from 0 to 9007199254740991, found `x`\n"
+        "f.yaml:3:6: reward.0.fiel: no such key (did you mean `reward.0.file`?)\n"
+        "f.yaml:4:23: reward.1.weight: expected auto or a number from -1e+30 to 1e+30, found "
+        "`heavy`\n"
+        "f.yaml:6:14: sampler.particles: expected an integer from 1 to 16777216, found "
+        "`1_0`\n"
+        "f.yaml:7:26: sampler.select.group.rule: expected none, categorical, argmax, "
+        "top_k or replace, found `best`");
 
     char text[4000] = "";
     for (int i = 0; i < 100; i++)
@@ -585,6 +603,26 @@ Test(config, contradictions)
         {"smc",
          {{"reward.0.at_least", "1"}, {"reward.0.at_most", "0.5"}},
          "reward.0: at_least, 1, is more than at_most, 0.5, so every object is forbidden"},
+        {"smc",
+         {{"reward.1.kind", "gc"}, {"reward.1.at_least", "30"}, {"reward.1.at_most", "60"}},
+         "reward.1.at_least: 30, but gc is a share from 0 to 1"},
+        {"smc",
+         {{"reward.1.kind", "gc"}, {"reward.1.low", "20"}, {"reward.1.high", "40"}},
+         "reward.1.high: 40, but gc is a share from 0 to 1"},
+        {"smc",
+         {{"reward.1.kind", "homopolymer"}, {"reward.1.at_most", "0"}},
+         "reward.1.at_most: 0, but homopolymer is the length of a run from 1"},
+        {"smc",
+         {{"reward.1.kind", "homopolymer"}, {"reward.1.low", "9"}, {"reward.1.high", "0"}},
+         NULL},
+        {"smc",
+         {{"process.length", "80"},
+          {"reward.1.kind", "homopolymer"},
+          {"reward.1.at_least", "81"}},
+         "reward.1.at_least: 81, but homopolymer is the length of a run from 1 to 80"},
+        {"smc",
+         {{"reward.1.kind", "motif"}, {"reward.1.motifs", "AC,GT"}, {"reward.1.at_most", "-1"}},
+         "reward.1.at_most: -1, but motif is a number of places from 0"},
         {"smc",
          {{"objective.combine", "product"}},
          "objective.combine: product multiplies desirabilities, so reward.0 needs low and "

@@ -6,8 +6,9 @@
 #include "settings.h"
 #include "table_run.h"
 
-#define SMC  "process.steps=3 sampler.algorithm=smc sampler.alpha=0.7 sampler.groups=40 "
-#define RARE "reward.0.name=worth reward.0.at_least=0.8 " /* one draw in thirteen */
+#define SMC "process.steps=3 sampler.algorithm=smc sampler.alpha=0.7 sampler.groups=40 "
+#define RARE                                                                                   \
+    "reward.0.name=worth reward.0.weight=1 reward.0.at_least=0.8 " /* one draw in thirteen */
 
 static chain c;
 static char dir[256];

@@ -594,7 +594,8 @@ Test(laws, no_long_runs_and_a_bounded_network)
 {
     CHECK_REWARD(without_runs, "reward.1.kind=homopolymer reward.1.weight=0 reward.1.at_most=2",
                  EVERY_WAY);
-    CHECK_REWARD(within_bounds, "reward.0.at_least=-0.3 reward.0.at_most=0.8", EVERY_WAY);
+    CHECK_REWARD(within_bounds, "reward.0.weight=1 reward.0.at_least=-0.3 reward.0.at_most=0.8",
+                 EVERY_WAY);
 }
 
 /* Six objects, one draw in thirteen, with rewards that differ. */
@@ -613,7 +614,7 @@ static double rarely_good(const chain *c, int object, double t)
 Test(laws, tries_of_the_last_levels)
 {
     CHECK_REWARD(
-        rarely_good, "reward.0.at_least=0.8", SMC REVIVE("1", "16") ALWAYS,
+        rarely_good, "reward.0.weight=1 reward.0.at_least=0.8", SMC REVIVE("1", "16") ALWAYS,
         SMC REVIVE("2", "1") ALWAYS, SMC REVIVE("2", "6") ESS("0.6") SAMPLE,
         SMC REVIVE("2", "256") NEVER BLIND, SMC REVIVE("3", "32") "sampler.particles=1",
         SMC REVIVE("3", "6") "sampler.particles=8",

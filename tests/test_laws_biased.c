@@ -244,8 +244,10 @@ Test(biased, forbidden_objects_are_no_samples)
     for (int k = 0; k < 6; k++) {
         table_run run = {0};
         int bad = 0, good = 0;
-        snprintf(text, sizeof text,
-                 "process.steps=3 sampler.groups=300 reward.0.at_least=0.4 %s", rows[k]);
+        snprintf(
+            text, sizeof text,
+            "process.steps=3 sampler.groups=300 reward.0.weight=1 reward.0.at_least=0.4 %s",
+            rows[k]);
         cr_assert_eq(table_sample(&c, dir, text, &run), KAC_OK, "%s", kac_last_error());
         for (int64_t i = 0; i < run.n; i++) {
             bool forbidden = (double)c.reward[run.object[i]] < 0.4;

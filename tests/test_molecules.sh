@@ -57,7 +57,7 @@ holds 'there is no samples.fasta' test ! -e "$work/plain/samples.fasta"
 holds 'the worker has read what samples.csv shows' awk -F, 'NR > 1 && ($7 != length($4) || $8 != 0) { exit 1 }' "$work/plain/samples.csv"
 
 begin 'a forbidden molecule is in the table alone'
-run "$kac" run "$work/molecules.yaml" --set reward.0.at_least=6 --set sampler.particles=2 --out "$work/tight"
+run "$kac" run "$work/molecules.yaml" --set reward.0.weight=1 --set reward.0.at_least=6 --set sampler.particles=2 --out "$work/tight"
 expect 0
 forbidden=$(grep -c ',-inf,' "$work/tight/samples.csv")
 allowed=$(objects tight | awk 'length($0) >= 6' | wc -l)

@@ -17,12 +17,18 @@ static kac_term plain(int32_t column)
     return (kac_term){column, none, none, none, none};
 }
 
-static double reward(const kac_objective *o, const double *weight, const float *row)
+static double on_the_way(const kac_objective *o, const double *weight, const float *row,
+                         double price)
 {
     int32_t bad = -1;
-    double r = kac_objective_reward(o, weight, row, &bad);
+    double r = kac_objective_reward(o, weight, row, price, &bad);
     cr_expect_eq(bad, -1);
     return r;
+}
+
+static double reward(const kac_objective *o, const double *weight, const float *row)
+{
+    return on_the_way(o, weight, row, HUGE_VAL);
 }
 
 /* ---- combining ---------------------------------------------------------------------------- */
@@ -117,6 +123,66 @@ Test(objective, bounds_are_of_the_raw_term)
     cr_expect_eq(reward(&o, (const double[1]){1}, (const float[1]){11}), -HUGE_VAL);
 }
 
+/* On the way r counts as if there were no bounds, less a price that rises with the distance. */
+Test(objective, on_the_way_bounds_have_a_price)
+{
+    const double weight[4] = {1, 2, 0, 0};
+    for (int c = KAC_COMBINE_SUM; c <= KAC_COMBINE_LOWER_BOUND; c++) {
+        kac_objective o = {.combine = (kac_combine)c,
+                           .kappa = 0.5,
+                           .terms = 4,
+                           .term = {{0, 0, 20, none, none},
+                                    {1, 10, 0, none, 6},
+                                    {2, none, none, 0.25, 0.75},
+                                    {3, none, none, none, 0}}};
+        const float row[4] = {15, 9, 0, 3}, within[4] = {15, 6, 0.5F, 0};
+        kac_objective bare = o;
+        for (int k = 0; k < 4; k++)
+            bare.term[k].at_least = bare.term[k].at_most = none;
+        double r = reward(&bare, weight, row);
+        double want = r - (5 + fabs(r) / 8) *
+                              (3 + 2 * (log(1.5) + log(1 + 0.25 / 0.5) + log(1 + 3.0 / 1)));
+        cr_expect_float_eq(on_the_way(&o, weight, row, 5), want, 1e-12, "combine %d", c);
+        cr_expect_eq(reward(&o, weight, row), -HUGE_VAL);
+        cr_expect_eq(on_the_way(&o, weight, within, 5), reward(&bare, weight, within));
+        cr_expect_eq(reward(&o, weight, within), reward(&bare, weight, within));
+    }
+}
+
+/* The nearer the better, whatever r, from the least distance on; and r among equals. */
+Test(objective, the_price_leads_back)
+{
+    const kac_objective o = {.terms = 2, .term = {plain(0), {1, none, none, none, 6}}};
+    const double weight[2] = {1, 0};
+    double before = on_the_way(&o, weight, (const float[2]){0, 6}, 1e3);
+    for (int x = 7; x < 100; x += x / 7) {
+        double r = on_the_way(&o, weight, (const float[2]){5, (float)x}, 1e3);
+        cr_expect_lt(r, before, "%d", x);
+        cr_expect_lt(on_the_way(&o, weight, (const float[2]){4, (float)x}, 1e3), r);
+        before = r;
+    }
+}
+
+/* Terms are floats: a bound is the float nearest to it. */
+Test(objective, bounds_are_rounded_as_terms_are)
+{
+    static kac_settings settings = {.rewards = 1};
+    settings.reward[0] = (kac_reward_settings){
+        .weight = 1, .low = none, .high = none, .at_least = 0.7, .at_most = 0.6};
+    kac_objective o = kac_objective_of(&settings);
+    o.term[0].at_least = none;
+    cr_expect_gt((double)0.6F, 0.6);
+    cr_expect_eq(reward(&o, (const double[1]){1}, (const float[1]){0.6F}), (double)0.6F);
+    cr_expect_eq(reward(&o, (const double[1]){1}, (const float[1]){nextafterf(0.6F, 1)}),
+                 -HUGE_VAL);
+    o = kac_objective_of(&settings);
+    o.term[0].at_most = none;
+    cr_expect_lt((double)0.7F, 0.7);
+    cr_expect_eq(reward(&o, (const double[1]){1}, (const float[1]){0.7F}), (double)0.7F);
+    cr_expect_eq(reward(&o, (const double[1]){1}, (const float[1]){nextafterf(0.7F, 0)}),
+                 -HUGE_VAL);
+}
+
 Test(objective, the_first_bad_term_is_named)
 {
     for (int c = KAC_COMBINE_SUM; c <= KAC_COMBINE_LOWER_BOUND; c++) {
@@ -125,12 +191,13 @@ Test(objective, the_first_bad_term_is_named)
                            .term = {plain(0), {1, none, none, none, 5}, plain(2)}};
         int32_t bad = -1;
         double r = kac_objective_reward(&o, (const double[3]){0, 0, 1},
-                                        (const float[3]){NAN, INFINITY, NAN}, &bad);
+                                        (const float[3]){NAN, INFINITY, NAN},
+                                        c % 2 ? HUGE_VAL : 8, &bad);
         cr_expect_eq(r, -HUGE_VAL);
         cr_expect_eq(bad, 1, "a bound looks at its term, weight 0 does not");
         bad = -1;
         r = kac_objective_reward(&o, (const double[3]){1, 0, 1},
-                                 (const float[3]){-INFINITY, 0, 1}, &bad);
+                                 (const float[3]){-INFINITY, 0, 1}, 8, &bad);
         cr_expect_eq(r, -HUGE_VAL);
         cr_expect_eq(bad, -1, "a term of -infinity is a verdict, not a mistake");
     }

@@ -486,7 +486,8 @@ static void check_fault(const char *dir)
 {
     setting alone, s;
     const char *settings = FEW "sampler.algorithm=smc sampler.particles=2 sampler.groups=8 "
-                               "reward.0.at_least=0.4 sampler.on_dead=error seed=3";
+                               "reward.0.at_least=0.4 reward.0.weight=1 "
+                               "sampler.on_dead=error seed=3";
     sample_on(dir, settings, 1, &alone);
     cr_assert_eq(alone.status[0], KAC_ERR_NUMERIC, "%s", alone.text[0]);
     for (int ranks = 2; ranks <= 4; ranks++) {
@@ -693,7 +694,7 @@ static void check_goes_on(const char *dir)
         FEW "sampler.algorithm=smc sampler.particles=4 reward.0.weights=1,1,1,0.5,0.5,2,2 "
             "sampler.select.group.scope=global",
         FEW "sampler.algorithm=smc sampler.particles=6 sampler.on_dead=revive "
-            "sampler.revive.levels=3 reward.0.at_least=0.5",
+            "sampler.revive.levels=3 reward.0.at_least=0.5 reward.0.weight=1",
         FEW "sampler.algorithm=rerd sampler.particles=4 driver.iterations=4",
         FEW "sampler.algorithm=rerd sampler.particles=4 driver.iterations=4 driver.elite=on",
         FEW "sampler.algorithm=particle_gibbs sampler.particles=4 driver.sweeps=4 "

@@ -204,7 +204,7 @@ says 'another sampler.alpha'
 
 begin 'a run that a dead group has ended'
 toy dead "$reward" 'process: {steps: 1000}' 'sampler: {groups: 16, particles: 2, alpha: 0.3, on_dead: error}'
-run "$kac" run "$work/dead.yaml" --set reward.0.at_least=0.5 --out "$work/dead" --quiet --set checkpoint.seconds=0.001
+run "$kac" run "$work/dead.yaml" --set reward.0.weight=1 --set reward.0.at_least=0.5 --out "$work/dead" --quiet --set checkpoint.seconds=0.001
 expect 2
 says 'every weight of group'
 run "$kac" resume "$work/dead" --quiet
@@ -214,7 +214,7 @@ expect 2
 says 'another sampler.on_dead'
 run "$kac" resume "$work/dead" --quiet --set sampler.on_dead=freeze
 expect 0
-run "$kac" run "$work/dead.yaml" --set reward.0.at_least=0.5 --out "$work/frozen" --quiet --set sampler.on_dead=freeze
+run "$kac" run "$work/dead.yaml" --set reward.0.weight=1 --set reward.0.at_least=0.5 --out "$work/frozen" --quiet --set sampler.on_dead=freeze
 expect 0
 holds 'samples.csv is the same' cmp "$work/frozen/samples.csv" "$work/dead/samples.csv"
 

@@ -11,7 +11,7 @@
 #define SMC "process.steps=3 sampler.algorithm=smc sampler.alpha=0.7 seed=3 "
 #define REVIVE(levels, rounds)                                                                 \
     "sampler.on_dead=revive sampler.revive.levels=" levels " sampler.revive.rounds=" rounds " "
-#define RARE "reward.0.at_least=0.8 " /* one draw in thirteen */
+#define RARE "reward.0.weight=1 reward.0.at_least=0.8 " /* one draw in thirteen */
 
 /* ---- the operations --------------------------------------------------------------------- */
 
@@ -297,7 +297,10 @@ Test(revive, the_same_however_it_is_computed, .init = write_model, .fini = remov
 Test(revive, nothing_possible_is_evidence_zero, .init = write_model, .fini = remove_model)
 {
     table_run run = sample(
-        SMC REVIVE("3", "2") "sampler.groups=4 sampler.particles=3 reward.0.at_least=9", "");
+        SMC REVIVE(
+            "3",
+            "2") "sampler.groups=4 sampler.particles=3 reward.0.weight=1 reward.0.at_least=9",
+        "");
     cr_expect_eq(run.n, 12);
     cr_expect_eq(run.log_evidence, -HUGE_VAL);
     cr_expect_eq(dead_groups(&run), 4);

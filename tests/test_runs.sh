@@ -240,7 +240,7 @@ if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expressio
     invariant constrained "${tight[@]}"
 
     revived=(configs/promoter_revive.yaml --set process.steps=12 --set sampler.groups=24
-        --set reward.2.at_most=0.45 --set sampler.revive.levels=6)
+        --set reward.2.at_most=0.5 --set sampler.revive.levels=6)
     begin 'groups that would be lost are tried for again'
     sample frozen "${revived[@]}" --set sampler.on_dead=freeze
     sample revived "${revived[@]}"

@@ -37,6 +37,7 @@ Test(twins_particles, temper_and_weigh)
                                     .terms = terms[k],
                                     .children = children,
                                     .samples = 1,
+                                    .price = 1.5,
                                     .potential = (kac_potential)(test / 2 % 4),
                                     .use_ratio = test % 3 == 0,
                                     .temper = test == 9 ? KAC_TEMPER_LEVEL : KAC_TEMPER_ESS,
@@ -94,8 +95,57 @@ static kac_term roll_term(dice *d, int32_t column)
         t.low = -2;
         t.high = 3;
     }
+    if (roll(d, 3) == 0) t.at_least = -1;
+    if (roll(d, 3) == 0) t.at_most = roll(d, 2);
     if (roll(d, 4) == 0) t.column = -1;
     return t;
+}
+
+/* Sums of one completion and all else, on the way and at the end. */
+Test(twins_particles, values_of_bounded_terms)
+{
+    enum { COLUMNS = 4, CHILDREN = 2, SAMPLES = 3 };
+    for (int32_t test = 0; test < 16; test++) {
+        int32_t samples = test < 8 ? 1 : SAMPLES;
+        kac_clock clock = {.level = test / 4 % 2, .move = 3};
+        ground w = make_ground(sizes, GROUPS, 1, (uint64_t)test);
+        int64_t n = (int64_t)w.particles * CHILDREN * samples * COLUMNS;
+        double weight[GROUPS * COLUMNS];
+        float *row = malloc((size_t)n * sizeof *row);
+        kac_particles x[TWINS], y[TWINS];
+        kac_weigh_args a[TWINS];
+        kac_objective objective = {.combine = (kac_combine)(test % 4), .kappa = 0.5};
+        cr_assert_not_null(row);
+        for (objective.terms = 0; objective.terms < COLUMNS; objective.terms++)
+            objective.term[objective.terms] = roll_term(&w.dice, objective.terms);
+        for (int i = 0; i < GROUPS * COLUMNS; i++)
+            weight[i] = 0.5 * roll(&w.dice, 4);
+        for (int64_t i = 0; i < n; i++)
+            row[i] = (float)roll_number(&w.dice, test % 2 ? -HUGE_VAL : 0.3);
+        pair_particles(&w, w.particles, 16, x);
+        set_groups(&w, x);
+        pair_particles(&w, w.particles * CHILDREN, 16, y);
+        void **at = pair_put(&w, "clock", &clock, sizeof clock);
+        void **shared = pair_put(&w, "weight", weight, sizeof weight);
+        void **terms = pair_put(&w, "terms", row, (size_t)n * sizeof *row);
+        for (int k = 0; k < TWINS; k++)
+            a[k] = (kac_weigh_args){.clock = at[k],
+                                    .groups = w.group[k],
+                                    .objective = objective,
+                                    .group_weight = shared[k],
+                                    .x = &x[k],
+                                    .terms = terms[k],
+                                    .columns = COLUMNS,
+                                    .children = CHILDREN,
+                                    .samples = samples,
+                                    .price = 1.5,
+                                    .invalid_is_worst = 1,
+                                    .y = &y[k]};
+        ON_BOTH(particles.value(twin(k), &a[k]));
+        ground_equal(&w, test);
+        ground_drop(&w);
+        free(row);
+    }
 }
 
 Test(twins_particles, cotangent_and_axpy)

@@ -48,11 +48,12 @@ Test(weigh, follows_the_formula)
     }
     kac_weigh_args a = weigh_args(&w, terms, weight);
     a.invalid_is_worst = 1;
+    a.price = 0.75;
     cr_assert_eq(weigh(&a), KAC_OK);
     for (int32_t c = 0; c < 8; c++) {
-        double v = c == 3 ? -HUGE_VAL : r[c] / (c < 4 ? 1 : 0.5);
+        double v = r[c] / (c < 4 ? 1 : 0.5);
         int32_t parent = c / 2;
-        double bank = v == -HUGE_VAL ? parent : v; /* only the end may kill */
+        double bank = c == 3 ? r[2] - 0.75 : c == 7 ? r[6] / 0.5 - 1.5 : v;
         double want = 0.1 * parent + bank - parent - log(2);
         cr_expect_eq(w.y.bank[c], bank, "child %d", c);
         cr_expect_eq(w.y.value[c], c == 3 ? -HUGE_VAL : r[c]);
@@ -122,6 +123,39 @@ Test(weigh, several_completions_and_none)
     cr_expect_eq(w.y.log_w[1], 0.5);
     cr_expect_eq(w.y.value[1], 0);
     drop_world(&w);
+}
+
+/* Whatever its siblings promise, a child that is outside of bounds comes after all that are not where
+ * rewards differ by less than the price; so does one that is invalid.  Only the end forbids. */
+Test(weigh, forbidden_and_invalid_completions_come_last)
+{
+    enum { M = 4 };
+    const double weight[2] = {-1, 0};
+    /* r = -5 within the bound; -1 and far outside, -2 and less so; invalid. */
+    const float terms[2 * M] = {5, 1, 1, 9, 2, 2, INFINITY, 0};
+    for (int p = KAC_POTENTIAL_DIFFERENCE; p <= KAC_POTENTIAL_SUM; p++)
+        for (int level = 1; level >= 0; level--) {
+            world w;
+            make_world(&w, 1, 1, M);
+            w.clock.level = level;
+            w.x.stat[0] = kac_stat_start((kac_potential)p);
+            kac_weigh_args a = weigh_args(&w, terms, weight);
+            a.objective.term[1].at_most = 1;
+            a.potential = (kac_potential)p;
+            a.price = 8;
+            a.invalid_is_worst = 1;
+            cr_assert_eq(weigh(&a), KAC_OK);
+            const double *l = w.y.log_w;
+            cr_expect_float_eq(l[0], -5 - log(M), 1e-14);
+            for (int m = 1; m < M; m++)
+                cr_expect(level > 0 ? isfinite(l[m]) && l[m] < l[0] - 1 : l[m] == -HUGE_VAL,
+                          "child %d of potential %d at level %d", m, p, level);
+            if (level > 0) {
+                cr_expect_gt(l[2], l[1], "nearer the bound");
+                cr_expect_float_eq(l[3], l[1] - 8, 1e-12, "after the least");
+            }
+            drop_world(&w);
+        }
 }
 
 /* The product of all potentials along a path is exp(r / alpha) whatever the potential. */

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -239,6 +240,9 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
     for (int i = 0; i < config->count; i++)
         KAC_TRY(kac_key_assign(out, config->given[i].key, config->given[i].value));
 
+    for (int i = 0; i < out->rewards; i++)
+        if (isnan(out->reward[i].weight))
+            out->reward[i].weight = kac_reward_weight_auto(&out->reward[i]);
     if (out->process.schedule == KAC_SCHEDULE_AUTO)
         out->process.schedule = out->process.kind == KAC_PROCESS_GAUSSIAN ? KAC_SCHEDULE_VP
                                 : out->process.kind == KAC_PROCESS_GRAPH

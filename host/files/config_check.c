@@ -52,7 +52,7 @@ bool kac_properly_weighted(const kac_settings *settings)
 
 /* Whether alpha changes the samples or their weights.  The value of several completions, which may
  * rank, is alpha log mean exp(r / alpha). */
-static bool reads_alpha(const kac_settings *settings)
+bool kac_reads_alpha(const kac_settings *settings)
 {
     if (settings->sampler.samples > 1) return true;
     if (settings->driver.kind == KAC_DRIVER_SEARCH)
@@ -98,7 +98,7 @@ static kac_status check_guidance(const kac_settings *settings)
 static kac_status check_alpha(const kac_settings *settings)
 {
     const double most = 1e300;
-    if (settings->sampler.alpha == 0 || !reads_alpha(settings)) return KAC_OK;
+    if (settings->sampler.alpha == 0 || !kac_reads_alpha(settings)) return KAC_OK;
     for (int i = 0; i < settings->rewards; i++) {
         double weight = kac_reward_steepest(&settings->reward[i]);
         if (weight / settings->sampler.alpha > most)
@@ -241,7 +241,7 @@ static kac_status check_selection(const kac_config *config, const kac_settings *
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.value.file: required where sampler.value.kind is learned or "
                         "sampler.twist.kind is value, a safetensors file");
-    if (settings->sampler.alpha == 0 && reads_alpha(settings))
+    if (settings->sampler.alpha == 0 && kac_reads_alpha(settings))
         return KAC_FAIL(KAC_ERR_INVALID,
                         "sampler.alpha: 0 is allowed only where every selection is argmax or "
                         "top_k%s",

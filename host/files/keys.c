@@ -254,9 +254,11 @@ static const kac_key keys[] = {
     {"reward.N.strands", SWITCH(reward[0].both_strands, "one", "both"), .initial = "one",
      .help = "Kind motif: both counts reverse complements too; a motif that is its own counts "
              "once."},
-    {"reward.N.weight", NUMBER(reward[0].weight, -LARGEST, LARGEST), .initial = "1",
+    {"reward.N.weight", NUMBER(reward[0].weight, -LARGEST, LARGEST), .absent = "auto",
+     .initial = "auto",
      .help = "Its weight in the reward that guides; a term of weight 0 without bounds is only "
-             "recorded for the final samples."},
+             "recorded for the final samples. auto is 0 for a term that has a bound and no "
+             "desirability, which then only constrains, else 1."},
     {"reward.N.weights", TEXT(reward[0].weights), .accepts = kac_reward_reads_weights,
      .expected = "numbers with commas between them, such as 0,0.5,1, or two with a colon, "
                  "such as 0:1",
@@ -274,7 +276,7 @@ static const kac_key keys[] = {
      .initial = "off",
      .help =
          "An object whose term is below it is forbidden, whatever the weight: its reward is "
-         "minus infinity."},
+         "minus infinity. Only the end forbids; on the way what is outside counts less."},
     {"reward.N.at_most", NUMBER(reward[0].at_most, -LARGEST, LARGEST), .absent = "off",
      .initial = "off", .help = "An object whose term is above it is forbidden."},
 

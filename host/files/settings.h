@@ -292,6 +292,9 @@ kac_status kac_files_check(const kac_settings *settings);
  * argmax, no top_k, no discarded normaliser. */
 bool kac_properly_weighted(const kac_settings *settings);
 
+/* Whether alpha changes the samples or their weights. */
+bool kac_reads_alpha(const kac_settings *settings);
+
 /* Whether the settings could have on_dead revive. */
 bool kac_can_revive(const kac_settings *settings);
 
@@ -321,6 +324,9 @@ void kac_command_name(const char *command, char *text, size_t size);
 /* The largest size of its weights. */
 double kac_reward_steepest(const kac_reward_settings *reward);
 
+/* What weight auto is: 0 of a term that only has bounds, else 1. */
+double kac_reward_weight_auto(const kac_reward_settings *reward);
+
 /* Its weight in group g of `groups`. */
 double kac_reward_weight(const kac_reward_settings *reward, int64_t g, int64_t groups);
 
@@ -333,6 +339,10 @@ kac_status kac_rewards_check(const kac_settings *settings);
 
 /* Whether each number of reward.N.weights has one of `groups` groups.  Errors: INVALID. */
 kac_status kac_weights_check(const kac_settings *settings, int64_t groups);
+
+/* Whether objects of that length (0: not known yet) can meet the bounds and desirabilities of terms
+ * that count letters.  Errors: INVALID. */
+kac_status kac_rewards_reach(const kac_settings *settings, int64_t length);
 
 /* The objective of the settings; term k is reward.k, and its column k. */
 kac_objective kac_objective_of(const kac_settings *settings);

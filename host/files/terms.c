@@ -83,6 +83,11 @@ static bool has_weight(const kac_reward_settings *reward)
     return reward->weights[0] != '\0' || reward->weight != 0;
 }
 
+double kac_reward_weight_auto(const kac_reward_settings *reward)
+{
+    return is_bounded(reward) && isnan(reward->low) ? 0 : 1;
+}
+
 bool kac_reward_guides(const kac_reward_settings *reward)
 {
     return has_weight(reward) || is_bounded(reward);
@@ -248,6 +253,53 @@ static kac_status check_numbers(const kac_reward_settings *reward, int i)
     return KAC_OK;
 }
 
+/* What a term that counts letters can be. */
+typedef struct reach {
+    const char *what;
+    double least, most;
+} reach;
+
+static reach reach_of(const kac_reward_settings *reward, int64_t length)
+{
+    double most = length > 0 ? (double)length : (double)INFINITY;
+    if (reward->kind == KAC_REWARD_GC) return (reach){"gc is a share", 0, 1};
+    if (reward->kind == KAC_REWARD_HOMOPOLYMER)
+        return (reach){"homopolymer is the length of a run", 1, most};
+    for (const char *text = reward->motifs; *text != '\0'; text++)
+        if (*text == ',') most += (double)length;
+    if (reward->both_strands) most *= 2;
+    return (reach){"motif is a number of places", 0, most};
+}
+
+static kac_status check_reach(const kac_reward_settings *reward, int i, int64_t length)
+{
+    reach can = reach_of(reward, length);
+    const struct {
+        const char *key;
+        double value;
+        bool beyond;
+    } given[] = {
+        {"at_least", reward->at_least, reward->at_least > can.most},
+        {"at_most", reward->at_most, reward->at_most < can.least},
+        {"high", reward->high, reward->high < 0 || reward->high > can.most},
+    };
+    char upto[32] = "";
+    if (!isinf(can.most)) snprintf(upto, sizeof upto, " to %g", can.most);
+    for (size_t k = 0; k < sizeof given / sizeof *given; k++)
+        if (given[k].beyond)
+            return KAC_FAIL(KAC_ERR_INVALID, "reward.%d.%s: %g, but %s from %g%s", i,
+                            given[k].key, given[k].value, can.what, can.least, upto);
+    return KAC_OK;
+}
+
+kac_status kac_rewards_reach(const kac_settings *settings, int64_t length)
+{
+    for (int i = 0; i < settings->rewards; i++)
+        if (kac_reward_is_filter(&settings->reward[i]))
+            KAC_TRY(check_reach(&settings->reward[i], i, length));
+    return KAC_OK;
+}
+
 static bool has_negative_weight(const kac_reward_settings *reward)
 {
     if (reward->weights[0] == '\0') return reward->weight < 0;
@@ -325,5 +377,6 @@ kac_status kac_rewards_check(const kac_settings *settings)
                                 reward->name);
         }
     }
-    return kac_weights_check(settings, settings->sampler.groups);
+    KAC_TRY(kac_weights_check(settings, settings->sampler.groups));
+    return kac_rewards_reach(settings, settings->process.length);
 }

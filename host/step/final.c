@@ -91,7 +91,7 @@ static void compute_rewards(const kac_run *r, population *p)
         for (int32_t term = 0; term < o.terms; term++)
             row[term] = (float)p->terms[i * (size_t)o.terms + (size_t)term];
         const double *weight = r->weight + (ptrdiff_t)group_of(r, p, i) * o.terms;
-        p->reward[i] = kac_objective_reward(&o, weight, row, &bad);
+        p->reward[i] = kac_objective_reward(&o, weight, row, (double)INFINITY, &bad);
     }
 }
 

@@ -39,7 +39,7 @@ static int64_t count_outside(const kac_run *r, int term, kac_side side)
     for (int64_t i = 0; i < r->samples_out; i++) {
         double x = r->result_terms[i * r->set.rewards + term];
         if (r->result[i].reward > -HUGE_VAL) continue;
-        n += side == KAC_AT_LEAST ? x < bound : x > bound;
+        n += side == KAC_AT_LEAST ? (float)x < (float)bound : (float)x > (float)bound;
     }
     return n;
 }

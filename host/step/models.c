@@ -203,5 +203,6 @@ kac_status kac_models_open_rewards(kac_run *r)
         rewards.value = s->sampler.value_file;
         KAC_TRY(kac_rewards_open(r->dev, &rewards, &r->classifier));
     }
+    KAC_TRY(kac_rewards_reach(s, r->shape.length));
     return check_rewards(r);
 }

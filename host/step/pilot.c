@@ -79,7 +79,7 @@ static void weigh(pilot *p, const kac_settings *settings, const double *weight)
         int32_t bad = -1;
         for (int32_t term = 0; term < o.terms; term++)
             row[term] = (float)p->terms[i * o.terms + term];
-        double reward = kac_objective_reward(&o, weight, row, &bad);
+        double reward = kac_objective_reward(&o, weight, row, (double)INFINITY, &bad);
         if (reward > -HUGE_VAL) p->reward[p->n++] = reward;
     }
 }

@@ -19,6 +19,7 @@
 #include <math.h>
 
 #include "run.h"
+#include "search.h"
 
 kac_status kac_propose(kac_run *r, const kac_particles *x, int32_t children, kac_particles *y)
 {
@@ -60,6 +61,18 @@ kac_objective kac_learned_objective(void)
                                      .at_most = (double)NAN}}};
 }
 
+/* What being outside of bounds costs a completion on the way at least, in units of r (objective.h).
+ * Weights that steer leave a share to what may come back: alpha.  Where values are only compared,
+ * alpha says nothing of how rewards differ, and what is outside comes after all that is not.  Trees
+ * have an order of their own for what is forbidden (wave.h). */
+static double price_outside(const kac_run *r)
+{
+    const kac_settings *s = &r->set;
+    if (kac_searches_trees(r)) return (double)INFINITY;
+    return kac_reads_alpha(s) || s->sampler.weights == KAC_WEIGHTS_SCALED ? s->sampler.alpha
+                                                                          : 1000;
+}
+
 /* `terms` NULL: this level has no value; J completions a child. */
 static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t samples)
 {
@@ -78,6 +91,7 @@ static kac_weigh_args weigh_args(const kac_run *r, const float *terms, int32_t s
         .children = r->children,
         .samples = samples,
         .potential = r->set.sampler.potential,
+        .price = price_outside(r),
         .invalid_is_worst = r->set.sampler.invalid_is_worst,
         .use_ratio = r->set.sampler.twist_weighs || restricts, /* which no key turns off */
         .temper =
