@@ -610,15 +610,14 @@ void allow_shared(const void *kernel, size_t bytes)
 void launch(const void *kernel, dim3 grid, dim3 size, size_t dynamic_bytes,
             std::function<void()> body)
 {
-    size_t most = PLAIN_SHARED_BYTES;
+    size_t most = PLAIN_SHARED_BYTES, limit = PLAIN_SHARED_BYTES;
     {
         std::lock_guard<std::mutex> one(allowances);
         auto found = allowed.find(kernel);
-        if (found != allowed.end() && found->second > most) most = found->second;
+        if (found != allowed.end()) most = found->second, limit = SHARED_BYTES;
     }
     if (dynamic_bytes > most) die("more shared memory than the kernel was allowed", "launch");
     if (grid.y > MOST_ACROSS || grid.z > MOST_ACROSS) die("a grid too high or deep", "launch");
-    const size_t limit = most > PLAIN_SHARED_BYTES ? SHARED_BYTES : PLAIN_SHARED_BYTES;
     enqueue([=] { run_grid(grid, size, dynamic_bytes, limit, body); });
 }
 

@@ -132,8 +132,8 @@ void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int co
 
 /* ---- memory and launches -------------------------------------------------------------------- */
 
-/* As on Hopper: the most that a block may ask for, and what it may have if the kernel was not
- * allowed more. */
+/* As on Hopper: what a block may have in all, and where cudaFuncSetAttribute has said nothing of
+ * the kernel. */
 enum { SHARED_BYTES = 227 << 10, PLAIN_SHARED_BYTES = 48 << 10 };
 void allow_shared(const void *kernel, size_t bytes);
 /* Shared memory of the block that belongs to a place in the source. */
