@@ -103,12 +103,16 @@ KAC_HD static inline double kac_pool_size(const kac_select_args *a, const kac_po
     return p->l[i] > -(double)INFINITY && size < (double)INFINITY ? size : 0;
 }
 
-/* Log-weight of candidate i made of its value; weight zero stays. */
+/* Log-weight of candidate i made of its value; weight zero stays.  Of an invalid completion on the
+ * way the bank speaks, as only the end kills (kac_weigh_args.price). */
 KAC_HD static inline double kac_pool_value(const kac_select_args *a, const kac_pool *p,
                                            int32_t i, double unit)
 {
     if (!(p->l[i] > -(double)INFINITY)) return p->l[i];
-    return unit > 0 ? a->y->value[p->row[i]] / unit : 0;
+    double value = a->y->value[p->row[i]];
+    if (value == -(double)INFINITY && a->clock->level > 0)
+        value = a->y->bank[p->row[i]] * p->alpha;
+    return unit > 0 ? value / unit : 0;
 }
 
 KAC_HD static inline bool kac_pool_selects(const kac_select_args *a,

@@ -225,7 +225,8 @@ static kac_status apply_row(const char *algorithm, kac_settings *settings)
     return KAC_OK;
 }
 
-kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
+/* What keys have of themselves, then of the row, then what is given. */
+static kac_status assign_all(const kac_config *config, kac_settings *out)
 {
     memset(out, 0, sizeof *out);
     for (int i = 0; i < kac_keys_count(); i++) {
@@ -239,7 +240,12 @@ kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
     KAC_TRY(apply_row(out->sampler.algorithm, out));
     for (int i = 0; i < config->count; i++)
         KAC_TRY(kac_key_assign(out, config->given[i].key, config->given[i].value));
+    return KAC_OK;
+}
 
+kac_status kac_config_resolve(const kac_config *config, kac_settings *out)
+{
+    KAC_TRY(assign_all(config, out));
     for (int i = 0; i < out->rewards; i++)
         if (isnan(out->reward[i].weight))
             out->reward[i].weight = kac_reward_weight_auto(&out->reward[i]);
