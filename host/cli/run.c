@@ -398,7 +398,8 @@ static cli_exit conclude(const sampling *s, const request *r)
 {
     const char *path = s->out->run.path;
     if (r->point) return CLI_DONE; /* the table of the sweep tells */
-    if (kac_run_forbidden(s->run, NULL, NULL, 0) == kac_run_samples(s->run))
+    int64_t samples = kac_run_samples(s->run);
+    if (samples > 0 && kac_run_forbidden(s->run, NULL, NULL, 0) == samples)
         return say_all_forbidden(s->run, path);
     return r->quiet ? CLI_DONE : print_summary(s->run, path);
 }
