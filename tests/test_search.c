@@ -400,7 +400,7 @@ Test(search, a_block_follows_the_best_path)
 /* Draws at the end take a forbidden object only where a group has no other. */
 Test(search, draws_leave_out_what_is_forbidden)
 {
-    const char *settings = DDBFS "search.depth=2 sampler.children=2 process.steps=4 "
+    const char *settings = DDBFS "search.depth=1 sampler.children=1 process.steps=4 "
                                  "sampler.groups=40 sampler.particles=3 reward.0.at_most=-0.3";
     int forbidden = 0;
     open_model(3, 5, 1);
