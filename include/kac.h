@@ -92,7 +92,8 @@ KAC_API kac_status kac_config_get(const kac_config *config, const char *key, cha
 KAC_API kac_status kac_config_explain(const char *key, FILE *out);
 
 /* The same model, process, reward and seed under best_of_n with `particles` draws in each of
- * `groups` groups: the baseline of a sweep.  *out is NULL where no reward says what is best.  Errors: NOMEM, and those of kac_config_set. */
+ * `groups` groups: the baseline of a sweep.  *out is NULL where no reward says what is best.
+ * Errors: NOMEM, and those of kac_config_set. */
 KAC_API kac_status kac_config_best_of_n(const kac_config *config, int64_t groups,
                                         int64_t particles, kac_config **out);
 
@@ -205,8 +206,9 @@ KAC_API kac_status kac_run_checkpoint(kac_run *run, const char *path);
 KAC_API kac_status kac_checkpoint_folder(const char *path, char *folder, size_t size);
 
 /* A run that goes on after the step at which the checkpoint at `path` was written, and ends as if
- * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint, and
- * device.name, threads and isa may differ.  Trajectories are kept where they were.
+ * it had never been stopped.  `config` is that run's; output.dir, the keys of checkpoint,
+ * device.name, threads and isa, and sampler.on_dead where both are error or freeze may differ.
+ * Trajectories are kept where they were.
  * Errors: those of kac_run_create, and INVALID (damaged, of another version, configuration or model).
  */
 KAC_API kac_status kac_run_resume(const kac_config *config, const char *path, kac_run **out);
@@ -259,8 +261,9 @@ KAC_API void kac_run_evidence(const kac_run *run, int64_t target, double *log_ev
  * error is above 0.1 or not known, or where fewer than 16 groups gave it (docs/exactness.md). */
 KAC_API bool kac_run_evidence_is_reliable(const kac_run *run, int64_t target);
 
-/* Writes the files of docs/files.md into the existing folder `dir`: samples.csv,
- * samples.fasta (of sequences), samples.smi and samples.sdf (of molecules), run.json, and trace.jsonl where output.trace is on.
+/* Writes the files of docs/files.md into the existing folder `dir`: samples.csv, samples.fasta (of
+ * sequences), samples.smi and samples.sdf (of molecules), run.json, and trace.jsonl where
+ * output.trace is on.
  * Errors: INVALID (not finished), IO. */
 KAC_API kac_status kac_run_write(kac_run *run, const char *dir);
 

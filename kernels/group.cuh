@@ -123,6 +123,7 @@ static __device__ inline float kac_rsqrt(float x)
 {
     return rsqrtf(x);
 }
+
 /* x where that is above 0, else 0; NaN stays NaN, which fmaxf would lose. */
 static __device__ inline float kac_relu(float x)
 {

@@ -103,15 +103,14 @@ KAC_HD static inline double kac_pool_size(const kac_select_args *a, const kac_po
     return p->l[i] > -(double)INFINITY && size < (double)INFINITY ? size : 0;
 }
 
-/* Log-weight of candidate i made of its value; weight zero stays.  Of an invalid completion on the
- * way the bank speaks, as only the end kills (kac_weigh_args.price). */
+/* Log-weight of candidate i made of its value; weight zero stays.  An invalid completion on the way
+ * comes after all that are valid, and does not kill: only the end does. */
 KAC_HD static inline double kac_pool_value(const kac_select_args *a, const kac_pool *p,
                                            int32_t i, double unit)
 {
     if (!(p->l[i] > -(double)INFINITY)) return p->l[i];
     double value = a->y->value[p->row[i]];
-    if (value == -(double)INFINITY && a->clock->level > 0)
-        value = a->y->bank[p->row[i]] * p->alpha;
+    if (value == -(double)INFINITY && a->clock->level > 0) return -1e300;
     return unit > 0 ? value / unit : 0;
 }
 
@@ -148,15 +147,15 @@ KAC_HD static inline double kac_pool_log_w(double own, bool selects)
 }
 
 /* What was decided about a pool. */
-typedef struct kac_verdict {
+typedef struct kac_pool_verdict {
     double top; /* the largest log-weight */
     kac_weight_sums sums;
     bool dead, selects;
-} kac_verdict;
+} kac_pool_verdict;
 
 /* Tells a group of the pool. */
 KAC_HD static inline void kac_pool_tell(const kac_select_args *a, const kac_pool *p,
-                                        const kac_verdict *v, kac_group *group)
+                                        const kac_pool_verdict *v, kac_group *group)
 {
     group->ess = v->dead ? 0 : kac_ess_share(&v->sums, p->candidates);
     group->selected = v->selects;

@@ -88,7 +88,7 @@ static __device__ inline int32_t pool_end(pool_part on, int32_t n)
 struct pool_stage {
     const kac_select_args *a;
     kac_pool p;
-    kac_verdict v;
+    kac_pool_verdict v;
     int32_t best;   /* the first candidate with the largest log-weight */
     int32_t *count; /* [C] offspring of each candidate, or candidates in order */
 };

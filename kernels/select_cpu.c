@@ -318,7 +318,7 @@ static void weigh_values(const kac_select_args *a, kac_pool *p)
 static bool select_pool(const kac_select_args *a, int32_t number)
 {
     kac_pool p = kac_pool_open(a, number);
-    kac_verdict v = {0, {0, 0, 0}, false, false};
+    kac_pool_verdict v = {0, {0, 0, 0}, false, false};
     if (a->weights != KAC_WEIGHTS_PROPER) weigh_values(a, &p);
     v.top = largest(p.l, p.candidates);
     v.dead = v.top == -(double)INFINITY;

@@ -208,7 +208,7 @@ if [ -f models/promoter_denoiser.safetensors ] && [ -f models/promoter_expressio
     run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --set sampler.on_dead=error --out "$work/none" --quiet
     expect 2
     says 'step 12: every weight of group 0 is zero (its objects are outside the bounds reward.0 (expression) at_least 16.9, '
-    says 'sampler.on_dead: freeze goes on with the others (kac resume may set it); revive tries for other objects'
+    says 'sampler.on_dead: freeze goes on; revive tries for other objects'
 
     begin 'groups that all have nothing else say so'
     run "$kac" run "${tight[@]}" --set reward.0.at_least=16.9 --out "$work/lost"

@@ -385,24 +385,22 @@ Test(group_stage, weights_made_of_values)
     drop_world(&w);
 }
 
-/* An invalid completion on the way counts what its bank says; at the end it has weight zero. */
+/* Invalid completions on the way come after valid ones, and kill no group; at the end they do. */
 Test(group_stage, weights_of_invalid_values)
 {
     for (int32_t level = 0; level < 2; level++) {
         world w;
-        make_world(&w, 1, 3, 1);
+        make_world(&w, 2, 3, 1);
         w.a.weights = KAC_WEIGHTS_VALUE;
-        w.a.group_rule = KAC_RULE_TOP_K;
         w.clock.level = level;
         w.levels[0] = w.levels[1];
-        w.groups[0].alpha = 0.5;
-        for (int32_t c = 0; c < 3; c++) {
-            w.y.value[c] = c == 0 ? -HUGE_VAL : -c;
-            w.y.bank[c] = -3;
-        }
-        select_both(&w); /* by values of -1.5 or -infinity, -1 and -2 */
-        cr_expect_eq(w.a.chosen[0], 1);
-        cr_expect_eq(w.a.chosen[1], level > 0 ? 0 : 2, "level %d", (int)level);
+        for (int32_t c = 0; c < 6; c++)
+            w.y.value[c] = c == 1 ? -1 : -HUGE_VAL; /* none is valid in the second group */
+        select_both(&w);
+        for (int32_t i = 0; i < 3; i++)
+            cr_expect_eq(w.a.chosen[i], 1, "level %d, slot %d", (int)level, (int)i);
+        cr_expect_eq(w.groups[0].dead, 0);
+        cr_expect_eq(w.groups[1].dead, level == 0, "level %d", (int)level);
         drop_world(&w);
     }
 }

@@ -15,7 +15,7 @@ typedef struct world {
     int32_t n, groups, pools, children, keep;
     kac_group *group;
     int32_t *pool_first, *of, *held;
-    double *x_log_w, *log_w, *value, *bank;
+    double *x_log_w, *log_w, *value;
     kac_select_args a; /* what is the same on both sides */
 } world;
 
@@ -85,7 +85,6 @@ static void make_world(world *w, dice *d, int32_t groups, int32_t each, int32_t 
     w->x_log_w = room(w->n, sizeof *w->x_log_w);
     w->log_w = room((int64_t)w->n * children, sizeof *w->log_w);
     w->value = room((int64_t)w->n * children, sizeof *w->value);
-    w->bank = room((int64_t)w->n * children, sizeof *w->bank);
     for (int32_t g = 0; g < groups; g++) {
         uint32_t kind = roll(d, 8);
         for (int32_t i = w->group[g].offset; i < w->group[g].offset + w->group[g].count; i++) {
@@ -94,7 +93,6 @@ static void make_world(world *w, dice *d, int32_t groups, int32_t each, int32_t 
             for (int32_t c = i * children; c < (i + 1) * children; c++) {
                 w->log_w[c] = log_weight(d, kind);
                 w->value[c] = roll(d, 9) == 0 ? -(double)INFINITY : normal(d);
-                w->bank[c] = normal(d);
             }
         }
     }
@@ -102,8 +100,7 @@ static void make_world(world *w, dice *d, int32_t groups, int32_t each, int32_t 
 
 static void drop_world(world *w)
 {
-    void *all[] = {w->group,   w->pool_first, w->of,    w->held,
-                   w->x_log_w, w->log_w,      w->value, w->bank};
+    void *all[] = {w->group, w->pool_first, w->of, w->held, w->x_log_w, w->log_w, w->value};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
 }
@@ -117,8 +114,7 @@ static void open_side(side *s, int k, const world *w)
                            .log_w = twin_put(k, w->x_log_w, (size_t)w->n * sizeof(double))};
     s->y = (kac_particles){.n = (int32_t)rows,
                            .log_w = twin_put(k, w->log_w, rows * sizeof(double)),
-                           .value = twin_put(k, w->value, rows * sizeof(double)),
-                           .bank = twin_put(k, w->bank, rows * sizeof(double))};
+                           .value = twin_put(k, w->value, rows * sizeof(double))};
     s->a.clock = s->clock = twin_put(k, &w->clock, sizeof w->clock);
     s->a.levels = s->levels = twin_put(k, w->levels, sizeof w->levels);
     s->a.groups = twin_put(k, w->group, (size_t)w->groups * sizeof *w->group);
@@ -138,9 +134,9 @@ static void open_side(side *s, int k, const world *w)
 static void close_side(side *s, int k)
 {
     kac_select_args *a = &s->a;
-    void *all[] = {s->x.group, s->x.log_w, s->y.log_w,    s->y.value, s->y.bank, s->clock,
-                   a->groups,  s->levels,  s->pool_first, s->held,    a->fault,  a->pick,
-                   a->pick_w,  a->weight,  a->offspring,  a->chosen};
+    void *all[] = {s->x.group, s->x.log_w, s->y.log_w,    s->y.value,   s->clock,
+                   a->groups,  s->levels,  s->pool_first, s->held,      a->fault,
+                   a->pick,    a->pick_w,  a->weight,     a->offspring, a->chosen};
     twin_drop(k, all, sizeof all / sizeof *all);
 }
 

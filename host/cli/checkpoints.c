@@ -1,8 +1,9 @@
 /* checkpoints.c -- the checkpoints in the folder of a run: when they are due, and which are kept.
  *
  * DIR/checkpoint-STEP.safetensors, with the configuration in DIR/config.json.  The folder appears
- * with the first, or it comes beside the results that this run will replace; each is written under another name and then renamed, so what has its name is
- * whole, and only then is an older one removed.
+ * with the first, or it comes beside the results that this run will replace; each is written under
+ * another name and then renamed, so what has its name is whole, and only then is an older one
+ * removed.
  */
 #include "checkpoints.h"
 
@@ -123,6 +124,7 @@ static void clear_first(folder *f, const char *checkpoint)
 {
     char *path = NULL;
     folder_release(f);
+    if (f->replace && folder_holds(f->path, CONFIG_FILE)) (void)folder_hold(f, f->path);
     if (checkpoint != NULL) unlink(checkpoint);
     if (asprintf(&path, "%s/" CONFIG_FILE, f->partial) < 0) return;
     unlink(path);
@@ -136,7 +138,8 @@ cli_exit checkpoints_write(checkpoints *c, folder *f, const kac_config *config,
     const char *dir = first ? f->partial : f->path;
     char *path = path_of(dir != NULL ? dir : "", step);
     cli_exit code = path != NULL ? CLI_DONE : cli_fail(CLI_MACHINE, "out of memory");
-    if (code == CLI_DONE && leads) code = first ? write_first(f, config) : folder_unchanged(f);
+    if (code == CLI_DONE && leads) code = folder_unchanged(f);
+    if (code == CLI_DONE && leads && first) code = write_first(f, config);
     code = team_code(ranks, code);
     if (code == CLI_DONE) code = team_told(kac_run_checkpoint(run, path));
     if (code == CLI_DONE && first)

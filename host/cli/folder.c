@@ -233,16 +233,16 @@ static bool is_within(const char *inner, const char *outer)
            (inner[length] == '\0' || inner[length] == '/');
 }
 
-cli_exit folder_apart(const folder *f, const char *path, const char *option)
+cli_exit folder_apart(const char *run, const char *path, const char *option)
 {
-    char *one = whereabouts(f->path), *other = whereabouts(path);
+    char *one = whereabouts(run), *other = whereabouts(path);
     cli_exit code = CLI_DONE;
     if (one != NULL && other != NULL && (is_within(one, other) || is_within(other, one)))
         code =
             cli_fail(CLI_MISTAKE,
                      "%s %s: it and the output folder, %s, may not be the same, nor one in the "
                      "other",
-                     option, path, f->path);
+                     option, path, run);
     free(one);
     free(other);
     return code;
@@ -400,7 +400,8 @@ cli_exit folder_unchanged(folder *f)
     if (!f->replace) return CLI_DONE;
     cli_exit code = there && S_ISDIR(info.st_mode) ? look_into(f->path, &h) : CLI_DONE;
     if (code != CLI_DONE || h.empty) return code;
-    bool same = f->lock == NULL || is_held(f, f->path) || is_held(f, f->partial);
+    bool same = f->lock == NULL ? !folder_holds(f->path, CONFIG_FILE)
+                                : is_held(f, f->path) || is_held(f, f->partial);
     if (h.run && same) return CLI_DONE;
     return cli_fail(CLI_MACHINE, "%s is no longer what it was, so it is not replaced", f->path);
 }

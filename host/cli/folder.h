@@ -24,9 +24,9 @@ cli_exit folder_begin(folder *f, const char *path, bool force, const char *optio
 /* What folder_begin refuses of a `path` that exists, and makes nothing. */
 cli_exit folder_check(const char *path, bool force, const char *option);
 
-/* Refuses a `path`, given by `option`, that is the folder *f, above it or below it: each of the two shall
- * appear as a whole. */
-cli_exit folder_apart(const folder *f, const char *path, const char *option);
+/* Refuses a `path`, given by `option`, that is the folder `run`, above it or below it: each of the two
+ * shall appear as a whole. */
+cli_exit folder_apart(const char *run, const char *path, const char *option);
 
 /* Whether the folder `path` holds a file called `name`. */
 bool folder_holds(const char *path, const char *name);

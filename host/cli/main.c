@@ -43,9 +43,9 @@ static const command commands[] = {
      "DIR [--set KEY=VALUE]... [--record DIR] [--ranks KIND] [--force] [--quiet]",
      "go on with a run that was stopped",
      "  DIR              the folder of the run, with its checkpoints\n"
-     "  --set KEY=VALUE  device.name, threads and isa, checkpoint, and sampler.on_dead from "
-     "error\n"
-     "                   to freeze, only; repeatable\n"
+     "  --set KEY=VALUE  device.name, threads and isa, checkpoint, and sampler.on_dead error "
+     "or\n"
+     "                   freeze, only; repeatable\n"
      "  --record DIR     where the run was started with it: the folder for the trajectories\n"
      "  --ranks KIND     as kac run has it: any number of ranks, whatever it was\n"
      "  --force          replace that folder where it holds an earlier run\n"

@@ -313,7 +313,7 @@ static cli_exit begin_outputs(outputs *o, const request *r, const char *out)
         r->resume ? folder_resume(&o->run, out) : folder_begin(&o->run, out, r->force, "--out");
     unfinished[0] = o->run.partial;
     if (code != CLI_DONE || r->record == NULL) return code;
-    code = folder_apart(&o->run, r->record, "--record");
+    code = folder_apart(o->run.path, r->record, "--record");
     if (code == CLI_DONE) code = folder_begin(&o->record, r->record, r->force, "--record");
     unfinished[1] = o->record.partial;
     return code;
@@ -452,6 +452,8 @@ static cli_exit plan_run(const kac_config *config, const request *r, kac_ranks *
     cli_exit code = leads ? folder_check(out, r->force, "--out") : CLI_DONE;
     if (code == CLI_DONE && leads && r->record != NULL)
         code = folder_check(r->record, r->force, "--record");
+    if (code == CLI_DONE && leads && r->record != NULL)
+        code = folder_apart(out, r->record, "--record");
     code = team_code(ranks, code);
     if (code == CLI_DONE) code = team_status(ranks, kac_run_plan(ranks, config, stdout));
     if (code != CLI_DONE || !leads) return code;

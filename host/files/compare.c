@@ -201,6 +201,15 @@ done:
     return status;
 }
 
+/* Whether a complete run has lost a group with which `config` ends (sampler.on_dead: error). */
+static bool ends_where_that_went_on(const json_t *run, const kac_config *config)
+{
+    char on_dead[16] = "";
+    return json_integer_value(json_object_get(run, "forbidden")) > 0 &&
+           kac_config_get(config, "sampler.on_dead", on_dead, sizeof on_dead) == KAC_OK &&
+           strcmp(on_dead, "error") == 0;
+}
+
 kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *out)
 {
     KAC_REQUIRE(dir != NULL && config != NULL && out != NULL);
@@ -215,6 +224,8 @@ kac_status kac_found_in(const char *dir, const kac_config *config, kac_found *ou
         json_t *found = json_object_get(run, "config");
         kac_config_identify(found);
         *out = json_equal(found, wanted) ? KAC_FOUND_SAME : KAC_FOUND_OTHER;
+        if (*out == KAC_FOUND_SAME && ends_where_that_went_on(run, config))
+            *out = KAC_FOUND_OTHER;
     }
     json_decref(run);
     json_decref(wanted);

@@ -7,6 +7,7 @@
 #define KAC_SETTINGS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "base.h"
 #include "types.h"
@@ -320,6 +321,9 @@ bool kac_command_reads(const char *text);
 
 /* The words in backquotes, the last ones left out where there is no room for them. */
 void kac_command_name(const char *command, char *text, size_t size);
+
+/* Writes a word as a shell reads it, in quotes where it needs them. */
+void kac_word_write(const char *word, FILE *out);
 
 /* The largest size of its weights. */
 double kac_reward_steepest(const kac_reward_settings *reward);

@@ -170,6 +170,20 @@ void kac_command_name(const char *command, char *text, size_t size)
     json_decref(words);
 }
 
+void kac_word_write(const char *word, FILE *out)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                                "%+,-./:=@_";
+    if (word[0] != '\0' && word[strspn(word, plain)] == '\0') {
+        fputs(word, out);
+        return;
+    }
+    fputc('\'', out);
+    for (; *word != '\0'; word++)
+        fprintf(out, *word == '\'' ? "'\\''" : "%c", *word);
+    fputc('\'', out);
+}
+
 bool kac_command_reads(const char *text)
 {
     json_t *words = kac_command_words(text);

@@ -96,38 +96,25 @@ static void last_lines(const copy *c, char *text, size_t size)
     make_plain(text);
 }
 
-/* Appends a word as a shell reads it.  False where it has no room. */
-static bool append_word(const char *word, char *text, size_t size)
-{
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-                                "%+,-./:=@_";
-    size_t used = strlen(text);
-    bool quoted = *word == '\0' || word[strspn(word, plain)] != '\0';
-    if (used + 4 * strlen(word) + 4 > size) return false;
-    text[used++] = ' ';
-    if (quoted) text[used++] = '\'';
-    for (; *word != '\0'; word++) {
-        if (*word == '\'')
-            used += (size_t)snprintf(text + used, size - used, "'\\''");
-        else
-            text[used++] = *word;
-    }
-    if (quoted) text[used++] = '\'';
-    text[used] = '\0';
-    return true;
-}
-
 /* How to ask the program about an object by hand, as a line below a sentence; none where that
  * would be long. */
 static void by_hand(const kac_worker *w, const char *object, char *text, size_t size)
 {
-    snprintf(text, size, "\ntry it: printf '%%s\\n' 1");
-    bool fits = append_word(object, text, size - 2);
-    size_t used = strlen(text);
-    if (fits) snprintf(text + used, size - used, " |");
-    for (char **word = w->argv; fits && *word != NULL; word++)
-        fits = append_word(*word, text, size);
-    if (!fits || strpbrk(text + 1, "\n\r") != NULL) text[0] = '\0';
+    char *line = NULL;
+    size_t length = 0;
+    FILE *out = open_memstream(&line, &length);
+    text[0] = '\0';
+    if (out == NULL) return;
+    fputs("\ntry it: printf '%s\\n' 1 ", out);
+    kac_word_write(object, out);
+    fputs(" |", out);
+    for (char **word = w->argv; *word != NULL; word++) {
+        fputc(' ', out);
+        kac_word_write(*word, out);
+    }
+    if (fclose(out) == 0 && length < size && strpbrk(line + 1, "\n\r") == NULL)
+        memcpy(text, line, length + 1);
+    free(line);
 }
 
 /* A line or an object as far as a sentence has room for it. */

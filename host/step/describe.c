@@ -87,7 +87,7 @@ static void describe_models(const kac_run *r, FILE *out)
     }
 }
 
-static kac_status describe(const kac_run *r, FILE *out)
+static kac_status describe(const kac_run *r, bool pilot, FILE *out)
 {
     int64_t denoiser = 0, reward = 0;
     int ranks = kac_ranks_size(r->ranks);
@@ -96,10 +96,11 @@ static kac_status describe(const kac_run *r, FILE *out)
     describe_alpha(r, out);
     describe_population(r, out);
     describe_models(r, out);
-    fprintf(
-        out,
-        "calls       at most %" PRId64 " of the denoiser, %" PRId64 " of reward networks%s\n",
-        denoiser, reward, r->set.output.likelihood ? "; likelihoods take more, uncounted" : "");
+    fprintf(out,
+            "calls       at most %" PRId64 " of the denoiser, %" PRId64
+            " of reward networks%s%s\n",
+            denoiser, reward, pilot ? "; the pilot's come on top, and budgets count them" : "",
+            r->set.output.likelihood ? "; likelihoods take more, uncounted" : "");
     fprintf(out, "device      %s, %s", r->dev->ops->name, kac_isa_names[r->dev->isa]);
     if (ranks > 1) fprintf(out, ", %d ranks", ranks);
     fprintf(out, "\nfiles       samples.csv%s%s%s, run.json\n",
@@ -118,7 +119,7 @@ kac_status kac_run_plan(kac_ranks *ranks, const kac_config *config, FILE *out)
     bool found = isnan(settings.sampler.alpha); /* by a pilot, whatever it will be */
     kac_piloted any = {.known = true, .alpha = found ? 1 : settings.sampler.alpha};
     KAC_TRY(kac_run_open(ranks, config, &any, &r));
-    kac_status status = kac_ranks_rank(ranks) == 0 ? describe(r, out) : KAC_OK;
+    kac_status status = kac_ranks_rank(ranks) == 0 ? describe(r, found, out) : KAC_OK;
     kac_run_destroy(r);
     return status;
 }

@@ -44,14 +44,17 @@ static int64_t count_outside(const kac_run *r, int term, kac_side side)
     return n;
 }
 
-/* The forbidden samples of which a term is not finite and breaks no bound. */
+/* The forbidden samples of which a term is not finite, is looked at and breaks no bound. */
 static int64_t count_invalid(const kac_run *r, int term)
 {
     int64_t n = 0;
     const kac_reward_settings *reward = &r->set.reward[term];
+    bool bounded = !isnan(reward->at_least) || !isnan(reward->at_most);
     for (int64_t i = 0; i < r->samples_out && kac_reward_guides(reward); i++) {
         double x = r->result_terms[i * r->set.rewards + term];
         if (r->result[i].reward > -HUGE_VAL || isfinite(x)) continue;
+        double weight = kac_reward_weight(reward, r->result[i].group, r->all_groups);
+        if (weight == 0 && !bounded) continue;
         n += !(x < reward->at_least) && !(x > reward->at_most);
     }
     return n;

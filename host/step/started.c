@@ -8,22 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COMMAND_MOST = 1 << 16 };
+#include "settings.h"
 
-/* A word as a shell reads it: in quotes where it holds anything but these. */
-static void write_word(const char *word, FILE *out)
-{
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-                                "%+,-./:=@_";
-    if (word[0] != '\0' && word[strspn(word, plain)] == '\0') {
-        fputs(word, out);
-        return;
-    }
-    fputc('\'', out);
-    for (; *word != '\0'; word++)
-        fprintf(out, *word == '\'' ? "'\\''" : "%c", *word);
-    fputc('\'', out);
-}
+enum { COMMAND_MOST = 1 << 16 };
 
 /* The command of this process, to be freed; NULL where it cannot be had. */
 static char *command_line(void)
@@ -36,7 +23,7 @@ static char *command_line(void)
         out = open_memstream(&text, &size);
         for (size_t at = 0; out != NULL && at < length; at += strlen(words + at) + 1) {
             if (at > 0) fputc(' ', out);
-            write_word(words + at, out);
+            kac_word_write(words + at, out);
         }
     }
     if (out != NULL) (void)fclose(out);

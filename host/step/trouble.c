@@ -27,7 +27,7 @@ static kac_status report_dead(const kac_run *r, int32_t step, int32_t group)
     list_bounds(r, bounds, sizeof bounds);
     return KAC_FAIL(KAC_ERR_NUMERIC,
                     "step %d: every weight of group %d%s is zero (%s%s); sampler.on_dead: "
-                    "freeze goes on with the others (kac resume may set it)%s",
+                    "freeze goes on%s",
                     step, group,
                     r->set.sampler.global ? " and of those that it competes with" : "", bounds,
                     r->set.sampler.invalid_is_worst ? ", or they are invalid" : "",
