@@ -430,6 +430,19 @@ holds 'it is as it was' diff -r "$work/kept" "$work/cut"
 rm -rf "$work"/.cut.complete-* "$work/aside"
 clean
 
+begin '--force yields to a run that began in the same place meanwhile'
+rm -rf "$work/cut"
+cp -r "$work/long" "$work/cut"
+start run "$work/long.yaml" --force --out "$work/cut"
+await grep -q '^kac: step' "$work/err"
+cp "$work/kept"/* "$work/cut"
+ended
+expect 3
+says "$work/cut is no longer what it was"
+holds 'the other stays' cmp "$work/kept/config.json" "$work/cut/config.json"
+rm -rf "$work"/.cut.complete-*
+clean
+
 begin 'nothing in place of a run on its way'
 rm -rf "$work/cut"
 busy
