@@ -451,6 +451,12 @@ holds "without reuse a run takes the $most calls, not $made" test "$most" = "$ma
 run "$kac" run "$work/toy.yaml" --out "$work/toy-1" --dry-run
 expect 2
 says 'exists; choose another --out'
+run "$kac" run "$work/toy.yaml" --dry-run
+expect 0
+holds 'the folder may come later' grep -qF 'output      --out DIR will say where' "$work/out"
+run "$kac" run "$work/toy.yaml" --record "$work/dry/paths" --out "$work/dry" --dry-run
+expect 2
+says '--record'
 run "$kac" run "$work/toy.yaml" --set sampler.children=3 --out "$work/dry" --dry-run
 expect 2
 says 'sampler.children: 3, but smc takes 1'

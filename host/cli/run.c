@@ -444,21 +444,21 @@ static cli_exit run_configured(const kac_config *config, const request *r, kac_r
     return code;
 }
 
-/* The folders and the models are looked at, and what would be done is said. */
+/* The folders, where they are given, and the models are looked at, and what would be done is said. */
 static cli_exit plan_run(const kac_config *config, const request *r, kac_ranks *ranks,
                          const char *out)
 {
-    bool leads = kac_ranks_rank(ranks) == 0;
-    cli_exit code = leads ? folder_check(out, r->force, "--out") : CLI_DONE;
+    bool leads = kac_ranks_rank(ranks) == 0, named = out[0] != '\0';
+    cli_exit code = leads && named ? folder_check(out, r->force, "--out") : CLI_DONE;
     if (code == CLI_DONE && leads && r->record != NULL)
         code = folder_check(r->record, r->force, "--record");
-    if (code == CLI_DONE && leads && r->record != NULL)
+    if (code == CLI_DONE && leads && named && r->record != NULL)
         code = folder_apart(out, r->record, "--record");
     code = team_code(ranks, code);
     if (code == CLI_DONE) code = team_status(ranks, kac_run_plan(ranks, config, stdout));
     if (code != CLI_DONE || !leads) return code;
-    printf("output      %s%s%s\n", out, r->record != NULL ? ", trajectories in " : "",
-           r->record != NULL ? r->record : "");
+    printf("output      %s%s%s\n", named ? out : "--out DIR will say where",
+           r->record != NULL ? ", trajectories in " : "", r->record != NULL ? r->record : "");
     puts("Nothing was run or written: --dry-run.");
     return CLI_DONE;
 }
