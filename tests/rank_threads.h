@@ -268,6 +268,12 @@ static inline kac_transport seat_transport(board *b, int rank)
                            .abort = seat_abort};
 }
 
+/* What a rank was told: of what it did, and of what came after that. */
+typedef struct verdict {
+    kac_status status, later;
+    char text[128], again[128];
+} verdict;
+
 /* Runs `work` on each of the board's ranks, in a thread each. */
 typedef struct rank_task {
     kac_ranks *ranks;

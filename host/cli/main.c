@@ -43,19 +43,15 @@ static const command commands[] = {
      "DIR [--set KEY=VALUE]... [--record DIR] [--ranks KIND] [--force] [--quiet]",
      "go on with a run that was stopped",
      "  DIR              the folder of the run, with its checkpoints\n"
-     "  --set KEY=VALUE  device.name, threads and isa, checkpoint, and sampler.on_dead error "
-     "or\n"
-     "                   freeze, only; repeatable\n"
+     "  --set KEY=VALUE  device.name, threads and isa, checkpoint, and sampler.on_dead\n"
+     "                   error or freeze, only; repeatable\n"
      "  --record DIR     where the run was started with it: the folder for the trajectories\n"
      "  --ranks KIND     as kac run has it: any number of ranks, whatever it was\n"
      "  --force          replace that folder where it holds an earlier run\n"
      "  --quiet          no progress and no summary\n"
-     "Relative paths of the run begin where it was started, whatever folder this is.  The "
-     "results "
-     "are\n"
-     "those of a run that was never stopped.  Exit code 0 also where the run "
-     "was\n"
-     "complete already; 2 where no checkpoint can be used.\n"},
+     "Relative paths of the run begin where it was started, whatever folder this is.\n"
+     "The results are those of a run that was never stopped.  Exit code 0 also where the\n"
+     "run was complete already; 2 where no checkpoint can be used.\n"},
     {"sweep", cli_sweep,
      "CONFIG.yaml --vary KEY=VALUE,... [--vary ...] --out DIR [--set KEY=VALUE]... "
      "[--no-baseline] [--quiet]",
@@ -71,10 +67,9 @@ static const command commands[] = {
      "DIR/sweep.csv.  A run that fails has a line with its reason, and the others go on.\n"},
     {"inspect", cli_inspect, "FILE.safetensors", "list metadata and tensors of a file", ""},
     {"explain", cli_explain, "[KEY | --all]", "say what a key of the configuration means",
-     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc), a word that is "
-     "the\n"
-     "value of some keys (gc, ess) or \"algorithms\"; "
-     "without it, all keys are written as Markdown.\n"},
+     "KEY is a key (sampler.alpha), a section (sampler), an algorithm (smc), a word that is\n"
+     "the value of some keys (gc, ess) or \"algorithms\"; without it, all keys are written as\n"
+     "Markdown.\n"},
     {"devices", cli_devices, "", "list the devices that a run can use here", ""},
     {"verify", cli_verify, "MODEL RECORDING [--tolerance X] [--device NAME]",
      "compare a network with recorded outputs",

@@ -48,6 +48,10 @@ bool kac_keys_is_section(const char *name);
  * where none looks like it. */
 bool kac_keys_similar(const char *name, char *text, size_t size);
 
+/* Letters to insert, delete, change or swap with a neighbour to turn a into b (Damerau 1964, no
+ * substring edited twice).  Both are shorter than KAC_NAME; `n` letters of b count. */
+int kac_edits(const char *a, const char *b, int n);
+
 /* "a number from 0 to 1". */
 void kac_key_expected(const kac_key *key, char *text, size_t size);
 
