@@ -7,8 +7,8 @@
  *
  * The product is (channels x inputs) (inputs x rows), so that any number of rows costs no more
  * than its own.  One of two warpgroups has 64 channels of all rows; where there are no more, of
- * half the rows.  Weights go from memory to the registers of those who multiply with them, half a
- * tap ahead.
+ * half the rows.  Weights go from memory to the registers of those who multiply with them, a
+ * whole tap ahead.
  */
 #ifndef KAC_GROUP_CONV_CUH
 #define KAC_GROUP_CONV_CUH
@@ -21,17 +21,22 @@ constexpr int GROUP_THREADS = 2 * KAC_GROUP;
 constexpr int GROUP_PAD = GROUP_ROWS + 1; /* zeros before a chunk of h, and behind the last */
 constexpr int GROUP_CHUNK = GROUP_PAD + GROUP_ROWS; /* rows: odd, so that banks differ */
 
-/* The shared memory of a block of C channels: of 128 one fits into a multiprocessor, of 64 two. */
-template <int C> struct group_memory {
-    static constexpr int PITCH = C + 4;
+/* What a block of C channels convolves, in shared memory. */
+template <int C> struct group_input {
     static constexpr int H_ROWS = C / 8 * GROUP_CHUNK + GROUP_PAD;
+    uint16_t h[H_ROWS * 8]; /* [C / 8][GROUP_CHUNK][8], pads first */
+};
+
+/* All of its shared memory where rows come and go: of 128 channels one block fits into a
+ * multiprocessor, of 64 two. */
+template <int C> struct group_memory : group_input<C> {
+    static constexpr int PITCH = C + 4;
     float feat[GROUP_ROWS * PITCH]; /* [row][PITCH] */
-    uint16_t h[H_ROWS * 8];         /* what is convolved: [C / 8][GROUP_CHUNK][8], pads first */
 };
 template <int C> constexpr int GROUP_BLOCKS = C == 128 ? 1 : 2;
 
 /* Zeros in all of h, by the block. */
-template <int C> static __device__ void group_clear(group_memory<C> *m)
+template <int C> static __device__ void group_clear(group_input<C> *m)
 {
     uint4 *h = reinterpret_cast<uint4 *>(m->h);
     for (int i = (int)threadIdx.x; i < m->H_ROWS; i += GROUP_THREADS)
@@ -39,7 +44,7 @@ template <int C> static __device__ void group_clear(group_memory<C> *m)
 }
 
 /* Where in h eight channels of a row begin, from channel c on. */
-template <int C> static __device__ uint16_t *group_at(group_memory<C> *m, int row, int c)
+template <int C> static __device__ uint16_t *group_at(group_input<C> *m, int row, int c)
 {
     return m->h + ((c / 8 * GROUP_CHUNK + GROUP_PAD + row) * 8 + c % 8);
 }
@@ -52,16 +57,24 @@ struct group_layer {
     int64_t first, step; /* rows between an output and the input of tap 0; between taps */
 };
 
-/* The first tap from `tap` on that reads some row for rows begin .. end - 1, or how many there
- * are. */
-static __device__ inline int group_next_tap(const group_layer *a, int tap, int begin, int end)
+/* Taps from first to end - 1 of a layer, those that read some row for rows begin .. end - 1. */
+struct group_taps {
+    int first, end;
+};
+static __device__ inline group_taps group_taps_of(const group_layer *a, int begin, int end)
 {
     const int last = end < a->rows ? end : a->rows;
-    for (; tap < a->taps; tap++) {
+    group_taps taps = {a->taps, a->taps};
+    for (int tap = a->taps - 1; tap >= 0 && begin < last; tap--) { /* their shifts rise */
         const int64_t shift = a->first + tap * a->step;
-        if (begin < last && begin + shift < a->rows && last + shift > 0) break;
+        if (last + shift <= 0) break;
+        if (begin + shift >= a->rows)
+            taps.end = tap;
+        else
+            taps.first = tap;
     }
-    return tap;
+    if (taps.first > taps.end) taps.first = taps.end;
+    return taps;
 }
 
 /* A thread's weights of half the channels that a tap reads. */
@@ -69,21 +82,6 @@ template <int C> struct group_half {
     static constexpr int N = C / 32; /* products */
     uint4 w[N];
 };
-
-/* Those from channel half C / 2 on, for the 16 output channels of a warp from `channel` on. */
-template <int C>
-static __device__ group_half<C> group_weights(const group_layer *a, int tap, int half,
-                                              int channel)
-{
-    const uint4 *from =
-        reinterpret_cast<const uint4 *>(a->weight) + threadIdx.x % KAC_WARP +
-        ((tap * (C / 16) + half * (C / 32)) * (C / 16) + channel / 16) * KAC_WARP;
-    group_half<C> to;
-    KAC_UNROLL
-    for (int k = 0; k < group_half<C>::N; k++)
-        to.w[k] = from[k * (C / 16) * KAC_WARP];
-    return to;
-}
 
 /* Starts sum += weights of half a tap times h. */
 template <int C, int COLS>
@@ -96,59 +94,83 @@ static __device__ void group_multiply(float *sum, const group_half<C> &w, kac_sh
     kac_group_commit();
 }
 
-/* A thread's part of a layer: rows begin .. end - 1 of 16 channels of its warp, and what it
- * multiplies with first. */
+/* A thread's part of a layer: rows begin .. begin + COLS - 1 of 16 channels of its warp, and the
+ * weights that it multiplies with, half a tap each: two are under way, one is being read. */
 template <int C> struct group_part {
-    static constexpr int COLS = C / 64 * KAC_GROUP_COLS;
-    int begin, channel, tap;
-    group_half<C> low;
+    static constexpr int COLS = C / 64 * KAC_GROUP_COLS, SUMS = COLS / 2;
+    int begin, channel;
+    int half, end; /* the next, 2 tap + 0 or 1, and the first that there is not */
+    const uint4 *weight;
+    group_half<C> w[3];
+
+    __device__ void fetch(int at, group_half<C> &to) const
+    {
+        const uint4 *from = weight + (int64_t)at * (C / 32 * (C / 16) * KAC_WARP);
+        KAC_UNROLL
+        for (int k = 0; k < group_half<C>::N; k++)
+            to.w[k] = from[k * (C / 16) * KAC_WARP];
+    }
 };
 
-/* Fetches that, so that it is there when h is. */
+/* Fetches the first weights, so that they are there when h is. */
 template <int C> static __device__ group_part<C> group_open(const group_layer *a)
 {
     const int group = (int)threadIdx.x / KAC_GROUP;
     group_part<C> p = {};
     p.begin = C == 64 ? group * p.COLS : 0;
     p.channel = (C == 64 ? 0 : group * 64) + (int)threadIdx.x / KAC_WARP % 4 * 16;
-    p.tap = group_next_tap(a, 0, p.begin, p.begin + p.COLS);
-    if (p.tap < a->taps) p.low = group_weights<C>(a, p.tap, 0, p.channel);
+    p.weight = reinterpret_cast<const uint4 *>(a->weight) + p.channel / 16 * KAC_WARP +
+               threadIdx.x % KAC_WARP;
+    const group_taps taps = group_taps_of(a, p.begin, p.begin + p.COLS);
+    p.half = 2 * taps.first;
+    p.end = 2 * taps.end;
+    if (p.half < p.end) {
+        p.fetch(p.half, p.w[0]);
+        p.fetch(p.half + 1, p.w[1]);
+    }
     return p;
+}
+
+/* sum = bias + convolution: sum[4 j + 2 k + i] of row begin + 8 j + 2 (lane % 4) + i and channel
+ * p->channel + lane / 4 + 8 k, and of some rows that are not there.  h is published. */
+template <int C>
+static __device__ void group_accumulate(const group_layer *a, group_input<C> *m,
+                                        group_part<C> *p, float *sum)
+{
+    constexpr int COLS = group_part<C>::COLS, SUMS = group_part<C>::SUMS;
+    const int mine = p->channel + (int)threadIdx.x % KAC_WARP / 4;
+    const float bias[2] = {a->bias[mine], a->bias[mine + 8]};
+    const kac_shared_tile h = kac_tile_at(group_at(m, p->begin, 0), GROUP_CHUNK);
+    KAC_UNROLL
+    for (int i = 0; i < SUMS; i++)
+        sum[i] = bias[i / 2 % 2];
+    if (p->half == p->end) return; /* no row of this warpgroup's is there */
+
+    auto step = [&](const group_half<C> &now, group_half<C> &read) {
+        const int tap = p->half / 2, chunks = p->half % 2 * (C / 16);
+        group_multiply<C, COLS>(
+            sum, now, kac_tile_move(h, (int)(a->first + tap * a->step) + chunks * GROUP_CHUNK));
+        kac_group_wait<1>(); /* the half before is done */
+        if (p->half + 2 < p->end) p->fetch(p->half + 2, read);
+        return ++p->half < p->end;
+    };
+    while (step(p->w[0], p->w[2]) && step(p->w[1], p->w[0]) && step(p->w[2], p->w[1])) {
+    }
+    kac_group_wait<0>();
+    kac_group_keep<SUMS>(sum);
 }
 
 /* store(row, channel, bias + convolution) for every channel of every row, and of some rows that
  * are not there.  By the block, between barriers; h is published. */
 template <int C, class Store>
-static __device__ void group_convolve(const group_layer *a, group_memory<C> *m,
-                                      group_part<C> *p, Store store)
+static __device__ void group_convolve(const group_layer *a, group_input<C> *m, group_part<C> *p,
+                                      Store store)
 {
-    constexpr int COLS = group_part<C>::COLS, SUMS = COLS / 2;
     const int lane = (int)threadIdx.x % KAC_WARP, mine = p->channel + lane / 4;
-    const float bias[2] = {a->bias[mine], a->bias[mine + 8]};
-    const kac_shared_tile h = kac_tile_at(group_at(m, p->begin, 0), GROUP_CHUNK);
-    float sum[SUMS];
+    float sum[group_part<C>::SUMS];
+    group_accumulate<C>(a, m, p, sum);
     KAC_UNROLL
-    for (int i = 0; i < SUMS; i++)
-        sum[i] = bias[i / 2 % 2];
-
-    int tap = p->tap;
-    if (tap == a->taps) return; /* no row of this warpgroup's is there */
-    while (true) {
-        const kac_shared_tile x = kac_tile_move(h, (int)(a->first + tap * a->step));
-        group_multiply<C, COLS>(sum, p->low, x);
-        kac_group_wait<1>(); /* what was read from high */
-        const group_half<C> high = group_weights<C>(a, tap, 1, p->channel);
-        group_multiply<C, COLS>(sum, high, kac_tile_move(x, C / 16 * GROUP_CHUNK));
-        tap = group_next_tap(a, tap + 1, p->begin, p->begin + COLS);
-        if (tap == a->taps) break;
-        kac_group_wait<1>(); /* from low */
-        p->low = group_weights<C>(a, tap, 0, p->channel);
-    }
-    kac_group_wait<0>();
-    kac_group_keep<SUMS>(sum);
-
-    KAC_UNROLL
-    for (int i = 0; i < SUMS; i++)
+    for (int i = 0; i < p->SUMS; i++)
         store(p->begin + i / 4 * 8 + lane % 4 * 2 + i % 2, mine + i / 2 % 2 * 8, sum[i]);
 }
 
