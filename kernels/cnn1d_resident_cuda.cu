@@ -11,8 +11,11 @@
 
 struct resident_call {
     kac_query q;
-    kac_cuda_resident net;
     int32_t sequences; /* of a block */
+    int32_t states, kernel, layers;
+    kac_cuda_conv linear, final2;
+    const float *norm, *norm_bias, *shift;       /* [layers][C] */
+    group_layer layer[KAC_CNN1D_MAX_LAYERS + 1]; /* the last is final0 */
 };
 
 /* The shared memory of a block. */
@@ -42,22 +45,41 @@ template <int C> static __device__ resident_part part_of(const group_part<C> *p)
     return {p->begin + lane % 4 * 2, p->channel + lane / 4};
 }
 
+/* The tokens of the block's rows and, where they fit, the weights of all letters, where feat and
+ * norm will be. */
+template <int C>
+static __device__ const float4 *stage(const resident_call *a, resident_memory<C> *m,
+                                      uint8_t *token)
+{
+    const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
+    const int weights = a->kernel * (a->states + 1) * (C / 4);
+    const float4 *weight = reinterpret_cast<const float4 *>(a->linear.weight);
+    float4 *copy = &m->feat[0][0];
+    const bool fits = weights <= (int)(sizeof m->feat / sizeof *copy);
+    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += GROUP_THREADS) {
+        const int b = first + row % a->sequences;
+        token[row] = kac_query_tokens(&a->q, b < last ? b : last)[row / a->sequences];
+    }
+    for (int i = (int)threadIdx.x; fits && i < weights; i += GROUP_THREADS)
+        copy[i] = weight[i];
+    return fits ? copy : weight;
+}
+
 /* rows = relu(bias + weights of the tokens). */
 template <int C> static __device__ void embed(const resident_call *a, resident_memory<C> *m)
 {
-    const int length = a->q.length, half = a->net.kernel / 2, tokens = a->net.states + 1;
-    const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
-    const float4 *weight = reinterpret_cast<const float4 *>(a->net.linear.weight);
-    const float4 *bias = reinterpret_cast<const float4 *>(a->net.linear.bias);
-    for (int i = (int)threadIdx.x; i < a->sequences * length * (C / 4); i += GROUP_THREADS) {
-        const int row = i / (C / 4), c = i % (C / 4), l = row / a->sequences;
-        const int b = first + row % a->sequences;
-        const uint8_t *x = kac_query_tokens(&a->q, b < last ? b : last);
-        float4 sum = bias[c];
-        for (int k = 0; k < a->net.kernel; k++) {
-            const int from = l + k - half;
-            if (from < 0 || from >= length) continue;
-            const float4 y = weight[(k * tokens + x[from]) * (C / 4) + c];
+    uint8_t *token = reinterpret_cast<uint8_t *>(m->norm);
+    const int rows = a->sequences * a->q.length, tokens = a->states + 1;
+    const int c = (int)threadIdx.x % (C / 4);
+    const float4 *weight = stage<C>(a, m, token) + c;
+    const float4 bias = reinterpret_cast<const float4 *>(a->linear.bias)[c];
+    __syncthreads();
+    for (int row = (int)threadIdx.x / (C / 4); row < rows; row += GROUP_THREADS / (C / 4)) {
+        float4 sum = bias;
+        int from = row - a->kernel / 2 * a->sequences;
+        for (int k = 0; k < a->kernel; k++, from += a->sequences) {
+            if (from < 0 || from >= rows) continue;
+            const float4 y = weight[(k * tokens + token[from]) * (C / 4)];
             sum = {sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w};
         }
         *reinterpret_cast<float4 *>(m->rows() + row * m->PITCH + 4 * c) = {
@@ -82,11 +104,11 @@ static __device__ float sum_eight(float *x)
     return x[0];
 }
 
-/* norm[0] of each row = 1 / deviation of feat + shift over the channels, - mean / deviation.  By
- * the block; with sums of squares, since what is normalised has bf16's 8 bits in the end. */
+/* norm[0] of each row = 1 / deviation of x over the channels, - mean / deviation.  By the block;
+ * with sums of squares, since what is normalised has bf16's 8 bits in the end. */
 template <int C>
 static __device__ void find_norms(resident_memory<C> *m, const resident_part *on,
-                                  const float *feat, const float *shift)
+                                  const float *x)
 {
     constexpr int TILES = m->SUMS / 4, AT_ONCE = 4, HALF = m->WARPS / 2;
     const int lane = (int)threadIdx.x % KAC_WARP, warp = on->channel / 16;
@@ -99,10 +121,9 @@ static __device__ void find_norms(resident_memory<C> *m, const resident_part *on
             const int j = t + r / 2;
             sum[r] = square[r] = 0;
             if (j >= TILES) continue;
-            const float x = feat[4 * j + r % 2] + shift[0],
-                        y = feat[4 * j + 2 + r % 2] + shift[1];
-            sum[r] = x + y;
-            square[r] = fmaf(x, x, y * y);
+            const float one = x[4 * j + r % 2], two = x[4 * j + 2 + r % 2];
+            sum[r] = one + two;
+            square[r] = fmaf(one, one, two * two);
         }
         mine[t / AT_ONCE] = {sum_eight(sum), sum_eight(square)};
     }
@@ -129,133 +150,117 @@ static __device__ void find_norms(resident_memory<C> *m, const resident_part *on
     __syncthreads();
 }
 
-/* Halves of a pair of rows of which only the first `left` are there, the others 0. */
-static __device__ uint32_t first_of(uint32_t pair, int left)
-{
-    return left > 1 ? pair : left == 1 ? pair & 0xffff : 0;
-}
-
-/* h = value(feat, its place) in the rows that are there, else 0. */
+/* h = value(the number of a tile, what the thread has of it, its place) in the rows that are
+ * there, else 0. */
 template <int C, class Value>
 static __device__ void spread(group_input<C> *m, const resident_part *on, int rows,
-                              const float *feat, Value value)
+                              const float *x, Value value)
 {
     constexpr int TILES = group_part<C>::SUMS / 4;
     const int lane = (int)threadIdx.x % KAC_WARP;
-    uint16_t *to = group_at(m, on->row - lane % 4 * 2 + lane / 16 * 8 + lane % 8,
-                            on->channel - lane / 4 + lane / 8 % 2 * 8);
+    const int row = on->row - lane % 4 * 2, channel = on->channel - lane / 4;
+    uint16_t *to = group_at(m, row + lane / 16 * 8 + lane % 8, channel + lane / 8 % 2 * 8);
     KAC_UNROLL
     for (int j = 0; j < TILES; j += 2) {
         uint32_t pair[4];
         KAC_UNROLL
-        for (int t = 0; t < 2; t++) {
-            if (j + t >= TILES) continue;
-            float x[4];
-            value(j + t, feat + 4 * (j + t), x);
-            pair[2 * t] = kac_bf16_pair(x[0], x[1]);
-            pair[2 * t + 1] = kac_bf16_pair(x[2], x[3]);
-            const int left = rows - on->row - 8 * (j + t);
-            if (left >= 2) continue;
-            pair[2 * t] = first_of(pair[2 * t], left);
-            pair[2 * t + 1] = first_of(pair[2 * t + 1], left);
+        for (int t = 0; t < 2 && j + t < TILES; t++) {
+            float y[4];
+            value(j + t, x + 4 * (j + t), y);
+            pair[2 * t] = kac_bf16_pair(y[0], y[1]);
+            pair[2 * t + 1] = kac_bf16_pair(y[2], y[3]);
         }
         if (j + 1 < TILES)
             kac_store_columns<4>(to + 8 * j * 8, pair);
         else
             kac_store_columns<2>(to + 8 * j * 8, pair);
     }
+    __syncwarp();
+    const int end = row + 8 * TILES, first = rows > row ? rows : row;
+    for (int i = lane; i < 2 * (end - first); i += KAC_WARP)
+        *reinterpret_cast<uint4 *>(group_at(m, first + i / 2, channel + i % 2 * 8)) = {};
 }
 
-/* h = LayerNorm(feat + shift) of a layer; before final0 h = feat.  By the block. */
+/* h = LayerNorm(x + shift) of a layer; x is lost.  By the block. */
 template <int C>
 static __device__ void normalise(const resident_call *a, resident_memory<C> *m,
-                                 const resident_part *on, const float *feat, int layer)
+                                 const resident_part *on, float *x, int layer)
 {
-    const int rows = a->sequences * a->q.length;
-    if (layer == a->net.layers) {
-        __syncthreads(); /* h is no longer read */
-        spread<C>(m, on, rows, feat, [](int, const float *from, float *x) {
-            KAC_UNROLL
-            for (int i = 0; i < 4; i++)
-                x[i] = from[i];
-        });
-        return;
-    }
-    float shift[2], gamma[2], beta[2];
+    const int c = layer * C + on->channel;
+    const float gamma[2] = {a->norm[c], a->norm[c + 8]};
+    const float beta[2] = {a->norm_bias[c], a->norm_bias[c + 8]};
+    const float shift[2] = {a->shift[c], a->shift[c + 8]};
     KAC_UNROLL
-    for (int k = 0; k < 2; k++) {
-        const int c = layer * C + on->channel + 8 * k;
-        shift[k] = a->net.shift[c];
-        gamma[k] = a->net.norm[c];
-        beta[k] = a->net.norm_bias[c];
-    }
-    find_norms<C>(m, on, feat, shift);
+    for (int i = 0; i < m->SUMS; i++)
+        x[i] += shift[i / 2 % 2];
+    find_norms<C>(m, on, x);
     const float2 *norm = m->norm[0] + on->row;
-    spread<C>(m, on, rows, feat, [&](int j, const float *from, float *x) {
+    spread<C>(m, on, a->sequences * a->q.length, x, [&](int j, const float *from, float *y) {
         const float4 of = *reinterpret_cast<const float4 *>(norm + 8 * j);
         KAC_UNROLL
         for (int k = 0; k < 2; k++) {
-            const float y = from[2 * k] + shift[k], z = from[2 * k + 1] + shift[k];
-            x[2 * k] = fmaf(fmaf(y, of.x, of.y), gamma[k], beta[k]);
-            x[2 * k + 1] = fmaf(fmaf(z, of.z, of.w), gamma[k], beta[k]);
+            y[2 * k] = fmaf(fmaf(from[2 * k], of.x, of.y), gamma[k], beta[k]);
+            y[2 * k + 1] = fmaf(fmaf(from[2 * k + 1], of.z, of.w), gamma[k], beta[k]);
         }
     });
 }
 
-/* Of layer `layers`: final0. */
-static __device__ group_layer layer_of(const resident_call *a, int layer)
+/* h = x.  By the block. */
+template <int C>
+static __device__ void pass(const resident_call *a, resident_memory<C> *m,
+                            const resident_part *on, const float *x)
 {
-    const bool last = layer == a->net.layers;
-    const int64_t step = last ? 0 : (int64_t)a->net.dilation[layer] * a->sequences;
-    return {a->net.weight[layer],       a->net.bias[layer],          last ? 1 : a->net.kernel,
-            a->sequences * a->q.length, -(a->net.kernel / 2) * step, step};
+    __syncthreads(); /* h is no longer read */
+    spread<C>(m, on, a->sequences * a->q.length, x, [](int, const float *from, float *y) {
+        KAC_UNROLL
+        for (int i = 0; i < 4; i++)
+            y[i] = from[i];
+    });
 }
 
-/* sum = relu(sum), and with `adds` feat += that. */
-template <int C> static __device__ void settle(resident_memory<C> *m, float *sum, bool adds)
+/* x = feat += relu(x). */
+template <int C> static __device__ void settle(resident_memory<C> *m, float *x)
 {
     KAC_UNROLL
-    for (int j = 0; j < m->SUMS / 4; j++) {
-        float4 *feat = &m->feat[j][threadIdx.x], old = {};
-        float *x = sum + 4 * j;
-        if (adds) old = *feat;
+    for (int j = 0; j < m->SUMS / 4; j++, x += 4) {
+        const float4 old = m->feat[j][threadIdx.x];
         x[0] = kac_relu(x[0]) + old.x;
         x[1] = kac_relu(x[1]) + old.y;
         x[2] = kac_relu(x[2]) + old.z;
         x[3] = kac_relu(x[3]) + old.w;
-        if (adds) *feat = {x[0], x[1], x[2], x[3]};
+        m->feat[j][threadIdx.x] = {x[0], x[1], x[2], x[3]};
     }
 }
 
 /* each(row of rows, what the thread has of it) for all that it has. */
 template <int C, class Each>
-static __device__ void with_rows(resident_memory<C> *m, const resident_part *on, float *feat,
+static __device__ void with_rows(resident_memory<C> *m, const resident_part *on, float *x,
                                  Each each)
 {
     float *at = m->rows() + on->row * m->PITCH + on->channel;
     KAC_UNROLL
     for (int i = 0; i < m->SUMS; i++)
-        each(at[(i / 4 * 8 + i % 2) * m->PITCH + i / 2 % 2 * 8], feat[i]);
+        each(at[(i / 4 * 8 + i % 2) * m->PITCH + i / 2 % 2 * 8], x[i]);
 }
 
 /* The logits of rows. */
 template <int C> static __device__ void answer(const resident_call *a, resident_memory<C> *m)
 {
-    const int first = (int)blockIdx.x * a->sequences, states = a->net.states;
-    const int step = a->net.final2.step, left = kac_query_rows(&a->q) - first;
+    const int first = (int)blockIdx.x * a->sequences, states = a->states;
+    const int step = a->final2.step, left = kac_query_rows(&a->q) - first;
     for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += GROUP_THREADS) {
         const int l = row / a->sequences, b = row % a->sequences;
         const float *x = m->rows() + row * m->PITCH;
         if (b >= left) continue;
         float *out = kac_query_out(&a->q, first + b) + l * states;
         for (int s = 0; s < states; s += 4) {
-            float4 y = *reinterpret_cast<const float4 *>(a->net.final2.bias + s);
+            float4 y = *reinterpret_cast<const float4 *>(a->final2.bias + s);
             for (int c = 0; c < C; c += 4) {
                 const float4 of = *reinterpret_cast<const float4 *>(x + c);
                 const float four[4] = {of.x, of.y, of.z, of.w};
                 KAC_UNROLL
                 for (int i = 0; i < 4; i++) {
-                    const float4 w = *reinterpret_cast<const float4 *>(a->net.final2.weight +
+                    const float4 w = *reinterpret_cast<const float4 *>(a->final2.weight +
                                                                        (c + i) * step + s);
                     y = {fmaf(four[i], w.x, y.x), fmaf(four[i], w.y, y.y),
                          fmaf(four[i], w.z, y.z), fmaf(four[i], w.w, y.w)};
@@ -274,31 +279,33 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) reside(KAC_ARGS res
 {
     KAC_DYNAMIC_SHARED(resident_memory<C>, m);
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
-    group_layer it = layer_of(&a, 0);
-    group_part<C> part = group_open<C>(&it);
+    group_part<C> part = group_open<C>();
     const resident_part on = part_of<C>(&part);
-    float feat[group_part<C>::SUMS];
+    float x[group_part<C>::SUMS];
+    group_begin<C>(&a.layer[0], &part);
     embed<C>(&a, m);
     __syncthreads();
-    with_rows<C>(m, &on, feat, [](float x, float &own) { own = x; });
+    with_rows<C>(m, &on, x, [](float from, float &own) { own = from; });
     KAC_UNROLL
     for (int j = 0; j < m->SUMS / 4; j++)
-        m->feat[j][threadIdx.x] = {feat[4 * j], feat[4 * j + 1], feat[4 * j + 2],
-                                   feat[4 * j + 3]};
+        m->feat[j][threadIdx.x] = {x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]};
     __syncthreads();
     group_clear<C>(m);
     for (int layer = 0;; layer++) {
-        normalise<C>(&a, m, &on, feat, layer);
+        const bool last = layer == a.layers;
+        if (last)
+            pass<C>(&a, m, &on, x);
+        else
+            normalise<C>(&a, m, &on, x, layer);
         kac_shared_publish();
         __syncthreads();
-        group_accumulate<C>(&it, m, &part, feat);
-        settle<C>(m, feat, layer < a.net.layers);
-        if (layer == a.net.layers) break;
-        it = layer_of(&a, layer + 1);
-        part = group_open<C>(&it);
+        group_accumulate<C>(&a.layer[layer], m, &part, x);
+        if (last) break;
+        settle<C>(m, x);
+        group_begin<C>(&a.layer[layer + 1], &part);
     }
     __syncthreads();
-    with_rows<C>(m, &on, feat, [](float &x, float own) { x = own; });
+    with_rows<C>(m, &on, x, [](float &to, float own) { to = kac_relu(own); });
     __syncthreads();
     answer<C>(&a, m);
 }
@@ -325,7 +332,23 @@ kac_status kac_cuda_resident_run(kac_device *dev, const kac_cuda_resident *net,
                                  const kac_query *q)
 {
     if (q->capacity < 1) return KAC_OK;
-    const resident_call a = {
-        *q, *net, kac_cuda_group_sequences(dev, net->hidden, q->length, q->capacity)};
+    resident_call a = {*q,
+                       kac_cuda_group_sequences(dev, net->hidden, q->length, q->capacity),
+                       net->states,
+                       net->kernel,
+                       net->layers,
+                       net->linear,
+                       net->final2,
+                       net->norm,
+                       net->norm_bias,
+                       net->shift,
+                       {}};
+    for (int32_t i = 0; i <= net->layers; i++) {
+        const bool last = i == net->layers;
+        const int64_t step = last ? 0 : (int64_t)net->dilation[i] * a.sequences;
+        a.layer[i] =
+            group_layer_of(net->weight[i], net->bias[i], net->hidden, last ? 1 : net->kernel,
+                           a.sequences * q->length, -(net->kernel / 2) * step, step);
+    }
     return net->hidden == 64 ? launch<64>(dev, &a) : launch<128>(dev, &a);
 }

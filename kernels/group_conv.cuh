@@ -49,32 +49,28 @@ template <int C> static __device__ uint16_t *group_at(group_input<C> *m, int row
     return m->h + ((c / 8 * GROUP_CHUNK + GROUP_PAD + row) * 8 + c % 8);
 }
 
-/* A layer for the rows of a block. */
+/* A layer for the rows of a block: its taps but those that read rows outside for all of them. */
 struct group_layer {
-    const uint16_t *weight; /* kac_cuda_conv.grouped */
+    const uint16_t *weight; /* of the first of them */
     const float *bias;      /* [C] */
     int32_t taps, rows;
-    int64_t first, step; /* rows between an output and the input of tap 0; between taps */
+    int32_t first,
+        step; /* rows between an output and the input of the first tap; between taps */
 };
 
-/* Taps from first to end - 1 of a layer, those that read some row for rows begin .. end - 1. */
-struct group_taps {
-    int first, end;
-};
-static __device__ inline group_taps group_taps_of(const group_layer *a, int begin, int end)
+/* The layer of C channels that is packed as `grouped`; `first` for the first of its taps. */
+static inline group_layer group_layer_of(const uint16_t *grouped, const float *bias, int32_t C,
+                                         int32_t taps, int32_t rows, int64_t first,
+                                         int64_t step)
 {
-    const int last = end < a->rows ? end : a->rows;
-    group_taps taps = {a->taps, a->taps};
-    for (int tap = a->taps - 1; tap >= 0 && begin < last; tap--) { /* their shifts rise */
-        const int64_t shift = a->first + tap * a->step;
-        if (last + shift <= 0) break;
-        if (begin + shift >= a->rows)
-            taps.end = tap;
-        else
-            taps.first = tap;
+    while (taps > 1 && first <= -rows) {
+        grouped += (int64_t)C * C;
+        first += step;
+        taps--;
     }
-    if (taps.first > taps.end) taps.first = taps.end;
-    return taps;
+    while (taps > 1 && first + (taps - 1) * step >= rows)
+        taps--;
+    return {grouped, bias, taps, rows, (int32_t)first, (int32_t)step};
 }
 
 /* A thread's weights of half the channels that a tap reads. */
@@ -99,36 +95,38 @@ static __device__ void group_multiply(float *sum, const group_half<C> &w, kac_sh
 template <int C> struct group_part {
     static constexpr int COLS = C / 64 * KAC_GROUP_COLS, SUMS = COLS / 2;
     int begin, channel;
-    int half, end; /* the next, 2 tap + 0 or 1, and the first that there is not */
-    const uint4 *weight;
+    const uint4 *weight; /* of the half after those that are under way */
     group_half<C> w[3];
+    float bias[2];
 
-    __device__ void fetch(int at, group_half<C> &to) const
+    __device__ void fetch(group_half<C> &to)
     {
-        const uint4 *from = weight + (int64_t)at * (C / 32 * (C / 16) * KAC_WARP);
         KAC_UNROLL
         for (int k = 0; k < group_half<C>::N; k++)
-            to.w[k] = from[k * (C / 16) * KAC_WARP];
+            to.w[k] = weight[k * (C / 16) * KAC_WARP];
+        weight += C / 32 * (C / 16) * KAC_WARP;
     }
 };
 
-/* Fetches the first weights, so that they are there when h is. */
-template <int C> static __device__ group_part<C> group_open(const group_layer *a)
+/* Its rows and channels. */
+template <int C> static __device__ group_part<C> group_open()
 {
     const int group = (int)threadIdx.x / KAC_GROUP;
     group_part<C> p = {};
     p.begin = C == 64 ? group * p.COLS : 0;
     p.channel = (C == 64 ? 0 : group * 64) + (int)threadIdx.x / KAC_WARP % 4 * 16;
-    p.weight = reinterpret_cast<const uint4 *>(a->weight) + p.channel / 16 * KAC_WARP +
-               threadIdx.x % KAC_WARP;
-    const group_taps taps = group_taps_of(a, p.begin, p.begin + p.COLS);
-    p.half = 2 * taps.first;
-    p.end = 2 * taps.end;
-    if (p.half < p.end) {
-        p.fetch(p.half, p.w[0]);
-        p.fetch(p.half + 1, p.w[1]);
-    }
     return p;
+}
+
+/* Fetches what a layer begins with, so that it is there when h is. */
+template <int C> static __device__ void group_begin(const group_layer *a, group_part<C> *p)
+{
+    const int lane = (int)threadIdx.x % KAC_WARP;
+    p->weight = reinterpret_cast<const uint4 *>(a->weight) + p->channel / 16 * KAC_WARP + lane;
+    p->bias[0] = a->bias[p->channel + lane / 4];
+    p->bias[1] = a->bias[p->channel + lane / 4 + 8];
+    p->fetch(p->w[0]);
+    p->fetch(p->w[1]);
 }
 
 /* sum = bias + convolution: sum[4 j + 2 k + i] of row begin + 8 j + 2 (lane % 4) + i and channel
@@ -138,21 +136,20 @@ static __device__ void group_accumulate(const group_layer *a, group_input<C> *m,
                                         group_part<C> *p, float *sum)
 {
     constexpr int COLS = group_part<C>::COLS, SUMS = group_part<C>::SUMS;
-    const int mine = p->channel + (int)threadIdx.x % KAC_WARP / 4;
-    const float bias[2] = {a->bias[mine], a->bias[mine + 8]};
-    const kac_shared_tile h = kac_tile_at(group_at(m, p->begin, 0), GROUP_CHUNK);
+    kac_shared_tile h =
+        kac_tile_move(kac_tile_at(group_at(m, p->begin, 0), GROUP_CHUNK), a->first);
+    int halves = 2 * a->taps;
     KAC_UNROLL
     for (int i = 0; i < SUMS; i++)
-        sum[i] = bias[i / 2 % 2];
-    if (p->half == p->end) return; /* no row of this warpgroup's is there */
-
+        sum[i] = p->bias[i / 2 % 2];
     auto step = [&](const group_half<C> &now, group_half<C> &read) {
-        const int tap = p->half / 2, chunks = p->half % 2 * (C / 16);
-        group_multiply<C, COLS>(
-            sum, now, kac_tile_move(h, (int)(a->first + tap * a->step) + chunks * GROUP_CHUNK));
+        group_multiply<C, COLS>(sum, now, h);
         kac_group_wait<1>(); /* the half before is done */
-        if (p->half + 2 < p->end) p->fetch(p->half + 2, read);
-        return ++p->half < p->end;
+        if (halves > 2) p->fetch(read);
+        /* to the other half of the channels, or from there to the next tap */
+        h = kac_tile_move(h, halves % 2 == 0 ? C / 16 * GROUP_CHUNK
+                                             : a->step - C / 16 * GROUP_CHUNK);
+        return --halves > 0;
     };
     while (step(p->w[0], p->w[2]) && step(p->w[1], p->w[0]) && step(p->w[2], p->w[1])) {
     }

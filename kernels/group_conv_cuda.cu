@@ -69,6 +69,7 @@ int32_t kac_cuda_group_sequences(const kac_device *dev, int32_t channels, int32_
 struct rows_call {
     conv_call of;
     int32_t sequences; /* of a block */
+    group_layer layer;
 };
 
 /* A block of rows comes and goes as float32. */
@@ -86,10 +87,8 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_A
         return (int64_t)(row / each) * batch + (b < batch ? b : batch - 1);
     };
 
-    const group_layer layer = {a.of.conv.grouped,  a.of.conv.bias,
-                               a.of.conv.taps,     rows,
-                               -shape->pad * each, (int64_t)shape->dilation * each};
-    group_part<C> part = group_open<C>(&layer);
+    group_part<C> part = group_open<C>();
+    group_begin<C>(&a.layer, &part);
     group_clear<C>(m);
     __syncthreads();
     for (int i = (int)threadIdx.x; i < rows * (C / 8); i += GROUP_THREADS) {
@@ -103,7 +102,7 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_A
     kac_shared_publish();
     __syncthreads();
     float *feat = m->feat;
-    group_convolve<C>(&layer, m, &part, [=](int row, int channel, float x) {
+    group_convolve<C>(&a.layer, m, &part, [=](int row, int channel, float x) {
         feat[row * group_memory<C>::PITCH + channel] = x;
     });
     __syncthreads();
@@ -136,6 +135,10 @@ kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a)
     if (a->q.capacity < 1) return KAC_OK;
     const int32_t each =
         kac_cuda_group_sequences(dev, a->conv.in, a->shape.out_length, a->q.capacity);
-    const rows_call call = {*a, each};
+    const rows_call call = {*a, each,
+                            group_layer_of(a->conv.grouped, a->conv.bias, a->conv.in,
+                                           a->conv.taps, each * a->shape.out_length,
+                                           -a->shape.pad * each,
+                                           (int64_t)a->shape.dilation * each)};
     return a->conv.in == 64 ? launch<64>(dev, &call) : launch<128>(dev, &call);
 }
