@@ -19,36 +19,24 @@ struct resident_call {
 };
 
 /* The shared memory of a block. */
-template <int C> struct resident_memory : group_input<C> {
-    static constexpr int SUMS = group_part<C>::SUMS;
-    static constexpr int WARPS = C / 16; /* that have channels of the same rows */
-    static constexpr int PITCH = C + 4;
-    float4 feat[SUMS / 4][GROUP_THREADS];
-    float2 norm[WARPS / 2][GROUP_ROWS]; /* sums over channels, then what to multiply and add */
+template <int C, int ROWS> struct resident_memory : group_input<C, ROWS> {
+    using shape = group_shape<C, ROWS>;
+    static constexpr int WARPS = C / (16 * shape::PARTS); /* that share rows */
+    float4 feat[shape::SUMS / 4][shape::THREADS]; /* the residual stream, each thread's own */
+    float2 norm[WARPS / 2][ROWS]; /* sums over channels, then what to multiply and add */
 
-    /* [GROUP_ROWS][PITCH] in the place of h. */
+    /* [ROWS][PITCH] in the place of h. */
     __device__ float *rows()
     {
-        static_assert(sizeof(float) * GROUP_ROWS * PITCH <= sizeof this->h, "in its place");
+        static_assert(sizeof(float) * ROWS * shape::PITCH <= sizeof this->h, "in its place");
         return reinterpret_cast<float *>(this->h);
     }
 };
 
-/* A thread's part of the rows: what it has at 4 j + 2 k + i is of row row + 8 j + i and channel
- * channel + 8 k, as group_accumulate gives it. */
-struct resident_part {
-    int row, channel;
-};
-template <int C> static __device__ resident_part part_of(const group_part<C> *p)
-{
-    const int lane = (int)threadIdx.x % KAC_WARP;
-    return {p->begin + lane % 4 * 2, p->channel + lane / 4};
-}
-
 /* The tokens of the block's rows and, where they fit, the weights of all letters, where feat and
  * norm will be. */
-template <int C>
-static __device__ const float4 *stage(const resident_call *a, resident_memory<C> *m,
+template <int C, int ROWS>
+static __device__ const float4 *stage(const resident_call *a, resident_memory<C, ROWS> *m,
                                       uint8_t *token)
 {
     const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
@@ -56,25 +44,26 @@ static __device__ const float4 *stage(const resident_call *a, resident_memory<C>
     const float4 *weight = reinterpret_cast<const float4 *>(a->linear.weight);
     float4 *copy = &m->feat[0][0];
     const bool fits = weights <= (int)(sizeof m->feat / sizeof *copy);
-    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += GROUP_THREADS) {
+    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += m->THREADS) {
         const int b = first + row % a->sequences;
         token[row] = kac_query_tokens(&a->q, b < last ? b : last)[row / a->sequences];
     }
-    for (int i = (int)threadIdx.x; fits && i < weights; i += GROUP_THREADS)
+    for (int i = (int)threadIdx.x; fits && i < weights; i += m->THREADS)
         copy[i] = weight[i];
     return fits ? copy : weight;
 }
 
 /* rows = relu(bias + weights of the tokens). */
-template <int C> static __device__ void embed(const resident_call *a, resident_memory<C> *m)
+template <int C, int ROWS>
+static __device__ void embed(const resident_call *a, resident_memory<C, ROWS> *m)
 {
     uint8_t *token = reinterpret_cast<uint8_t *>(m->norm);
     const int rows = a->sequences * a->q.length, tokens = a->states + 1;
     const int c = (int)threadIdx.x % (C / 4);
-    const float4 *weight = stage<C>(a, m, token) + c;
+    const float4 *weight = stage<C, ROWS>(a, m, token) + c;
     const float4 bias = reinterpret_cast<const float4 *>(a->linear.bias)[c];
     __syncthreads();
-    for (int row = (int)threadIdx.x / (C / 4); row < rows; row += GROUP_THREADS / (C / 4)) {
+    for (int row = (int)threadIdx.x / (C / 4); row < rows; row += m->THREADS / (C / 4)) {
         float4 sum = bias;
         int from = row - a->kernel / 2 * a->sequences;
         for (int k = 0; k < a->kernel; k++, from += a->sequences) {
@@ -106,39 +95,38 @@ static __device__ float sum_eight(float *x)
 
 /* norm[0] of each row = 1 / deviation of x over the channels, - mean / deviation.  By the block;
  * with sums of squares, since what is normalised has bf16's 8 bits in the end. */
-template <int C>
-static __device__ void find_norms(resident_memory<C> *m, const resident_part *on,
+template <int C, int ROWS>
+static __device__ void find_norms(resident_memory<C, ROWS> *m, const group_part<C, ROWS> *p,
                                   const float *x)
 {
-    constexpr int TILES = m->SUMS / 4, AT_ONCE = 4, HALF = m->WARPS / 2;
-    const int lane = (int)threadIdx.x % KAC_WARP, warp = on->channel / 16;
+    constexpr int TILES = m->TILES, AT_ONCE = 4, HALF = m->WARPS / 2;
+    const int lane = (int)threadIdx.x % KAC_WARP, warp = (int)threadIdx.x / KAC_WARP;
     float2 mine[(TILES + AT_ONCE - 1) / AT_ONCE]; /* sums over the warp's channels */
     KAC_UNROLL
     for (int t = 0; t < TILES; t += AT_ONCE) {
-        float sum[2 * AT_ONCE], square[2 * AT_ONCE];
+        float sum[2 * AT_ONCE] = {}, square[2 * AT_ONCE] = {};
         KAC_UNROLL
-        for (int r = 0; r < 2 * AT_ONCE; r++) {
-            const int j = t + r / 2;
-            sum[r] = square[r] = 0;
-            if (j >= TILES) continue;
-            const float one = x[4 * j + r % 2], two = x[4 * j + 2 + r % 2];
-            sum[r] = one + two;
-            square[r] = fmaf(one, one, two * two);
+        for (int r = 0; r < 2 * AT_ONCE * m->PARTS; r++) {
+            const int i = r % (2 * AT_ONCE), j = r / (2 * AT_ONCE) * TILES + t + i / 2;
+            if (t + i / 2 >= TILES) continue;
+            const float one = x[4 * j + i % 2], two = x[4 * j + 2 + i % 2];
+            sum[i] += one + two;
+            square[i] = fmaf(one, one, fmaf(two, two, square[i]));
         }
         mine[t / AT_ONCE] = {sum_eight(sum), sum_eight(square)};
     }
-    const int first = on->row + lane / 8 * 8 + lane / 4 % 2;
+    float2 *to = &m->norm[warp % HALF][p->row + lane / 8 * 8 + lane / 4 % 2];
     auto each = [&](auto &&keep) {
         KAC_UNROLL
         for (int t = 0; t < TILES; t += AT_ONCE)
-            if (t + lane / 8 < TILES)
-                keep(m->norm[warp % HALF][first + 8 * t], mine[t / AT_ONCE]);
+            if (t + lane / 8 < TILES) keep(to[8 * t], mine[t / AT_ONCE]);
     };
-    if (warp < HALF) each([](float2 &to, float2 x) { to = x; });
+    if (warp < HALF) each([](float2 &all, float2 own) { all = own; });
     __syncthreads();
-    if (warp >= HALF) each([](float2 &to, float2 x) { to = {to.x + x.x, to.y + x.y}; });
+    if (warp >= HALF)
+        each([](float2 &all, float2 own) { all = {all.x + own.x, all.y + own.y}; });
     __syncthreads();
-    for (int row = (int)threadIdx.x; row < GROUP_ROWS; row += GROUP_THREADS) {
+    for (int row = (int)threadIdx.x; row < ROWS; row += m->THREADS) {
         float2 all = {0, 0};
         KAC_UNROLL
         for (int w = 0; w < HALF; w++)
@@ -150,76 +138,88 @@ static __device__ void find_norms(resident_memory<C> *m, const resident_part *on
     __syncthreads();
 }
 
-/* h = value(the number of a tile, what the thread has of it, its place) in the rows that are
- * there, else 0. */
-template <int C, class Value>
-static __device__ void spread(group_input<C> *m, const resident_part *on, int rows,
+/* h = value(part, tile, what the thread has of it) in the rows that are there, else 0. */
+template <int C, int ROWS, class Value>
+static __device__ void spread(group_input<C, ROWS> *m, const group_part<C, ROWS> *p, int rows,
                               const float *x, Value value)
 {
-    constexpr int TILES = group_part<C>::SUMS / 4;
-    const int lane = (int)threadIdx.x % KAC_WARP;
-    const int row = on->row - lane % 4 * 2, channel = on->channel - lane / 4;
-    uint16_t *to = group_at(m, row + lane / 16 * 8 + lane % 8, channel + lane / 8 % 2 * 8);
+    constexpr int TILES = m->TILES;
+    const int lane = (int)threadIdx.x % KAC_WARP, channel = p->channel - lane / 4;
     KAC_UNROLL
-    for (int j = 0; j < TILES; j += 2) {
-        uint32_t pair[4];
+    for (int part = 0; part < m->PARTS; part++) {
+        const int c = channel + part * 64;
+        uint16_t *to = m->at(lane / 16 * 8 + lane % 8, c + lane / 8 % 2 * 8);
         KAC_UNROLL
-        for (int t = 0; t < 2 && j + t < TILES; t++) {
-            float y[4];
-            value(j + t, x + 4 * (j + t), y);
-            pair[2 * t] = kac_bf16_pair(y[0], y[1]);
-            pair[2 * t + 1] = kac_bf16_pair(y[2], y[3]);
+        for (int j = 0; j < TILES; j += 2) {
+            uint32_t pair[4];
+            KAC_UNROLL
+            for (int t = 0; t < 2; t++) {
+                if (j + t >= TILES) continue;
+                float y[4];
+                value(part, j + t, x + 4 * (part * TILES + j + t), y);
+                pair[2 * t] = kac_bf16_pair(y[0], y[1]);
+                pair[2 * t + 1] = kac_bf16_pair(y[2], y[3]);
+            }
+            if (j + 1 < TILES)
+                kac_store_columns<4>(to + 8 * j * 8, pair);
+            else
+                kac_store_columns<2>(to + 8 * j * 8, pair);
         }
-        if (j + 1 < TILES)
-            kac_store_columns<4>(to + 8 * j * 8, pair);
-        else
-            kac_store_columns<2>(to + 8 * j * 8, pair);
+        __syncwarp();
+        for (int i = lane; i < 2 * (ROWS - rows); i += KAC_WARP)
+            *reinterpret_cast<uint4 *>(m->at(rows + i / 2, c + i % 2 * 8)) = {};
     }
-    __syncwarp();
-    const int end = row + 8 * TILES, first = rows > row ? rows : row;
-    for (int i = lane; i < 2 * (end - first); i += KAC_WARP)
-        *reinterpret_cast<uint4 *>(group_at(m, first + i / 2, channel + i % 2 * 8)) = {};
 }
 
 /* h = LayerNorm(x + shift) of a layer; x is lost.  By the block. */
-template <int C>
-static __device__ void normalise(const resident_call *a, resident_memory<C> *m,
-                                 const resident_part *on, float *x, int layer)
+template <int C, int ROWS>
+static __device__ void normalise(const resident_call *a, resident_memory<C, ROWS> *m,
+                                 const group_part<C, ROWS> *p, float *x, int layer)
 {
-    const int c = layer * C + on->channel;
-    const float gamma[2] = {a->norm[c], a->norm[c + 8]};
-    const float beta[2] = {a->norm_bias[c], a->norm_bias[c + 8]};
-    const float shift[2] = {a->shift[c], a->shift[c + 8]};
+    constexpr int KINDS = 2 * m->PARTS;
+    float shift[KINDS], gamma[KINDS], beta[KINDS];
+    KAC_UNROLL
+    for (int k = 0; k < KINDS; k++) {
+        const int c = layer * C + p->channel + k % 2 * 8 + k / 2 * 64;
+        shift[k] = a->shift[c];
+        gamma[k] = a->norm[c];
+        beta[k] = a->norm_bias[c];
+    }
     KAC_UNROLL
     for (int i = 0; i < m->SUMS; i++)
-        x[i] += shift[i / 2 % 2];
-    find_norms<C>(m, on, x);
-    const float2 *norm = m->norm[0] + on->row;
-    spread<C>(m, on, a->sequences * a->q.length, x, [&](int j, const float *from, float *y) {
-        const float4 of = *reinterpret_cast<const float4 *>(norm + 8 * j);
-        KAC_UNROLL
-        for (int k = 0; k < 2; k++) {
-            y[2 * k] = fmaf(fmaf(from[2 * k], of.x, of.y), gamma[k], beta[k]);
-            y[2 * k + 1] = fmaf(fmaf(from[2 * k + 1], of.z, of.w), gamma[k], beta[k]);
-        }
-    });
+        x[i] += shift[i / (m->SUMS / m->PARTS) * 2 + i / 2 % 2];
+    find_norms<C, ROWS>(m, p, x);
+    const float2 *norm = m->norm[0] + p->row;
+    spread<C, ROWS>(m, p, a->sequences * a->q.length, x,
+                    [&](int part, int j, const float *from, float *y) {
+                        const float4 of = *reinterpret_cast<const float4 *>(norm + 8 * j);
+                        KAC_UNROLL
+                        for (int k = 0; k < 2; k++) {
+                            const float one = fmaf(from[2 * k], of.x, of.y);
+                            const float two = fmaf(from[2 * k + 1], of.z, of.w);
+                            const int kind = 2 * part + k;
+                            y[2 * k] = fmaf(one, gamma[kind], beta[kind]);
+                            y[2 * k + 1] = fmaf(two, gamma[kind], beta[kind]);
+                        }
+                    });
 }
 
 /* h = x.  By the block. */
-template <int C>
-static __device__ void pass(const resident_call *a, resident_memory<C> *m,
-                            const resident_part *on, const float *x)
+template <int C, int ROWS>
+static __device__ void pass(const resident_call *a, resident_memory<C, ROWS> *m,
+                            const group_part<C, ROWS> *p, const float *x)
 {
     __syncthreads(); /* h is no longer read */
-    spread<C>(m, on, a->sequences * a->q.length, x, [](int, const float *from, float *y) {
-        KAC_UNROLL
-        for (int i = 0; i < 4; i++)
-            y[i] = from[i];
-    });
+    spread<C, ROWS>(m, p, a->sequences * a->q.length, x,
+                    [](int, int, const float *from, float *y) {
+                        KAC_UNROLL
+                        for (int i = 0; i < 4; i++)
+                            y[i] = from[i];
+                    });
 }
 
 /* x = feat += relu(x). */
-template <int C> static __device__ void settle(resident_memory<C> *m, float *x)
+template <int C, int ROWS> static __device__ void settle(resident_memory<C, ROWS> *m, float *x)
 {
     KAC_UNROLL
     for (int j = 0; j < m->SUMS / 4; j++, x += 4) {
@@ -232,23 +232,13 @@ template <int C> static __device__ void settle(resident_memory<C> *m, float *x)
     }
 }
 
-/* each(row of rows, what the thread has of it) for all that it has. */
-template <int C, class Each>
-static __device__ void with_rows(resident_memory<C> *m, const resident_part *on, float *x,
-                                 Each each)
-{
-    float *at = m->rows() + on->row * m->PITCH + on->channel;
-    KAC_UNROLL
-    for (int i = 0; i < m->SUMS; i++)
-        each(at[(i / 4 * 8 + i % 2) * m->PITCH + i / 2 % 2 * 8], x[i]);
-}
-
 /* The logits of rows. */
-template <int C> static __device__ void answer(const resident_call *a, resident_memory<C> *m)
+template <int C, int ROWS>
+static __device__ void answer(const resident_call *a, resident_memory<C, ROWS> *m)
 {
     const int first = (int)blockIdx.x * a->sequences, states = a->states;
     const int step = a->final2.step, left = kac_query_rows(&a->q) - first;
-    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += GROUP_THREADS) {
+    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += m->THREADS) {
         const int l = row / a->sequences, b = row % a->sequences;
         const float *x = m->rows() + row * m->PITCH;
         if (b >= left) continue;
@@ -274,40 +264,45 @@ template <int C> static __device__ void answer(const resident_call *a, resident_
     }
 }
 
-template <int C>
-KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) reside(KAC_ARGS resident_call a)
+template <int C, int ROWS>
+KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>::BLOCKS)
+    reside(KAC_ARGS resident_call a)
 {
-    KAC_DYNAMIC_SHARED(resident_memory<C>, m);
+    using memory = resident_memory<C, ROWS>;
+    KAC_DYNAMIC_SHARED(memory, m);
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
-    group_part<C> part = group_open<C>();
-    const resident_part on = part_of<C>(&part);
-    float x[group_part<C>::SUMS];
-    group_begin<C>(&a.layer[0], &part);
-    embed<C>(&a, m);
+    group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer[0]);
+    float x[memory::SUMS];
+    embed<C, ROWS>(&a, m);
     __syncthreads();
-    with_rows<C>(m, &on, x, [](float from, float &own) { own = from; });
+    group_each<C, ROWS>(&part, x, [=](int row, int channel, float &own) {
+        own = m->rows()[row * m->PITCH + channel];
+    });
     KAC_UNROLL
     for (int j = 0; j < m->SUMS / 4; j++)
         m->feat[j][threadIdx.x] = {x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]};
     __syncthreads();
-    group_clear<C>(m);
+    m->clear();
     for (int layer = 0;; layer++) {
+        const group_layer *it = &a.layer[layer];
         const bool last = layer == a.layers;
+        part.fetch_bias(it);
         if (last)
-            pass<C>(&a, m, &on, x);
+            pass<C, ROWS>(&a, m, &part, x);
         else
-            normalise<C>(&a, m, &on, x, layer);
+            normalise<C, ROWS>(&a, m, &part, x, layer);
         kac_shared_publish();
         __syncthreads();
-        group_accumulate<C>(&a.layer[layer], m, &part, x);
+        group_accumulate<C, ROWS>(it, last ? it : it + 1, m, &part, x);
         if (last) break;
-        settle<C>(m, x);
-        group_begin<C>(&a.layer[layer + 1], &part);
+        settle<C, ROWS>(m, x);
     }
     __syncthreads();
-    with_rows<C>(m, &on, x, [](float &to, float own) { to = kac_relu(own); });
+    group_each<C, ROWS>(&part, x, [=](int row, int channel, float own) {
+        m->rows()[row * m->PITCH + channel] = kac_relu(own);
+    });
     __syncthreads();
-    answer<C>(&a, m);
+    answer<C, ROWS>(&a, m);
 }
 
 /* ---- run ---------------------------------------------------------------------------------- */
@@ -316,39 +311,34 @@ bool kac_cuda_resident_fits(const kac_cuda_resident *net, int32_t length)
 {
     for (int32_t i = 0; i <= net->layers; i++)
         if (net->weight[i] == NULL) return false;
-    return length <= GROUP_ROWS;
+    return length <= GROUP_MOST_ROWS;
 }
 
-template <int C> static kac_status launch(kac_device *dev, const resident_call *a)
+template <int C, int ROWS>
+static kac_status launch(kac_device *dev, const kac_cuda_resident *net, const kac_query *q)
 {
-    auto *kernel = reside<C>;
-    const int32_t blocks = (a->q.capacity + a->sequences - 1) / a->sequences;
-    KAC_TRY(kac_allow_shared(kernel, sizeof(resident_memory<C>)));
-    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, GROUP_THREADS, sizeof(resident_memory<C>),
-                      *a);
+    using memory = resident_memory<C, ROWS>;
+    const int32_t sequences = group_sequences<C, ROWS>(dev, q->length, q->capacity);
+    resident_call a = {*q,          sequences,   net->states, net->kernel,    net->layers,
+                       net->linear, net->final2, net->norm,   net->norm_bias, net->shift,
+                       {}};
+    for (int32_t i = 0; i <= net->layers; i++) {
+        const int32_t taps = i == net->layers ? 1 : net->kernel;
+        const int64_t step = i == net->layers ? 0 : (int64_t)net->dilation[i] * sequences;
+        a.layer[i] = group_layer_of(net->weight[i], net->bias[i], C, sequences * q->length,
+                                    taps, -(net->kernel / 2) * step, step);
+    }
+    auto *kernel = reside<C, ROWS>;
+    const int32_t blocks = (q->capacity + sequences - 1) / sequences;
+    KAC_TRY(kac_allow_shared(kernel, sizeof(memory)));
+    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, (unsigned)memory::THREADS, sizeof(memory),
+                      a);
 }
 
 kac_status kac_cuda_resident_run(kac_device *dev, const kac_cuda_resident *net,
                                  const kac_query *q)
 {
     if (q->capacity < 1) return KAC_OK;
-    resident_call a = {*q,
-                       kac_cuda_group_sequences(dev, net->hidden, q->length, q->capacity),
-                       net->states,
-                       net->kernel,
-                       net->layers,
-                       net->linear,
-                       net->final2,
-                       net->norm,
-                       net->norm_bias,
-                       net->shift,
-                       {}};
-    for (int32_t i = 0; i <= net->layers; i++) {
-        const bool last = i == net->layers;
-        const int64_t step = last ? 0 : (int64_t)net->dilation[i] * a.sequences;
-        a.layer[i] =
-            group_layer_of(net->weight[i], net->bias[i], net->hidden, last ? 1 : net->kernel,
-                           a.sequences * q->length, -(net->kernel / 2) * step, step);
-    }
-    return net->hidden == 64 ? launch<64>(dev, &a) : launch<128>(dev, &a);
+    return group_choose(net->hidden, q->length,
+                        [&]<int C, int ROWS>() { return launch<C, ROWS>(dev, net, q); });
 }

@@ -55,28 +55,23 @@ kac_status kac_cuda_conv_group(kac_device *dev, const kac_tile_weights *w, kac_c
 
 /* ---- run ---------------------------------------------------------------------------------- */
 
-int32_t kac_cuda_group_sequences(const kac_device *dev, int32_t channels, int32_t length,
-                                 int32_t capacity)
-{
-    const int32_t most = GROUP_ROWS / length;
-    int processors = 1;
-    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
-    const int32_t blocks = processors * (channels == 128 ? 1 : 2);
-    const int32_t even = (capacity + blocks - 1) / blocks;
-    return even < 1 ? 1 : even < most ? even : most;
-}
-
 struct rows_call {
     conv_call of;
     int32_t sequences; /* of a block */
     group_layer layer;
 };
 
+template <int C, int ROWS> struct rows_memory : group_input<C, ROWS> {
+    float rows[ROWS * group_shape<C, ROWS>::PITCH];
+};
+
 /* A block of rows comes and goes as float32. */
-template <int C>
-KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_ARGS rows_call a)
+template <int C, int ROWS>
+KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>::BLOCKS)
+    convolve_rows(KAC_ARGS rows_call a)
 {
-    KAC_DYNAMIC_SHARED(group_memory<C>, m);
+    using memory = rows_memory<C, ROWS>;
+    KAC_DYNAMIC_SHARED(memory, m);
     const kac_cuda_shape *shape = &a.of.shape;
     const int32_t batch = kac_query_rows(&a.of.q), each = a.sequences;
     const int first = (int)blockIdx.x * each, rows = each * shape->out_length;
@@ -87,29 +82,30 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_A
         return (int64_t)(row / each) * batch + (b < batch ? b : batch - 1);
     };
 
-    group_part<C> part = group_open<C>();
-    group_begin<C>(&a.layer, &part);
-    group_clear<C>(m);
+    group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer);
+    part.fetch_bias(&a.layer);
+    m->clear();
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < rows * (C / 8); i += GROUP_THREADS) {
+    for (int i = (int)threadIdx.x; i < rows * (C / 8); i += m->THREADS) {
         const int row = i / (C / 8), c = i % (C / 8) * 8;
         const float *x = a.of.in + place(row) * C + c;
         const float4 p = load4(x), q = load4(x + 4);
-        *reinterpret_cast<uint4 *>(group_at(m, row, c)) = {
+        *reinterpret_cast<uint4 *>(m->at(row, c)) = {
             kac_bf16_pair(p.x, p.y), kac_bf16_pair(p.z, p.w), kac_bf16_pair(q.x, q.y),
             kac_bf16_pair(q.z, q.w)};
     }
     kac_shared_publish();
     __syncthreads();
-    float *feat = m->feat;
-    group_convolve<C>(&a.layer, m, &part, [=](int row, int channel, float x) {
-        feat[row * group_memory<C>::PITCH + channel] = x;
+    float sum[memory::SUMS];
+    group_accumulate<C, ROWS>(&a.layer, &a.layer, m, &part, sum);
+    group_each<C, ROWS>(&part, sum, [=](int row, int channel, float x) {
+        m->rows[row * m->PITCH + channel] = x;
     });
     __syncthreads();
-    for (int i = (int)threadIdx.x; i < rows * (C / 4); i += GROUP_THREADS) {
+    for (int i = (int)threadIdx.x; i < rows * (C / 4); i += m->THREADS) {
         const int row = i / (C / 4), c = i % (C / 4) * 4;
         if (first + row % each < batch)
-            finish(&a.of, place(row) * C + c, load4(m->feat + row * m->PITCH + c));
+            finish(&a.of, place(row) * C + c, load4(m->rows + row * m->PITCH + c));
     }
 }
 
@@ -117,28 +113,30 @@ bool kac_cuda_conv_groups(const conv_call *a)
 {
     const int64_t same = (int64_t)(a->conv.taps / 2) * a->shape.dilation;
     return a->conv.precision == KAC_PRECISION_BF16 && a->conv.grouped != NULL &&
-           a->shape.in_length == a->shape.out_length && a->shape.out_length <= GROUP_ROWS &&
-           a->conv.taps % 2 == 1 && a->shape.pad == same;
+           a->shape.in_length == a->shape.out_length &&
+           a->shape.out_length <= GROUP_MOST_ROWS && a->conv.taps % 2 == 1 &&
+           a->shape.pad == same;
 }
 
-template <int C> static kac_status launch(kac_device *dev, const rows_call *a)
+template <int C, int ROWS> static kac_status launch(kac_device *dev, const conv_call *a)
 {
-    auto *kernel = convolve_rows<C>;
-    const int32_t blocks = (a->of.q.capacity + a->sequences - 1) / a->sequences;
-    KAC_TRY(kac_allow_shared(kernel, sizeof(group_memory<C>)));
-    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, GROUP_THREADS, sizeof(group_memory<C>),
-                      *a);
+    using memory = rows_memory<C, ROWS>;
+    const int32_t length = a->shape.out_length,
+                  each = group_sequences<C, ROWS>(dev, length, a->q.capacity);
+    const rows_call call = {*a, each,
+                            group_layer_of(a->conv.grouped, a->conv.bias, C, each * length,
+                                           a->conv.taps, -a->shape.pad * each,
+                                           (int64_t)a->shape.dilation * each)};
+    auto *kernel = convolve_rows<C, ROWS>;
+    const int32_t blocks = (a->q.capacity + each - 1) / each;
+    KAC_TRY(kac_allow_shared(kernel, sizeof(memory)));
+    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, (unsigned)memory::THREADS, sizeof(memory),
+                      call);
 }
 
 kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a)
 {
     if (a->q.capacity < 1) return KAC_OK;
-    const int32_t each =
-        kac_cuda_group_sequences(dev, a->conv.in, a->shape.out_length, a->q.capacity);
-    const rows_call call = {*a, each,
-                            group_layer_of(a->conv.grouped, a->conv.bias, a->conv.in,
-                                           a->conv.taps, each * a->shape.out_length,
-                                           -a->shape.pad * each,
-                                           (int64_t)a->shape.dilation * each)};
-    return a->conv.in == 64 ? launch<64>(dev, &call) : launch<128>(dev, &call);
+    return group_choose(a->conv.in, a->shape.out_length,
+                        [&]<int C, int ROWS>() { return launch<C, ROWS>(dev, a); });
 }
