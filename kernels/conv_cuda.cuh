@@ -19,6 +19,9 @@ struct conv_call {
 /* Queues one whose precision is not exact. */
 kac_status kac_cuda_conv_multiply(kac_device *dev, const conv_call *a);
 
+/* Queues an exact one of one tap with few rows (dense_cuda.cu). */
+kac_status kac_cuda_dense_by_rows(kac_device *dev, const conv_call *a);
+
 /* Whether warpgroups do it (group_conv.cuh), and queues it. */
 bool kac_cuda_conv_groups(const conv_call *a);
 kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a);

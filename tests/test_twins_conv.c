@@ -502,6 +502,25 @@ Test(twins_conv, conv_regressor_ends)
     release_all();
 }
 
+/* Long sums behind a flatten: of whole slices and not, of more outputs than a block has. */
+Test(twins_conv, conv_regressor_flattened)
+{
+    static const int channels[] = {64, 21}, hidden[] = {64, 37};
+    for (int i = 0; i < 2; i++) {
+        seed = 60 + (uint64_t)i;
+        kac_conv_regressor_weights w = framed(4, 12, 0, 0);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, channels[i], 3, 1, true);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 2, 0, false);
+        add_layer(&w, KAC_LAYER_FLATTEN, KAC_ACT_LINEAR, 0, 0, 0, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_RELU, hidden[i], 1, 1, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_LINEAR, 1, 1, 1, false);
+        check_regressor(&w, &(ask){12, 1, 1, 0, false, false}, 0);
+        check_regressor(&w, &(ask){12, 40, 41, 0, false, true}, 1);
+        check_regressor(&w, &(ask){12, 90, 83, 0, true, false}, 2);
+        release_all();
+    }
+}
+
 /* A first layer that reads letters and masks: every size of a row of channels, taps beyond the
  * sequence, more sequences than a block has, and sums that stay zeros, whose signs show. */
 Test(twins_conv, conv_regressor_letters)
