@@ -77,6 +77,17 @@ static inline __device__ float2 relu(float2 x)
     return {kac_activate(KAC_ACT_RELU, x.x), kac_activate(KAC_ACT_RELU, x.y)};
 }
 
+static inline __device__ float larger(float most, float x)
+{
+    return most >= x || most != most ? most : x;
+}
+
+/* The larger ones, NaN where one is NaN. */
+static inline __device__ float4 larger(float4 most, float4 x)
+{
+    return {larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z), larger(most.w, x.w)};
+}
+
 /* Neighbouring outputs of a row, `at` floats into the arrays: float2 or float4. */
 template <class V> static __device__ void finish(const conv_call *a, int64_t at, V x)
 {

@@ -586,6 +586,47 @@ Test(twins_conv, conv_regressor_rounded)
     }
 }
 
+/* Layers that one kernel takes in are those one after the other: pools of single positions, which
+ * change nothing, keep it from them. */
+Test(twins_conv, conv_regressor_fused)
+{
+    enum { LENGTH = 24, ROWS = 9 };
+    const ask a = {LENGTH, ROWS, ROWS, 0, false, true};
+    float *got[2];
+    for (int apart = 0; apart < 2; apart++) {
+        seed = 70;
+        kac_conv_regressor_weights w = framed(4, LENGTH, 2, 1);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 64, 13, 1, true);
+        if (apart) add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 1, 0, false);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 64, 7, 1, true);
+        if (apart) add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 1, 0, false);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 2, 0, false);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_LINEAR, 64, 5, 2, true);
+        if (apart) add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 1, 0, false);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 3, 0, false);
+        add_layer(&w, KAC_LAYER_FLATTEN, KAC_ACT_LINEAR, 0, 0, 0, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_RELU, 33, 1, 1, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_LINEAR, 2, 1, 1, false);
+        const subject net = {&w,
+                             w.states,
+                             w.states,
+                             w.outputs,
+                             pack_regressor,
+                             forward_regressor,
+                             vjp_regressor,
+                             drop_regressor};
+        const size_t n = (size_t)ROWS * (size_t)(w.outputs + SPARE);
+        const inputs in = random_inputs(&net, &a);
+        got[apart] = make(n * sizeof **got);
+        if (!apart) check_rounded(&net, LENGTH, ROWS, KAC_PRECISION_BF16, 3e-2);
+        dev()->precision = KAC_PRECISION_BF16;
+        run(dev(), &net, &a, &in, got[apart], NULL);
+        dev()->precision = KAC_PRECISION_EXACT;
+        if (apart) expect_bytes(got[0], got[1], n, "one kernel", 0);
+    }
+    release_all();
+}
+
 /* ---- convgru ------------------------------------------------------------------------------ */
 
 static kac_status pack_convgru(kac_device *d, const void *weights, kac_net **out)
