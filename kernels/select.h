@@ -9,6 +9,7 @@
 #define KAC_SELECT_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "exact.h"
@@ -63,8 +64,8 @@ typedef struct kac_quotients {
     kac_divisor by;
     uint64_t base;
     double one, each; /* one, and one n / s */
-    double rest;      /* about the quotient of the base, without its */
-    int32_t whole;    /* whole part */
+    double rest;      /* about the quotient of the base, less `whole` */
+    int32_t whole;
 } kac_quotients;
 
 KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t base, double one)
@@ -83,13 +84,22 @@ KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
     return fma(x, q->each, q->rest) + (0x1p25 + 0x3p-27);
 }
 
-/* The whole part of the quotient of x that is so near. */
-KAC_HD static inline int32_t kac_quotient_whole(const kac_quotients *q, double near, double x)
+/* Whether it may be beyond an integer that the quotient is below; else kac_quotient_steps says how
+ * far beyond q->whole it is. */
+KAC_HD static inline bool kac_quotient_is_open(double near)
 {
-    const uint64_t steps = kac_bits64(near);
-    if ((steps & 0x7fffff8u) == 0) /* perhaps below the integer that it says */
-        return kac_divide(&q->by, q->base + (uint64_t)(x * q->one)).whole;
-    return q->whole + (int32_t)(steps >> 27 & 0x1ffffffu);
+    return (kac_bits64(near) & 0x7fffff8u) == 0;
+}
+
+KAC_HD static inline int32_t kac_quotient_steps(double near)
+{
+    return (int32_t)(kac_bits64(near) >> 27 & 0x1ffffffu);
+}
+
+/* How far the quotient of x is beyond q->whole, in any case. */
+KAC_HD static inline int32_t kac_quotient_exact(const kac_quotients *q, double x)
+{
+    return kac_divide(&q->by, q->base + (uint64_t)(x * q->one)).whole - q->whole;
 }
 
 /* Systematic: offspring of candidates 0 .. i together, from c = c[i] and one u uniform below s

@@ -20,7 +20,8 @@ struct tiles_call {
     pool_state *state; /* [pools] */
     unsigned long long
         *tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
-    int32_t *tile_count; /* and of offspring */
+    unsigned long long *strip_sum; /* [WARPS of each tile] of weights before a strip of a tile */
+    int32_t *tile_count;           /* [tiles of all pools] of offspring */
     int32_t *filled;     /* points in each bucket of all pools, zero at first */
     uint64_t *point;     /* of all buckets */
 };
@@ -62,18 +63,66 @@ enum phase {
     EMIT
 };
 
-/* The tile's share of TOP and SUMS. */
-static __device__ void find_sums(const pool_stage *s, pool_part on, pool_state *state,
-                                 unsigned long long *tile_sum)
+/* A warp's share of a tile, and part of its sums. */
+enum {
+    WARPS = (int)KAC_THREADS / (int)KAC_WARP,
+    STRIP = (int)TILE / WARPS,
+};
+struct strip_sums {
+    uint64_t sum, coarse, square;
+};
+
+/* For the lanes. */
+static __device__ strip_sums add_strip(const double *l, int32_t n, double top)
 {
-    pool_sums sums = pool_sum_weights(s, on);
-    if (threadIdx.x > 0) return;
-    *tile_sum = sums.sum;
-    atomicAdd(&state->sum, (unsigned long long)sums.sum);
-    atomicAdd(&state->coarse, (unsigned long long)sums.coarse);
-    atomicAdd(&state->low, (unsigned long long)sums.low);
-    atomicAdd(&state->high, (unsigned long long)sums.high);
-    atomicMax(&state->best, (unsigned long long)(INT32_MAX - sums.best));
+    enum { SIDE = 8 }; /* side by side */
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
+    uint64_t sum[3] = {0, 0, 0};
+    for (int32_t first = lane; first < STRIP; first += SIDE * KAC_WARP) {
+        double x[SIDE];
+        KAC_UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            const int32_t i = first + k * KAC_WARP;
+            x[k] = n >= STRIP || i < n ? l[i] : -(double)INFINITY;
+        }
+        pool_add_weights<SIDE>(sum, x, top);
+    }
+    KAC_UNROLL
+    for (int by = KAC_WARP / 2; by > 0; by /= 2) {
+        KAC_UNROLL
+        for (int k = 0; k < 3; k++)
+            sum[k] += __shfl_xor_sync(KAC_WHOLE_WARP, sum[k], by);
+    }
+    return {sum[0], sum[1], sum[2]};
+}
+
+/* The tile's share of SUMS; strip_sum[] = what is before each of its strips. */
+static __device__ void find_sums(const pool_stage *s, pool_part on, pool_state *state,
+                                 unsigned long long *tile_sum, unsigned long long *strip_sum)
+{
+    KAC_SHARED(strip_sums, strips, WARPS);
+    const int32_t me = (int32_t)threadIdx.x, warp = me / KAC_WARP,
+                  first = on.first + warp * STRIP;
+    const strip_sums own = add_strip(s->p.l + first, s->p.candidates - first, s->v.top);
+    const int32_t best =
+        s->a->group_rule == KAC_RULE_ARGMAX ? pool_find_best(s, on) : INT32_MAX;
+    __syncthreads(); /* those of another tile are no longer read */
+    if (me % KAC_WARP == 0) strips[warp] = own;
+    __syncthreads();
+    if (me > 0) return;
+    strip_sums all = {0, 0, 0};
+    for (int w = 0; w < WARPS; w++) {
+        strip_sum[w] = all.sum;
+        all.sum += strips[w].sum;
+        all.coarse += strips[w].coarse;
+        all.square += strips[w].square;
+    }
+    *tile_sum = all.sum;
+    atomicAdd(&state->sum, (unsigned long long)all.sum);
+    atomicAdd(&state->coarse, (unsigned long long)all.coarse);
+    atomicAdd(&state->low, (unsigned long long)(all.square & SQUARE_MASK));
+    atomicAdd(&state->high, (unsigned long long)(all.square >> SQUARE_BITS));
+    atomicMax(&state->best, (unsigned long long)(INT32_MAX - best));
 }
 
 static __device__ void find_largest(const pool_stage *s, pool_part on, pool_state *state,
@@ -129,9 +178,9 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
 /* ---- slots ------------------------------------------------------------------------------- */
 
 enum {
-    OWN = 4, /* neighbours that a thread takes */
-    STRIP = OWN * (int)KAC_WARP,
-    WINDOW = 2 * STRIP
+    OWN = 4, /* neighbours that a lane takes */
+    ROW = OWN * (int)KAC_WARP,
+    WINDOW = 2 * ROW
 };
 
 /* OWN numbers from and into memory where they begin at 16 bytes. */
@@ -152,11 +201,16 @@ static __device__ void store_whole(int32_t *to, const int32_t *x)
     *reinterpret_cast<uint4 *>(to) = words;
 }
 
-/* x[0 .. OWN-1], `none` from x[left] on. */
-template <class T>
-static __device__ void load_own(T *to, const T *x, int32_t left, T none)
+static __device__ bool is_aligned(const void *x)
 {
-    if (left >= OWN && (uintptr_t)x % sizeof(uint4) == 0) {
+    return (uintptr_t)x % sizeof(uint4) == 0;
+}
+
+/* x[0 .. OWN-1], `none` from x[left] on.  whole: all are there and load_whole serves. */
+template <class T>
+static __device__ void load_own(T *to, const T *x, bool whole, int32_t left, T none)
+{
+    if (whole) {
         load_whole(to, x);
         return;
     }
@@ -169,7 +223,7 @@ static __device__ void load_own(T *to, const T *x, int32_t left, T none)
  * 0. */
 struct __align__(16) slot_window
 {
-    int32_t mark[WINDOW], row[STRIP];
+    int32_t mark[WINDOW], row[ROW];
 };
 
 /* The largest of the lanes up to this one. */
@@ -183,9 +237,9 @@ static __device__ int32_t warp_max_scan(int32_t value)
     return value;
 }
 
-/* A strip's slots to[0 .. slots-1], WINDOW at most: a slot belongs to the last candidate marked up to
- * it.  A thread's candidates have these rows and slots edge[k] - edge[0] of lane 0 .. edge[k+1] - 1.
- * The marks are 0 before and after. */
+/* The slots to[0 .. slots-1] of a row of candidates, WINDOW at most: a slot belongs to the last that is
+ * marked up to it.  A lane's have these rows and slots edge[k] - low .. edge[k+1] - low - 1.  The marks
+ * are 0 before and after. */
 static __device__ void fill_window(slot_window *w, int32_t *to, int32_t slots, int32_t low,
                                    const int32_t *row, const int32_t *edge)
 {
@@ -196,7 +250,7 @@ static __device__ void fill_window(slot_window *w, int32_t *to, int32_t slots, i
         if (edge[k + 1] > edge[k]) w->mark[edge[k] - low] = OWN * lane + k;
     __syncwarp();
     int32_t carry = 0;
-    for (int32_t first = 0; first < slots; first += STRIP) {
+    for (int32_t first = 0; first < slots; first += ROW) {
         int32_t *marks = &w->mark[first + OWN * lane], own[OWN];
         load_whole(own, marks);
         KAC_UNROLL
@@ -235,39 +289,48 @@ static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_
         s->p.chosen[j] = c->row;
 }
 
-/* The slots of the candidates of a part.  edges(i, edge), called by whole blocks, says for the OWN
- * from i on that theirs are edge[k] .. edge[k + 1] - 1.  Few slots go through a window of the warp, more
- * are written candidate by candidate, and those of one that has very many by the block. */
+/* Whether a part is a tile whose l, or counts, and rows load_whole serves. */
+static __device__ bool is_whole(const pool_stage *s, pool_part on, const void *x)
+{
+    return s->p.candidates - on.first >= TILE && is_aligned(x) && is_aligned(s->p.row);
+}
+
+/* The slots of the candidates of a tile, of which each warp has a strip.  edges(i, edge), called by
+ * whole warps, says for the OWN from i on that theirs are edge[k] .. edge[k + 1] - 1 beyond what it
+ * returns.  Few slots go through a window of the warp, more are written candidate by candidate, and
+ * those of one that has very many by the block. */
 template <class Edges>
-static __device__ void spread(const pool_stage *s, pool_part on, Edges edges)
+static __device__ void spread(const pool_stage *s, pool_part on, bool whole, Edges edges)
 {
     enum { MANY = 128, LIST = 16 };
     const kac_pool *p = &s->p;
     const int32_t end = pool_end(on, p->candidates), me = (int32_t)threadIdx.x,
                   lane = me % KAC_WARP, none[OWN] = {0};
-    KAC_SHARED(slot_window, windows, (int)KAC_THREADS / (int)KAC_WARP);
+    KAC_SHARED(slot_window, windows, WARPS);
     KAC_SHARED(int32_t, listed, 1);
     KAC_SHARED(share_of_slots, list, LIST);
     slot_window *window = &windows[me / KAC_WARP];
-    for (int32_t m = 0; m < WINDOW; m += STRIP)
+    for (int32_t m = 0; m < WINDOW; m += ROW)
         store_whole(&window->mark[m + OWN * lane], none);
     if (me == 0) *listed = 0;
+    __syncthreads();
     EACH_OF (j, on, p->n)
         s->a->log_w[p->first_slot + j] = 0; /* what has offspring has weight */
-    for (int32_t chunk = on.first; chunk < end; chunk += OWN * (int32_t)KAC_THREADS) {
-        const int32_t i = chunk + OWN * me;
+    const int32_t strip = on.first + me / KAC_WARP * STRIP;
+    for (int32_t first = strip; first < strip + STRIP && first < end; first += ROW) {
+        const int32_t i = first + OWN * lane;
         int32_t row[OWN], edge[OWN + 1];
-        load_own(row, p->row + i, end - i, 0);
-        edges(i, edge); /* has barriers */
+        load_own(row, p->row + i, whole, end - i, 0);
+        const int32_t base = edges(i, edge);
         const int32_t low = __shfl_sync(KAC_WHOLE_WARP, edge[0], 0);
         const int32_t slots = __shfl_sync(KAC_WHOLE_WARP, edge[OWN], KAC_WARP - 1) - low;
         if (slots <= WINDOW) {
-            fill_window(window, p->chosen + low, slots, low, row, edge);
+            fill_window(window, p->chosen + base + low, slots, low, row, edge);
             continue;
         }
         KAC_UNROLL
         for (int k = 0; k < OWN; k++) {
-            const share_of_slots own = {row[k], edge[k], edge[k + 1]};
+            const share_of_slots own = {row[k], base + edge[k], base + edge[k + 1]};
             bool more = own.end > own.first;
             if (own.end - own.first > MANY) {
                 const int32_t to = atomicAdd(listed, 1);
@@ -293,47 +356,73 @@ static __device__ void spread(const pool_stage *s, pool_part on, Edges edges)
 /* Offspring of each candidate are counted; those before the part are `before`. */
 static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t before)
 {
-    const int32_t *count = s->count, end = pool_end(on, s->p.candidates);
-    spread(s, on, [&](int32_t i, int32_t *edge) {
-        int32_t own[OWN], sum = 0, total;
-        load_own(own, count + i, end - i, 0);
+    const int32_t *count = s->count, end = pool_end(on, s->p.candidates),
+                  strip = on.first + (int32_t)threadIdx.x / KAC_WARP * STRIP;
+    const bool whole = is_whole(s, on, count);
+    int32_t own[OWN], sum = 0, all;
+    for (int32_t first = strip; first < strip + STRIP && first < end; first += ROW) {
+        const int32_t i = first + OWN * ((int32_t)threadIdx.x % KAC_WARP);
+        load_own(own, count + i, whole, end - i, 0);
         KAC_UNROLL
         for (int k = 0; k < OWN; k++)
             sum += own[k];
-        edge[0] = before + kac_block_scan(sum, &total) - sum;
+    }
+    int32_t passed =
+        kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, kac_warp_scan(sum), KAC_WARP - 1), &all);
+    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+        int32_t total = 0;
+        load_own(own, count + i, whole, end - i, 0);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            total += own[k];
+        const int32_t upto = kac_warp_scan(total);
+        edge[0] = passed + upto - total;
         KAC_UNROLL
         for (int k = 0; k < OWN; k++)
             edge[k + 1] = edge[k] + own[k];
-        before += total;
+        passed += __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
+        return before;
     });
     if (threadIdx.x == 0 && on.first == 0 && s->p.held && count[0] > 0) /* perhaps no weight */
         s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
 }
 
-/* Systematic, where the weights before the part are `before`. */
+/* Systematic, where the weights before the warp's strip are `before`. */
 static __device__ void spread_systematic(const pool_stage *s, pool_part on,
                                          const kac_divisor *by, uint64_t before)
 {
     const double *l = s->p.l, top = s->v.top;
     const int32_t end = pool_end(on, s->p.candidates);
+    const bool whole = is_whole(s, on, l);
     const kac_quotients q = kac_quotients_of(*by, before, (double)KAC_WEIGHT_ONE);
-    double passed = 0; /* weights of the part, in units of that */
-    spread(s, on, [&](int32_t i, int32_t *edge) {
-        double x[OWN], upto[OWN], sum = KAC_SUM_FROM, total;
-        load_own(x, l + i, end - i, -(double)INFINITY);
+    double passed = 0; /* weights of the strip, in units of that */
+    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+        double x[OWN], upto[OWN], sum = KAC_SUM_FROM;
+        load_own(x, l + i, whole, end - i, -(double)INFINITY);
         kac_raw_weights<OWN>(x, top);
         KAC_UNROLL
         for (int k = 0; k < OWN; k++) {
             sum = kac_add_raw(sum, x[k]);
             upto[k] = sum - KAC_SUM_FROM;
         }
-        const double own = upto[OWN - 1], left = passed + (kac_block_scan(own, &total) - own);
-        const double near = kac_quotient_near(&q, left);
-        edge[0] = kac_quotient_whole(&q, near, left);
+        const double scan = kac_warp_scan(upto[OWN - 1]), left = passed + (scan - upto[OWN - 1]),
+                     near = kac_quotient_near(&q, left);
+        bool open = kac_quotient_is_open(near);
+        edge[0] = kac_quotient_steps(near);
         KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            edge[k + 1] = kac_quotient_whole(&q, fma(upto[k], q.each, near), left + upto[k]);
-        passed += total;
+        for (int k = 0; k < OWN; k++) {
+            const double next = fma(upto[k], q.each, near);
+            edge[k + 1] = kac_quotient_steps(next);
+            open |= kac_quotient_is_open(next);
+        }
+        if (open) {
+            edge[0] = kac_quotient_exact(&q, left);
+            KAC_UNROLL
+            for (int k = 0; k < OWN; k++)
+                edge[k + 1] = kac_quotient_exact(&q, left + upto[k]);
+        }
+        passed += __shfl_sync(KAC_WHOLE_WARP, scan, KAC_WARP - 1);
+        return q.whole;
     });
 }
 
@@ -544,17 +633,21 @@ static __device__ void pass_on(const pool_stage *s)
     }
 }
 
-/* One phase of one tile.  sums, counts: of the pool's tiles. */
+/* One phase of one tile.  sums, counts: of the pool's tiles; strips: of their strips. */
 template <phase PHASE>
 static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *state,
-                               unsigned long long *sums, int32_t *counts)
+                               unsigned long long *sums, unsigned long long *strips,
+                               int32_t *counts)
 {
     const pool_part on = {tile * TILE, TILE};
     const int32_t n = pool_end(on, s->p.candidates) - on.first;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
-    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
+    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile], &strips[tile * WARPS]);
     if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, sums[tile]);
-    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, &state->by, sums[tile]);
+    if constexpr (PHASE == SYSTEMATIC) {
+        const int32_t strip = tile * WARPS + (int32_t)threadIdx.x / KAC_WARP;
+        spread_systematic(s, on, &state->by, sums[tile] + strips[strip]);
+    }
     if constexpr (PHASE == COUNT_TILES) {
         const int32_t *count = s->count;
         sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
@@ -610,7 +703,7 @@ static __global__ void __launch_bounds__(KAC_THREADS)
     } else {
         for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
             do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
-                           call.tile_count + before);
+                           call.strip_sum + (int64_t)before * WARPS, call.tile_count + before);
     }
 }
 
@@ -687,17 +780,18 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
     const size_t fills = slots / FULL + pools + 1, all_points = slots + slots / 16 + 1;
     const size_t states = (pools * sizeof(pool_state) + fills * sizeof(int32_t) + 63) / 64 * 64;
-    const size_t sums = tiles * sizeof(uint64_t);
+    const size_t sums = tiles * (1 + WARPS) * sizeof(uint64_t);
     const size_t bytes = counts + states + sums + (points ? all_points * sizeof(uint64_t) : 0) +
                          tiles * sizeof(int32_t);
     void *scratch = NULL;
     KAC_TRY(kac_cuda_scratch(dev, bytes, &scratch));
     char *base = (char *)scratch;
-    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL};
+    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL, NULL};
     large.of.count = (int32_t *)base;
     large.filled = (int32_t *)(large.state + pools);
     large.tile_sum = (unsigned long long *)(base + counts + states);
-    large.point = (uint64_t *)(large.tile_sum + tiles);
+    large.strip_sum = large.tile_sum + tiles;
+    large.point = (uint64_t *)(large.strip_sum + tiles * WARPS);
     large.tile_count = (int32_t *)(points ? large.point + all_points : large.point);
     KAC_TRY(
         kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
