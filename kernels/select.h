@@ -75,8 +75,7 @@ KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t bas
 {
     const double about = fma((double)base, by.each, by.first);
     const int32_t whole = (int32_t)about;
-    kac_quotients q = {by,         base, one, one * by.each, about - whole,
-                       whole - KAC_STEPS_FROM};
+    kac_quotients q = {by, base, one, one * by.each, about - whole, whole - KAC_STEPS_FROM};
     return q;
 }
 

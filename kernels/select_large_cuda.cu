@@ -18,10 +18,11 @@ struct pool_state {
 struct tiles_call {
     select_call of;
     pool_state *state; /* [pools] */
+    unsigned long long *
+        tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
     unsigned long long
-        *tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
-    unsigned long long *strip_sum; /* [WARPS of each tile] of weights before a strip of a tile */
-    int32_t *tile_count;           /* [tiles of all pools] of offspring */
+        *strip_sum;      /* [WARPS of each tile] of weights before a strip of a tile */
+    int32_t *tile_count; /* [tiles of all pools] of offspring */
     int32_t *filled;     /* points in each bucket of all pools, zero at first */
     uint64_t *point;     /* of all buckets */
 };
@@ -80,10 +81,16 @@ static __device__ strip_sums add_strip(const double *l, int32_t n, double top)
     uint64_t sum[3] = {0, 0, 0};
     for (int32_t first = lane; first < STRIP; first += SIDE * KAC_WARP) {
         double x[SIDE];
-        KAC_UNROLL
-        for (int k = 0; k < SIDE; k++) {
-            const int32_t i = first + k * KAC_WARP;
-            x[k] = n >= STRIP || i < n ? l[i] : -(double)INFINITY;
+        if (n >= STRIP) {
+            KAC_UNROLL
+            for (int k = 0; k < SIDE; k++)
+                x[k] = l[first + k * KAC_WARP];
+        } else {
+            KAC_UNROLL
+            for (int k = 0; k < SIDE; k++) {
+                const int32_t i = first + k * KAC_WARP;
+                x[k] = i < n ? l[i] : -(double)INFINITY;
+            }
         }
         pool_add_weights<SIDE>(sum, x, top);
     }
@@ -151,9 +158,8 @@ static __device__ void judge(pool_stage *s, int32_t number, pool_state *state,
         });
     if (threadIdx.x > 0 || !s->v.selects) return; /* the memory was 0 */
     state->selects = true;
-    state->by = s->a->scheme == KAC_SCHEME_SYSTEMATIC
-                    ? pool_systematic(&s->p)
-                    : kac_divisor_of(s->p.n, 0, s->p.sum);
+    state->by = s->a->scheme == KAC_SCHEME_SYSTEMATIC ? pool_systematic(&s->p)
+                                                      : kac_divisor_of(s->p.n, 0, s->p.sum);
 }
 
 /* The sum of load(i) over the part. */
@@ -297,11 +303,16 @@ static __device__ int32_t first_own(pool_part on)
 /* Of the tile's slots. */
 static __device__ void clear_log_w(const pool_stage *s, pool_part on)
 {
-    double *to = s->a->log_w + s->p.first_slot + on.first;
-    const int32_t me = (int32_t)threadIdx.x, n = s->p.n - on.first;
-    KAC_UNROLL
-    for (int k = 0; k < TILE; k += KAC_THREADS)
-        if (k + me < n) to[k + me] = 0;
+    double *to = s->a->log_w + s->p.first_slot + on.first + threadIdx.x;
+    const int32_t n = s->p.n - on.first;
+    if (n >= TILE) {
+        KAC_UNROLL
+        for (int k = 0; k < TILE; k += KAC_THREADS)
+            to[k] = 0;
+    } else {
+        for (int32_t k = 0; k + (int32_t)threadIdx.x < n; k += KAC_THREADS)
+            to[k] = 0;
+    }
 }
 
 /* Whether a part is a tile whose l, or counts, and rows load_whole serves. */
@@ -396,7 +407,8 @@ static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t 
         passed += __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
         return before;
     });
-    if (threadIdx.x == 0 && on.first == 0 && s->p.held && s->count[0] > 0) /* perhaps no weight */
+    if (threadIdx.x == 0 && on.first == 0 && s->p.held &&
+        s->count[0] > 0) /* perhaps no weight */
         s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
 }
 
@@ -420,7 +432,8 @@ static __device__ void spread_systematic(const pool_stage *s, pool_part on,
             sum = kac_add_raw(sum, x[k]);
             upto[k] = sum - KAC_SUM_FROM;
         }
-        const double scan = kac_warp_scan(upto[OWN - 1]), before = passed + (scan - upto[OWN - 1]),
+        const double scan = kac_warp_scan(upto[OWN - 1]),
+                     before = passed + (scan - upto[OWN - 1]),
                      near = kac_quotient_near(&q, before);
         bool open = kac_quotient_is_open(near);
         edge[0] = kac_quotient_steps(near);
@@ -596,7 +609,9 @@ static __device__ void play_tile(const pool_stage *s, pool_part on, const kac_di
         const int32_t t = k * KAC_THREADS + me;
         whole[k] = 0;
         if (t >= n) continue;
-        const kac_share share = kac_divide(by, kac_weight(p->l[on.first + t], s->v.top));
+        double raw = p->l[on.first + t];
+        kac_raw_weights<1>(&raw, s->v.top);
+        const kac_share share = kac_divide(by, kac_weight_of_raw(raw));
         whole[k] = share.whole;
         residue[apart(t)] = share.residue;
         champion[apart(t)] = (uint16_t)t;
@@ -678,12 +693,17 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
     if constexpr (PHASE == EMIT) pool_emit(s, on);
 }
 
+/* How many blocks a multiprocessor is to hold, 0: as many as it happens to. */
+static constexpr int blocks_of(phase what)
+{
+    return what == SYSTEMATIC || what == SLOTS || what == SUMS ? 5 : what == PLAY ? 4 : 0;
+}
+
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
  * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
  * last one on, which TOP has left in the cache. */
 template <phase PHASE>
-static __global__ void
-__launch_bounds__(KAC_THREADS, PHASE == SYSTEMATIC || PHASE == SLOTS ? 5 : 1)
+static __global__ void __launch_bounds__(KAC_THREADS, blocks_of(PHASE))
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
 {
     kac_select_args a = select_args_of(&call.of);
