@@ -135,7 +135,7 @@ struct pool_sums {
 enum { SQUARE_BITS = 40 };
 #define SQUARE_MASK ((UINT64_C(1) << SQUARE_BITS) - 1)
 
-/* Adds those of N log-weights, 2^10 at most. */
+/* Adds the weight, the shortened and its square of N log-weights, 2^10 at most. */
 template <int N>
 static __device__ inline void pool_add_weights(uint64_t *sum, double *x, double top)
 {
@@ -148,12 +148,11 @@ static __device__ inline void pool_add_weights(uint64_t *sum, double *x, double 
         const uint32_t shortened = kac_coarse_of_raw(x[k]);
         few = kac_add_raw(few, x[k]);
         coarse += shortened;
-        square += (uint64_t)shortened * shortened;
+        square += kac_wide(shortened, shortened);
     }
     sum[0] += kac_sum_of(few);
     sum[1] += coarse;
-    sum[2] += square & SQUARE_MASK;
-    sum[3] += square >> SQUARE_BITS;
+    sum[2] += square;
 }
 
 /* The first of the part with the largest log-weight, INT32_MAX: none. */
@@ -171,17 +170,27 @@ static __device__ inline pool_sums pool_sum_weights(const pool_stage *s, pool_pa
     const double *l = s->p.l, top = s->v.top;
     const int32_t end = pool_end(on, s->p.candidates), step = (int32_t)blockDim.x;
     uint64_t sum[4] = {0, 0, 0, 0};
+    auto take_in = [&](const uint64_t *own) {
+        sum[0] += own[0];
+        sum[1] += own[1];
+        sum[2] += own[2] & SQUARE_MASK;
+        sum[3] += own[2] >> SQUARE_BITS;
+    };
     int32_t i = on.first + (int32_t)threadIdx.x;
     for (; i < end - (SIDE - 1) * step; i += SIDE * step) {
         double x[SIDE];
         KAC_UNROLL
         for (int k = 0; k < SIDE; k++)
             x[k] = l[i + k * step];
-        pool_add_weights<SIDE>(sum, x, top);
+        uint64_t own[3] = {0, 0, 0};
+        pool_add_weights<SIDE>(own, x, top);
+        take_in(own);
     }
     for (; i < end; i += step) {
         double x = l[i];
-        pool_add_weights<1>(sum, &x, top);
+        uint64_t own[3] = {0, 0, 0};
+        pool_add_weights<1>(own, &x, top);
+        take_in(own);
     }
     kac_block_sums<4>(sum);
     const bool argmax = s->a->group_rule == KAC_RULE_ARGMAX;

@@ -19,8 +19,8 @@ typedef struct kac_u32x4 {
 KAC_HD static inline kac_u32x4 kac_philox(kac_u32x4 c, uint32_t k0, uint32_t k1)
 {
     for (int round = 0; round < 10; round++) {
-        uint64_t a = UINT64_C(0xD2511F53) * c.v[0];
-        uint64_t b = UINT64_C(0xCD9E8D57) * c.v[2];
+        uint64_t a = kac_wide(0xD2511F53u, c.v[0]);
+        uint64_t b = kac_wide(0xCD9E8D57u, c.v[2]);
         c.v[0] = (uint32_t)(b >> 32) ^ c.v[1] ^ k0;
         c.v[1] = (uint32_t)b;
         c.v[2] = (uint32_t)(a >> 32) ^ c.v[3] ^ k1;

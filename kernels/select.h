@@ -9,6 +9,7 @@
 #define KAC_SELECT_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "exact.h"
@@ -45,16 +46,22 @@ KAC_HD static inline kac_divisor kac_divisor_of(int32_t n, uint64_t u, uint64_t 
     return d;
 }
 
-/* An estimate in doubles, some 2^-50 of it wrong and so at most one beside the quotient, put right
- * by its remainder, of which 64 bits tell all.  A GPU takes hundreds of instructions to divide 128
- * bits, and tens for this; a divisor serves a whole loop. */
+/* By the integer next to an estimate, which is the quotient's whole part or one more, put right by
+ * the remainder, of which 64 bits tell all. */
+KAC_HD static inline kac_share kac_divide_about(const kac_divisor *d, uint64_t c, double about)
+{
+    const uint32_t whole = (uint32_t)kac_bits64(about + 0x1p52);
+    const uint64_t rest = c * d->n + d->u - whole * d->s; /* -s .. s - 1 */
+    const uint32_t over = (uint32_t)(rest >> 63);
+    kac_share share = {(int32_t)(whole - over), rest + (over ? d->s : 0)};
+    return share;
+}
+
+/* The estimate is some 2^-50 of it wrong.  A GPU takes hundreds of instructions to divide 128 bits, and
+ * tens for this; a divisor serves a whole loop. */
 KAC_HD static inline kac_share kac_divide(const kac_divisor *d, uint64_t c)
 {
-    int32_t whole = (int32_t)((double)c * d->each + d->first);
-    int64_t rest = (int64_t)(c * d->n + d->u - (uint64_t)whole * d->s); /* -s .. 2 s - 1 */
-    int32_t off = (rest >= (int64_t)d->s) - (rest < 0);
-    kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)d->s)};
-    return share;
+    return kac_divide_about(d, c, (double)c * d->each + d->first);
 }
 
 /* Quotients of many c = base + one x, x below 2^14 a multiple of 1 / one: one fma on doubles tells
@@ -63,19 +70,22 @@ typedef struct kac_quotients {
     kac_divisor by;
     uint64_t base;
     double one, each; /* one, and one n / s */
-    double rest;      /* about the quotient of the base, without its */
-    int32_t whole;    /* whole part */
+    double rest;      /* of the quotient of the base */
+    int32_t whole;    /* so much is 0 for kac_quotient_steps */
 } kac_quotients;
+
+/* Of a double from 2^25 to 2^26 the bits from 2^27 of its last place on, less its whole part. */
+enum { KAC_STEPS_FROM = 0x30000000 };
 
 KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t base, double one)
 {
     const double about = fma((double)base, by.each, by.first);
     const int32_t whole = (int32_t)about;
-    kac_quotients q = {by, base, one, one * by.each, about - whole, whole};
+    kac_quotients q = {by, base, one, one * by.each, about - whole, whole - KAC_STEPS_FROM};
     return q;
 }
 
-/* 2^25 + the quotient of x less q->whole, in steps of 2^-27: too large by a quarter of a step to six
+/* 2^25 + the quotient of x from about that of the base on, in steps of 2^-27: too large by a quarter of a step to six
  * of them, as three are added and roundings come to less.  That of x + y is
  * fma(y, q->each, that of x), within these bounds too. */
 KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
@@ -83,13 +93,22 @@ KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
     return fma(x, q->each, q->rest) + (0x1p25 + 0x3p-27);
 }
 
-/* The whole part of the quotient of x that is so near. */
-KAC_HD static inline int32_t kac_quotient_whole(const kac_quotients *q, double near, double x)
+/* Whether it may be beyond an integer that the quotient is below; else kac_quotient_steps says how
+ * far beyond q->whole it is. */
+KAC_HD static inline bool kac_quotient_is_open(double near)
 {
-    const uint64_t steps = kac_bits64(near);
-    if ((steps & 0x7fffff8u) == 0) /* perhaps below the integer that it says */
-        return kac_divide(&q->by, q->base + (uint64_t)(x * q->one)).whole;
-    return q->whole + (int32_t)(steps >> 27 & 0x1ffffffu);
+    return (kac_bits64(near) & 0x7fffff8u) == 0;
+}
+
+KAC_HD static inline int32_t kac_quotient_steps(double near)
+{
+    return (int32_t)(uint32_t)(kac_bits64(near) >> 27);
+}
+
+/* How far the quotient of x is beyond q->whole, in any case. */
+KAC_HD static inline int32_t kac_quotient_exact(const kac_quotients *q, double x)
+{
+    return kac_divide(&q->by, q->base + (uint64_t)(x * q->one)).whole - q->whole;
 }
 
 /* Systematic: offspring of candidates 0 .. i together, from c = c[i] and one u uniform below s

@@ -1,9 +1,7 @@
 /* select_large_cuda.cu -- the group stage of selection within large pools: a launch for each phase, a
  * block for each tile of candidates or offspring.
  */
-#include "pool_cuda.cuh"
-
-enum { TILE = 4096 };
+#include "slots.cuh"
 
 /* What the tiles of a pool find out together: largest numbers and sums, from 0 on. */
 struct pool_state {
@@ -18,9 +16,11 @@ struct pool_state {
 struct tiles_call {
     select_call of;
     pool_state *state; /* [pools] */
+    unsigned long long *
+        tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
     unsigned long long
-        *tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
-    int32_t *tile_count; /* and of offspring */
+        *strip_sum;      /* [WARPS of each tile] of weights before a strip of a tile */
+    int32_t *tile_count; /* [tiles of all pools] of offspring */
     int32_t *filled;     /* points in each bucket of all pools, zero at first */
     uint64_t *point;     /* of all buckets */
 };
@@ -62,18 +62,68 @@ enum phase {
     EMIT
 };
 
-/* The tile's share of TOP and SUMS. */
-static __device__ void find_sums(const pool_stage *s, pool_part on, pool_state *state,
-                                 unsigned long long *tile_sum)
+/* Part of a strip's sums. */
+struct strip_sums {
+    uint64_t sum, coarse, square;
+};
+
+/* For the lanes. */
+static __device__ strip_sums add_strip(const double *l, int32_t n, double top)
 {
-    pool_sums sums = pool_sum_weights(s, on);
-    if (threadIdx.x > 0) return;
-    *tile_sum = sums.sum;
-    atomicAdd(&state->sum, (unsigned long long)sums.sum);
-    atomicAdd(&state->coarse, (unsigned long long)sums.coarse);
-    atomicAdd(&state->low, (unsigned long long)sums.low);
-    atomicAdd(&state->high, (unsigned long long)sums.high);
-    atomicMax(&state->best, (unsigned long long)(INT32_MAX - sums.best));
+    constexpr int32_t SIDE = 8; /* side by side */
+    const int32_t lane = (int32_t)(threadIdx.x % KAC_WARP);
+    uint64_t sum[3] = {0, 0, 0};
+    for (int32_t first = lane; first < STRIP; first += SIDE * KAC_WARP) {
+        double x[SIDE];
+        if (n >= STRIP) {
+            KAC_UNROLL
+            for (int k = 0; k < SIDE; k++)
+                x[k] = l[first + k * KAC_WARP];
+        } else {
+            KAC_UNROLL
+            for (int k = 0; k < SIDE; k++) {
+                const int32_t i = first + k * KAC_WARP;
+                x[k] = i < n ? l[i] : -(double)INFINITY;
+            }
+        }
+        pool_add_weights<SIDE>(sum, x, top);
+    }
+    KAC_UNROLL
+    for (int by = KAC_WARP / 2; by > 0; by /= 2) {
+        KAC_UNROLL
+        for (int k = 0; k < 3; k++)
+            sum[k] += __shfl_xor_sync(KAC_WHOLE_WARP, sum[k], by);
+    }
+    return {sum[0], sum[1], sum[2]};
+}
+
+/* The tile's share of SUMS; strip_sum[] = what is before each of its strips. */
+static __device__ void find_sums(const pool_stage *s, pool_part on, pool_state *state,
+                                 unsigned long long *tile_sum, unsigned long long *strip_sum)
+{
+    KAC_SHARED(strip_sums, strips, WARPS);
+    const int32_t me = (int32_t)threadIdx.x, warp = me / KAC_WARP,
+                  first = on.first + warp * STRIP;
+    const strip_sums own = add_strip(s->p.l + first, s->p.candidates - first, s->v.top);
+    const int32_t best =
+        s->a->group_rule == KAC_RULE_ARGMAX ? pool_find_best(s, on) : INT32_MAX;
+    __syncthreads(); /* those of another tile are no longer read */
+    if (me % KAC_WARP == 0) strips[warp] = own;
+    __syncthreads();
+    if (me > 0) return;
+    strip_sums all = {0, 0, 0};
+    for (int w = 0; w < WARPS; w++) {
+        strip_sum[w] = all.sum;
+        all.sum += strips[w].sum;
+        all.coarse += strips[w].coarse;
+        all.square += strips[w].square;
+    }
+    *tile_sum = all.sum;
+    atomicAdd(&state->sum, (unsigned long long)all.sum);
+    atomicAdd(&state->coarse, (unsigned long long)all.coarse);
+    atomicAdd(&state->low, (unsigned long long)(all.square & SQUARE_MASK));
+    atomicAdd(&state->high, (unsigned long long)(all.square >> SQUARE_BITS));
+    atomicMax(&state->best, (unsigned long long)(INT32_MAX - best));
 }
 
 static __device__ void find_largest(const pool_stage *s, pool_part on, pool_state *state,
@@ -102,9 +152,8 @@ static __device__ void judge(pool_stage *s, int32_t number, pool_state *state,
         });
     if (threadIdx.x > 0 || !s->v.selects) return; /* the memory was 0 */
     state->selects = true;
-    state->by = s->a->scheme == KAC_SCHEME_SYSTEMATIC
-                    ? pool_systematic(&s->p)
-                    : kac_divisor_of(s->p.n, 0, s->p.sum);
+    state->by = s->a->scheme == KAC_SCHEME_SYSTEMATIC ? pool_systematic(&s->p)
+                                                      : kac_divisor_of(s->p.n, 0, s->p.sum);
 }
 
 /* The sum of load(i) over the part. */
@@ -124,217 +173,6 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
     const int32_t *order = s->count;
     sum_part(on, kac_pool_stay(&s->p, s->a->fraction), sum,
              [=](int32_t i) { return (unsigned long long)kac_weight(l[order[i]], top); });
-}
-
-/* ---- slots ------------------------------------------------------------------------------- */
-
-enum {
-    OWN = 4, /* neighbours that a thread takes */
-    STRIP = OWN * (int)KAC_WARP,
-    WINDOW = 2 * STRIP
-};
-
-/* OWN numbers from and into memory where they begin at 16 bytes. */
-template <class T> static __device__ void load_whole(T *to, const T *x)
-{
-    uint4 words[OWN * sizeof(T) / sizeof(uint4)];
-    KAC_UNROLL
-    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
-        words[k] = reinterpret_cast<const uint4 *>(x)[k];
-    memcpy(to, words, sizeof words);
-}
-
-static __device__ void store_whole(int32_t *to, const int32_t *x)
-{
-    uint4 words;
-    static_assert(sizeof words == OWN * sizeof *x, "one access");
-    memcpy(&words, x, sizeof words);
-    *reinterpret_cast<uint4 *>(to) = words;
-}
-
-/* x[0 .. OWN-1], `none` from x[left] on. */
-template <class T>
-static __device__ void load_own(T *to, const T *x, int32_t left, T none)
-{
-    if (left >= OWN && (uintptr_t)x % sizeof(uint4) == 0) {
-        load_whole(to, x);
-        return;
-    }
-    KAC_UNROLL
-    for (int k = 0; k < OWN; k++)
-        to[k] = k < left ? x[k] : none;
-}
-
-/* A warp's candidates and their slots: mark[slot] is the candidate whose first slot that is, else
- * 0. */
-struct __align__(16) slot_window
-{
-    int32_t mark[WINDOW], row[STRIP];
-};
-
-/* The largest of the lanes up to this one. */
-static __device__ int32_t warp_max_scan(int32_t value)
-{
-    KAC_UNROLL
-    for (int by = 1; by < KAC_WARP; by *= 2) {
-        const int32_t other = __shfl_up_sync(KAC_WHOLE_WARP, value, by);
-        if (other > value) value = other;
-    }
-    return value;
-}
-
-/* A strip's slots to[0 .. slots-1], WINDOW at most: a slot belongs to the last candidate marked up to
- * it.  A thread's candidates have these rows and slots edge[k] - edge[0] of lane 0 .. edge[k+1] - 1.
- * The marks are 0 before and after. */
-static __device__ void fill_window(slot_window *w, int32_t *to, int32_t slots, int32_t low,
-                                   const int32_t *row, const int32_t *edge)
-{
-    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP, none[OWN] = {0};
-    store_whole(&w->row[OWN * lane], row);
-    KAC_UNROLL
-    for (int k = 0; k < OWN; k++)
-        if (edge[k + 1] > edge[k]) w->mark[edge[k] - low] = OWN * lane + k;
-    __syncwarp();
-    int32_t carry = 0;
-    for (int32_t first = 0; first < slots; first += STRIP) {
-        int32_t *marks = &w->mark[first + OWN * lane], own[OWN];
-        load_whole(own, marks);
-        KAC_UNROLL
-        for (int k = 1; k < OWN; k++)
-            if (own[k - 1] > own[k]) own[k] = own[k - 1];
-        const int32_t upto = warp_max_scan(own[OWN - 1] > carry ? own[OWN - 1] : carry);
-        const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, upto, 1);
-        const int32_t before = lane > 0 ? left : carry;
-        carry = __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            if (before > own[k]) own[k] = before;
-        store_whole(marks, own);
-        __syncwarp();
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++) {
-            const int32_t j = first + k * KAC_WARP + lane;
-            if (j < slots) to[j] = w->row[w->mark[j]];
-        }
-        __syncwarp();
-        store_whole(marks, none);
-    }
-    __syncwarp();
-}
-
-/* A candidate's row and its slots first .. end - 1. */
-struct share_of_slots {
-    int32_t row, first, end;
-};
-
-/* By threads `me`, me + step, ... */
-static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_t me,
-                            int32_t step)
-{
-    for (int32_t j = c->first + me; j < c->end; j += step)
-        s->p.chosen[j] = c->row;
-}
-
-/* The slots of the candidates of a part.  edges(i, edge), called by whole blocks, says for the OWN
- * from i on that theirs are edge[k] .. edge[k + 1] - 1.  Few slots go through a window of the warp, more
- * are written candidate by candidate, and those of one that has very many by the block. */
-template <class Edges>
-static __device__ void spread(const pool_stage *s, pool_part on, Edges edges)
-{
-    enum { MANY = 128, LIST = 16 };
-    const kac_pool *p = &s->p;
-    const int32_t end = pool_end(on, p->candidates), me = (int32_t)threadIdx.x,
-                  lane = me % KAC_WARP, none[OWN] = {0};
-    KAC_SHARED(slot_window, windows, (int)KAC_THREADS / (int)KAC_WARP);
-    KAC_SHARED(int32_t, listed, 1);
-    KAC_SHARED(share_of_slots, list, LIST);
-    slot_window *window = &windows[me / KAC_WARP];
-    for (int32_t m = 0; m < WINDOW; m += STRIP)
-        store_whole(&window->mark[m + OWN * lane], none);
-    if (me == 0) *listed = 0;
-    EACH_OF (j, on, p->n)
-        s->a->log_w[p->first_slot + j] = 0; /* what has offspring has weight */
-    for (int32_t chunk = on.first; chunk < end; chunk += OWN * (int32_t)KAC_THREADS) {
-        const int32_t i = chunk + OWN * me;
-        int32_t row[OWN], edge[OWN + 1];
-        load_own(row, p->row + i, end - i, 0);
-        edges(i, edge); /* has barriers */
-        const int32_t low = __shfl_sync(KAC_WHOLE_WARP, edge[0], 0);
-        const int32_t slots = __shfl_sync(KAC_WHOLE_WARP, edge[OWN], KAC_WARP - 1) - low;
-        if (slots <= WINDOW) {
-            fill_window(window, p->chosen + low, slots, low, row, edge);
-            continue;
-        }
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++) {
-            const share_of_slots own = {row[k], edge[k], edge[k + 1]};
-            bool more = own.end > own.first;
-            if (own.end - own.first > MANY) {
-                const int32_t to = atomicAdd(listed, 1);
-                if (to < LIST) list[to] = own;
-                more = to >= LIST;
-            }
-            unsigned lanes = __ballot_sync(KAC_WHOLE_WARP, more);
-            for (; lanes != 0; lanes &= lanes - 1) {
-                const int from = __ffs((int)lanes) - 1;
-                const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own.row, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own.first, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own.end, from)};
-                take(s, &theirs, lane, KAC_WARP);
-            }
-        }
-    }
-    __syncthreads();
-    for (int32_t k = 0; k < *listed && k < LIST; k++)
-        take(s, &list[k], me, (int32_t)blockDim.x);
-    __syncthreads();
-}
-
-/* Offspring of each candidate are counted; those before the part are `before`. */
-static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t before)
-{
-    const int32_t *count = s->count, end = pool_end(on, s->p.candidates);
-    spread(s, on, [&](int32_t i, int32_t *edge) {
-        int32_t own[OWN], sum = 0, total;
-        load_own(own, count + i, end - i, 0);
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            sum += own[k];
-        edge[0] = before + kac_block_scan(sum, &total) - sum;
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            edge[k + 1] = edge[k] + own[k];
-        before += total;
-    });
-    if (threadIdx.x == 0 && on.first == 0 && s->p.held && count[0] > 0) /* perhaps no weight */
-        s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
-}
-
-/* Systematic, where the weights before the part are `before`. */
-static __device__ void spread_systematic(const pool_stage *s, pool_part on,
-                                         const kac_divisor *by, uint64_t before)
-{
-    const double *l = s->p.l, top = s->v.top;
-    const int32_t end = pool_end(on, s->p.candidates);
-    const kac_quotients q = kac_quotients_of(*by, before, (double)KAC_WEIGHT_ONE);
-    double passed = 0; /* weights of the part, in units of that */
-    spread(s, on, [&](int32_t i, int32_t *edge) {
-        double x[OWN], upto[OWN], sum = KAC_SUM_FROM, total;
-        load_own(x, l + i, end - i, -(double)INFINITY);
-        kac_raw_weights<OWN>(x, top);
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++) {
-            sum = kac_add_raw(sum, x[k]);
-            upto[k] = sum - KAC_SUM_FROM;
-        }
-        const double own = upto[OWN - 1], left = passed + (kac_block_scan(own, &total) - own);
-        const double near = kac_quotient_near(&q, left);
-        edge[0] = kac_quotient_whole(&q, near, left);
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            edge[k + 1] = kac_quotient_whole(&q, fma(upto[k], q.each, near), left + upto[k]);
-        passed += total;
-    });
 }
 
 /* ---- points in buckets: multinomial and killing ---------------------------------------------
@@ -419,7 +257,7 @@ static __device__ void scatter(const pool_stage *s, pool_part on, const buckets 
 /* kac_first_above by a warp. */
 static __device__ int32_t warp_first_above(const uint64_t *c, int32_t n, uint64_t u)
 {
-    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
+    const int32_t lane = (int32_t)(threadIdx.x % KAC_WARP);
     int32_t low = 0;
     while (n > 1) {
         const int32_t step = (n + KAC_WARP - 1) / KAC_WARP, last = (lane + 1) * step - 1;
@@ -486,17 +324,27 @@ static __device__ void play_tile(const pool_stage *s, pool_part on, const kac_di
     KAC_SHARED(uint8_t, gets, TILE);
     const kac_pool *p = &s->p;
     const int32_t n = pool_end(on, p->candidates) - on.first, me = (int32_t)threadIdx.x;
+    constexpr int32_t SIDE = 4; /* side by side */
+    const double each = (double)KAC_WEIGHT_ONE * by->each, *l = p->l + on.first;
     int32_t whole[EACH], sum = 0;
     KAC_UNROLL
-    for (int k = 0; k < EACH; k++) {
-        const int32_t t = k * KAC_THREADS + me;
-        whole[k] = 0;
-        if (t >= n) continue;
-        const kac_share share = kac_divide(by, kac_weight(p->l[on.first + t], s->v.top));
-        whole[k] = share.whole;
-        residue[apart(t)] = share.residue;
-        champion[apart(t)] = (uint16_t)t;
-        gets[t] = 0;
+    for (int32_t first = 0; first < EACH; first += SIDE) {
+        double x[SIDE];
+        KAC_UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            const int32_t t = (first + k) * KAC_THREADS + me;
+            x[k] = t < n ? l[t] : -(double)INFINITY;
+        }
+        kac_raw_weights<SIDE>(x, s->v.top);
+        KAC_UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            const int32_t t = (first + k) * KAC_THREADS + me;
+            const kac_share share = kac_divide_about(by, kac_weight_of_raw(x[k]), x[k] * each);
+            whole[first + k] = share.whole;
+            residue[apart(t)] = share.residue;
+            champion[apart(t)] = (uint16_t)t;
+            gets[t] = 0;
+        }
     }
     __syncthreads();
     pool_play(p, pool_subtrees<uint16_t>{on.first, 1, n, residue, champion}, apart,
@@ -544,17 +392,21 @@ static __device__ void pass_on(const pool_stage *s)
     }
 }
 
-/* One phase of one tile.  sums, counts: of the pool's tiles. */
+/* One phase of one tile.  sums, counts: of the pool's tiles; strips: of their strips. */
 template <phase PHASE>
 static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *state,
-                               unsigned long long *sums, int32_t *counts)
+                               unsigned long long *sums, unsigned long long *strips,
+                               int32_t *counts)
 {
     const pool_part on = {tile * TILE, TILE};
     const int32_t n = pool_end(on, s->p.candidates) - on.first;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
-    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
+    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile], &strips[tile * WARPS]);
     if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, sums[tile]);
-    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, &state->by, sums[tile]);
+    if constexpr (PHASE == SYSTEMATIC) {
+        const int32_t strip = tile * WARPS + (int32_t)(threadIdx.x / KAC_WARP);
+        spread_systematic(s, on, &state->by, sums[tile] + strips[strip]);
+    }
     if constexpr (PHASE == COUNT_TILES) {
         const int32_t *count = s->count;
         sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
@@ -570,11 +422,17 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
     if constexpr (PHASE == EMIT) pool_emit(s, on);
 }
 
+/* How many blocks a multiprocessor is to hold, 0: as many as it happens to. */
+static constexpr int blocks_of(phase what)
+{
+    return what == SYSTEMATIC || what == SLOTS || what == SUMS ? 5 : what == PLAY ? 4 : 0;
+}
+
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
  * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
  * last one on, which TOP has left in the cache. */
 template <phase PHASE>
-static __global__ void __launch_bounds__(KAC_THREADS)
+static __global__ void __launch_bounds__(KAC_THREADS, blocks_of(PHASE))
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
 {
     kac_select_args a = select_args_of(&call.of);
@@ -610,7 +468,7 @@ static __global__ void __launch_bounds__(KAC_THREADS)
     } else {
         for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
             do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
-                           call.tile_count + before);
+                           call.strip_sum + (int64_t)before * WARPS, call.tile_count + before);
     }
 }
 
@@ -687,17 +545,18 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
     const size_t fills = slots / FULL + pools + 1, all_points = slots + slots / 16 + 1;
     const size_t states = (pools * sizeof(pool_state) + fills * sizeof(int32_t) + 63) / 64 * 64;
-    const size_t sums = tiles * sizeof(uint64_t);
+    const size_t sums = tiles * (1 + WARPS) * sizeof(uint64_t);
     const size_t bytes = counts + states + sums + (points ? all_points * sizeof(uint64_t) : 0) +
                          tiles * sizeof(int32_t);
     void *scratch = NULL;
     KAC_TRY(kac_cuda_scratch(dev, bytes, &scratch));
     char *base = (char *)scratch;
-    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL};
+    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL, NULL};
     large.of.count = (int32_t *)base;
     large.filled = (int32_t *)(large.state + pools);
     large.tile_sum = (unsigned long long *)(base + counts + states);
-    large.point = (uint64_t *)(large.tile_sum + tiles);
+    large.strip_sum = large.tile_sum + tiles;
+    large.point = (uint64_t *)(large.strip_sum + tiles * WARPS);
     large.tile_count = (int32_t *)(points ? large.point + all_points : large.point);
     KAC_TRY(
         kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
