@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "conv_cuda.cuh"
+#include "letter_conv.cuh"
 
 /* ---- pack --------------------------------------------------------------------------------- */
 
@@ -72,6 +72,12 @@ struct rows_call {
     int32_t sequences;  /* of a block */
 };
 
+static __device__ uint4 pairs(float4 x, float4 y)
+{
+    return {kac_bf16_pair(x.x, x.y), kac_bf16_pair(x.z, x.w), kac_bf16_pair(y.x, y.y),
+            kac_bf16_pair(y.z, y.w)};
+}
+
 /* What a block of rows leaves in feat goes to memory, through the layer's ending. */
 template <int C>
 static __device__ void give_rows(const rows_call *a, const float *feat, int first, int batch)
@@ -106,32 +112,37 @@ static __device__ void give_largest(const rows_call *a, const float *feat, int f
     }
 }
 
-/* A block of rows comes and goes as float32. */
+/* Rows of float32 to h. */
 template <int C>
-KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_ARGS rows_call a)
+static __device__ void read_rows(const rows_call *a, group_memory<C> *m, int first, int batch)
 {
-    KAC_DYNAMIC_SHARED(group_memory<C>, m);
-    const kac_cuda_shape *shape = &a.of.shape;
-    const int32_t batch = kac_query_rows(&a.of.q), each = a.sequences;
-    const int first = (int)blockIdx.x * each, rows = each * shape->out_length;
-    if (first >= batch) return;
-
-    const group_layer layer = {a.of.conv.grouped,  a.of.conv.bias,
-                               a.of.conv.taps,     rows,
-                               -shape->pad * each, (int64_t)shape->dilation * each};
-    group_part<C> part = group_open<C>(&layer);
-    group_clear<C>(m);
-    __syncthreads();
+    const int each = a->sequences, rows = each * a->of.shape.in_length;
     for (int i = (int)threadIdx.x; i < rows * (C / 8); i += GROUP_THREADS) {
         const int row = i / (C / 8), c = i % (C / 8) * 8, b = first + row % each;
         /* of sequences that are not there: the last one */
         const int64_t at = (int64_t)(row / each) * batch + (b < batch ? b : batch - 1);
-        const float *x = a.of.in + at * C + c;
+        const float *x = a->of.in + at * C + c;
         const float4 p = load4(x), q = load4(x + 4);
-        *reinterpret_cast<uint4 *>(group_at(m, row, c)) = {
-            kac_bf16_pair(p.x, p.y), kac_bf16_pair(p.z, p.w), kac_bf16_pair(q.x, q.y),
-            kac_bf16_pair(q.z, q.w)};
+        *reinterpret_cast<uint4 *>(group_at(m, row, c)) = pairs(p, q);
     }
+}
+
+/* A block of rows comes and goes as float32. */
+template <int C, class Read>
+static __device__ void convolve_block(const rows_call *a, group_memory<C> *m, Read read)
+{
+    const kac_cuda_shape *shape = &a->of.shape;
+    const int32_t batch = kac_query_rows(&a->of.q), each = a->sequences;
+    const int first = (int)blockIdx.x * each, rows = each * shape->out_length;
+    if (first >= batch) return;
+
+    const group_layer layer = {a->of.conv.grouped, a->of.conv.bias,
+                               a->of.conv.taps,    rows,
+                               -shape->pad * each, (int64_t)shape->dilation * each};
+    group_part<C> part = group_open<C>(&layer);
+    group_clear<C>(m);
+    __syncthreads();
+    read(first, batch);
     kac_shared_publish();
     __syncthreads();
     float *feat = m->feat;
@@ -139,10 +150,115 @@ KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_A
         feat[row * group_memory<C>::PITCH + channel] = x;
     });
     __syncthreads();
-    if (a.pool.size > 0)
-        give_largest<C>(&a, feat, first, batch);
+    if (a->pool.size > 0)
+        give_largest<C>(a, feat, first, batch);
     else
-        give_rows<C>(&a, feat, first, batch);
+        give_rows<C>(a, feat, first, batch);
+}
+
+template <int C>
+KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) convolve_rows(KAC_ARGS rows_call a)
+{
+    KAC_DYNAMIC_SHARED(group_memory<C>, m);
+    convolve_block<C>(&a, m, [&](int first, int batch) { read_rows<C>(&a, m, first, batch); });
+}
+
+/* ---- run, from letters -------------------------------------------------------------------- */
+
+/* Where feat lies there are first the columns, which bf16 holds, 8 channels in 16 bytes; then for
+ * each row the places of its columns, tap by tap, and its letter. */
+struct stem_plan {
+    int32_t columns; /* uint4 of all */
+    int32_t step;    /* places of a row: an odd number of four, so that banks differ */
+    int64_t bytes;
+};
+
+KAC_HD static stem_plan plan_of(const kac_cuda_conv *conv, int32_t rows)
+{
+    const int32_t columns = letter_columns(conv) * (conv->out / 8);
+    const int32_t step = ((conv->taps + 3) / 4 | 1) * 4;
+    return {columns, step,
+            columns * (int64_t)sizeof(uint4) +
+                (int64_t)rows * (step + 1) * (int64_t)sizeof(int32_t)};
+}
+
+struct stem_call {
+    rows_call rows;
+    kac_cuda_frame frame;
+    kac_cuda_conv conv;
+    kac_cuda_shape shape;
+    kac_activation act;
+};
+
+/* x + 8 columns of bf16, which are the upper halves of float32. */
+static __device__ void add_pairs(float4 *x, uint4 y)
+{
+    const uint32_t upper = 0xffff0000u;
+    x[0] = plus(x[0], float4{kac_from_bits(y.x << 16), kac_from_bits(y.x & upper),
+                             kac_from_bits(y.y << 16), kac_from_bits(y.y & upper)});
+    x[1] = plus(x[1], float4{kac_from_bits(y.z << 16), kac_from_bits(y.z & upper),
+                             kac_from_bits(y.w << 16), kac_from_bits(y.w & upper)});
+}
+
+/* The first layer's outputs to h, as add_columns in letter_conv_cuda.cu has them. */
+template <int C>
+static __device__ void read_letters(const stem_call *a, group_memory<C> *m, int first,
+                                    int batch)
+{
+    const int each = a->rows.sequences, length = a->shape.in_length, rows = each * length;
+    const stem_plan plan = plan_of(&a->conv, rows);
+    uint4 *columns = reinterpret_cast<uint4 *>(m->feat);
+    int32_t *places = reinterpret_cast<int32_t *>(columns + plan.columns);
+    int32_t *letters = places + rows * plan.step;
+    const int taps = a->conv.taps, me = (int)threadIdx.x;
+    for (int i = me; i < plan.columns; i += GROUP_THREADS)
+        columns[i] = pairs(load4(a->conv.columns + i * 8), load4(a->conv.columns + i * 8 + 4));
+    for (int row = me; row < rows; row += GROUP_THREADS) {
+        const int b = first + row % each;
+        letters[row] = letter_at(&a->rows.of.q, &a->frame, a->conv.in,
+                                 b < batch ? b : batch - 1, row / each);
+    }
+    __syncthreads();
+    for (int row = me; row < rows; row += GROUP_THREADS) {
+        const int l = row / each;
+        int32_t column = 0; /* of the tap's first letter */
+        for (int k = 0; k < taps; k++, column += a->conv.in + 1) {
+            const int64_t shift = shift_of(&a->shape, k);
+            int32_t mine = letter_columns(&a->conv) - 1; /* outside the sequence */
+            if (l + shift >= 0 && l + shift < length)
+                mine = column + letters[row + (int)shift * each];
+            places[row * plan.step + k] = mine * (C / 8);
+        }
+    }
+    __syncthreads();
+    for (int i = me; i < rows * (C / 8); i += GROUP_THREADS) {
+        const int row = i / (C / 8), part = i % (C / 8);
+        const int32_t *place = places + row * plan.step;
+        float4 x[2] = {load4(a->conv.bias + part * 8), load4(a->conv.bias + part * 8 + 4)};
+        int k = 0;
+        for (; k < taps - 3; k += 4) {
+            const int4 four = *reinterpret_cast<const int4 *>(place + k);
+            add_pairs(x, columns[four.x + part]);
+            add_pairs(x, columns[four.y + part]);
+            add_pairs(x, columns[four.z + part]);
+            add_pairs(x, columns[four.w + part]);
+        }
+        for (; k < taps; k++)
+            add_pairs(x, columns[place[k] + part]);
+        if (a->act == KAC_ACT_RELU) x[0] = relu(x[0]), x[1] = relu(x[1]);
+        *reinterpret_cast<uint4 *>(group_at(m, row, part * 8)) = pairs(x[0], x[1]);
+    }
+}
+
+template <int C>
+KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>)
+    convolve_letters(KAC_ARGS stem_call a)
+{
+    KAC_DYNAMIC_SHARED(group_memory<C>, m);
+    convolve_block<C>(&a.rows, m, [&](int first, int batch) {
+        read_letters<C>(&a, m, first, batch);
+        __syncthreads(); /* feat is free again */
+    });
 }
 
 bool kac_cuda_conv_groups(const conv_call *a)
@@ -153,28 +269,33 @@ bool kac_cuda_conv_groups(const conv_call *a)
            a->conv.taps % 2 == 1 && a->shape.pad == same;
 }
 
-template <int C> static kac_status launch(kac_device *dev, const rows_call *a)
+template <int C, class Call>
+static kac_status launch(kac_device *dev, void (*kernel)(Call), const rows_call *a, Call call)
 {
-    auto *kernel = convolve_rows<C>;
     const int32_t blocks = (a->of.q.capacity + a->sequences - 1) / a->sequences;
+    if (blocks == 0) return KAC_OK;
     KAC_TRY(kac_allow_shared(kernel, sizeof(group_memory<C>)));
     return KAC_LAUNCH(dev, kernel, (unsigned)blocks, GROUP_THREADS, sizeof(group_memory<C>),
-                      *a);
+                      call);
 }
 
-static kac_status by_groups(kac_device *dev, const conv_call *a, const kac_cuda_pool *pool)
+static rows_call rows_of(const kac_device *dev, const conv_call *a, const kac_cuda_pool *pool)
 {
-    if (a->q.capacity < 1) return KAC_OK;
-    const int32_t each =
-        kac_cuda_group_sequences(dev, a->conv.in, a->shape.out_length, a->q.capacity);
-    const rows_call call = {*a, *pool, each};
-    return a->conv.in == 64 ? launch<64>(dev, &call) : launch<128>(dev, &call);
+    return {*a, *pool,
+            kac_cuda_group_sequences(dev, a->conv.in, a->shape.out_length, a->q.capacity)};
+}
+
+static kac_status launch_rows(kac_device *dev, const rows_call *a)
+{
+    if (a->of.conv.in == 64) return launch<64>(dev, convolve_rows<64>, a, *a);
+    return launch<128>(dev, convolve_rows<128>, a, *a);
 }
 
 kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a)
 {
-    const kac_cuda_pool none = {0, false};
-    return by_groups(dev, a, &none);
+    const kac_cuda_pool none = {};
+    const rows_call call = rows_of(dev, a, &none);
+    return launch_rows(dev, &call);
 }
 
 bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
@@ -184,10 +305,28 @@ bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
     return (act == KAC_ACT_LINEAR || act == KAC_ACT_RELU) && kac_cuda_conv_groups(&a);
 }
 
-kac_status kac_cuda_conv_pooled(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
-                                const kac_cuda_shape *shape, kac_activation act,
-                                const kac_cuda_pool *pool, const float *in, float *out)
+bool kac_cuda_conv_reads(const kac_query *q, const kac_cuda_first *first,
+                         const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                         kac_activation act)
 {
-    const conv_call a = {*q, *conv, *shape, {NULL, NULL, act, NULL, NULL}, in, out, conv->in};
-    return by_groups(dev, &a, pool);
+    const int64_t room = (int64_t)GROUP_ROWS * (conv->in + 4) * (int64_t)sizeof(float);
+    return kac_cuda_conv_pools(conv, shape, act) && q->soft == NULL &&
+           first->conv->columns != NULL && first->conv->precision == KAC_PRECISION_BF16 &&
+           (first->act == KAC_ACT_LINEAR || first->act == KAC_ACT_RELU) &&
+           first->conv->out == conv->in && first->shape.in_length == shape->in_length &&
+           first->shape.out_length == shape->in_length &&
+           plan_of(first->conv, GROUP_ROWS).bytes <= room;
+}
+
+kac_status kac_cuda_conv_fused(kac_device *dev, const kac_query *q, const kac_cuda_first *first,
+                               const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                               kac_activation act, const kac_cuda_pool *pool, const float *in,
+                               float *out)
+{
+    const conv_call of = {*q, *conv, *shape, {NULL, NULL, act, NULL, NULL}, in, out, conv->in};
+    const rows_call rows = rows_of(dev, &of, pool);
+    if (first == NULL) return launch_rows(dev, &rows);
+    const stem_call call = {rows, *first->frame, *first->conv, first->shape, first->act};
+    if (conv->in == 64) return launch<64>(dev, convolve_letters<64>, &rows, call);
+    return launch<128>(dev, convolve_letters<128>, &rows, call);
 }
