@@ -55,13 +55,18 @@ kac_status kac_cuda_conv_group(kac_device *dev, const kac_tile_weights *w, kac_c
 
 /* ---- run ---------------------------------------------------------------------------------- */
 
+/* Blocks that the device has at once. */
+static int32_t blocks_at_once(const kac_device *dev, int32_t channels)
+{
+    int processors = 1;
+    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
+    return processors * (channels == 128 ? GROUP_BLOCKS<128> : GROUP_BLOCKS<64>);
+}
+
 int32_t kac_cuda_group_sequences(const kac_device *dev, int32_t channels, int32_t length,
                                  int32_t capacity)
 {
-    const int32_t most = GROUP_ROWS / length;
-    int processors = 1;
-    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
-    const int32_t blocks = processors * (channels == 128 ? 1 : 2);
+    const int32_t most = GROUP_ROWS / length, blocks = blocks_at_once(dev, channels);
     const int32_t even = (capacity + blocks - 1) / blocks;
     return even < 1 ? 1 : even < most ? even : most;
 }
@@ -127,33 +132,35 @@ static __device__ void read_rows(const rows_call *a, group_memory<C> *m, int fir
     }
 }
 
-/* A block of rows comes and goes as float32. */
+/* The sequences of a block, a few at a time: read(first, batch) writes their rows to h, and may
+ * use feat.  What lies between the rows of h is zeros throughout. */
 template <int C, class Read>
 static __device__ void convolve_block(const rows_call *a, group_memory<C> *m, Read read)
 {
     const kac_cuda_shape *shape = &a->of.shape;
     const int32_t batch = kac_query_rows(&a->of.q), each = a->sequences;
-    const int first = (int)blockIdx.x * each, rows = each * shape->out_length;
-    if (first >= batch) return;
-
     const group_layer layer = {a->of.conv.grouped, a->of.conv.bias,
-                               a->of.conv.taps,    rows,
+                               a->of.conv.taps,    each * shape->out_length,
                                -shape->pad * each, (int64_t)shape->dilation * each};
-    group_part<C> part = group_open<C>(&layer);
+    int first = (int)blockIdx.x * each;
+    if (first >= batch) return;
     group_clear<C>(m);
-    __syncthreads();
-    read(first, batch);
-    kac_shared_publish();
-    __syncthreads();
-    float *feat = m->feat;
-    group_convolve<C>(&layer, m, &part, [=](int row, int channel, float x) {
-        feat[row * group_memory<C>::PITCH + channel] = x;
-    });
-    __syncthreads();
-    if (a->pool.size > 0)
-        give_largest<C>(a, feat, first, batch);
-    else
-        give_rows<C>(a, feat, first, batch);
+    for (; first < batch; first += (int)gridDim.x * each) {
+        group_part<C> part = group_open<C>(&layer);
+        __syncthreads(); /* feat has been read, h cleared */
+        read(first, batch);
+        kac_shared_publish();
+        __syncthreads();
+        float *feat = m->feat;
+        group_convolve<C>(&layer, m, &part, [=](int row, int channel, float x) {
+            feat[row * group_memory<C>::PITCH + channel] = x;
+        });
+        __syncthreads();
+        if (a->pool.size > 0)
+            give_largest<C>(a, feat, first, batch);
+        else
+            give_rows<C>(a, feat, first, batch);
+    }
 }
 
 template <int C>
@@ -272,7 +279,8 @@ bool kac_cuda_conv_groups(const conv_call *a)
 template <int C, class Call>
 static kac_status launch(kac_device *dev, void (*kernel)(Call), const rows_call *a, Call call)
 {
-    const int32_t blocks = (a->of.q.capacity + a->sequences - 1) / a->sequences;
+    const int32_t all = (a->of.q.capacity + a->sequences - 1) / a->sequences;
+    const int32_t most = blocks_at_once(dev, C), blocks = all < most ? all : most;
     if (blocks == 0) return KAC_OK;
     KAC_TRY(kac_allow_shared(kernel, sizeof(group_memory<C>)));
     return KAC_LAUNCH(dev, kernel, (unsigned)blocks, GROUP_THREADS, sizeof(group_memory<C>),
