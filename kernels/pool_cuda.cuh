@@ -10,6 +10,7 @@
 #include "block.cuh"
 #include "fault.cuh"
 #include "pool.h"
+#include "weights.cuh"
 
 /* The arguments with the host structs that they point to, and working memory. */
 struct select_call {
@@ -134,29 +135,57 @@ struct pool_sums {
 enum { SQUARE_BITS = 40 };
 #define SQUARE_MASK ((UINT64_C(1) << SQUARE_BITS) - 1)
 
+/* Adds those of N log-weights, 2^10 at most. */
+template <int N>
+static __device__ inline void pool_add_weights(uint64_t *sum, double *x, double top)
+{
+    double few = KAC_SUM_FROM;
+    uint32_t coarse = 0;
+    uint64_t square = 0;
+    kac_raw_weights<N>(x, top);
+    KAC_UNROLL
+    for (int k = 0; k < N; k++) {
+        const uint32_t shortened = kac_coarse_of_raw(x[k]);
+        few = kac_add_raw(few, x[k]);
+        coarse += shortened;
+        square += (uint64_t)shortened * shortened;
+    }
+    sum[0] += kac_sum_of(few);
+    sum[1] += coarse;
+    sum[2] += square & SQUARE_MASK;
+    sum[3] += square >> SQUARE_BITS;
+}
+
+/* The first of the part with the largest log-weight, INT32_MAX: none. */
+static __device__ inline int32_t pool_find_best(const pool_stage *s, pool_part on)
+{
+    int32_t best = INT32_MAX;
+    EACH_OF (i, on, s->p.candidates)
+        if (s->p.l[i] == s->v.top && i < best) best = i;
+    return -kac_block_max(-best);
+}
+
 static __device__ inline pool_sums pool_sum_weights(const pool_stage *s, pool_part on)
 {
-    kac_weight_sums own = {0, 0, 0};
-    int32_t best = INT32_MAX;
-    auto add = [&](int32_t i, double l) {
-        kac_weight_add(&own, kac_weight(l, s->v.top));
-        if (l == s->v.top && i < best) best = i;
-    };
+    enum { SIDE = 8 }; /* side by side */
+    const double *l = s->p.l, top = s->v.top;
     const int32_t end = pool_end(on, s->p.candidates), step = (int32_t)blockDim.x;
+    uint64_t sum[4] = {0, 0, 0, 0};
     int32_t i = on.first + (int32_t)threadIdx.x;
-    for (; i < end - 3 * step; i += 4 * step) { /* four side by side */
-        const double l[4] = {s->p.l[i], s->p.l[i + step], s->p.l[i + 2 * step],
-                             s->p.l[i + 3 * step]};
+    for (; i < end - (SIDE - 1) * step; i += SIDE * step) {
+        double x[SIDE];
         KAC_UNROLL
-        for (int k = 0; k < 4; k++)
-            add(i + k * step, l[k]);
+        for (int k = 0; k < SIDE; k++)
+            x[k] = l[i + k * step];
+        pool_add_weights<SIDE>(sum, x, top);
     }
-    for (; i < end; i += step)
-        add(i, s->p.l[i]);
-    uint64_t sum[4] = {own.sum, own.coarse, (uint64_t)own.square & SQUARE_MASK,
-                       (uint64_t)(own.square >> SQUARE_BITS)};
+    for (; i < end; i += step) {
+        double x = l[i];
+        pool_add_weights<1>(sum, &x, top);
+    }
     kac_block_sums<4>(sum);
-    return {sum[0], sum[1], sum[2], sum[3], -kac_block_max(-best)};
+    const bool argmax = s->a->group_rule == KAC_RULE_ARGMAX;
+    return {sum[0], sum[1], sum[2], sum[3], argmax ? pool_find_best(s, on) : INT32_MAX};
 }
 
 /* Takes in the sums over the whole pool. */

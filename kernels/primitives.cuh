@@ -30,6 +30,8 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 }
 /* A loop of constant length over registers: only an unrolled one keeps them registers. */
 #define KAC_UNROLL _Pragma("unroll")
+/* A loop that stays one: of a copy of its body the compiler may want more registers. */
+#define KAC_ROLLED _Pragma("unroll 1")
 /* A device function that is compiled once and called. */
 #define KAC_OUT_OF_LINE __noinline__
 
@@ -105,6 +107,7 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
 #else
 #define KAC_UNROLL _Pragma("GCC unroll 16")
 #endif
+#define KAC_ROLLED
 #define KAC_OUT_OF_LINE       __attribute__((noinline))
 static inline void kac_copy16(void *to, const void *from)
 {

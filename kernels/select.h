@@ -8,9 +8,10 @@
 #ifndef KAC_SELECT_H
 #define KAC_SELECT_H
 
+#include <math.h>
 #include <stdint.h>
 
-#include "hd.h"
+#include "exact.h"
 
 /* The first i with c[i] > u, for u < c[n-1]; never a candidate of weight zero. */
 KAC_HD static inline int32_t kac_first_above(const uint64_t *c, int32_t n, uint64_t u)
@@ -54,6 +55,41 @@ KAC_HD static inline kac_share kac_divide(const kac_divisor *d, uint64_t c)
     int32_t off = (rest >= (int64_t)d->s) - (rest < 0);
     kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)d->s)};
     return share;
+}
+
+/* Quotients of many c = base + one x, x below 2^14 a multiple of 1 / one: one fma on doubles tells
+ * them unless they are very near to an integer. */
+typedef struct kac_quotients {
+    kac_divisor by;
+    uint64_t base;
+    double one, each; /* one, and one n / s */
+    double rest;      /* about the quotient of the base, without its */
+    int32_t whole;    /* whole part */
+} kac_quotients;
+
+KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t base, double one)
+{
+    const double about = fma((double)base, by.each, by.first);
+    const int32_t whole = (int32_t)about;
+    kac_quotients q = {by, base, one, one * by.each, about - whole, whole};
+    return q;
+}
+
+/* 2^25 + the quotient of x less q->whole, in steps of 2^-27: too large by a quarter of a step to six
+ * of them, as three are added and roundings come to less.  That of x + y is
+ * fma(y, q->each, that of x), within these bounds too. */
+KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
+{
+    return fma(x, q->each, q->rest) + (0x1p25 + 0x3p-27);
+}
+
+/* The whole part of the quotient of x that is so near. */
+KAC_HD static inline int32_t kac_quotient_whole(const kac_quotients *q, double near, double x)
+{
+    const uint64_t steps = kac_bits64(near);
+    if ((steps & 0x7fffff8u) == 0) /* perhaps below the integer that it says */
+        return kac_divide(&q->by, q->base + (uint64_t)(x * q->one)).whole;
+    return q->whole + (int32_t)(steps >> 27 & 0x1ffffffu);
 }
 
 /* Systematic: offspring of candidates 0 .. i together, from c = c[i] and one u uniform below s

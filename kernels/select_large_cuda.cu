@@ -11,13 +11,15 @@ struct pool_state {
     unsigned long long top;  /* and of the largest log-weight */
     unsigned long long sum, coarse, low, high;
     unsigned long long best; /* 2^31 - 1 - the first candidate with that */
+    kac_divisor by;          /* n / sum, of a systematic draw plus its point */
+    bool selects;
 };
 
 struct tiles_call {
     select_call of;
     pool_state *state; /* [pools] */
     unsigned long long
-        *tile_sum;       /* [tiles of all pools] of weights; in a tournament residues */
+        *tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
     int32_t *tile_count; /* and of offspring */
     int32_t *filled;     /* points in each bucket of all pools, zero at first */
     uint64_t *point;     /* of all buckets */
@@ -35,11 +37,12 @@ static __device__ double from_rising(unsigned long long bits)
     return kac_from_bits64(bits >> 63 ? bits & ~(UINT64_C(1) << 63) : ~bits);
 }
 
-/* In order; a phase after SUMS knows what was decided. */
+/* In order; a phase after JUDGE knows what was decided. */
 enum phase {
     UNIT,
     TOP,
     SUMS,
+    JUDGE,       /* a block for each pool */
     WEIGHTS,     /* pool_run_weights */
     SYSTEMATIC,  /* spread_systematic */
     COUNT_TILES, /* offspring of each tile */
@@ -83,6 +86,27 @@ static __device__ void find_largest(const pool_stage *s, pool_part on, pool_stat
     if (threadIdx.x == 0) atomicMax(what == UNIT ? &state->unit : &state->top, rising(found));
 }
 
+/* Decides, tells the groups, and makes of the sums of tiles those of the tiles before each. */
+static __device__ void judge(pool_stage *s, int32_t number, pool_state *state,
+                             unsigned long long *tile_sum)
+{
+    const int32_t tiles = (s->p.candidates + TILE - 1) / TILE;
+    const pool_sums sums = {state->sum, state->coarse, state->low, state->high,
+                            INT32_MAX - (int32_t)state->best};
+    pool_judge(s, &sums);
+    pool_tell(s, number);
+    (void)kac_block_run(
+        0, tiles, (unsigned long long)0, [=](int32_t i) { return tile_sum[i]; },
+        [=](int32_t i, unsigned long long upto, unsigned long long own) {
+            tile_sum[i] = upto - own;
+        });
+    if (threadIdx.x > 0 || !s->v.selects) return; /* the memory was 0 */
+    state->selects = true;
+    state->by = s->a->scheme == KAC_SCHEME_SYSTEMATIC
+                    ? pool_systematic(&s->p)
+                    : kac_divisor_of(s->p.n, 0, s->p.sum);
+}
+
 /* The sum of load(i) over the part. */
 template <class T, class Load>
 static __device__ void sum_part(pool_part on, int32_t n, T *sum, Load load)
@@ -104,100 +128,213 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
 
 /* ---- slots ------------------------------------------------------------------------------- */
 
+enum {
+    OWN = 4, /* neighbours that a thread takes */
+    STRIP = OWN * (int)KAC_WARP,
+    WINDOW = 2 * STRIP
+};
+
+/* OWN numbers from and into memory where they begin at 16 bytes. */
+template <class T> static __device__ void load_whole(T *to, const T *x)
+{
+    uint4 words[OWN * sizeof(T) / sizeof(uint4)];
+    KAC_UNROLL
+    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+        words[k] = reinterpret_cast<const uint4 *>(x)[k];
+    memcpy(to, words, sizeof words);
+}
+
+static __device__ void store_whole(int32_t *to, const int32_t *x)
+{
+    uint4 words;
+    static_assert(sizeof words == OWN * sizeof *x, "one access");
+    memcpy(&words, x, sizeof words);
+    *reinterpret_cast<uint4 *>(to) = words;
+}
+
+/* x[0 .. OWN-1], `none` from x[left] on. */
+template <class T>
+static __device__ void load_own(T *to, const T *x, int32_t left, T none)
+{
+    if (left >= OWN && (uintptr_t)x % sizeof(uint4) == 0) {
+        load_whole(to, x);
+        return;
+    }
+    KAC_UNROLL
+    for (int k = 0; k < OWN; k++)
+        to[k] = k < left ? x[k] : none;
+}
+
+/* A warp's candidates and their slots: mark[slot] is the candidate whose first slot that is, else
+ * 0. */
+struct __align__(16) slot_window
+{
+    int32_t mark[WINDOW], row[STRIP];
+};
+
+/* The largest of the lanes up to this one. */
+static __device__ int32_t warp_max_scan(int32_t value)
+{
+    KAC_UNROLL
+    for (int by = 1; by < KAC_WARP; by *= 2) {
+        const int32_t other = __shfl_up_sync(KAC_WHOLE_WARP, value, by);
+        if (other > value) value = other;
+    }
+    return value;
+}
+
+/* A strip's slots to[0 .. slots-1], WINDOW at most: a slot belongs to the last candidate marked up to
+ * it.  A thread's candidates have these rows and slots edge[k] - edge[0] of lane 0 .. edge[k+1] - 1.
+ * The marks are 0 before and after. */
+static __device__ void fill_window(slot_window *w, int32_t *to, int32_t slots, int32_t low,
+                                   const int32_t *row, const int32_t *edge)
+{
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP, none[OWN] = {0};
+    store_whole(&w->row[OWN * lane], row);
+    KAC_UNROLL
+    for (int k = 0; k < OWN; k++)
+        if (edge[k + 1] > edge[k]) w->mark[edge[k] - low] = OWN * lane + k;
+    __syncwarp();
+    int32_t carry = 0;
+    for (int32_t first = 0; first < slots; first += STRIP) {
+        int32_t *marks = &w->mark[first + OWN * lane], own[OWN];
+        load_whole(own, marks);
+        KAC_UNROLL
+        for (int k = 1; k < OWN; k++)
+            if (own[k - 1] > own[k]) own[k] = own[k - 1];
+        const int32_t upto = warp_max_scan(own[OWN - 1] > carry ? own[OWN - 1] : carry);
+        const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, upto, 1);
+        const int32_t before = lane > 0 ? left : carry;
+        carry = __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            if (before > own[k]) own[k] = before;
+        store_whole(marks, own);
+        __syncwarp();
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++) {
+            const int32_t j = first + k * KAC_WARP + lane;
+            if (j < slots) to[j] = w->row[w->mark[j]];
+        }
+        __syncwarp();
+        store_whole(marks, none);
+    }
+    __syncwarp();
+}
+
 /* A candidate's row and its slots first .. end - 1. */
 struct share_of_slots {
     int32_t row, first, end;
-    double log_w;
 };
-
-static __device__ void put(const pool_stage *s, const share_of_slots *c, int32_t j)
-{
-    s->a->log_w[s->p.first_slot + j] = c->log_w;
-    s->p.chosen[j] = c->row;
-}
 
 /* By threads `me`, me + step, ... */
 static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_t me,
                             int32_t step)
 {
     for (int32_t j = c->first + me; j < c->end; j += step)
-        put(s, c, j);
+        s->p.chosen[j] = c->row;
 }
 
-/* The slots of the candidates of a part: few by their thread, more by its warp, very many by the
- * block.  Slots end at slots(c), c the running sum of load from `before` on. */
-template <class T, class Load, class Slots>
-static __device__ void spread(const pool_stage *s, pool_part on, T before, Load load,
-                              Slots slots)
+/* The slots of the candidates of a part.  edges(i, edge), called by whole blocks, says for the OWN
+ * from i on that theirs are edge[k] .. edge[k + 1] - 1.  Few slots go through a window of the warp, more
+ * are written candidate by candidate, and those of one that has very many by the block. */
+template <class Edges>
+static __device__ void spread(const pool_stage *s, pool_part on, Edges edges)
 {
-    enum { FEW = 4, MANY = 128, LIST = 16 };
+    enum { MANY = 128, LIST = 16 };
     const kac_pool *p = &s->p;
-    const int32_t end = pool_end(on, p->candidates), lane = (int32_t)threadIdx.x % KAC_WARP;
+    const int32_t end = pool_end(on, p->candidates), me = (int32_t)threadIdx.x,
+                  lane = me % KAC_WARP, none[OWN] = {0};
+    KAC_SHARED(slot_window, windows, (int)KAC_THREADS / (int)KAC_WARP);
     KAC_SHARED(int32_t, listed, 1);
     KAC_SHARED(share_of_slots, list, LIST);
-    if (threadIdx.x == 0) *listed = 0; /* a sweep begins with a barrier */
-    auto give = [&](int64_t i, const T *upto, const T *term) {
-        share_of_slots own[KAC_ROWS];
-        int32_t last = slots(__shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0));
-        KAC_UNROLL
-        for (int k = 0; k < KAC_ROWS; k++) {
-            const int64_t at = i + k * KAC_WARP;
-            own[k] = {at < end ? p->row[at] : 0, 0, slots(upto[k]),
-                      p->held && at < end ? kac_pool_log_w(p->l[at], true)
-                                          : 0}; /* others have weight */
+    slot_window *window = &windows[me / KAC_WARP];
+    for (int32_t m = 0; m < WINDOW; m += STRIP)
+        store_whole(&window->mark[m + OWN * lane], none);
+    if (me == 0) *listed = 0;
+    EACH_OF (j, on, p->n)
+        s->a->log_w[p->first_slot + j] = 0; /* what has offspring has weight */
+    for (int32_t chunk = on.first; chunk < end; chunk += OWN * (int32_t)KAC_THREADS) {
+        const int32_t i = chunk + OWN * me;
+        int32_t row[OWN], edge[OWN + 1];
+        load_own(row, p->row + i, end - i, 0);
+        edges(i, edge); /* has barriers */
+        const int32_t low = __shfl_sync(KAC_WHOLE_WARP, edge[0], 0);
+        const int32_t slots = __shfl_sync(KAC_WHOLE_WARP, edge[OWN], KAC_WARP - 1) - low;
+        if (slots <= WINDOW) {
+            fill_window(window, p->chosen + low, slots, low, row, edge);
+            continue;
         }
         KAC_UNROLL
-        for (int k = 0; k < KAC_ROWS; k++) {
-            const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, own[k].end, 1);
-            own[k].first = lane > 0 ? left : last;
-            last = __shfl_sync(KAC_WHOLE_WARP, own[k].end, KAC_WARP - 1);
-        }
-        KAC_UNROLL
-        for (int k = 0; k < KAC_ROWS; k++) {
-            const int32_t count = own[k].end - own[k].first;
-            bool more = count > FEW;
-            KAC_UNROLL
-            for (int j = 0; j < FEW; j++)
-                if (!more && j < count) put(s, &own[k], own[k].first + j);
-            if (count > MANY) {
+        for (int k = 0; k < OWN; k++) {
+            const share_of_slots own = {row[k], edge[k], edge[k + 1]};
+            bool more = own.end > own.first;
+            if (own.end - own.first > MANY) {
                 const int32_t to = atomicAdd(listed, 1);
-                if (to < LIST) list[to] = own[k];
+                if (to < LIST) list[to] = own;
                 more = to >= LIST;
             }
             unsigned lanes = __ballot_sync(KAC_WHOLE_WARP, more);
             for (; lanes != 0; lanes &= lanes - 1) {
                 const int from = __ffs((int)lanes) - 1;
-                const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own[k].row, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own[k].first, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own[k].end, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own[k].log_w, from)};
+                const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own.row, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own.first, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own.end, from)};
                 take(s, &theirs, lane, KAC_WARP);
             }
         }
-    };
-    (void)kac_block_sweep(on.first, end, before, load, give);
+    }
     __syncthreads();
     for (int32_t k = 0; k < *listed && k < LIST; k++)
-        take(s, &list[k], (int32_t)threadIdx.x, (int32_t)blockDim.x);
+        take(s, &list[k], me, (int32_t)blockDim.x);
     __syncthreads();
 }
 
 /* Offspring of each candidate are counted; those before the part are `before`. */
 static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t before)
 {
-    const int32_t *count = s->count;
-    spread(
-        s, on, before, [=](int32_t i) { return count[i]; }, [](int32_t upto) { return upto; });
+    const int32_t *count = s->count, end = pool_end(on, s->p.candidates);
+    spread(s, on, [&](int32_t i, int32_t *edge) {
+        int32_t own[OWN], sum = 0, total;
+        load_own(own, count + i, end - i, 0);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            sum += own[k];
+        edge[0] = before + kac_block_scan(sum, &total) - sum;
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            edge[k + 1] = edge[k] + own[k];
+        before += total;
+    });
+    if (threadIdx.x == 0 && on.first == 0 && s->p.held && count[0] > 0) /* perhaps no weight */
+        s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
 }
 
 /* Systematic, where the weights before the part are `before`. */
-static __device__ void spread_systematic(const pool_stage *s, pool_part on, uint64_t before)
+static __device__ void spread_systematic(const pool_stage *s, pool_part on,
+                                         const kac_divisor *by, uint64_t before)
 {
     const double *l = s->p.l, top = s->v.top;
-    const kac_divisor by = pool_systematic(&s->p);
-    spread(
-        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
-        [=](uint64_t upto) { return kac_divide(&by, upto).whole; });
+    const int32_t end = pool_end(on, s->p.candidates);
+    const kac_quotients q = kac_quotients_of(*by, before, (double)KAC_WEIGHT_ONE);
+    double passed = 0; /* weights of the part, in units of that */
+    spread(s, on, [&](int32_t i, int32_t *edge) {
+        double x[OWN], upto[OWN], sum = KAC_SUM_FROM, total;
+        load_own(x, l + i, end - i, -(double)INFINITY);
+        kac_raw_weights<OWN>(x, top);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++) {
+            sum = kac_add_raw(sum, x[k]);
+            upto[k] = sum - KAC_SUM_FROM;
+        }
+        const double own = upto[OWN - 1], left = passed + (kac_block_scan(own, &total) - own);
+        const double near = kac_quotient_near(&q, left);
+        edge[0] = kac_quotient_whole(&q, near, left);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            edge[k + 1] = kac_quotient_whole(&q, fma(upto[k], q.each, near), left + upto[k]);
+        passed += total;
+    });
 }
 
 /* ---- points in buckets: multinomial and killing ---------------------------------------------
@@ -341,22 +478,21 @@ static __device__ int32_t apart(int32_t t)
 
 /* That of a tile, all of it in shared memory: writes the offspring of each candidate and of the
  * tile, and its champion with what is left of it.  Bound by Philox and the exponential. */
-static __device__ void play_tile(const pool_stage *s, pool_part on, unsigned long long *left,
-                                 int32_t *tile_count)
+static __device__ void play_tile(const pool_stage *s, pool_part on, const kac_divisor *by,
+                                 unsigned long long *left, int32_t *tile_count)
 {
     KAC_SHARED(uint64_t, residue, TILE + TILE / 16);
     KAC_SHARED(uint16_t, champion, TILE + TILE / 16);
     KAC_SHARED(uint8_t, gets, TILE);
     const kac_pool *p = &s->p;
     const int32_t n = pool_end(on, p->candidates) - on.first, me = (int32_t)threadIdx.x;
-    const kac_divisor by = kac_divisor_of(p->n, 0, p->sum);
     int32_t whole[EACH], sum = 0;
     KAC_UNROLL
     for (int k = 0; k < EACH; k++) {
         const int32_t t = k * KAC_THREADS + me;
         whole[k] = 0;
         if (t >= n) continue;
-        const kac_share share = kac_divide(&by, kac_weight(p->l[on.first + t], s->v.top));
+        const kac_share share = kac_divide(by, kac_weight(p->l[on.first + t], s->v.top));
         whole[k] = share.whole;
         residue[apart(t)] = share.residue;
         champion[apart(t)] = (uint16_t)t;
@@ -397,6 +533,17 @@ static __device__ void play_tiles(const pool_stage *s, unsigned long long *left,
 
 /* ---- phases ------------------------------------------------------------------------------- */
 
+/* The candidates of a pool that does not select are its offspring, as pool_emit has it. */
+static __device__ void pass_on(const pool_stage *s)
+{
+    const kac_pool *p = &s->p;
+    const int32_t step = (int32_t)(gridDim.x * blockDim.x);
+    for (int32_t j = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x); j < p->n; j += step) {
+        s->a->log_w[p->first_slot + j] = p->l[j * s->a->keep];
+        p->chosen[j] = p->row[j * s->a->keep];
+    }
+}
+
 /* One phase of one tile.  sums, counts: of the pool's tiles. */
 template <phase PHASE>
 static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *state,
@@ -406,8 +553,8 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
     const int32_t n = pool_end(on, s->p.candidates) - on.first;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
     if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
-    if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, sums[tile]);
+    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, &state->by, sums[tile]);
     if constexpr (PHASE == COUNT_TILES) {
         const int32_t *count = s->count;
         sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
@@ -415,13 +562,12 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
     if constexpr (PHASE == COUNTS) pool_run_counts(s, on, kac_block_total(counts, tile));
     if constexpr (PHASE == SLOTS) spread_counts(s, on, kac_block_total(counts, tile));
     if constexpr (PHASE == DRAW) pool_draw_residual(s, on);
-    if constexpr (PHASE == PLAY) play_tile(s, on, &sums[tile], &counts[tile]);
+    if constexpr (PHASE == PLAY) play_tile(s, on, &state->by, &sums[tile], &counts[tile]);
     if constexpr (PHASE == SORT) pool_sort(s->p.l, s->count + on.first, on.first, n);
     if constexpr (PHASE == MERGE) pool_merge(s->p.l, s->count + on.first, n, TILE / 2, false);
     if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
     if constexpr (PHASE == BEST) pool_run_best(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == EMIT)
-        if (!pool_counts_offspring(s)) pool_emit(s, on); /* else spread has */
+    if constexpr (PHASE == EMIT) pool_emit(s, on);
 }
 
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
@@ -438,13 +584,18 @@ static __global__ void __launch_bounds__(KAC_THREADS)
     const int32_t before = s.p.first / TILE + number; /* tiles of the pools before, or more */
     const int32_t tiles = (s.p.candidates + TILE - 1) / TILE;
     if (PHASE > TOP) s.v.top = from_rising(state->top);
-    if (PHASE > SUMS) {
-        pool_sums sums = {state->sum, state->coarse, state->low, state->high,
-                          INT32_MAX - (int32_t)state->best};
-        pool_judge(&s, &sums);
-        if (PHASE != EMIT && !s.v.selects) return;
+    if (PHASE > JUDGE) {
+        s.v.selects = state->selects;
+        s.p.sum = state->sum;
+        s.best = INT32_MAX - (int32_t)state->best;
+        if (PHASE != EMIT && !s.v.selects) {
+            if (PHASE == SYSTEMATIC || PHASE == SLOTS) pass_on(&s);
+            return;
+        }
     }
-    if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
+    if constexpr (PHASE == JUDGE) {
+        judge(&s, number, state, call.tile_sum + before);
+    } else if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
         pool_exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
                       (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
     } else if constexpr (PHASE == PLAY_TILES) {
@@ -460,7 +611,6 @@ static __global__ void __launch_bounds__(KAC_THREADS)
         for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
             do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
                            call.tile_count + before);
-        if (PHASE == EMIT && blockIdx.x == 0) pool_tell(&s, number);
     }
 }
 
@@ -518,9 +668,10 @@ static kac_status select_large(kac_device *dev, const tiles_call *c, dim3 grid)
     if (c->of.a.weights == KAC_WEIGHTS_SCALED) DO(UNIT, 0);
     DO(TOP, 0);
     DO(SUMS, 0);
+    KAC_TRY(KAC_LAUNCH(dev, on_tiles<JUDGE>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
     if (rule == KAC_RULE_CATEGORICAL) KAC_TRY(draw_large(dev, c, grid));
     if (rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE) KAC_TRY(sort_large(dev, c, grid));
-    DO(EMIT, 0);
+    if (rule != KAC_RULE_CATEGORICAL || c->of.a.scheme == KAC_SCHEME_STRATIFIED) DO(EMIT, 0);
     return KAC_OK;
 }
 

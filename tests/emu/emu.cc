@@ -1,6 +1,7 @@
 /* emu.cc -- the emulator's fibers, blocks and memory. */
 #include "emu.h"
 
+#include <fenv.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -483,6 +484,15 @@ uint32_t bf16_pair(float lo, float hi)
     return bf16(hi) << 16 | bf16(lo);
 }
 
+double dadd_rz(double x, double y)
+{
+    volatile double first = x; /* read when the mode is set */
+    fesetround(FE_TOWARDZERO);
+    const volatile double sum = first + y;
+    fesetround(FE_TONEAREST);
+    return sum;
+}
+
 void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char *site)
 {
     exchange all_a = *meet(0xffffffffu, a, 4 * sizeof *a, site);
@@ -518,6 +528,17 @@ void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int co
         for (int k = 0; k < 16; k++)
             d[i] = fmaf(row[i / 2 % 2][k], from_bits((uint32_t)y[k / 8 * chunk + k % 8] << 16),
                         d[i]);
+    }
+}
+
+void store_columns(uint16_t *to, const uint32_t *x, int tiles, const char *site)
+{
+    const exchange all = *meet(0xffffffffu, x, (size_t)tiles * sizeof *x, site);
+    const int tile = lane() / 8, column = lane() % 8;
+    for (int row = 0; row < 8 && tile < tiles; row++) {
+        uint32_t theirs[4];
+        memcpy(theirs, all.lane[4 * row + column / 2], (size_t)tiles * sizeof *x);
+        to[row] = (uint16_t)(theirs[tile] >> 16 * (column % 2));
     }
 }
 
