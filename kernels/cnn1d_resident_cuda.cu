@@ -33,24 +33,16 @@ template <int C, int ROWS> struct resident_memory : group_input<C, ROWS> {
     }
 };
 
-/* The tokens of the block's rows and, where they fit, the weights of all letters, where feat and
- * norm will be. */
+/* Weights, or where they fit their copy in the place of feat, which is there after a barrier. */
 template <int C, int ROWS>
-static __device__ const float4 *stage(const resident_call *a, resident_memory<C, ROWS> *m,
-                                      uint8_t *token)
+static __device__ const float4 *near(resident_memory<C, ROWS> *m, const float *weight,
+                                     int count)
 {
-    const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
-    const int weights = a->kernel * (a->states + 1) * (C / 4);
-    const float4 *weight = reinterpret_cast<const float4 *>(a->linear.weight);
-    float4 *copy = &m->feat[0][0];
-    const bool fits = weights <= (int)(sizeof m->feat / sizeof *copy);
-    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += m->THREADS) {
-        const int b = first + row % a->sequences;
-        token[row] = kac_query_tokens(&a->q, b < last ? b : last)[row / a->sequences];
-    }
-    for (int i = (int)threadIdx.x; fits && i < weights; i += m->THREADS)
-        copy[i] = weight[i];
-    return fits ? copy : weight;
+    const float4 *from = reinterpret_cast<const float4 *>(weight);
+    if (count > (int)(sizeof m->feat / sizeof(float))) return from;
+    for (int i = (int)threadIdx.x; i < count / 4; i += m->THREADS)
+        (&m->feat[0][0])[i] = from[i];
+    return &m->feat[0][0];
 }
 
 /* rows = relu(bias + weights of the tokens). */
@@ -58,10 +50,15 @@ template <int C, int ROWS>
 static __device__ void embed(const resident_call *a, resident_memory<C, ROWS> *m)
 {
     uint8_t *token = reinterpret_cast<uint8_t *>(m->norm);
+    const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
     const int rows = a->sequences * a->q.length, tokens = a->states + 1;
     const int c = (int)threadIdx.x % (C / 4);
-    const float4 *weight = stage<C, ROWS>(a, m, token) + c;
+    const float4 *weight = near(m, a->linear.weight, a->kernel * tokens * C) + c;
     const float4 bias = reinterpret_cast<const float4 *>(a->linear.bias)[c];
+    for (int row = (int)threadIdx.x; row < rows; row += m->THREADS) {
+        const int b = first + row % a->sequences;
+        token[row] = kac_query_tokens(&a->q, b < last ? b : last)[row / a->sequences];
+    }
     __syncthreads();
     for (int row = (int)threadIdx.x / (C / 4); row < rows; row += m->THREADS / (C / 4)) {
         float4 sum = bias;
@@ -138,32 +135,50 @@ static __device__ void find_norms(resident_memory<C, ROWS> *m, const group_part<
     __syncthreads();
 }
 
-/* h = value(part, tile, what the thread has of it) in the rows that are there, else 0. */
-template <int C, int ROWS, class Value>
-static __device__ void spread(group_input<C, ROWS> *m, const group_part<C, ROWS> *p, int rows,
-                              const float *x, Value value)
+/* norm[0] of each row = 1, 0.  By the block. */
+template <int C, int ROWS> static __device__ void pass_norms(resident_memory<C, ROWS> *m)
+{
+    __syncthreads(); /* the last layer's are no longer read, and neither is h */
+    for (int row = (int)threadIdx.x; row < ROWS; row += m->THREADS)
+        m->norm[0][row] = {1, 0};
+    __syncthreads();
+}
+
+/* h = gamma (x norm + what to add) + beta, in rows that are not there 0. */
+template <int C, int ROWS>
+static __device__ void spread(resident_memory<C, ROWS> *m, const group_part<C, ROWS> *p,
+                              int rows, const float *x, const float *gamma, const float *beta)
 {
     constexpr int TILES = m->TILES;
     const int lane = (int)threadIdx.x % KAC_WARP, channel = p->channel - lane / 4;
+    auto norm_of = [&](int j) {
+        return *reinterpret_cast<const float4 *>(&m->norm[0][p->row + 8 * (j < TILES ? j : 0)]);
+    };
     KAC_UNROLL
-    for (int part = 0; part < m->PARTS; part++) {
+    for (int part = 0; part < m->PARTS; part++, x += 4 * TILES) {
         const int c = channel + part * 64;
         uint16_t *to = m->at(lane / 16 * 8 + lane % 8, c + lane / 8 % 2 * 8);
+        float4 norm[2] = {norm_of(0), norm_of(1)};
         KAC_UNROLL
         for (int j = 0; j < TILES; j += 2) {
+            const float4 next[2] = {norm_of(j + 2), norm_of(j + 3)}; /* before what is stored */
             uint32_t pair[4];
             KAC_UNROLL
-            for (int t = 0; t < 2; t++) {
+            for (int i = 0; i < 4; i++) {
+                const int t = i / 2, k = i % 2, kind = 2 * part + k;
                 if (j + t >= TILES) continue;
-                float y[4];
-                value(part, j + t, x + 4 * (part * TILES + j + t), y);
-                pair[2 * t] = kac_bf16_pair(y[0], y[1]);
-                pair[2 * t + 1] = kac_bf16_pair(y[2], y[3]);
+                const float *from = x + 4 * (j + t) + 2 * k;
+                const float one = fmaf(from[0], norm[t].x, norm[t].y);
+                const float two = fmaf(from[1], norm[t].z, norm[t].w);
+                pair[i] = kac_bf16_pair(fmaf(one, gamma[kind], beta[kind]),
+                                        fmaf(two, gamma[kind], beta[kind]));
             }
             if (j + 1 < TILES)
                 kac_store_columns<4>(to + 8 * j * 8, pair);
             else
                 kac_store_columns<2>(to + 8 * j * 8, pair);
+            norm[0] = next[0];
+            norm[1] = next[1];
         }
         __syncwarp();
         for (int i = lane; i < 2 * (ROWS - rows); i += KAC_WARP)
@@ -171,51 +186,35 @@ static __device__ void spread(group_input<C, ROWS> *m, const group_part<C, ROWS>
     }
 }
 
-/* h = LayerNorm(x + shift) of a layer; x is lost.  By the block. */
+/* h = LayerNorm(x + shift) of a layer, before final0 h = x; x is lost.  By the block. */
 template <int C, int ROWS>
 static __device__ void normalise(const resident_call *a, resident_memory<C, ROWS> *m,
                                  const group_part<C, ROWS> *p, float *x, int layer)
 {
     constexpr int KINDS = 2 * m->PARTS;
-    float shift[KINDS], gamma[KINDS], beta[KINDS];
+    float gamma[KINDS], beta[KINDS];
     KAC_UNROLL
     for (int k = 0; k < KINDS; k++) {
-        const int c = layer * C + p->channel + k % 2 * 8 + k / 2 * 64;
-        shift[k] = a->shift[c];
-        gamma[k] = a->norm[c];
-        beta[k] = a->norm_bias[c];
+        gamma[k] = 1;
+        beta[k] = 0;
     }
-    KAC_UNROLL
-    for (int i = 0; i < m->SUMS; i++)
-        x[i] += shift[i / (m->SUMS / m->PARTS) * 2 + i / 2 % 2];
-    find_norms<C, ROWS>(m, p, x);
-    const float2 *norm = m->norm[0] + p->row;
-    spread<C, ROWS>(m, p, a->sequences * a->q.length, x,
-                    [&](int part, int j, const float *from, float *y) {
-                        const float4 of = *reinterpret_cast<const float4 *>(norm + 8 * j);
-                        KAC_UNROLL
-                        for (int k = 0; k < 2; k++) {
-                            const float one = fmaf(from[2 * k], of.x, of.y);
-                            const float two = fmaf(from[2 * k + 1], of.z, of.w);
-                            const int kind = 2 * part + k;
-                            y[2 * k] = fmaf(one, gamma[kind], beta[kind]);
-                            y[2 * k + 1] = fmaf(two, gamma[kind], beta[kind]);
-                        }
-                    });
-}
-
-/* h = x.  By the block. */
-template <int C, int ROWS>
-static __device__ void pass(const resident_call *a, resident_memory<C, ROWS> *m,
-                            const group_part<C, ROWS> *p, const float *x)
-{
-    __syncthreads(); /* h is no longer read */
-    spread<C, ROWS>(m, p, a->sequences * a->q.length, x,
-                    [](int, int, const float *from, float *y) {
-                        KAC_UNROLL
-                        for (int i = 0; i < 4; i++)
-                            y[i] = from[i];
-                    });
+    if (layer == a->layers) {
+        pass_norms<C, ROWS>(m);
+    } else {
+        float shift[KINDS];
+        KAC_UNROLL
+        for (int k = 0; k < KINDS; k++) {
+            const int c = layer * C + p->channel + k % 2 * 8 + k / 2 * 64;
+            shift[k] = a->shift[c];
+            gamma[k] = a->norm[c];
+            beta[k] = a->norm_bias[c];
+        }
+        KAC_UNROLL
+        for (int i = 0; i < m->SUMS; i++)
+            x[i] += shift[i / (m->SUMS / m->PARTS) * 2 + i / 2 % 2];
+        find_norms<C, ROWS>(m, p, x);
+    }
+    spread<C, ROWS>(m, p, a->sequences * a->q.length, x, gamma, beta);
 }
 
 /* x = feat += relu(x). */
@@ -232,26 +231,26 @@ template <int C, int ROWS> static __device__ void settle(resident_memory<C, ROWS
     }
 }
 
-/* The logits of rows. */
+/* The logits of rows, by final2's weights [C][step]. */
 template <int C, int ROWS>
-static __device__ void answer(const resident_call *a, resident_memory<C, ROWS> *m)
+static __device__ void answer(const resident_call *a, resident_memory<C, ROWS> *m,
+                              const float4 *weight)
 {
     const int first = (int)blockIdx.x * a->sequences, states = a->states;
-    const int step = a->final2.step, left = kac_query_rows(&a->q) - first;
+    const int step = a->final2.step / 4, left = kac_query_rows(&a->q) - first;
     for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += m->THREADS) {
         const int l = row / a->sequences, b = row % a->sequences;
         const float *x = m->rows() + row * m->PITCH;
         if (b >= left) continue;
         float *out = kac_query_out(&a->q, first + b) + l * states;
-        for (int s = 0; s < states; s += 4) {
-            float4 y = *reinterpret_cast<const float4 *>(a->final2.bias + s);
+        for (int s = 0; s < step; s++) {
+            float4 y = reinterpret_cast<const float4 *>(a->final2.bias)[s];
             for (int c = 0; c < C; c += 4) {
                 const float4 of = *reinterpret_cast<const float4 *>(x + c);
                 const float four[4] = {of.x, of.y, of.z, of.w};
                 KAC_UNROLL
                 for (int i = 0; i < 4; i++) {
-                    const float4 w = *reinterpret_cast<const float4 *>(a->final2.weight +
-                                                                       (c + i) * step + s);
+                    const float4 w = weight[(c + i) * step + s];
                     y = {fmaf(four[i], w.x, y.x), fmaf(four[i], w.y, y.y),
                          fmaf(four[i], w.z, y.z), fmaf(four[i], w.w, y.w)};
                 }
@@ -259,7 +258,7 @@ static __device__ void answer(const resident_call *a, resident_memory<C, ROWS> *
             const float z[4] = {y.x, y.y, y.z, y.w};
             KAC_UNROLL
             for (int i = 0; i < 4; i++)
-                if (s + i < states) out[s + i] = z[i];
+                if (4 * s + i < states) out[4 * s + i] = z[i];
         }
     }
 }
@@ -287,10 +286,7 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
         const group_layer *it = &a.layer[layer];
         const bool last = layer == a.layers;
         part.fetch_bias(it);
-        if (last)
-            pass<C, ROWS>(&a, m, &part, x);
-        else
-            normalise<C, ROWS>(&a, m, &part, x, layer);
+        normalise<C, ROWS>(&a, m, &part, x, layer);
         kac_shared_publish();
         __syncthreads();
         group_accumulate<C, ROWS>(it, last ? it : it + 1, m, &part, x);
@@ -301,8 +297,9 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
     group_each<C, ROWS>(&part, x, [=](int row, int channel, float own) {
         m->rows()[row * m->PITCH + channel] = kac_relu(own);
     });
+    const float4 *weight = near(m, a.final2.weight, C * a.final2.step);
     __syncthreads();
-    answer<C, ROWS>(&a, m);
+    answer<C, ROWS>(&a, m, weight);
 }
 
 /* ---- run ---------------------------------------------------------------------------------- */

@@ -79,11 +79,11 @@ static inline group_layer group_layer_of(const uint16_t *grouped, const float *b
  * channels on, follow. */
 template <int C, int ROWS> struct group_part : group_shape<C, ROWS> {
     using shape = group_shape<C, ROWS>;
-    static constexpr int SLICES = C / 32, CHUNKS = 2; /* of a tap; of a slice, of 16 channels */
+    static constexpr int CHUNKS = C / 64; /* of 16 channels, of a slice: a quarter of a tap */
     int row, channel;
-    const uint4 *weight;                    /* of the slice after those that are under way */
-    uint4 w[SLICES][CHUNKS * shape::PARTS]; /* one is being read */
-    float bias[2 * shape::PARTS]; /* of channels channel + 8 k, then of the second part */
+    const uint4 *weight;               /* of the slice after those that are under way */
+    uint4 w[4][CHUNKS * shape::PARTS]; /* slices of a tap */
+    float bias[2 * shape::PARTS];      /* of channels channel + 8 k, then of the second part */
 
     __device__ const uint4 *weight_of(const group_layer *a) const
     {
@@ -120,9 +120,8 @@ static __device__ group_part<C, ROWS> group_open(const group_layer *a)
     p.channel =
         (int)threadIdx.x / KAC_GROUP * 64 + (int)threadIdx.x / KAC_WARP % 4 * 16 + lane / 4;
     p.weight = p.weight_of(a);
-    KAC_UNROLL
-    for (int slice = 0; slice < p.SLICES - 1; slice++)
-        p.fetch(slice);
+    p.fetch(0);
+    p.fetch(1);
     return p;
 }
 
@@ -133,7 +132,7 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
                                         group_input<C, ROWS> *m, group_part<C, ROWS> *p,
                                         float *sum)
 {
-    constexpr int PARTS = p->PARTS, SUMS = p->SUMS, SLICES = p->SLICES, CHUNKS = p->CHUNKS;
+    constexpr int PARTS = p->PARTS, SUMS = p->SUMS, CHUNKS = p->CHUNKS;
     kac_shared_tile h = kac_tile_at(m->at(a->first, 0), p->CHUNK);
     KAC_UNROLL
     for (int i = 0; i < SUMS; i++)
@@ -141,7 +140,7 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
     KAC_ROLLED
     for (int left = a->taps; left > 0; left--, h = kac_tile_move(h, a->step)) {
         KAC_UNROLL
-        for (int slice = 0; slice < SLICES; slice++) {
+        for (int slice = 0; slice < 4; slice++) {
             kac_group_begin();
             KAC_UNROLL
             for (int k = 0; k < CHUNKS * PARTS; k++)
@@ -150,9 +149,10 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
                     kac_tile_move(h, 2 * (slice * CHUNKS + k / PARTS) * p->CHUNK));
             kac_group_commit();
             kac_group_wait<1>(); /* the slice before is done */
+            if (slice == 0) p->fetch(2), p->fetch(3);
             if (slice == 1 && left == 1) p->weight = p->weight_of(next);
-            p->fetch((slice + SLICES - 1) % SLICES);
-            __syncwarp(); /* the compiler would fetch all slices in the end */
+            if (slice == 1 || slice == 2) p->fetch(slice - 1);
+            __syncwarp(); /* or the compiler would fetch all in the end */
         }
     }
     kac_group_wait<0>();
