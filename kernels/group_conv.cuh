@@ -191,14 +191,19 @@ static __device__ void group_each(const group_part<C, ROWS> *p, float *x, Each e
              x[i]);
 }
 
+/* Blocks that the device has at once. */
+template <int C, int ROWS> static int32_t group_blocks(const kac_device *dev)
+{
+    int processors = 1;
+    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
+    return processors * group_shape<C, ROWS>::BLOCKS;
+}
+
 /* Sequences of a block of ROWS rows, so that all multiprocessors of the device have some. */
 template <int C, int ROWS>
 static int32_t group_sequences(const kac_device *dev, int32_t length, int32_t capacity)
 {
-    const int32_t most = ROWS / length;
-    int processors = 1;
-    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
-    const int32_t blocks = processors * group_shape<C, ROWS>::BLOCKS;
+    const int32_t most = ROWS / length, blocks = group_blocks<C, ROWS>(dev);
     const int32_t even = (capacity + blocks - 1) / blocks;
     return even < 1 ? 1 : even < most ? even : most;
 }
