@@ -98,12 +98,13 @@ static __device__ inline void fill_window(slot_window *w, int32_t *to, int32_t s
         if (before > owner[k]) owner[k] = before;
     store_whole<VIEW>(marks, owner);
     __syncwarp();
+    const int32_t *mark = &w->mark[lane], left = slots - lane;
     to += lane;
     KAC_UNROLL
     for (int k = 0; k < VIEW; k++) {
         if (k == OWN && slots <= ROW) break; /* half of it is mostly enough */
-        const int32_t mine = w->row[w->mark[k * KAC_WARP + lane]];
-        if (k * KAC_WARP + lane < slots) to[k * KAC_WARP] = mine;
+        const int32_t mine = w->row[mark[k * KAC_WARP]];
+        if (k * KAC_WARP < left) to[k * KAC_WARP] = mine;
     }
     __syncwarp();
     store_whole<VIEW>(marks, none);
