@@ -177,9 +177,10 @@ static __device__ inline kac_divisor pool_systematic(const kac_pool *p)
     return kac_divisor_of(p->n, kac_below(kac_pool_draw(p, 0), 0, p->sum), p->sum);
 }
 
-/* Running sums of the weights, and each candidate's offspring so far. */
-static __device__ inline void pool_run_weights(const pool_stage *s, pool_part on,
-                                               uint64_t before)
+/* Running sums of the weights, and each candidate's offspring so far; returns those of the
+ * thread's candidates. */
+static __device__ inline int32_t pool_run_weights(const pool_stage *s, pool_part on,
+                                                  uint64_t before)
 {
     const kac_pool *p = &s->p;
     const double top = s->v.top;
@@ -187,9 +188,9 @@ static __device__ inline void pool_run_weights(const pool_stage *s, pool_part on
     const bool shares = scheme == KAC_SCHEME_RESIDUAL || scheme == KAC_SCHEME_TOURNAMENT;
     const kac_divisor by =
         scheme == KAC_SCHEME_SYSTEMATIC ? pool_systematic(p) : kac_divisor_of(p->n, 0, p->sum);
-    int32_t *count = s->count;
+    int32_t *count = s->count, sum = 0;
     auto load = [=](int32_t i) { return kac_weight(p->l[i], top); };
-    auto store = [=](int32_t i, uint64_t c, uint64_t w) {
+    auto store = [=, &sum](int32_t i, uint64_t c, uint64_t w) {
         kac_share share = {0, 0};
         if (scheme == KAC_SCHEME_SYSTEMATIC) {
             p->offspring[i] = kac_divide(&by, c).whole;
@@ -198,12 +199,14 @@ static __device__ inline void pool_run_weights(const pool_stage *s, pool_part on
         if (shares) share = kac_divide(&by, w);
         p->w[i] = c;
         count[i] = share.whole;
+        sum += share.whole;
         if (scheme == KAC_SCHEME_MULTINOMIAL && i == 0) count[i] = p->held;
         if (scheme != KAC_SCHEME_TOURNAMENT) return;
         p->w[i] = share.residue;
         p->offspring[i] = i; /* the champion of each subtree, at its first leaf */
     };
     (void)kac_block_run(on.first, pool_end(on, p->candidates), before, load, store);
+    return sum;
 }
 
 /* Offspring of candidates 0 .. i together, from those of each. */

@@ -1,9 +1,9 @@
 /* select_large_cuda.cu -- the group stage of selection within large pools: a launch for each phase, a
  * block for each tile of candidates or offspring.
  */
-#include "pool_cuda.cuh"
+#include "points.cuh"
 
-enum { TILE = 4096 };
+enum { TILE = 4096, EACH = (int)TILE / (int)KAC_THREADS };
 
 /* What the tiles of a pool find out together: largest numbers and sums, from 0 on. */
 struct pool_state {
@@ -11,6 +11,7 @@ struct pool_state {
     unsigned long long top;  /* and of the largest log-weight */
     unsigned long long sum, coarse, low, high;
     unsigned long long best; /* 2^31 - 1 - the first candidate with that */
+    int32_t spilled;         /* points */
 };
 
 struct tiles_call {
@@ -19,8 +20,7 @@ struct tiles_call {
     unsigned long long
         *tile_sum;       /* [tiles of all pools] of weights; in a tournament residues */
     int32_t *tile_count; /* and of offspring */
-    int32_t *filled;     /* points in each bucket of all pools, zero at first */
-    uint64_t *point;     /* of all buckets */
+    point_memory points;
 };
 
 /* Bits that are in the order of the numbers, and back; above 0 for every number. */
@@ -40,14 +40,15 @@ enum phase {
     UNIT,
     TOP,
     SUMS,
-    WEIGHTS,     /* pool_run_weights */
-    SYSTEMATIC,  /* spread_systematic */
-    COUNT_TILES, /* offspring of each tile */
-    COUNTS,      /* pool_run_counts */
-    SLOTS,       /* spread_counts */
-    DRAW,
+    WEIGHTS,    /* pool_run_weights, and the offspring of each tile */
+    SYSTEMATIC, /* spread_... */
+    STRATIFIED,
+    MULTINOMIAL,
+    KILLING,
+    RESIDUAL,
     SCATTER,    /* points into buckets */
-    SEARCH,     /* for the points of a bucket */
+    ORDER,      /* those of a bucket */
+    SLOTS,      /* spread_counts */
     PLAY,       /* within tiles */
     PLAY_TILES, /* between them, a block for each pool */
     SORT,       /* tiles */
@@ -125,7 +126,8 @@ static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_
 }
 
 /* The slots of the candidates of a part: few by their thread, more by its warp, very many by the
- * block.  Slots end at slots(c), c the running sum of load from `before` on. */
+ * block.  Slots of candidate i end at slots(i, c), c the running sum of load from `before`
+ * on; i may be -1. */
 template <class T, class Load, class Slots>
 static __device__ void spread(const pool_stage *s, pool_part on, T before, Load load,
                               Slots slots)
@@ -138,11 +140,13 @@ static __device__ void spread(const pool_stage *s, pool_part on, T before, Load 
     if (threadIdx.x == 0) *listed = 0; /* a sweep begins with a barrier */
     auto give = [&](int64_t i, const T *upto, const T *term) {
         share_of_slots own[KAC_ROWS];
-        int32_t last = slots(__shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0));
+        const int32_t row = (int32_t)(i - lane < end ? i - lane : end);
+        int32_t last = slots(row - 1, __shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0));
         KAC_UNROLL
         for (int k = 0; k < KAC_ROWS; k++) {
             const int64_t at = i + k * KAC_WARP;
-            own[k] = {at < end ? p->row[at] : 0, 0, slots(upto[k]),
+            own[k] = {at < end ? p->row[at] : 0, 0,
+                      slots((int32_t)(at < end ? at : end - 1), upto[k]),
                       p->held && at < end ? kac_pool_log_w(p->l[at], true)
                                           : 0}; /* others have weight */
         }
@@ -187,7 +191,8 @@ static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t 
 {
     const int32_t *count = s->count;
     spread(
-        s, on, before, [=](int32_t i) { return count[i]; }, [](int32_t upto) { return upto; });
+        s, on, before, [=](int32_t i) { return count[i]; },
+        [](int32_t, int32_t upto) { return upto; });
 }
 
 /* Systematic, where the weights before the part are `before`. */
@@ -197,138 +202,84 @@ static __device__ void spread_systematic(const pool_stage *s, pool_part on, uint
     const kac_divisor by = pool_systematic(&s->p);
     spread(
         s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
-        [=](uint64_t upto) { return kac_divide(&by, upto).whole; });
+        [=](int32_t, uint64_t upto) { return kac_divide(&by, upto).whole; });
 }
 
-/* ---- points in buckets: multinomial and killing ---------------------------------------------
- *
- * Points are searched for in memory that neighbours have read: first they are written into
- * buckets by the first bits of their words, which are uniform whatever the weights are.  So a
- * bucket gets its share of them but for some of its standard deviations, and the few that do not
- * fit are searched for at once.
- */
-
-enum {
-    MOST_BUCKETS = 8192,
-    FULL = 1024,
-    SPARE = FULL / 16,
-    EACH = (int)TILE / (int)KAC_THREADS
-};
-
-/* Those of a pool. */
-struct buckets {
-    int32_t bits, room; /* 2^bits of them, and the points that fit into each */
-    int32_t *filled;
-    uint64_t *point; /* [2^bits][room] */
-};
-
-/* Buckets of FULL points or somewhat more, in memory of 17/16 as many as all pools have slots. */
-static __device__ buckets buckets_of(const kac_pool *p, const tiles_call *call, int32_t number)
+/* Stratified: of the strata below the one that a sum is in all points are below it, and the point
+ * of that one is if what was drawn is below the remainder. */
+static __device__ void spread_stratified(const pool_stage *s, pool_part on, uint64_t before)
 {
-    buckets b = {0, p->n, call->filled + p->first_slot / FULL + number,
-                 call->point + p->first_slot + p->first_slot / 16};
-    while (b.bits < 31 && 1 << b.bits < MOST_BUCKETS && p->n >> b.bits >= 2 * FULL)
-        b.bits++;
-    if (b.bits > 0) b.room = (p->n >> b.bits) + SPARE;
-    return b;
-}
-
-static __device__ int32_t bucket_of(const buckets *b, uint64_t word)
-{
-    return (int32_t)(word >> 1 >> (63 - b->bits));
-}
-
-/* The least word of a bucket. */
-static __device__ uint64_t word_of(const buckets *b, int32_t bucket)
-{
-    return (uint64_t)bucket << (63 - b->bits) << 1;
-}
-
-/* Bound by writing 8 bytes at a time, and by Philox. */
-static __device__ void scatter(const pool_stage *s, pool_part on, const buckets *b)
-{
-    KAC_SHARED(int32_t, place, MOST_BUCKETS); /* how many, then where the first of them goes */
-    const int32_t end = pool_end(on, s->p.n), me = (int32_t)threadIdx.x,
-                  retained = pool_retained(s);
-    uint64_t word[EACH];
-    int32_t nth[EACH]; /* of the bucket's, -1: no point */
-    for (int32_t i = me; i < 1 << b->bits; i += KAC_THREADS)
-        place[i] = 0;
-    __syncthreads();
-    KAC_UNROLL
-    for (int k = 0; k < EACH; k++) {
-        const int32_t j = on.first + k * KAC_THREADS + me;
-        nth[k] = -1;
-        if (j < end && pool_has_point(s, j, retained, &word[k]))
-            nth[k] = atomicAdd(&place[bucket_of(b, word[k])], 1);
-    }
-    __syncthreads();
-    for (int32_t i = me; i < 1 << b->bits; i += KAC_THREADS)
-        if (place[i] > 0) place[i] = atomicAdd(&b->filled[i], place[i]);
-    __syncthreads();
-    KAC_UNROLL
-    for (int k = 0; k < EACH; k++) {
-        if (nth[k] < 0) continue;
-        const int32_t bucket = bucket_of(b, word[k]), at = place[bucket] + nth[k];
-        const uint64_t point = kac_mulhi64(word[k], s->p.sum);
-        if (at < b->room)
-            b->point[(int64_t)bucket * b->room + at] = point;
-        else
-            pool_give(s, point);
-    }
-    __syncthreads();
-}
-
-/* kac_first_above by a warp. */
-static __device__ int32_t warp_first_above(const uint64_t *c, int32_t n, uint64_t u)
-{
-    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
-    int32_t low = 0;
-    while (n > 1) {
-        const int32_t step = (n + KAC_WARP - 1) / KAC_WARP, last = (lane + 1) * step - 1;
-        const unsigned above =
-            __ballot_sync(KAC_WHOLE_WARP, last >= n - 1 || c[low + last] > u);
-        const int32_t skipped = (__ffs((int)above) - 1) * step;
-        low += skipped;
-        n = n - skipped < step ? n - skipped : step;
-    }
-    return low;
-}
-
-/* Bound by shared memory: 11 steps of a search for each point among neighbouring sums. */
-static __device__ void search(const pool_stage *s, const buckets *b, int32_t bucket)
-{
-    enum { STAGED = 3072 };
     const kac_pool *p = &s->p;
-    const int32_t me = (int32_t)threadIdx.x, warp = me / KAC_WARP;
-    KAC_SHARED(uint64_t, sums, STAGED);
-    KAC_SHARED(int32_t, count, STAGED);
-    KAC_SHARED(int32_t, ends, 2);
-    if (warp < 2) { /* the first and last candidates that a point may choose */
-        const uint64_t u = kac_mulhi64(word_of(b, bucket + warp) - (unsigned)warp, p->sum);
-        const int32_t found = warp_first_above(p->w, p->candidates, u);
-        if (me % KAC_WARP == 0) ends[warp] = found;
-    }
+    const double *l = p->l, top = s->v.top;
+    const kac_divisor by = kac_divisor_of(p->n, 0, p->sum);
+    spread(
+        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
+        [=](int32_t, uint64_t upto) {
+            const kac_share share = kac_divide(&by, upto);
+            const uint64_t u = kac_below(kac_pool_draw(p, share.whole), 0, p->sum);
+            return share.whole + (u < share.residue);
+        });
+}
+
+/* Multinomial: the points below each sum. */
+static __device__ void spread_multinomial(const pool_stage *s, pool_part on, uint64_t before,
+                                          const points *b)
+{
+    const kac_pool *p = &s->p;
+    const double *l = p->l, top = s->v.top;
+    spread(
+        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
+        [=](int32_t i, uint64_t upto) {
+            return i < 0 ? 0 : p->held + points_below(b, cell_of(b, upto), upto);
+        });
+}
+
+/* Killing: these, and the candidates that stay, of which `kept` are before the part; a retained
+ * one has a slot for certain. */
+static __device__ void spread_killing(const pool_stage *s, pool_part on, uint64_t before,
+                                      int32_t kept, const points *b)
+{
+    enum { WORDS = (int)TILE / (int)KAC_WARP };
+    KAC_SHARED(uint32_t, stays, WORDS + 1);
+    KAC_SHARED(int32_t, upto_word, WORDS + 1);
+    const kac_pool *p = &s->p;
+    const double *l = p->l, top = s->v.top;
+    const int32_t *bits = s->count + on.first / KAC_WARP;
+    const int32_t words = (pool_end(on, p->candidates) - on.first + KAC_WARP - 1) / KAC_WARP;
+    (void)kac_block_run(
+        0, WORDS + 1, kept + p->held,
+        [=](int32_t i) {
+            stays[i] = i < words ? (uint32_t)bits[i] : 0;
+            return __popc(stays[i]);
+        },
+        [=](int32_t i, int32_t upto, int32_t own) { upto_word[i] = upto - own; });
     __syncthreads();
-    const int32_t low = ends[0], n = ends[1] - low + 1;
-    const bool staged = n <= STAGED;
-    for (int32_t i = me; staged && i < n; i += KAC_THREADS) {
-        sums[i] = p->w[low + i];
-        count[i] = 0;
-    }
-    __syncthreads();
-    const int32_t points = b->filled[bucket] < b->room ? b->filled[bucket] : b->room;
-    for (int32_t j = me; j < points; j += KAC_THREADS) {
-        const uint64_t u = b->point[(int64_t)bucket * b->room + j];
-        if (staged)
-            atomicAdd(&count[kac_first_above(sums, n, u)], 1);
-        else
-            atomicAdd(&s->count[low + kac_first_above(p->w + low, n, u)], 1);
-    }
-    __syncthreads();
-    for (int32_t i = me; staged && i < n; i += KAC_THREADS)
-        if (count[i] > 0) atomicAdd(&s->count[low + i], count[i]);
-    __syncthreads();
+    spread(
+        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
+        [=](int32_t i, uint64_t upto) {
+            const int32_t end = i + 1 - on.first, word = end / KAC_WARP;
+            const uint32_t below = stays[word] & ((1u << end % KAC_WARP) - 1);
+            return i < 0 ? 0
+                         : upto_word[word] + __popc(below) +
+                               points_below(b, cell_of(b, upto), upto);
+        });
+    __syncthreads(); /* what stays is another tile's next */
+}
+
+/* Residual: whole offspring, and the points below the running sum of residues (kac_residual). */
+static __device__ void spread_residual(const pool_stage *s, pool_part on, int32_t before,
+                                       const points *b)
+{
+    const int32_t *count = s->count;
+    const uint64_t *w = s->p.w;
+    const kac_divisor by = kac_divisor_of(s->p.n, 0, s->p.sum);
+    spread(
+        s, on, before, [=](int32_t i) { return count[i]; },
+        [=](int32_t i, int32_t upto) {
+            if (i < 0) return 0;
+            const kac_share share = kac_divide(&by, w[i]);
+            return upto + points_below(b, share.whole - upto, share.residue);
+        });
 }
 
 /* ---- the tournament of tiles -------------------------------------------------------------- */
@@ -397,38 +348,86 @@ static __device__ void play_tiles(const pool_stage *s, unsigned long long *left,
 
 /* ---- phases ------------------------------------------------------------------------------- */
 
-/* One phase of one tile.  sums, counts: of the pool's tiles. */
+/* Those in which a block has POINT_THREADS, and the shared memory that it asks for. */
+KAC_HD static constexpr bool puts_points(phase what)
+{
+    return what == SCATTER || what == ORDER;
+}
+
+static constexpr unsigned threads_of(phase what)
+{
+    return puts_points(what) ? (unsigned)POINT_THREADS : (unsigned)KAC_THREADS;
+}
+
+static constexpr size_t bytes_of(phase what)
+{
+    return what == SCATTER ? sizeof(scatter_memory) : what == ORDER ? sizeof(order_memory) : 0;
+}
+
+KAC_HD static constexpr bool has_points(phase what)
+{
+    return puts_points(what) || what == MULTINOMIAL || what == KILLING || what == RESIDUAL;
+}
+
+/* Draws by which a pool's points choose: all, or what whole offspring leave. */
+static __device__ int32_t point_draws(const pool_stage *s, const int32_t *counts, int32_t tiles)
+{
+    if (s->a->scheme != KAC_SCHEME_RESIDUAL) return s->p.n;
+    return s->p.n - kac_block_total(counts, tiles);
+}
+
+/* SCATTER and ORDER: blocks share the tiles of draws, or the buckets. */
+template <phase PHASE>
+static __device__ void put_points(const pool_stage *s, const points *b, int32_t *counts)
+{
+    KAC_DYNAMIC_SHARED(unsigned char, memory);
+    const int32_t tiles = (b->draws + POINT_TILE - 1) / POINT_TILE,
+                  n = PHASE == SCATTER ? tiles : point_buckets(b);
+    for (int32_t i = (int32_t)blockIdx.x; i < n; i += (int32_t)gridDim.x) {
+        if constexpr (PHASE == SCATTER)
+            scatter_points(s, b, i * POINT_TILE, (scatter_memory *)memory, s->count,
+                           &counts[i]);
+        if constexpr (PHASE == ORDER) order_points(b, i, (order_memory *)memory);
+    }
+}
+
+/* One phase of one tile.  sums, counts: of the pool's tiles; b: its points, if any. */
 template <phase PHASE>
 static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *state,
-                               unsigned long long *sums, int32_t *counts)
+                               unsigned long long *sums, int32_t *counts, const points *b)
 {
     const pool_part on = {tile * TILE, TILE};
     const int32_t n = pool_end(on, s->p.candidates) - on.first;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
     if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
-    if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == COUNT_TILES) {
-        const int32_t *count = s->count;
-        sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
+    if constexpr (PHASE == WEIGHTS) {
+        const int32_t own = pool_run_weights(s, on, kac_block_total(sums, tile));
+        const int32_t all = kac_block_sum(own);
+        if (threadIdx.x == 0) counts[tile] = all;
     }
-    if constexpr (PHASE == COUNTS) pool_run_counts(s, on, kac_block_total(counts, tile));
+    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == STRATIFIED) spread_stratified(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == MULTINOMIAL)
+        spread_multinomial(s, on, kac_block_total(sums, tile), b);
+    if constexpr (PHASE == KILLING)
+        spread_killing(s, on, kac_block_total(sums, tile), kac_block_total(counts, tile), b);
+    if constexpr (PHASE == RESIDUAL) spread_residual(s, on, kac_block_total(counts, tile), b);
     if constexpr (PHASE == SLOTS) spread_counts(s, on, kac_block_total(counts, tile));
-    if constexpr (PHASE == DRAW) pool_draw_residual(s, on);
     if constexpr (PHASE == PLAY) play_tile(s, on, &sums[tile], &counts[tile]);
     if constexpr (PHASE == SORT) pool_sort(s->p.l, s->count + on.first, on.first, n);
     if constexpr (PHASE == MERGE) pool_merge(s->p.l, s->count + on.first, n, TILE / 2, false);
     if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
     if constexpr (PHASE == BEST) pool_run_best(s, on, kac_block_total(sums, tile));
     if constexpr (PHASE == EMIT)
-        if (!pool_counts_offspring(s)) pool_emit(s, on); /* else spread has */
+        if (!s->v.selects || s->a->group_rule != KAC_RULE_CATEGORICAL)
+            pool_emit(s, on); /* else spread has */
 }
 
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
  * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
  * last one on, which TOP has left in the cache. */
 template <phase PHASE>
-static __global__ void __launch_bounds__(KAC_THREADS)
+static __global__ void __launch_bounds__(threads_of(PHASE))
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
 {
     kac_select_args a = select_args_of(&call.of);
@@ -444,54 +443,63 @@ static __global__ void __launch_bounds__(KAC_THREADS)
         pool_judge(&s, &sums);
         if (PHASE != EMIT && !s.v.selects) return;
     }
+    points b;
+    if constexpr (has_points(PHASE))
+        b = points_of(&s, &call.points, number,
+                      point_draws(&s, call.tile_count + before, tiles), &state->spilled);
     if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
         pool_exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
                       (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
     } else if constexpr (PHASE == PLAY_TILES) {
         play_tiles(&s, call.tile_sum + before, call.tile_count + before);
-    } else if constexpr (PHASE == SCATTER || PHASE == SEARCH) {
-        const buckets b = buckets_of(&s.p, &call, number);
-        const int32_t n = PHASE == SCATTER ? (s.p.n + TILE - 1) / TILE : 1 << b.bits;
-        for (int32_t i = (int32_t)blockIdx.x; i < n; i += (int32_t)gridDim.x) {
-            if constexpr (PHASE == SCATTER) scatter(&s, {i * TILE, TILE}, &b);
-            if constexpr (PHASE == SEARCH) search(&s, &b, i);
-        }
+    } else if constexpr (puts_points(PHASE)) {
+        put_points<PHASE>(&s, &b, call.tile_count + before);
     } else {
         for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
             do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
-                           call.tile_count + before);
+                           call.tile_count + before, &b);
         if (PHASE == EMIT && blockIdx.x == 0) pool_tell(&s, number);
     }
 }
 
 #define DO(phase, half)                                                                        \
-    KAC_TRY(KAC_LAUNCH(dev, on_tiles<phase>, grid, KAC_THREADS, 0, *c, half))
+    KAC_TRY(                                                                                   \
+        KAC_LAUNCH(dev, on_tiles<phase>, grid, threads_of(phase), bytes_of(phase), *c, half))
+
+static kac_status draw_points(kac_device *dev, const tiles_call *c, dim3 grid)
+{
+    KAC_TRY(kac_allow_shared(on_tiles<SCATTER>, bytes_of(SCATTER)));
+    KAC_TRY(kac_allow_shared(on_tiles<ORDER>, bytes_of(ORDER)));
+    DO(SCATTER, 0);
+    DO(ORDER, 0);
+    return KAC_OK;
+}
 
 static kac_status draw_large(kac_device *dev, const tiles_call *c, dim3 grid)
 {
     switch (c->of.a.scheme) {
     case KAC_SCHEME_SYSTEMATIC: DO(SYSTEMATIC, 0); return KAC_OK;
-    case KAC_SCHEME_STRATIFIED: DO(WEIGHTS, 0); return KAC_OK;
+    case KAC_SCHEME_STRATIFIED: DO(STRATIFIED, 0); return KAC_OK;
+    case KAC_SCHEME_MULTINOMIAL:
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(MULTINOMIAL, 0);
+        return KAC_OK;
+    case KAC_SCHEME_KILLING:
+        if (c->of.a.held != NULL) DO(WEIGHTS, 0); /* for pool_retained */
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(KILLING, 0);
+        return KAC_OK;
     case KAC_SCHEME_RESIDUAL:
         DO(WEIGHTS, 0);
-        DO(COUNT_TILES, 0);
-        DO(COUNTS, 0);
-        DO(DRAW, 0);
-        DO(COUNT_TILES, 0);
-        break;
-    case KAC_SCHEME_MULTINOMIAL:
-    case KAC_SCHEME_KILLING:
-        DO(WEIGHTS, 0);
-        DO(SCATTER, 0);
-        DO(SEARCH, 0);
-        DO(COUNT_TILES, 0);
-        break;
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(RESIDUAL, 0);
+        return KAC_OK;
     case KAC_SCHEME_TOURNAMENT:
         DO(PLAY, 0);
         KAC_TRY(KAC_LAUNCH(dev, on_tiles<PLAY_TILES>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
-        break;
+        DO(SLOTS, 0);
+        return KAC_OK;
     }
-    DO(SLOTS, 0);
     return KAC_OK;
 }
 
@@ -528,28 +536,30 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
 {
     const kac_select_args *a = &call->a;
     const int64_t candidates = (int64_t)call->x.n * a->keep, mean = candidates / a->pools;
-    const size_t pools = (size_t)a->pools, slots = (size_t)call->x.n;
+    const size_t pools = (size_t)a->pools;
     const size_t counts = ((size_t)candidates * sizeof(int32_t) + 63) / 64 * 64;
-    const bool points =
+    const bool has_points =
         a->group_rule == KAC_RULE_CATEGORICAL &&
-        (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING);
+        (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING ||
+         a->scheme == KAC_SCHEME_RESIDUAL);
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
-    const size_t fills = slots / FULL + pools + 1, all_points = slots + slots / 16 + 1;
-    const size_t states = (pools * sizeof(pool_state) + fills * sizeof(int32_t) + 63) / 64 * 64;
-    const size_t sums = tiles * sizeof(uint64_t);
-    const size_t bytes = counts + states + sums + (points ? all_points * sizeof(uint64_t) : 0) +
-                         tiles * sizeof(int32_t);
+    const size_t units = has_points ? point_units(call->x.n, a->pools) : 0;
+    const size_t states = (pools * sizeof(pool_state) + 63) / 64 * 64;
+    const size_t sums = tiles * (sizeof(uint64_t) + sizeof(int32_t));
+    tiles_call large = {};
+    const size_t points = point_layout(&large.points, units, NULL);
     void *scratch = NULL;
-    KAC_TRY(kac_cuda_scratch(dev, bytes, &scratch));
+    KAC_TRY(kac_cuda_scratch(dev, counts + states + points + sums, &scratch));
     char *base = (char *)scratch;
-    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL};
+    large.of = *call;
     large.of.count = (int32_t *)base;
-    large.filled = (int32_t *)(large.state + pools);
-    large.tile_sum = (unsigned long long *)(base + counts + states);
-    large.point = (uint64_t *)(large.tile_sum + tiles);
-    large.tile_count = (int32_t *)(points ? large.point + all_points : large.point);
-    KAC_TRY(
-        kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
+    large.state = (pool_state *)(base + counts);
+    (void)point_layout(&large.points, units, base + counts + states);
+    large.tile_sum = (unsigned long long *)(base + counts + states + points);
+    large.tile_count = (int32_t *)(large.tile_sum + tiles);
+    KAC_TRY(kac_cuda_status(
+        cudaMemsetAsync(large.state, 0, states + units * sizeof(int32_t), kac_stream(dev)),
+        "select"));
     const int64_t blocks = (mean + TILE - 1) / TILE * (a->pools > 1 ? 2 : 1);
     return select_large(dev, &large, dim3((unsigned)blocks, (unsigned)a->pools));
 }
