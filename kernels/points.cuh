@@ -16,16 +16,19 @@
  * is in units of one with 1024.  There is room for an eighth more points than are expected, four
  * standard deviations and more; what is above that is spilled, few points if any. */
 enum {
-    UNIT_CELLS = 1024,
+    UNIT_BITS = 10,
+    UNIT_CELLS = 1 << UNIT_BITS,
     UNIT_ROOM = UNIT_CELLS + UNIT_CELLS / 8,
     UNIT_SPILL = 64,
     MOST_UNITS = 8, /* of a bucket */
     MOST_CELLS = MOST_UNITS * UNIT_CELLS,
     MOST_ROOM = MOST_UNITS * UNIT_ROOM,
     MOST_BUCKETS = 2048,
+    LARGE_BUCKETS =
+        MOST_BUCKETS * UNIT_CELLS, /* draws above which they are larger than a unit */
     POINT_THREADS = 512,
-    POINT_TILE = 4096, /* draws that a block brings into order before they are written */
-    POINTS_EACH = (int)POINT_TILE / (int)POINT_THREADS
+    POINTS_EACH = 8,
+    POINT_TILE = (int)POINTS_EACH * (int)POINT_THREADS /* draws that are written together */
 };
 
 struct point {
@@ -43,9 +46,11 @@ struct point_memory {
     uint16_t *end;   /* [units][UNIT_CELLS] where the points of each cell end in the bucket */
 };
 
-static inline size_t point_units(int64_t slots, int64_t pools)
+/* Those of the pools before, or more: each may have one that is not full, and a last bucket that
+ * is not. */
+static __host__ __device__ inline int64_t point_units(int64_t slots, int64_t pools)
 {
-    return (size_t)(slots / UNIT_CELLS + pools + 1);
+    return slots / UNIT_CELLS + pools + slots / LARGE_BUCKETS * (MOST_UNITS - 1);
 }
 
 /* Lays it out in `bytes` from `at` on, of which those of `filled` come first; NULL: bytes alone. */
@@ -68,34 +73,33 @@ static inline size_t point_layout(point_memory *m, size_t units, char *at)
 
 /* Those of a pool. */
 struct points {
-    int32_t draws, cells; /* of each draw a point, if any; cells 0 .. cells - 1 */
-    int32_t bits;         /* 2^bits cells in a bucket */
-    int32_t room, most_spilled;
+    int32_t draws; /* as many cells; each draw gives a point, if any */
+    int32_t bits;  /* 2^bits cells in a bucket */
+    int32_t room;  /* of a bucket */
+    int32_t most_spilled;
     uint64_t scale; /* multinomial and killing: of points below the sum to cells, times 2^64 */
-    int32_t *filled, *before, *n_spilled;
+    int32_t *n_spilled, *filled, *before;
     point *spilled;
     uint64_t *rest;
     uint16_t *cell, *end;
 };
 
-/* The multinomial scheme and killing draw all offspring of the pool, residual what is `left`. */
-static __device__ inline points points_of(const pool_stage *s, const point_memory *m,
-                                          int32_t number, int32_t left, int32_t *n_spilled)
+static __device__ inline points points_of(const kac_pool *p, const point_memory *m,
+                                          int32_t number, int32_t draws, int32_t *n_spilled)
 {
-    const int64_t unit = s->p.first_slot / UNIT_CELLS + number;
+    const int64_t unit = point_units(p->first_slot, number);
     points b;
-    b.draws = b.cells = left;
-    b.bits = 10;
-    while ((left - 1) >> b.bits >= MOST_BUCKETS)
+    b.draws = draws;
+    b.bits = UNIT_BITS;
+    while (draws > MOST_BUCKETS << b.bits)
         b.bits++;
-    const int32_t units = (left + UNIT_CELLS - 1) / UNIT_CELLS;
-    b.room = units * UNIT_ROOM;
-    b.most_spilled = units * UNIT_SPILL;
+    b.room = UNIT_ROOM << (b.bits - UNIT_BITS);
+    b.most_spilled = draws / UNIT_CELLS * UNIT_SPILL;
     /* Rounded down, so that what is below the sum is in a cell. */
-    b.scale = (uint64_t)(left / (double)s->p.sum * (0x1p64 * (1 - 0x1p-50)));
+    b.scale = (uint64_t)(draws / (double)p->sum * (0x1p64 * (1 - 0x1p-50)));
+    b.n_spilled = n_spilled;
     b.filled = m->filled + unit;
     b.before = m->before + unit;
-    b.n_spilled = n_spilled;
     b.spilled = m->spilled + unit * UNIT_SPILL;
     b.rest = m->rest + unit * UNIT_ROOM;
     b.cell = m->cell + unit * UNIT_ROOM;
@@ -105,27 +109,44 @@ static __device__ inline points points_of(const pool_stage *s, const point_memor
 
 static __device__ inline int32_t point_buckets(const points *b)
 {
-    return (b->cells + (1 << b->bits) - 1) >> b->bits;
+    return (b->draws + (1 << b->bits) - 1) >> b->bits;
 }
 
-/* Where a bucket's points begin in memory. */
-static __device__ inline int32_t bucket_place(const points *b, int32_t bucket)
-{
-    return (bucket << (b->bits - 10)) * UNIT_ROOM;
-}
-
-/* How many it has in memory. */
+/* How many points a bucket has in memory. */
 static __device__ inline int32_t bucket_points(const points *b, int32_t bucket)
 {
-    const int32_t next = bucket_place(b, bucket + 1), end = next < b->room ? next : b->room;
-    const int32_t room = end - bucket_place(b, bucket);
-    return b->filled[bucket] < room ? b->filled[bucket] : room;
+    return b->filled[bucket] < b->room ? b->filled[bucket] : b->room;
 }
 
-/* The cell of what is below the sum of the weights, and `cells` or the one before of the sum. */
+/* The cell of what is below the sum of the weights; of the sum the number of cells or the one
+ * before. */
 static __device__ inline int32_t cell_of(const points *b, uint64_t x)
 {
     return (int32_t)kac_mulhi64(x, b->scale);
+}
+
+/* x[0 .. 4 ROWS POINT_THREADS - 1], in shared memory, become the sums of those before each; returns
+ * that of all.  Between barriers of the block. */
+template <int ROWS> static __device__ inline int32_t sums_before(int32_t *x)
+{
+    const int lane = (int)threadIdx.x % KAC_WARP, warp = (int)threadIdx.x / KAC_WARP;
+    int4 *at = (int4 *)x + warp * ROWS * KAC_WARP + lane, own[ROWS];
+    int32_t before[ROWS], all = 0, total;
+    KAC_UNROLL
+    for (int k = 0; k < ROWS; k++) {
+        own[k] = at[k * KAC_WARP];
+        const int32_t sum = own[k].x + own[k].y + own[k].z + own[k].w;
+        const int32_t upto = kac_warp_scan(sum);
+        before[k] = all + upto - sum;
+        all += __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
+    }
+    const int32_t warps = kac_warps_before(all, &total);
+    KAC_UNROLL
+    for (int k = 0; k < ROWS; k++) {
+        const int32_t one = warps + before[k], two = one + own[k].x, three = two + own[k].y;
+        at[k * KAC_WARP] = {one, two, three, three + own[k].z};
+    }
+    return total;
 }
 
 /* ---- drawing them ------------------------------------------------------------------------- */
@@ -140,7 +161,7 @@ static __device__ inline bool draw_point(const pool_stage *s, const points *b, i
     *stays = false;
     if (s->a->scheme == KAC_SCHEME_RESIDUAL) {
         *to = {kac_below(words, 1, p->sum),
-               (int32_t)kac_below(words, 0, (uint64_t)(uint32_t)b->cells)};
+               (int32_t)kac_below(words, 0, (uint64_t)(uint32_t)b->draws)};
         return true;
     }
     const bool kills = s->a->scheme == KAC_SCHEME_KILLING;
@@ -153,26 +174,27 @@ static __device__ inline bool draw_point(const pool_stage *s, const points *b, i
 }
 
 /* Shared memory of scatter_points. */
-struct scatter_memory {
+struct __align__(16) scatter_memory
+{
     uint64_t rest[POINT_TILE];
     int32_t cell[POINT_TILE];
     int32_t first[MOST_BUCKETS]; /* points of the tile in each bucket, then in those before */
     int32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in its bucket */
 };
 
-/* Points of draws first .. first + POINT_TILE - 1 into buckets; killing: the candidates that stay
- * into bits, and how many.  Bound by Philox, and by writing runs of few points. */
+/* Points of draws first .. first + POINT_TILE - 1 into buckets; in killing the candidates that stay
+ * are set in bits, and counted.  Bound by Philox, and by writing runs of few points. */
 static __device__ inline void scatter_points(const pool_stage *s, const points *b,
                                              int32_t first, scatter_memory *m, int32_t *stay,
                                              int32_t *tile_count)
 {
-    const int32_t me = (int32_t)threadIdx.x, buckets = point_buckets(b),
-                  retained = pool_retained(s);
+    const int32_t me = (int32_t)threadIdx.x, retained = pool_retained(s);
     const bool kills = s->a->scheme == KAC_SCHEME_KILLING;
     point own[POINTS_EACH];
     int32_t nth[POINTS_EACH], staying = 0; /* of the bucket's in the tile; -1: no point */
-    for (int32_t i = me; i < buckets; i += POINT_THREADS)
-        m->first[i] = 0;
+    KAC_UNROLL
+    for (int i = 0; i < MOST_BUCKETS; i += POINT_THREADS)
+        m->first[i + me] = 0;
     __syncthreads();
     KAC_UNROLL
     for (int k = 0; k < POINTS_EACH; k++) {
@@ -187,13 +209,20 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
         staying += stays;
     }
     __syncthreads();
-    const int32_t n = kac_block_run(
-        0, buckets, 0, [=](int32_t i) { return m->first[i]; },
-        [=](int32_t i, int32_t upto, int32_t points) {
-            m->first[i] = upto - points;
-            if (points > 0) m->shift[i] = atomicAdd(&b->filled[i], points) - (upto - points);
-        });
+    int32_t points[MOST_BUCKETS / POINT_THREADS];
+    KAC_UNROLL
+    for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++)
+        points[i] = m->first[i * POINT_THREADS + me];
+    const int32_t n = sums_before<MOST_BUCKETS / (4 * POINT_THREADS)>(m->first);
+    KAC_UNROLL
+    for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
+        const int32_t bucket = i * POINT_THREADS + me;
+        if (points[i] > 0) points[i] = atomicAdd(&b->filled[bucket], points[i]);
+    }
     __syncthreads();
+    KAC_UNROLL
+    for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++)
+        m->shift[i * POINT_THREADS + me] = points[i] - m->first[i * POINT_THREADS + me];
     KAC_UNROLL
     for (int k = 0; k < POINTS_EACH; k++) {
         if (nth[k] < 0) continue;
@@ -206,16 +235,18 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
         if (me == 0) *tile_count = staying;
     }
     __syncthreads();
-    for (int32_t i = me; i < n; i += POINT_THREADS) {
+    KAC_UNROLL
+    for (int k = 0; k < POINTS_EACH; k++) {
+        const int32_t i = k * POINT_THREADS + me;
+        if (i >= n) break;
         const point it = {m->rest[i], m->cell[i]};
-        const int32_t bucket = it.cell >> b->bits, to = m->shift[bucket] + i,
-                      place = bucket_place(b, bucket), next = bucket_place(b, bucket + 1);
-        if (to < (next < b->room ? next : b->room) - place) {
-            b->rest[place + to] = it.rest;
-            b->cell[place + to] = (uint16_t)(it.cell & ((1 << b->bits) - 1));
+        const int32_t bucket = it.cell >> b->bits, to = m->shift[bucket] + i;
+        if (to < b->room) {
+            b->rest[bucket * b->room + to] = it.rest;
+            b->cell[bucket * b->room + to] = (uint16_t)(it.cell & ((1 << b->bits) - 1));
             continue;
         }
-        /* That so many are spilled has a probability below 10^-40. */
+        /* That there are more than most_spilled has a probability below 10^-40. */
         const int32_t nth_spilled = atomicAdd(b->n_spilled, 1);
         if (nth_spilled < b->most_spilled) b->spilled[nth_spilled] = it;
     }
@@ -223,66 +254,74 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
 }
 
 /* Shared memory of order_points. */
-struct order_memory {
+struct __align__(16) order_memory
+{
     uint64_t rest[MOST_ROOM];
     int32_t next[MOST_CELLS]; /* points of each cell, then where the next of them goes */
 };
 
-/* The points of a bucket into the order of their cells. */
+/* The points of a bucket into the order of their cells.  Bound by memory. */
 static __device__ inline void order_points(const points *b, int32_t bucket, order_memory *m)
 {
-    const int32_t me = (int32_t)threadIdx.x, place = bucket_place(b, bucket),
-                  first = bucket << b->bits, n = bucket_points(b, bucket);
-    const int32_t cells = b->cells - first < 1 << b->bits ? b->cells - first : 1 << b->bits;
-    uint64_t *rest = b->rest + place;
-    const uint16_t *cell = b->cell + place;
+    const int32_t me = (int32_t)threadIdx.x, n = bucket_points(b, bucket);
+    uint64_t *rest = b->rest + bucket * b->room;
+    const uint16_t *cell = b->cell + bucket * b->room;
     int32_t before = 0;
+    KAC_UNROLL
+    for (int i = 0; i < MOST_CELLS; i += POINT_THREADS)
+        m->next[i + me] = 0;
     for (int32_t i = me; i < bucket; i += POINT_THREADS)
         before += bucket_points(b, i);
-    before = kac_block_sum(before);
+    before = kac_block_sum(before); /* after its barriers all are zero */
     if (me == 0) b->before[bucket] = before;
-    for (int32_t i = me; i < cells; i += POINT_THREADS)
-        m->next[i] = 0;
-    __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
         atomicAdd(&m->next[cell[i]], 1);
     __syncthreads();
-    (void)kac_block_run(
-        0, cells, 0, [=](int32_t i) { return m->next[i]; },
-        [=](int32_t i, int32_t upto, int32_t points) {
-            m->next[i] = upto - points;
-            b->end[first + i] = (uint16_t)upto;
-        });
+    (void)sums_before<MOST_CELLS / (4 * POINT_THREADS)>(m->next);
     __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
         m->rest[atomicAdd(&m->next[cell[i]], 1)] = rest[i];
     __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
         rest[i] = m->rest[i];
-    __syncthreads();
+    for (int32_t i = me; i < 1 << b->bits; i += POINT_THREADS)
+        b->end[(bucket << b->bits) + i] = (uint16_t)m->next[i];
+    __syncthreads(); /* the memory is another bucket's next */
 }
 
 /* ---- asking for them ---------------------------------------------------------------------- */
 
-/* How many points are below one, of which the cell may be `cells`. */
-static __device__ inline int32_t points_below(const points *b, int32_t cell, uint64_t rest)
+/* below[k] = how many points are below to[k], for N of a thread at once: what is read first is under
+ * way for all of them.  A cell may be one after the last. */
+template <int N>
+static __device__ inline void points_below(const points *b, const point *to, int32_t *below)
 {
-    if (b->cells == 0) return 0;
-    const bool is_end = cell >= b->cells;
-    const int32_t in = is_end ? b->cells - 1 : cell, bucket = in >> b->bits;
-    const int32_t end = b->end[in];
-    const bool first = (in & ((1 << b->bits) - 1)) == 0;
-    int32_t i = first ? 0 : b->end[in - 1];
-    int32_t below = b->before[bucket] + i;
-    const uint64_t *in_order = b->rest + bucket_place(b, bucket);
-    for (; i < end; i++)
-        below += is_end || in_order[i] < rest;
-    const int32_t spilled = *b->n_spilled < b->most_spilled ? *b->n_spilled : b->most_spilled;
-    for (i = 0; i < spilled; i++) {
-        const point it = b->spilled[i];
-        below += it.cell < cell || (it.cell == cell && it.rest < rest);
+    const uint64_t *from[N];
+    int32_t n[N], most = 0;
+    KAC_UNROLL
+    for (int k = 0; k < N; k++) {
+        const bool ends = to[k].cell >= b->draws; /* all are below */
+        const int32_t cell = ends ? b->draws - 1 : to[k].cell, bucket = cell >> b->bits;
+        const int32_t end = b->end[cell];
+        int32_t first = ends ? end : 0;
+        if (!ends && (cell & ((1 << b->bits) - 1)) > 0) first = b->end[cell - 1];
+        below[k] = b->before[bucket] + first;
+        from[k] = b->rest + bucket * b->room + first;
+        n[k] = end - first;
+        if (n[k] > most) most = n[k];
     }
-    return below;
+    for (int32_t i = 0; i < most; i++) {
+        KAC_UNROLL
+        for (int k = 0; k < N; k++)
+            if (i < n[k]) below[k] += from[k][i] < to[k].rest;
+    }
+    const int32_t spilled = *b->n_spilled < b->most_spilled ? *b->n_spilled : b->most_spilled;
+    for (int32_t i = 0; i < spilled; i++) {
+        const point it = b->spilled[i];
+        KAC_UNROLL
+        for (int k = 0; k < N; k++)
+            below[k] += it.cell < to[k].cell || (it.cell == to[k].cell && it.rest < to[k].rest);
+    }
 }
 
 #endif /* KAC_POINTS_CUH */

@@ -11,7 +11,7 @@ struct pool_state {
     unsigned long long top;  /* and of the largest log-weight */
     unsigned long long sum, coarse, low, high;
     unsigned long long best; /* 2^31 - 1 - the first candidate with that */
-    int32_t spilled;         /* points */
+    int32_t whole, spilled;  /* residual: whole offspring; points that are spilled */
 };
 
 struct tiles_call {
@@ -126,8 +126,9 @@ static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_
 }
 
 /* The slots of the candidates of a part: few by their thread, more by its warp, very many by the
- * block.  Slots of candidate i end at slots(i, c), c the running sum of load from `before`
- * on; i may be -1. */
+ * block.  slots(at, c, ends): slots of candidate at[k] end at ends[k], where the sum of load up to it
+ * and from `before` on is c[k], k < ENDS; at[k] may be -1. */
+enum { ENDS = KAC_ROWS + 1 };
 template <class T, class Load, class Slots>
 static __device__ void spread(const pool_stage *s, pool_part on, T before, Load load,
                               Slots slots)
@@ -140,18 +141,25 @@ static __device__ void spread(const pool_stage *s, pool_part on, T before, Load 
     if (threadIdx.x == 0) *listed = 0; /* a sweep begins with a barrier */
     auto give = [&](int64_t i, const T *upto, const T *term) {
         share_of_slots own[KAC_ROWS];
-        const int32_t row = (int32_t)(i - lane < end ? i - lane : end);
-        int32_t last = slots(row - 1, __shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0));
+        int32_t item[ENDS], ends[ENDS];
+        T sum[ENDS];
+        item[0] =
+            (int32_t)(i - lane < end ? i - lane : end) - 1; /* the one before the warp's */
+        sum[0] = __shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0);
         KAC_UNROLL
         for (int k = 0; k < KAC_ROWS; k++) {
             const int64_t at = i + k * KAC_WARP;
-            own[k] = {at < end ? p->row[at] : 0, 0,
-                      slots((int32_t)(at < end ? at : end - 1), upto[k]),
-                      p->held && at < end ? kac_pool_log_w(p->l[at], true)
-                                          : 0}; /* others have weight */
+            item[k + 1] = (int32_t)(at < end ? at : end - 1);
+            sum[k + 1] = upto[k];
         }
+        slots(item, sum, ends);
+        int32_t last = ends[0];
         KAC_UNROLL
         for (int k = 0; k < KAC_ROWS; k++) {
+            const int64_t at = i + k * KAC_WARP;
+            own[k] = {at < end ? p->row[at] : 0, 0, ends[k + 1],
+                      p->held && at < end ? kac_pool_log_w(p->l[at], true)
+                                          : 0}; /* others have weight */
             const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, own[k].end, 1);
             own[k].first = lane > 0 ? left : last;
             last = __shfl_sync(KAC_WHOLE_WARP, own[k].end, KAC_WARP - 1);
@@ -192,78 +200,99 @@ static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t 
     const int32_t *count = s->count;
     spread(
         s, on, before, [=](int32_t i) { return count[i]; },
-        [](int32_t, int32_t upto) { return upto; });
+        [](const int32_t *, const int32_t *upto, int32_t *ends) {
+            KAC_UNROLL
+            for (int k = 0; k < ENDS; k++)
+                ends[k] = upto[k];
+        });
 }
 
-/* Systematic, where the weights before the part are `before`. */
-static __device__ void spread_systematic(const pool_stage *s, pool_part on, uint64_t before)
+/* The same from weights, where those before the part are `before`. */
+template <class Slots>
+static __device__ void spread_weights(const pool_stage *s, pool_part on, uint64_t before,
+                                      Slots slots)
 {
     const double *l = s->p.l, top = s->v.top;
-    const kac_divisor by = pool_systematic(&s->p);
     spread(
-        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
-        [=](int32_t, uint64_t upto) { return kac_divide(&by, upto).whole; });
+        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); }, slots);
 }
 
-/* Stratified: of the strata below the one that a sum is in all points are below it, and the point
- * of that one is if what was drawn is below the remainder. */
+static __device__ void spread_systematic(const pool_stage *s, pool_part on, uint64_t before)
+{
+    const kac_divisor by = pool_systematic(&s->p);
+    spread_weights(s, on, before, [=](const int32_t *, const uint64_t *upto, int32_t *ends) {
+        KAC_UNROLL
+        for (int k = 0; k < ENDS; k++)
+            ends[k] = kac_divide(&by, upto[k]).whole;
+    });
+}
+
+/* Stratified: below a sum are the points of all strata before its own, and that of its own if what
+ * was drawn is below the remainder. */
 static __device__ void spread_stratified(const pool_stage *s, pool_part on, uint64_t before)
 {
     const kac_pool *p = &s->p;
-    const double *l = p->l, top = s->v.top;
     const kac_divisor by = kac_divisor_of(p->n, 0, p->sum);
-    spread(
-        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
-        [=](int32_t, uint64_t upto) {
-            const kac_share share = kac_divide(&by, upto);
+    spread_weights(s, on, before, [=](const int32_t *, const uint64_t *upto, int32_t *ends) {
+        KAC_UNROLL
+        for (int k = 0; k < ENDS; k++) {
+            const kac_share share = kac_divide(&by, upto[k]);
             const uint64_t u = kac_below(kac_pool_draw(p, share.whole), 0, p->sum);
-            return share.whole + (u < share.residue);
-        });
+            ends[k] = share.whole + (u < share.residue);
+        }
+    });
+}
+
+/* How many points are below each sum of weights. */
+static __device__ void points_below_sums(const points *b, const uint64_t *upto, int32_t *below)
+{
+    point to[ENDS];
+    KAC_UNROLL
+    for (int k = 0; k < ENDS; k++)
+        to[k] = {upto[k], cell_of(b, upto[k])};
+    points_below<ENDS>(b, to, below);
 }
 
 /* Multinomial: the points below each sum. */
 static __device__ void spread_multinomial(const pool_stage *s, pool_part on, uint64_t before,
                                           const points *b)
 {
-    const kac_pool *p = &s->p;
-    const double *l = p->l, top = s->v.top;
-    spread(
-        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
-        [=](int32_t i, uint64_t upto) {
-            return i < 0 ? 0 : p->held + points_below(b, cell_of(b, upto), upto);
-        });
+    const int32_t held = s->p.held;
+    spread_weights(s, on, before, [=](const int32_t *at, const uint64_t *upto, int32_t *ends) {
+        points_below_sums(b, upto, ends);
+        KAC_UNROLL
+        for (int k = 0; k < ENDS; k++)
+            ends[k] += at[k] < 0 ? 0 : held;
+    });
 }
 
-/* Killing: these, and the candidates that stay, of which `kept` are before the part; a retained
- * one has a slot for certain. */
+/* Killing: these, and the candidates that stay, of which `kept` are before the part; a retained one
+ * has a slot for certain. */
 static __device__ void spread_killing(const pool_stage *s, pool_part on, uint64_t before,
                                       int32_t kept, const points *b)
 {
     enum { WORDS = (int)TILE / (int)KAC_WARP };
     KAC_SHARED(uint32_t, stays, WORDS + 1);
     KAC_SHARED(int32_t, upto_word, WORDS + 1);
-    const kac_pool *p = &s->p;
-    const double *l = p->l, top = s->v.top;
     const int32_t *bits = s->count + on.first / KAC_WARP;
-    const int32_t words = (pool_end(on, p->candidates) - on.first + KAC_WARP - 1) / KAC_WARP;
+    const int32_t words = (pool_end(on, s->p.candidates) - on.first + KAC_WARP - 1) / KAC_WARP;
     (void)kac_block_run(
-        0, WORDS + 1, kept + p->held,
+        0, WORDS + 1, kept + s->p.held,
         [=](int32_t i) {
             stays[i] = i < words ? (uint32_t)bits[i] : 0;
             return __popc(stays[i]);
         },
         [=](int32_t i, int32_t upto, int32_t own) { upto_word[i] = upto - own; });
     __syncthreads();
-    spread(
-        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); },
-        [=](int32_t i, uint64_t upto) {
-            const int32_t end = i + 1 - on.first, word = end / KAC_WARP;
-            const uint32_t below = stays[word] & ((1u << end % KAC_WARP) - 1);
-            return i < 0 ? 0
-                         : upto_word[word] + __popc(below) +
-                               points_below(b, cell_of(b, upto), upto);
-        });
-    __syncthreads(); /* what stays is another tile's next */
+    spread_weights(s, on, before, [=](const int32_t *at, const uint64_t *upto, int32_t *ends) {
+        points_below_sums(b, upto, ends);
+        KAC_UNROLL
+        for (int k = 0; k < ENDS; k++) {
+            const int32_t end = at[k] + 1 - on.first, word = end / KAC_WARP;
+            const uint32_t before_end = stays[word] & ((1u << end % KAC_WARP) - 1);
+            ends[k] += at[k] < 0 ? 0 : upto_word[word] + __popc(before_end);
+        }
+    });
 }
 
 /* Residual: whole offspring, and the points below the running sum of residues (kac_residual). */
@@ -275,10 +304,17 @@ static __device__ void spread_residual(const pool_stage *s, pool_part on, int32_
     const kac_divisor by = kac_divisor_of(s->p.n, 0, s->p.sum);
     spread(
         s, on, before, [=](int32_t i) { return count[i]; },
-        [=](int32_t i, int32_t upto) {
-            if (i < 0) return 0;
-            const kac_share share = kac_divide(&by, w[i]);
-            return upto + points_below(b, share.whole - upto, share.residue);
+        [=](const int32_t *at, const int32_t *upto, int32_t *ends) {
+            point to[ENDS];
+            KAC_UNROLL
+            for (int k = 0; k < ENDS; k++) {
+                const kac_share share = kac_divide(&by, at[k] < 0 ? 0 : w[at[k]]);
+                to[k] = {share.residue, share.whole - upto[k]};
+            }
+            if (b->draws > 0) points_below<ENDS>(b, to, ends);
+            KAC_UNROLL
+            for (int k = 0; k < ENDS; k++)
+                ends[k] = upto[k] + (b->draws > 0 ? ends[k] : 0);
         });
 }
 
@@ -369,13 +405,6 @@ KAC_HD static constexpr bool has_points(phase what)
     return puts_points(what) || what == MULTINOMIAL || what == KILLING || what == RESIDUAL;
 }
 
-/* Draws by which a pool's points choose: all, or what whole offspring leave. */
-static __device__ int32_t point_draws(const pool_stage *s, const int32_t *counts, int32_t tiles)
-{
-    if (s->a->scheme != KAC_SCHEME_RESIDUAL) return s->p.n;
-    return s->p.n - kac_block_total(counts, tiles);
-}
-
 /* SCATTER and ORDER: blocks share the tiles of draws, or the buckets. */
 template <phase PHASE>
 static __device__ void put_points(const pool_stage *s, const points *b, int32_t *counts)
@@ -403,7 +432,10 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
     if constexpr (PHASE == WEIGHTS) {
         const int32_t own = pool_run_weights(s, on, kac_block_total(sums, tile));
         const int32_t all = kac_block_sum(own);
-        if (threadIdx.x == 0) counts[tile] = all;
+        if (threadIdx.x == 0) {
+            counts[tile] = all;
+            atomicAdd(&state->whole, all);
+        }
     }
     if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, kac_block_total(sums, tile));
     if constexpr (PHASE == STRATIFIED) spread_stratified(s, on, kac_block_total(sums, tile));
@@ -427,7 +459,7 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
  * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
  * last one on, which TOP has left in the cache. */
 template <phase PHASE>
-static __global__ void __launch_bounds__(threads_of(PHASE))
+static __global__ void __launch_bounds__(threads_of(PHASE), puts_points(PHASE) ? 2 : 0)
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
 {
     kac_select_args a = select_args_of(&call.of);
@@ -444,9 +476,10 @@ static __global__ void __launch_bounds__(threads_of(PHASE))
         if (PHASE != EMIT && !s.v.selects) return;
     }
     points b;
-    if constexpr (has_points(PHASE))
-        b = points_of(&s, &call.points, number,
-                      point_draws(&s, call.tile_count + before, tiles), &state->spilled);
+    if constexpr (has_points(PHASE)) { /* residual draws what whole offspring leave */
+        const int32_t draws = s.p.n - state->whole;
+        b = points_of(&s.p, &call.points, number, draws, &state->spilled);
+    }
     if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
         pool_exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
                       (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
@@ -543,7 +576,7 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
         (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING ||
          a->scheme == KAC_SCHEME_RESIDUAL);
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
-    const size_t units = has_points ? point_units(call->x.n, a->pools) : 0;
+    const size_t units = has_points ? (size_t)point_units(call->x.n, a->pools) + MOST_UNITS : 0;
     const size_t states = (pools * sizeof(pool_state) + 63) / 64 * 64;
     const size_t sums = tiles * (sizeof(uint64_t) + sizeof(int32_t));
     tiles_call large = {};
