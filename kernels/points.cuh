@@ -200,6 +200,7 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
     for (int k = 0; k < POINTS_EACH; k++) {
         const int32_t j = first + k * POINT_THREADS + me;
         bool stays = false;
+        own[k] = {0, 0};
         nth[k] = -1;
         if (j < b->draws && draw_point(s, b, j, retained, &own[k], &stays))
             nth[k] = atomicAdd(&m->first[own[k].cell >> b->bits], 1);
@@ -310,12 +311,14 @@ static __device__ inline void points_below(const points *b, const point *to, int
         n[k] = end - first;
         if (n[k] > most) most = n[k];
     }
+    KAC_ROLLED
     for (int32_t i = 0; i < most; i++) {
         KAC_UNROLL
         for (int k = 0; k < N; k++)
             if (i < n[k]) below[k] += from[k][i] < to[k].rest;
     }
     const int32_t spilled = *b->n_spilled < b->most_spilled ? *b->n_spilled : b->most_spilled;
+    KAC_ROLLED
     for (int32_t i = 0; i < spilled; i++) {
         const point it = b->spilled[i];
         KAC_UNROLL

@@ -30,6 +30,8 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 }
 /* A loop of constant length over registers: only an unrolled one keeps them registers. */
 #define KAC_UNROLL _Pragma("unroll")
+/* A loop of few turns, mostly one or none. */
+#define KAC_ROLLED _Pragma("unroll 1")
 /* A device function that is compiled once and called. */
 #define KAC_OUT_OF_LINE __noinline__
 
@@ -83,8 +85,10 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
 #define KAC_NANOSECONDS()           emu::nanoseconds()
 #ifdef __clang__
 #define KAC_UNROLL _Pragma("clang loop unroll(full)")
+#define KAC_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define KAC_UNROLL _Pragma("GCC unroll 16")
+#define KAC_ROLLED _Pragma("GCC unroll 1")
 #endif
 #define KAC_OUT_OF_LINE       __attribute__((noinline))
 #define kac_tf32              emu::tf32

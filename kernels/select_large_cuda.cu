@@ -395,14 +395,19 @@ static constexpr unsigned threads_of(phase what)
     return puts_points(what) ? (unsigned)POINT_THREADS : (unsigned)KAC_THREADS;
 }
 
-static constexpr size_t bytes_of(phase what)
-{
-    return what == SCATTER ? sizeof(scatter_memory) : what == ORDER ? sizeof(order_memory) : 0;
-}
-
 KAC_HD static constexpr bool has_points(phase what)
 {
     return puts_points(what) || what == MULTINOMIAL || what == KILLING || what == RESIDUAL;
+}
+
+KAC_HD static constexpr int blocks_of(phase what)
+{
+    return puts_points(what) ? 2 : has_points(what) ? 4 : 0;
+}
+
+static constexpr size_t bytes_of(phase what)
+{
+    return what == SCATTER ? sizeof(scatter_memory) : what == ORDER ? sizeof(order_memory) : 0;
 }
 
 /* SCATTER and ORDER: blocks share the tiles of draws, or the buckets. */
@@ -459,7 +464,7 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
  * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
  * last one on, which TOP has left in the cache. */
 template <phase PHASE>
-static __global__ void __launch_bounds__(threads_of(PHASE), puts_points(PHASE) ? 2 : 0)
+static __global__ void __launch_bounds__(threads_of(PHASE), blocks_of(PHASE))
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
 {
     kac_select_args a = select_args_of(&call.of);
