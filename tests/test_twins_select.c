@@ -326,6 +326,22 @@ Test(twins_select, very_large_pools, .timeout = 600)
         draw_alike(&d, one, 1, kinds[i]);
 }
 
+/* By this seed 1156 of 16384 points of the multinomial scheme are in one 16th of the weights, where
+ * 1152 have room in a bucket. */
+Test(twins_select, points_without_room)
+{
+    static const int32_t one[] = {16384};
+    dice d = {.seed = 11};
+    world w;
+    make_groups(&w, &d, one, 1, 0);
+    w.a = (kac_select_args){.seed = 2996,
+                            .parent_rule = KAC_RULE_NONE,
+                            .group_rule = KAC_RULE_CATEGORICAL,
+                            .scheme = KAC_SCHEME_MULTINOMIAL};
+    select_alike(&w, 0);
+    drop_world(&w);
+}
+
 /* Large pools with small ones beside them. */
 Test(twins_select, pools_of_mixed_size, .timeout = 600)
 {
