@@ -42,7 +42,7 @@ struct point_memory {
     int32_t *before; /* [units] points in the buckets before */
     point *spilled;  /* [units][UNIT_SPILL] */
     uint64_t *rest;  /* [units][UNIT_ROOM] */
-    uint16_t *cell;  /* [units][UNIT_ROOM] its number in the bucket */
+    uint16_t *cell;  /* [units][UNIT_ROOM] the last 16 bits of its number */
     uint16_t *end;   /* [units][UNIT_CELLS] where the points of each cell end in the bucket */
 };
 
@@ -179,7 +179,7 @@ struct __align__(16) scatter_memory
     uint64_t rest[POINT_TILE];
     int32_t cell[POINT_TILE];
     int32_t first[MOST_BUCKETS]; /* points of the tile in each bucket, then in those before */
-    int32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in its bucket */
+    int32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in memory */
 };
 
 /* Points of draws first .. first + POINT_TILE - 1 into buckets; in killing the candidates that stay
@@ -222,8 +222,10 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
     }
     __syncthreads();
     KAC_UNROLL
-    for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++)
-        m->shift[i * POINT_THREADS + me] = points[i] - m->first[i * POINT_THREADS + me];
+    for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
+        const int32_t bucket = i * POINT_THREADS + me;
+        m->shift[bucket] = bucket * b->room + points[i] - m->first[bucket];
+    }
     KAC_UNROLL
     for (int k = 0; k < POINTS_EACH; k++) {
         if (nth[k] < 0) continue;
@@ -241,10 +243,11 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
         const int32_t i = k * POINT_THREADS + me;
         if (i >= n) break;
         const point it = {m->rest[i], m->cell[i]};
-        const int32_t bucket = it.cell >> b->bits, to = m->shift[bucket] + i;
-        if (to < b->room) {
-            b->rest[bucket * b->room + to] = it.rest;
-            b->cell[bucket * b->room + to] = (uint16_t)(it.cell & ((1 << b->bits) - 1));
+        const int32_t bucket = it.cell >> b->bits;
+        const uint32_t to = (uint32_t)(m->shift[bucket] + i);
+        if (to < (uint32_t)((bucket + 1) * b->room)) {
+            b->rest[to] = it.rest;
+            b->cell[to] = (uint16_t)it.cell;
             continue;
         }
         /* That there are more than most_spilled has a probability below 10^-40. */
@@ -267,6 +270,7 @@ static __device__ inline void order_points(const points *b, int32_t bucket, orde
     const int32_t me = (int32_t)threadIdx.x, n = bucket_points(b, bucket);
     uint64_t *rest = b->rest + bucket * b->room;
     const uint16_t *cell = b->cell + bucket * b->room;
+    const uint32_t mask = (1u << b->bits) - 1;
     int32_t before = 0;
     KAC_UNROLL
     for (int i = 0; i < MOST_CELLS; i += POINT_THREADS)
@@ -280,13 +284,13 @@ static __device__ inline void order_points(const points *b, int32_t bucket, orde
         const uint32_t pair[4] = {read.x, read.y, read.z, read.w};
         KAC_UNROLL
         for (int k = 0; k < 8; k++)
-            if (i + k < n) atomicAdd(&m->next[pair[k / 2] >> k % 2 * 16 & 0xffffu], 1);
+            if (i + k < n) atomicAdd(&m->next[pair[k / 2] >> k % 2 * 16 & mask], 1);
     }
     __syncthreads();
     (void)sums_before<MOST_CELLS / (4 * POINT_THREADS)>(m->next);
     __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
-        m->rest[atomicAdd(&m->next[cell[i]], 1)] = rest[i];
+        m->rest[atomicAdd(&m->next[cell[i] & mask], 1)] = rest[i];
     __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
         rest[i] = m->rest[i];
