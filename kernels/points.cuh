@@ -80,8 +80,10 @@ struct points {
     uint64_t scale; /* multinomial and killing: of points below the sum to cells, times 2^64 */
     int32_t *n_spilled, *filled, *before;
     point *spilled;
+    uint16_t *end;
+    uint32_t place; /* of its first point among those of all pools */
     uint64_t *rest;
-    uint16_t *cell, *end;
+    uint16_t *cell;
 };
 
 static __device__ inline points points_of(const kac_pool *p, const point_memory *m,
@@ -101,15 +103,22 @@ static __device__ inline points points_of(const kac_pool *p, const point_memory 
     b.filled = m->filled + unit;
     b.before = m->before + unit;
     b.spilled = m->spilled + unit * UNIT_SPILL;
-    b.rest = m->rest + unit * UNIT_ROOM;
-    b.cell = m->cell + unit * UNIT_ROOM;
     b.end = m->end + unit * UNIT_CELLS;
+    b.place = (uint32_t)unit * UNIT_ROOM;
+    b.rest = m->rest;
+    b.cell = m->cell;
     return b;
 }
 
 static __device__ inline int32_t point_buckets(const points *b)
 {
     return (b->draws + (1 << b->bits) - 1) >> b->bits;
+}
+
+/* The place of its first. */
+static __device__ inline uint32_t place_of(const points *b, int32_t bucket)
+{
+    return b->place + (uint32_t)(bucket * b->room);
 }
 
 /* How many points a bucket has in memory. */
@@ -178,8 +187,8 @@ struct __align__(16) scatter_memory
 {
     uint64_t rest[POINT_TILE];
     int32_t cell[POINT_TILE];
-    int32_t first[MOST_BUCKETS]; /* points of the tile in each bucket, then in those before */
-    int32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in memory */
+    int32_t first[MOST_BUCKETS];  /* points of the tile in each bucket, then in those before */
+    uint32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in memory */
 };
 
 /* Points of draws first .. first + POINT_TILE - 1 into buckets; in killing the candidates that stay
@@ -224,7 +233,7 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
         const int32_t bucket = i * POINT_THREADS + me;
-        m->shift[bucket] = bucket * b->room + points[i] - m->first[bucket];
+        m->shift[bucket] = place_of(b, bucket) + (uint32_t)(points[i] - m->first[bucket]);
     }
     KAC_UNROLL
     for (int k = 0; k < POINTS_EACH; k++) {
@@ -244,8 +253,8 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
         if (i >= n) break;
         const point it = {m->rest[i], m->cell[i]};
         const int32_t bucket = it.cell >> b->bits;
-        const uint32_t to = (uint32_t)(m->shift[bucket] + i);
-        if (to < (uint32_t)((bucket + 1) * b->room)) {
+        const uint32_t to = m->shift[bucket] + (uint32_t)i;
+        if (to < place_of(b, bucket + 1)) {
             b->rest[to] = it.rest;
             b->cell[to] = (uint16_t)it.cell;
             continue;
@@ -268,8 +277,8 @@ struct __align__(16) order_memory
 static __device__ inline void order_points(const points *b, int32_t bucket, order_memory *m)
 {
     const int32_t me = (int32_t)threadIdx.x, n = bucket_points(b, bucket);
-    uint64_t *rest = b->rest + bucket * b->room;
-    const uint16_t *cell = b->cell + bucket * b->room;
+    uint64_t *rest = b->rest + place_of(b, bucket);
+    const uint16_t *cell = b->cell + place_of(b, bucket);
     const uint32_t mask = (1u << b->bits) - 1;
     int32_t before = 0;
     KAC_UNROLL
@@ -306,7 +315,7 @@ static __device__ inline void order_points(const points *b, int32_t bucket, orde
 template <int N>
 static __device__ inline void points_below(const points *b, const point *to, int32_t *below)
 {
-    const uint64_t *from[N];
+    uint32_t from[N];
     int32_t n[N], most = 0;
     KAC_UNROLL
     for (int k = 0; k < N; k++) {
@@ -316,7 +325,7 @@ static __device__ inline void points_below(const points *b, const point *to, int
         int32_t first = ends ? end : 0;
         if (!ends && (cell & ((1 << b->bits) - 1)) > 0) first = b->end[cell - 1];
         below[k] = b->before[bucket] + first;
-        from[k] = b->rest + bucket * b->room + first;
+        from[k] = place_of(b, bucket) + (uint32_t)first;
         n[k] = end - first;
         if (n[k] > most) most = n[k];
     }
@@ -324,7 +333,7 @@ static __device__ inline void points_below(const points *b, const point *to, int
     for (int32_t i = 0; i < most; i++) {
         KAC_UNROLL
         for (int k = 0; k < N; k++)
-            if (i < n[k]) below[k] += from[k][i] < to[k].rest;
+            if (i < n[k]) below[k] += b->rest[from[k] + (uint32_t)i] < to[k].rest;
     }
     const int32_t spilled = *b->n_spilled < b->most_spilled ? *b->n_spilled : b->most_spilled;
     KAC_ROLLED
