@@ -283,17 +283,18 @@ KAC_HD static inline double kac_exp(double x)
     return kac_exp_rest(r) * kac_pow2(half) * kac_pow2(n - half);
 }
 
-/* e^x for -700 <= x <= 700, the bits of kac_exp, in fewer steps: one factor is enough, and nothing
- * is out of range. */
+/* e^x for -700 <= x <= 700, the bits of kac_exp, in fewer steps: nothing is out of range, so the
+ * power of two is added to the exponent. */
 KAC_HD static inline double kac_exp_near(double x)
 {
     const double shift = 0x1.8p52; /* its low 12 bits are 0 */
     double t = fma(x, 0x1.71547652b82fep0, shift);
-    uint64_t factor = (kac_bits64(t) << 52) + (UINT64_C(1023) << 52);
+    uint32_t power = (uint32_t)kac_bits64(t) << 20;
     t -= shift;
     double r = fma(t, -0x1.62e42feep-1, x);
     r = fma(t, -0x1.a39ef35793c76p-33, r);
-    return kac_exp_rest(r) * kac_from_bits64(factor);
+    uint64_t rest = kac_bits64(kac_exp_rest(r));
+    return kac_from_bits64((uint64_t)((uint32_t)(rest >> 32) + power) << 32 | (uint32_t)rest);
 }
 
 /* ln x; 0.84 ulp, subnormal x included.  0 gives -inf, x < 0 NaN, inf inf, NaN NaN. */

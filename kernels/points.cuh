@@ -178,7 +178,9 @@ static __device__ inline bool draw_point(const pool_stage *s, const points *b, i
     to->cell = cell_of(b, to->rest);
     if (!kills) return j >= p->held;
     if (j == retained) return false;
-    *stays = kac_survives(kac_weight(p->l[j], s->v.top), kac_below(words, 0, KAC_WEIGHT_ONE));
+    double x = p->l[j];
+    kac_raw_weights<1>(&x, s->v.top);
+    *stays = kac_survives(kac_weight_of_raw(x), kac_below(words, 0, KAC_WEIGHT_ONE));
     return !*stays;
 }
 

@@ -10,6 +10,7 @@
 #include "block.cuh"
 #include "fault.cuh"
 #include "pool.h"
+#include "weights.cuh"
 
 /* The arguments with the host structs that they point to, and working memory. */
 struct select_call {
@@ -134,29 +135,66 @@ struct pool_sums {
 enum { SQUARE_BITS = 40 };
 #define SQUARE_MASK ((UINT64_C(1) << SQUARE_BITS) - 1)
 
+/* Adds the weight, the shortened and its square of N log-weights, 2^10 at most. */
+template <int N>
+static __device__ inline void pool_add_weights(uint64_t *sum, double *x, double top)
+{
+    double few = KAC_SUM_FROM;
+    uint32_t coarse = 0;
+    uint64_t square = 0;
+    kac_raw_weights<N>(x, top);
+    KAC_UNROLL
+    for (int k = 0; k < N; k++) {
+        const uint32_t shortened = kac_coarse_of_raw(x[k]);
+        few = kac_add_raw(few, x[k]);
+        coarse += shortened;
+        square += (uint64_t)shortened * shortened;
+    }
+    sum[0] += kac_sum_of(few);
+    sum[1] += coarse;
+    sum[2] += square;
+}
+
+/* The first of the part with the largest log-weight, INT32_MAX: none. */
+static __device__ inline int32_t pool_find_best(const pool_stage *s, pool_part on)
+{
+    int32_t best = INT32_MAX;
+    EACH_OF (i, on, s->p.candidates)
+        if (s->p.l[i] == s->v.top && i < best) best = i;
+    return -kac_block_max(-best);
+}
+
 static __device__ inline pool_sums pool_sum_weights(const pool_stage *s, pool_part on)
 {
-    kac_weight_sums own = {0, 0, 0};
-    int32_t best = INT32_MAX;
-    auto add = [&](int32_t i, double l) {
-        kac_weight_add(&own, kac_weight(l, s->v.top));
-        if (l == s->v.top && i < best) best = i;
-    };
+    enum { SIDE = 8 }; /* side by side */
+    const double *l = s->p.l, top = s->v.top;
     const int32_t end = pool_end(on, s->p.candidates), step = (int32_t)blockDim.x;
+    uint64_t sum[4] = {0, 0, 0, 0};
+    auto take_in = [&](const uint64_t *own) {
+        sum[0] += own[0];
+        sum[1] += own[1];
+        sum[2] += own[2] & SQUARE_MASK;
+        sum[3] += own[2] >> SQUARE_BITS;
+    };
     int32_t i = on.first + (int32_t)threadIdx.x;
-    for (; i < end - 3 * step; i += 4 * step) { /* four side by side */
-        const double l[4] = {s->p.l[i], s->p.l[i + step], s->p.l[i + 2 * step],
-                             s->p.l[i + 3 * step]};
+    for (; i < end - (SIDE - 1) * step; i += SIDE * step) {
+        double x[SIDE];
         KAC_UNROLL
-        for (int k = 0; k < 4; k++)
-            add(i + k * step, l[k]);
+        for (int k = 0; k < SIDE; k++)
+            x[k] = l[i + k * step];
+        uint64_t own[3] = {0, 0, 0};
+        pool_add_weights<SIDE>(own, x, top);
+        take_in(own);
     }
-    for (; i < end; i += step)
-        add(i, s->p.l[i]);
-    uint64_t sum[4] = {own.sum, own.coarse, (uint64_t)own.square & SQUARE_MASK,
-                       (uint64_t)(own.square >> SQUARE_BITS)};
+    for (; i < end; i += step) {
+        double x = l[i];
+        uint64_t own[3] = {0, 0, 0};
+        pool_add_weights<1>(own, &x, top);
+        take_in(own);
+    }
     kac_block_sums<4>(sum);
-    return {sum[0], sum[1], sum[2], sum[3], -kac_block_max(-best)};
+    const bool argmax = s->a->group_rule == KAC_RULE_ARGMAX;
+    return {sum[0], sum[1], sum[2], sum[3], argmax ? pool_find_best(s, on) : INT32_MAX};
 }
 
 /* Takes in the sums over the whole pool. */
@@ -177,10 +215,9 @@ static __device__ inline kac_divisor pool_systematic(const kac_pool *p)
     return kac_divisor_of(p->n, kac_below(kac_pool_draw(p, 0), 0, p->sum), p->sum);
 }
 
-/* Running sums of the weights, and each candidate's offspring so far; returns those of the
- * thread's candidates. */
-static __device__ inline int32_t pool_run_weights(const pool_stage *s, pool_part on,
-                                                  uint64_t before)
+/* Running sums of the weights, and each candidate's offspring so far. */
+static __device__ inline void pool_run_weights(const pool_stage *s, pool_part on,
+                                               uint64_t before)
 {
     const kac_pool *p = &s->p;
     const double top = s->v.top;
@@ -188,9 +225,9 @@ static __device__ inline int32_t pool_run_weights(const pool_stage *s, pool_part
     const bool shares = scheme == KAC_SCHEME_RESIDUAL || scheme == KAC_SCHEME_TOURNAMENT;
     const kac_divisor by =
         scheme == KAC_SCHEME_SYSTEMATIC ? pool_systematic(p) : kac_divisor_of(p->n, 0, p->sum);
-    int32_t *count = s->count, sum = 0;
+    int32_t *count = s->count;
     auto load = [=](int32_t i) { return kac_weight(p->l[i], top); };
-    auto store = [=, &sum](int32_t i, uint64_t c, uint64_t w) {
+    auto store = [=](int32_t i, uint64_t c, uint64_t w) {
         kac_share share = {0, 0};
         if (scheme == KAC_SCHEME_SYSTEMATIC) {
             p->offspring[i] = kac_divide(&by, c).whole;
@@ -199,14 +236,12 @@ static __device__ inline int32_t pool_run_weights(const pool_stage *s, pool_part
         if (shares) share = kac_divide(&by, w);
         p->w[i] = c;
         count[i] = share.whole;
-        sum += share.whole;
         if (scheme == KAC_SCHEME_MULTINOMIAL && i == 0) count[i] = p->held;
         if (scheme != KAC_SCHEME_TOURNAMENT) return;
         p->w[i] = share.residue;
         p->offspring[i] = i; /* the champion of each subtree, at its first leaf */
     };
     (void)kac_block_run(on.first, pool_end(on, p->candidates), before, load, store);
-    return sum;
 }
 
 /* Offspring of candidates 0 .. i together, from those of each. */

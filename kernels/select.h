@@ -8,9 +8,11 @@
 #ifndef KAC_SELECT_H
 #define KAC_SELECT_H
 
+#include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#include "hd.h"
+#include "exact.h"
 
 /* The first i with c[i] > u, for u < c[n-1]; never a candidate of weight zero. */
 KAC_HD static inline int32_t kac_first_above(const uint64_t *c, int32_t n, uint64_t u)
@@ -54,6 +56,50 @@ KAC_HD static inline kac_share kac_divide(const kac_divisor *d, uint64_t c)
     int32_t off = (rest >= (int64_t)d->s) - (rest < 0);
     kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)d->s)};
     return share;
+}
+
+/* Quotients of many c = base + one x, x below 2^14 a multiple of 1 / one: one fma on doubles tells
+ * them unless they are very near to an integer. */
+typedef struct kac_quotients {
+    kac_divisor by;
+    uint64_t base;
+    double one, each; /* one, and one n / s */
+    double rest;      /* about the quotient of the base, less `whole` */
+    int32_t whole;
+} kac_quotients;
+
+KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t base, double one)
+{
+    const double about = fma((double)base, by.each, by.first);
+    const int32_t whole = (int32_t)about;
+    kac_quotients q = {by, base, one, one * by.each, about - whole, whole};
+    return q;
+}
+
+/* 2^25 + the quotient of x less q->whole, in steps of 2^-27: too large by a quarter of a step to six
+ * of them, as three are added and roundings come to less.  That of x + y is
+ * fma(y, q->each, that of x), within these bounds too. */
+KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
+{
+    return fma(x, q->each, q->rest) + (0x1p25 + 0x3p-27);
+}
+
+/* Whether it may be beyond an integer that the quotient is below; else kac_quotient_steps says how
+ * far beyond q->whole it is. */
+KAC_HD static inline bool kac_quotient_is_open(double near)
+{
+    return (kac_bits64(near) & 0x7fffff8u) == 0;
+}
+
+KAC_HD static inline int32_t kac_quotient_steps(double near)
+{
+    return (int32_t)(kac_bits64(near) >> 27 & 0x1ffffffu);
+}
+
+/* How far the quotient of x is beyond q->whole, in any case. */
+KAC_HD static inline int32_t kac_quotient_exact(const kac_quotients *q, double x)
+{
+    return kac_divide(&q->by, q->base + (uint64_t)(x * q->one)).whole - q->whole;
 }
 
 /* Systematic: offspring of candidates 0 .. i together, from c = c[i] and one u uniform below s

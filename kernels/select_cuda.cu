@@ -158,7 +158,7 @@ static __device__ void play_all(const pool_stage *s)
 static __device__ void draw_offspring(const pool_stage *s, pool_part all)
 {
     const kac_scheme scheme = s->a->scheme;
-    (void)pool_run_weights(s, all, 0);
+    pool_run_weights(s, all, 0);
     __syncthreads();
     if (scheme == KAC_SCHEME_SYSTEMATIC || scheme == KAC_SCHEME_STRATIFIED) return;
     if (scheme == KAC_SCHEME_RESIDUAL) {

@@ -11,15 +11,21 @@ struct pool_state {
     unsigned long long top;  /* and of the largest log-weight */
     unsigned long long sum, coarse, low, high;
     unsigned long long best; /* 2^31 - 1 - the first candidate with that */
-    int32_t whole, spilled;  /* residual: whole offspring; points that are spilled */
+    kac_divisor by;          /* n / sum, of a systematic draw plus its point */
+    bool selects;
+    int32_t whole, spilled; /* residual: whole offspring; points that are spilled */
 };
 
 struct tiles_call {
     select_call of;
     pool_state *state; /* [pools] */
+    unsigned long long *
+        tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
     unsigned long long
-        *tile_sum;       /* [tiles of all pools] of weights; in a tournament residues */
-    int32_t *tile_count; /* and of offspring */
+        *strip_sum;      /* [WARPS of each tile] of weights before a strip of a tile */
+    int32_t *tile_count; /* [tiles of all pools] of offspring; killing: of those that stay */
+    int32_t *
+        strip_count; /* [WARPS of each tile] residual: whole offspring before a strip of a tile */
     point_memory points;
 };
 
@@ -35,19 +41,21 @@ static __device__ double from_rising(unsigned long long bits)
     return kac_from_bits64(bits >> 63 ? bits & ~(UINT64_C(1) << 63) : ~bits);
 }
 
-/* In order; a phase after SUMS knows what was decided. */
+/* In order; a phase after JUDGE knows what was decided. */
 enum phase {
     UNIT,
     TOP,
     SUMS,
-    WEIGHTS,    /* pool_run_weights, and the offspring of each tile */
+    JUDGE,      /* a block for each pool */
+    WEIGHTS,    /* pool_run_weights */
+    WHOLE,      /* find_whole */
+    SCATTER,    /* points into buckets */
+    ORDER,      /* those of a bucket */
     SYSTEMATIC, /* spread_... */
     STRATIFIED,
     MULTINOMIAL,
     KILLING,
     RESIDUAL,
-    SCATTER,    /* points into buckets */
-    ORDER,      /* those of a bucket */
     SLOTS,      /* spread_counts */
     PLAY,       /* within tiles */
     PLAY_TILES, /* between them, a block for each pool */
@@ -60,18 +68,66 @@ enum phase {
     EMIT
 };
 
-/* The tile's share of TOP and SUMS. */
-static __device__ void find_sums(const pool_stage *s, pool_part on, pool_state *state,
-                                 unsigned long long *tile_sum)
+/* A warp's share of a tile, and part of its sums. */
+enum {
+    WARPS = (int)KAC_THREADS / (int)KAC_WARP,
+    STRIP = (int)TILE / WARPS,
+};
+struct strip_sums {
+    uint64_t sum, coarse, square;
+};
+
+/* For the lanes. */
+static __device__ strip_sums add_strip(const double *l, int32_t n, double top)
 {
-    pool_sums sums = pool_sum_weights(s, on);
-    if (threadIdx.x > 0) return;
-    *tile_sum = sums.sum;
-    atomicAdd(&state->sum, (unsigned long long)sums.sum);
-    atomicAdd(&state->coarse, (unsigned long long)sums.coarse);
-    atomicAdd(&state->low, (unsigned long long)sums.low);
-    atomicAdd(&state->high, (unsigned long long)sums.high);
-    atomicMax(&state->best, (unsigned long long)(INT32_MAX - sums.best));
+    enum { SIDE = 8 }; /* side by side */
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
+    uint64_t sum[3] = {0, 0, 0};
+    for (int32_t first = lane; first < STRIP; first += SIDE * KAC_WARP) {
+        double x[SIDE];
+        KAC_UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            const int32_t i = first + k * KAC_WARP;
+            x[k] = n >= STRIP || i < n ? l[i] : -(double)INFINITY;
+        }
+        pool_add_weights<SIDE>(sum, x, top);
+    }
+    KAC_UNROLL
+    for (int by = KAC_WARP / 2; by > 0; by /= 2) {
+        KAC_UNROLL
+        for (int k = 0; k < 3; k++)
+            sum[k] += __shfl_xor_sync(KAC_WHOLE_WARP, sum[k], by);
+    }
+    return {sum[0], sum[1], sum[2]};
+}
+
+/* The tile's share of SUMS; strip_sum[] = what is before each of its strips. */
+static __device__ void find_sums(const pool_stage *s, pool_part on, pool_state *state,
+                                 unsigned long long *tile_sum, unsigned long long *strip_sum)
+{
+    KAC_SHARED(strip_sums, strips, WARPS);
+    const int32_t me = (int32_t)threadIdx.x, warp = me / KAC_WARP,
+                  first = on.first + warp * STRIP;
+    const strip_sums own = add_strip(s->p.l + first, s->p.candidates - first, s->v.top);
+    const int32_t best =
+        s->a->group_rule == KAC_RULE_ARGMAX ? pool_find_best(s, on) : INT32_MAX;
+    __syncthreads(); /* those of another tile are no longer read */
+    if (me % KAC_WARP == 0) strips[warp] = own;
+    __syncthreads();
+    if (me > 0) return;
+    strip_sums all = {0, 0, 0};
+    for (int w = 0; w < WARPS; w++) {
+        strip_sum[w] = all.sum;
+        all.sum += strips[w].sum;
+        all.coarse += strips[w].coarse;
+        all.square += strips[w].square;
+    }
+    *tile_sum = all.sum;
+    atomicAdd(&state->sum, (unsigned long long)all.sum);
+    atomicAdd(&state->coarse, (unsigned long long)all.coarse);
+    atomicAdd(&state->low, (unsigned long long)(all.square & SQUARE_MASK));
+    atomicAdd(&state->high, (unsigned long long)(all.square >> SQUARE_BITS));
+    atomicMax(&state->best, (unsigned long long)(INT32_MAX - best));
 }
 
 static __device__ void find_largest(const pool_stage *s, pool_part on, pool_state *state,
@@ -82,6 +138,26 @@ static __device__ void find_largest(const pool_stage *s, pool_part on, pool_stat
     if (s->a->weights == KAC_WEIGHTS_SCALED && what == TOP) unit = from_rising(state->unit);
     found = what == UNIT ? pool_find_unit(s, on) : pool_find_top(s, on, unit);
     if (threadIdx.x == 0) atomicMax(what == UNIT ? &state->unit : &state->top, rising(found));
+}
+
+/* Decides, tells the groups, and makes of the sums of tiles those of the tiles before each. */
+static __device__ void judge(pool_stage *s, int32_t number, pool_state *state,
+                             unsigned long long *tile_sum)
+{
+    const int32_t tiles = (s->p.candidates + TILE - 1) / TILE;
+    const pool_sums sums = {state->sum, state->coarse, state->low, state->high,
+                            INT32_MAX - (int32_t)state->best};
+    pool_judge(s, &sums);
+    pool_tell(s, number);
+    (void)kac_block_run(
+        0, tiles, (unsigned long long)0, [=](int32_t i) { return tile_sum[i]; },
+        [=](int32_t i, unsigned long long upto, unsigned long long own) {
+            tile_sum[i] = upto - own;
+        });
+    if (threadIdx.x > 0 || !s->v.selects) return; /* the memory was 0 */
+    state->selects = true;
+    state->by = s->a->scheme == KAC_SCHEME_SYSTEMATIC ? pool_systematic(&s->p)
+                                                      : kac_divisor_of(s->p.n, 0, s->p.sum);
 }
 
 /* The sum of load(i) over the part. */
@@ -105,152 +181,323 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
 
 /* ---- slots ------------------------------------------------------------------------------- */
 
+enum {
+    OWN = 4, /* neighbours that a lane takes */
+    ROW = OWN * (int)KAC_WARP,
+    WINDOW = 2 * ROW
+};
+
+/* OWN numbers from and into memory where they begin at 16 bytes. */
+template <class T> static __device__ void load_whole(T *to, const T *x)
+{
+    uint4 words[OWN * sizeof(T) / sizeof(uint4)];
+    KAC_UNROLL
+    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+        words[k] = reinterpret_cast<const uint4 *>(x)[k];
+    memcpy(to, words, sizeof words);
+}
+
+static __device__ void store_whole(int32_t *to, const int32_t *x)
+{
+    uint4 words;
+    static_assert(sizeof words == OWN * sizeof *x, "one access");
+    memcpy(&words, x, sizeof words);
+    *reinterpret_cast<uint4 *>(to) = words;
+}
+
+static __device__ bool is_aligned(const void *x)
+{
+    return (uintptr_t)x % sizeof(uint4) == 0;
+}
+
+/* x[0 .. OWN-1], `none` from x[left] on.  whole: all are there and load_whole serves. */
+template <class T>
+static __device__ void load_own(T *to, const T *x, bool whole, int32_t left, T none)
+{
+    if (whole) {
+        load_whole(to, x);
+        return;
+    }
+    KAC_UNROLL
+    for (int k = 0; k < OWN; k++)
+        to[k] = k < left ? x[k] : none;
+}
+
+/* A warp's candidates and their slots: mark[slot] is the candidate whose first slot that is, else
+ * 0. */
+struct __align__(16) slot_window
+{
+    int32_t mark[WINDOW], row[ROW];
+};
+
+/* The largest of the lanes up to this one. */
+static __device__ int32_t warp_max_scan(int32_t value)
+{
+    KAC_UNROLL
+    for (int by = 1; by < KAC_WARP; by *= 2) {
+        const int32_t other = __shfl_up_sync(KAC_WHOLE_WARP, value, by);
+        if (other > value) value = other;
+    }
+    return value;
+}
+
+/* The slots to[0 .. slots-1] of a row of candidates, WINDOW at most: a slot belongs to the last that is
+ * marked up to it.  A lane's have these rows and slots edge[k] - low .. edge[k+1] - low - 1.  The marks
+ * are 0 before and after. */
+static __device__ void fill_window(slot_window *w, int32_t *to, int32_t slots, int32_t low,
+                                   const int32_t *row, const int32_t *edge)
+{
+    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP, none[OWN] = {0};
+    store_whole(&w->row[OWN * lane], row);
+    KAC_UNROLL
+    for (int k = 0; k < OWN; k++)
+        if (edge[k + 1] > edge[k]) w->mark[edge[k] - low] = OWN * lane + k;
+    __syncwarp();
+    int32_t carry = 0;
+    for (int32_t first = 0; first < slots; first += ROW) {
+        int32_t *marks = &w->mark[first + OWN * lane], own[OWN];
+        load_whole(own, marks);
+        KAC_UNROLL
+        for (int k = 1; k < OWN; k++)
+            if (own[k - 1] > own[k]) own[k] = own[k - 1];
+        const int32_t upto = warp_max_scan(own[OWN - 1] > carry ? own[OWN - 1] : carry);
+        const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, upto, 1);
+        const int32_t before = lane > 0 ? left : carry;
+        carry = __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            if (before > own[k]) own[k] = before;
+        store_whole(marks, own);
+        __syncwarp();
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++) {
+            const int32_t j = first + k * KAC_WARP + lane;
+            if (j < slots) to[j] = w->row[w->mark[j]];
+        }
+        __syncwarp();
+        store_whole(marks, none);
+    }
+    __syncwarp();
+}
+
 /* A candidate's row and its slots first .. end - 1. */
 struct share_of_slots {
     int32_t row, first, end;
-    double log_w;
 };
-
-static __device__ void put(const pool_stage *s, const share_of_slots *c, int32_t j)
-{
-    s->a->log_w[s->p.first_slot + j] = c->log_w;
-    s->p.chosen[j] = c->row;
-}
 
 /* By threads `me`, me + step, ... */
 static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_t me,
                             int32_t step)
 {
     for (int32_t j = c->first + me; j < c->end; j += step)
-        put(s, c, j);
+        s->p.chosen[j] = c->row;
 }
 
-/* The slots of the candidates of a part: few by their thread, more by its warp, very many by the
- * block.  slots(at, c, ends): slots of candidate at[k] end at ends[k], where the sum of load up to it
- * and from `before` on is c[k], k < ENDS; at[k] may be -1. */
-enum { ENDS = KAC_ROWS + 1 };
-template <class T, class Load, class Slots>
-static __device__ void spread(const pool_stage *s, pool_part on, T before, Load load,
-                              Slots slots)
+/* Whether a part is a tile whose l, or counts, and rows load_whole serves. */
+static __device__ bool is_whole(const pool_stage *s, pool_part on, const void *x)
 {
-    enum { FEW = 4, MANY = 128, LIST = 16 };
+    return s->p.candidates - on.first >= TILE && is_aligned(x) && is_aligned(s->p.row);
+}
+
+/* The slots of the candidates of a tile, of which each warp has a strip.  edges(i, edge), called by
+ * whole warps, says for the OWN from i on that theirs are edge[k] .. edge[k + 1] - 1 beyond what it
+ * returns.  Few slots go through a window of the warp, more are written candidate by candidate, and
+ * those of one that has very many by the block. */
+template <class Edges>
+static __device__ void spread(const pool_stage *s, pool_part on, bool whole, Edges edges)
+{
+    enum { MANY = 128, LIST = 16 };
     const kac_pool *p = &s->p;
-    const int32_t end = pool_end(on, p->candidates), lane = (int32_t)threadIdx.x % KAC_WARP;
+    const int32_t end = pool_end(on, p->candidates), me = (int32_t)threadIdx.x,
+                  lane = me % KAC_WARP, none[OWN] = {0};
+    KAC_SHARED(slot_window, windows, WARPS);
     KAC_SHARED(int32_t, listed, 1);
     KAC_SHARED(share_of_slots, list, LIST);
-    if (threadIdx.x == 0) *listed = 0; /* a sweep begins with a barrier */
-    auto give = [&](int64_t i, const T *upto, const T *term) {
-        share_of_slots own[KAC_ROWS];
-        int32_t item[ENDS], ends[ENDS];
-        T sum[ENDS];
-        item[0] =
-            (int32_t)(i - lane < end ? i - lane : end) - 1; /* the one before the warp's */
-        sum[0] = __shfl_sync(KAC_WHOLE_WARP, upto[0] - term[0], 0);
-        KAC_UNROLL
-        for (int k = 0; k < KAC_ROWS; k++) {
-            const int64_t at = i + k * KAC_WARP;
-            item[k + 1] = (int32_t)(at < end ? at : end - 1);
-            sum[k + 1] = upto[k];
-        }
-        slots(item, sum, ends);
-        int32_t last = ends[0];
-        KAC_UNROLL
-        for (int k = 0; k < KAC_ROWS; k++) {
-            const int64_t at = i + k * KAC_WARP;
-            own[k] = {at < end ? p->row[at] : 0, 0, ends[k + 1],
-                      p->held && at < end ? kac_pool_log_w(p->l[at], true)
-                                          : 0}; /* others have weight */
-            const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, own[k].end, 1);
-            own[k].first = lane > 0 ? left : last;
-            last = __shfl_sync(KAC_WHOLE_WARP, own[k].end, KAC_WARP - 1);
+    slot_window *window = &windows[me / KAC_WARP];
+    for (int32_t m = 0; m < WINDOW; m += ROW)
+        store_whole(&window->mark[m + OWN * lane], none);
+    if (me == 0) *listed = 0;
+    __syncthreads();
+    EACH_OF (j, on, p->n)
+        s->a->log_w[p->first_slot + j] = 0; /* what has offspring has weight */
+    const int32_t strip = on.first + me / KAC_WARP * STRIP;
+    for (int32_t first = strip; first < strip + STRIP && first < end; first += ROW) {
+        const int32_t i = first + OWN * lane;
+        int32_t row[OWN], edge[OWN + 1];
+        load_own(row, p->row + i, whole, end - i, 0);
+        const int32_t base = edges(i, edge);
+        const int32_t low = __shfl_sync(KAC_WHOLE_WARP, edge[0], 0);
+        const int32_t slots = __shfl_sync(KAC_WHOLE_WARP, edge[OWN], KAC_WARP - 1) - low;
+        if (slots <= WINDOW) {
+            fill_window(window, p->chosen + base + low, slots, low, row, edge);
+            continue;
         }
         KAC_UNROLL
-        for (int k = 0; k < KAC_ROWS; k++) {
-            const int32_t count = own[k].end - own[k].first;
-            bool more = count > FEW;
-            KAC_UNROLL
-            for (int j = 0; j < FEW; j++)
-                if (!more && j < count) put(s, &own[k], own[k].first + j);
-            if (count > MANY) {
+        for (int k = 0; k < OWN; k++) {
+            const share_of_slots own = {row[k], base + edge[k], base + edge[k + 1]};
+            bool more = own.end > own.first;
+            if (own.end - own.first > MANY) {
                 const int32_t to = atomicAdd(listed, 1);
-                if (to < LIST) list[to] = own[k];
+                if (to < LIST) list[to] = own;
                 more = to >= LIST;
             }
             unsigned lanes = __ballot_sync(KAC_WHOLE_WARP, more);
             for (; lanes != 0; lanes &= lanes - 1) {
                 const int from = __ffs((int)lanes) - 1;
-                const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own[k].row, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own[k].first, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own[k].end, from),
-                                               __shfl_sync(KAC_WHOLE_WARP, own[k].log_w, from)};
+                const share_of_slots theirs = {__shfl_sync(KAC_WHOLE_WARP, own.row, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own.first, from),
+                                               __shfl_sync(KAC_WHOLE_WARP, own.end, from)};
                 take(s, &theirs, lane, KAC_WARP);
             }
         }
-    };
-    (void)kac_block_sweep(on.first, end, before, load, give);
+    }
     __syncthreads();
     for (int32_t k = 0; k < *listed && k < LIST; k++)
-        take(s, &list[k], (int32_t)threadIdx.x, (int32_t)blockDim.x);
+        take(s, &list[k], me, (int32_t)blockDim.x);
     __syncthreads();
 }
 
 /* Offspring of each candidate are counted; those before the part are `before`. */
 static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t before)
 {
-    const int32_t *count = s->count;
-    spread(
-        s, on, before, [=](int32_t i) { return count[i]; },
-        [](const int32_t *, const int32_t *upto, int32_t *ends) {
-            KAC_UNROLL
-            for (int k = 0; k < ENDS; k++)
-                ends[k] = upto[k];
-        });
+    const int32_t *count = s->count, end = pool_end(on, s->p.candidates),
+                  strip = on.first + (int32_t)threadIdx.x / KAC_WARP * STRIP;
+    const bool whole = is_whole(s, on, count);
+    int32_t own[OWN], sum = 0, all;
+    for (int32_t first = strip; first < strip + STRIP && first < end; first += ROW) {
+        const int32_t i = first + OWN * ((int32_t)threadIdx.x % KAC_WARP);
+        load_own(own, count + i, whole, end - i, 0);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            sum += own[k];
+    }
+    int32_t passed =
+        kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, kac_warp_scan(sum), KAC_WARP - 1), &all);
+    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+        int32_t total = 0;
+        load_own(own, count + i, whole, end - i, 0);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            total += own[k];
+        const int32_t upto = kac_warp_scan(total);
+        edge[0] = passed + upto - total;
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            edge[k + 1] = edge[k] + own[k];
+        passed += __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
+        return before;
+    });
+    if (threadIdx.x == 0 && on.first == 0 && s->p.held && count[0] > 0) /* perhaps no weight */
+        s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
 }
 
-/* The same from weights, where those before the part are `before`. */
-template <class Slots>
-static __device__ void spread_weights(const pool_stage *s, pool_part on, uint64_t before,
-                                      Slots slots)
+/* Systematic, where the weights before the warp's strip are `before`. */
+static __device__ void spread_systematic(const pool_stage *s, pool_part on,
+                                         const kac_divisor *by, uint64_t before)
 {
     const double *l = s->p.l, top = s->v.top;
-    spread(
-        s, on, before, [=](int32_t i) { return kac_weight(l[i], top); }, slots);
+    const int32_t end = pool_end(on, s->p.candidates);
+    const bool whole = is_whole(s, on, l);
+    const kac_quotients q = kac_quotients_of(*by, before, (double)KAC_WEIGHT_ONE);
+    double passed = 0; /* weights of the strip, in units of that */
+    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+        double x[OWN], upto[OWN], sum = KAC_SUM_FROM;
+        load_own(x, l + i, whole, end - i, -(double)INFINITY);
+        kac_raw_weights<OWN>(x, top);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++) {
+            sum = kac_add_raw(sum, x[k]);
+            upto[k] = sum - KAC_SUM_FROM;
+        }
+        const double scan = kac_warp_scan(upto[OWN - 1]),
+                     left = passed + (scan - upto[OWN - 1]), near = kac_quotient_near(&q, left);
+        bool open = kac_quotient_is_open(near);
+        edge[0] = kac_quotient_steps(near);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++) {
+            const double next = fma(upto[k], q.each, near);
+            edge[k + 1] = kac_quotient_steps(next);
+            open |= kac_quotient_is_open(next);
+        }
+        if (open) {
+            edge[0] = kac_quotient_exact(&q, left);
+            KAC_UNROLL
+            for (int k = 0; k < OWN; k++)
+                edge[k + 1] = kac_quotient_exact(&q, left + upto[k]);
+        }
+        passed += __shfl_sync(KAC_WHOLE_WARP, scan, KAC_WARP - 1);
+        return q.whole;
+    });
 }
 
-static __device__ void spread_systematic(const pool_stage *s, pool_part on, uint64_t before)
+/* ---- slots from points -------------------------------------------------------------------- */
+
+enum { EDGES = OWN + 1 };
+
+/* Slots from running sums of weights, where those before the warp's strip are `before`.
+ * edges(i, x, upto, edge): of the OWN candidates from i on x[k] are the raw weights; slots up to the sum
+ * upto[k] end at edge[k]. */
+template <class Edges>
+static __device__ void spread_sums(const pool_stage *s, pool_part on, uint64_t before,
+                                   Edges edges)
 {
-    const kac_divisor by = pool_systematic(&s->p);
-    spread_weights(s, on, before, [=](const int32_t *, const uint64_t *upto, int32_t *ends) {
+    const double *l = s->p.l, top = s->v.top;
+    const int32_t end = pool_end(on, s->p.candidates);
+    const bool whole = is_whole(s, on, l);
+    double passed = KAC_SUM_FROM; /* and weights of the strip, in units of KAC_WEIGHT_ONE */
+    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+        double x[OWN], own[OWN], sum = KAC_SUM_FROM;
+        load_own(x, l + i, whole, end - i, -(double)INFINITY);
+        kac_raw_weights<OWN>(x, top);
         KAC_UNROLL
-        for (int k = 0; k < ENDS; k++)
-            ends[k] = kac_divide(&by, upto[k]).whole;
+        for (int k = 0; k < OWN; k++) {
+            sum = kac_add_raw(sum, x[k]);
+            own[k] = sum - KAC_SUM_FROM;
+        }
+        const double scan = kac_warp_scan(own[OWN - 1]), left = passed + (scan - own[OWN - 1]);
+        uint64_t upto[EDGES] = {before + kac_sum_of(left)};
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            upto[k + 1] = before + kac_sum_of(left + own[k]);
+        edges(i, x, upto, edge);
+        passed += __shfl_sync(KAC_WHOLE_WARP, scan, KAC_WARP - 1);
+        return 0;
     });
 }
 
 /* Stratified: below a sum are the points of all strata before its own, and that of its own if what
  * was drawn is below the remainder. */
-static __device__ void spread_stratified(const pool_stage *s, pool_part on, uint64_t before)
+static __device__ void spread_stratified(const pool_stage *s, pool_part on,
+                                         const kac_divisor *of, uint64_t before)
 {
     const kac_pool *p = &s->p;
-    const kac_divisor by = kac_divisor_of(p->n, 0, p->sum);
-    spread_weights(s, on, before, [=](const int32_t *, const uint64_t *upto, int32_t *ends) {
-        KAC_UNROLL
-        for (int k = 0; k < ENDS; k++) {
-            const kac_share share = kac_divide(&by, upto[k]);
-            const uint64_t u = kac_below(kac_pool_draw(p, share.whole), 0, p->sum);
-            ends[k] = share.whole + (u < share.residue);
-        }
-    });
+    const kac_divisor by = *of;
+    spread_sums(s, on, before,
+                [=](int32_t, const double *, const uint64_t *upto, int32_t *edge) {
+                    KAC_UNROLL
+                    for (int k = 0; k < EDGES; k++) {
+                        const kac_share share = kac_divide(&by, upto[k]);
+                        const uint64_t u = kac_below(kac_pool_draw(p, share.whole), 0, by.s);
+                        edge[k] = share.whole + (u < share.residue);
+                    }
+                });
 }
 
 /* How many points are below each sum of weights. */
 static __device__ void points_below_sums(const points *b, const uint64_t *upto, int32_t *below)
 {
-    point to[ENDS];
+    point to[EDGES];
     KAC_UNROLL
-    for (int k = 0; k < ENDS; k++)
+    for (int k = 0; k < EDGES; k++)
         to[k] = {upto[k], cell_of(b, upto[k])};
-    points_below<ENDS>(b, to, below);
+    points_below<EDGES>(b, to, below);
+}
+
+/* A retained candidate 0 has the first slot; perhaps it has no weight. */
+static __device__ void tell_retained(const pool_stage *s, pool_part on)
+{
+    if (threadIdx.x == 0 && on.first == 0 && s->p.held)
+        s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
 }
 
 /* Multinomial: the points below each sum. */
@@ -258,12 +505,14 @@ static __device__ void spread_multinomial(const pool_stage *s, pool_part on, uin
                                           const points *b)
 {
     const int32_t held = s->p.held;
-    spread_weights(s, on, before, [=](const int32_t *at, const uint64_t *upto, int32_t *ends) {
-        points_below_sums(b, upto, ends);
-        KAC_UNROLL
-        for (int k = 0; k < ENDS; k++)
-            ends[k] += at[k] < 0 ? 0 : held;
-    });
+    spread_sums(s, on, before,
+                [=](int32_t i, const double *, const uint64_t *upto, int32_t *edge) {
+                    points_below_sums(b, upto, edge);
+                    KAC_UNROLL
+                    for (int k = 0; k < EDGES; k++)
+                        edge[k] += i + k > 0 ? held : 0;
+                });
+    tell_retained(s, on);
 }
 
 /* Killing: these, and the candidates that stay, of which `kept` are before the part; a retained one
@@ -275,7 +524,8 @@ static __device__ void spread_killing(const pool_stage *s, pool_part on, uint64_
     KAC_SHARED(uint32_t, stays, WORDS + 1);
     KAC_SHARED(int32_t, upto_word, WORDS + 1);
     const int32_t *bits = s->count + on.first / KAC_WARP;
-    const int32_t words = (pool_end(on, s->p.candidates) - on.first + KAC_WARP - 1) / KAC_WARP;
+    const int32_t end = pool_end(on, s->p.candidates),
+                  words = (end - on.first + KAC_WARP - 1) / KAC_WARP;
     (void)kac_block_run(
         0, WORDS + 1, kept + s->p.held,
         [=](int32_t i) {
@@ -284,38 +534,85 @@ static __device__ void spread_killing(const pool_stage *s, pool_part on, uint64_
         },
         [=](int32_t i, int32_t upto, int32_t own) { upto_word[i] = upto - own; });
     __syncthreads();
-    spread_weights(s, on, before, [=](const int32_t *at, const uint64_t *upto, int32_t *ends) {
-        points_below_sums(b, upto, ends);
-        KAC_UNROLL
-        for (int k = 0; k < ENDS; k++) {
-            const int32_t end = at[k] + 1 - on.first, word = end / KAC_WARP;
-            const uint32_t before_end = stays[word] & ((1u << end % KAC_WARP) - 1);
-            ends[k] += at[k] < 0 ? 0 : upto_word[word] + __popc(before_end);
-        }
-    });
+    spread_sums(
+        s, on, before, [=](int32_t i, const double *, const uint64_t *upto, int32_t *edge) {
+            points_below_sums(b, upto, edge);
+            KAC_UNROLL
+            for (int k = 0; k < EDGES; k++) {
+                const int32_t at = (i + k < end ? i + k : end) - on.first, word = at / KAC_WARP;
+                const uint32_t before_at = stays[word] & ((1u << at % KAC_WARP) - 1);
+                edge[k] += i + k > 0 ? upto_word[word] + __popc(before_at) : 0;
+            }
+        });
+    tell_retained(s, on);
 }
 
-/* Residual: whole offspring, and the points below the running sum of residues (kac_residual). */
-static __device__ void spread_residual(const pool_stage *s, pool_part on, int32_t before,
-                                       const points *b)
+/* Residual: the whole offspring of candidates that weigh so much. */
+static __device__ void whole_of(const kac_divisor *by, const double *raw, int32_t *whole)
 {
-    const int32_t *count = s->count;
-    const uint64_t *w = s->p.w;
-    const kac_divisor by = kac_divisor_of(s->p.n, 0, s->p.sum);
-    spread(
-        s, on, before, [=](int32_t i) { return count[i]; },
-        [=](const int32_t *at, const int32_t *upto, int32_t *ends) {
-            point to[ENDS];
-            KAC_UNROLL
-            for (int k = 0; k < ENDS; k++) {
-                const kac_share share = kac_divide(&by, at[k] < 0 ? 0 : w[at[k]]);
-                to[k] = {share.residue, share.whole - upto[k]};
-            }
-            if (b->draws > 0) points_below<ENDS>(b, to, ends);
-            KAC_UNROLL
-            for (int k = 0; k < ENDS; k++)
-                ends[k] = upto[k] + (b->draws > 0 ? ends[k] : 0);
-        });
+    KAC_UNROLL
+    for (int k = 0; k < OWN; k++)
+        whole[k] = kac_divide(by, kac_weight_of_raw(raw[k])).whole;
+}
+
+/* Those of a tile; strip_count[] = what is before each of its strips. */
+static __device__ void find_whole(const pool_stage *s, pool_part on, const kac_divisor *by,
+                                  int32_t *all, int32_t *tile_count, int32_t *strip_count)
+{
+    const double *l = s->p.l;
+    const int32_t end = pool_end(on, s->p.candidates), lane = (int32_t)threadIdx.x % KAC_WARP,
+                  warp = (int32_t)threadIdx.x / KAC_WARP, strip = on.first + warp * STRIP;
+    const bool is_all = is_whole(s, on, l);
+    int32_t sum = 0, total;
+    KAC_UNROLL
+    for (int32_t i = strip + OWN * lane; i < strip + STRIP; i += ROW) {
+        double x[OWN];
+        int32_t whole[OWN];
+        load_own(x, l + i, is_all, end - i, -(double)INFINITY);
+        kac_raw_weights<OWN>(x, s->v.top);
+        whole_of(by, x, whole);
+        KAC_UNROLL
+        for (int k = 0; k < OWN; k++)
+            sum += whole[k];
+    }
+    sum = kac_warp_scan(sum);
+    const int32_t before =
+        kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, sum, KAC_WARP - 1), &total);
+    if (lane == 0) strip_count[warp] = before;
+    if (threadIdx.x > 0) return;
+    *tile_count = total;
+    atomicAdd(all, total);
+}
+
+/* Slots from these and the points below the running sum of residues (kac_residual), where the whole
+ * offspring before the warp's strip are `passed`. */
+static __device__ void spread_residual(const pool_stage *s, pool_part on, const kac_divisor *of,
+                                       uint64_t before, int32_t passed, const points *b)
+{
+    const kac_divisor by = *of;
+    spread_sums(s, on, before,
+                [&](int32_t, const double *x, const uint64_t *upto, int32_t *edge) {
+                    int32_t own[OWN], whole[EDGES], sum = 0;
+                    point to[EDGES];
+                    whole_of(&by, x, own);
+                    KAC_UNROLL
+                    for (int k = 0; k < OWN; k++)
+                        sum += own[k];
+                    const int32_t scan = kac_warp_scan(sum);
+                    whole[0] = passed + scan - sum;
+                    KAC_UNROLL
+                    for (int k = 0; k < EDGES; k++) {
+                        if (k > 0) whole[k] = whole[k - 1] + own[k - 1];
+                        const kac_share share = kac_divide(&by, upto[k]);
+                        to[k] = {share.residue, share.whole - whole[k]};
+                        edge[k] = 0;
+                    }
+                    if (b->draws > 0) points_below<EDGES>(b, to, edge);
+                    KAC_UNROLL
+                    for (int k = 0; k < EDGES; k++)
+                        edge[k] += whole[k];
+                    passed += __shfl_sync(KAC_WHOLE_WARP, scan, KAC_WARP - 1);
+                });
 }
 
 /* ---- the tournament of tiles -------------------------------------------------------------- */
@@ -328,22 +625,21 @@ static __device__ int32_t apart(int32_t t)
 
 /* That of a tile, all of it in shared memory: writes the offspring of each candidate and of the
  * tile, and its champion with what is left of it.  Bound by Philox and the exponential. */
-static __device__ void play_tile(const pool_stage *s, pool_part on, unsigned long long *left,
-                                 int32_t *tile_count)
+static __device__ void play_tile(const pool_stage *s, pool_part on, const kac_divisor *by,
+                                 unsigned long long *left, int32_t *tile_count)
 {
     KAC_SHARED(uint64_t, residue, TILE + TILE / 16);
     KAC_SHARED(uint16_t, champion, TILE + TILE / 16);
     KAC_SHARED(uint8_t, gets, TILE);
     const kac_pool *p = &s->p;
     const int32_t n = pool_end(on, p->candidates) - on.first, me = (int32_t)threadIdx.x;
-    const kac_divisor by = kac_divisor_of(p->n, 0, p->sum);
     int32_t whole[EACH], sum = 0;
     KAC_UNROLL
     for (int k = 0; k < EACH; k++) {
         const int32_t t = k * KAC_THREADS + me;
         whole[k] = 0;
         if (t >= n) continue;
-        const kac_share share = kac_divide(&by, kac_weight(p->l[on.first + t], s->v.top));
+        const kac_share share = kac_divide(by, kac_weight(p->l[on.first + t], s->v.top));
         whole[k] = share.whole;
         residue[apart(t)] = share.residue;
         champion[apart(t)] = (uint16_t)t;
@@ -384,15 +680,21 @@ static __device__ void play_tiles(const pool_stage *s, unsigned long long *left,
 
 /* ---- phases ------------------------------------------------------------------------------- */
 
-/* Those in which a block has POINT_THREADS, and the shared memory that it asks for. */
+/* The candidates of a pool that does not select are its offspring, as pool_emit has it. */
+static __device__ void pass_on(const pool_stage *s)
+{
+    const kac_pool *p = &s->p;
+    const int32_t step = (int32_t)(gridDim.x * blockDim.x);
+    for (int32_t j = (int32_t)(blockIdx.x * blockDim.x + threadIdx.x); j < p->n; j += step) {
+        s->a->log_w[p->first_slot + j] = p->l[j * s->a->keep];
+        p->chosen[j] = p->row[j * s->a->keep];
+    }
+}
+
+/* Those in which a block has POINT_THREADS, those that ask for points, and those that write slots. */
 KAC_HD static constexpr bool puts_points(phase what)
 {
     return what == SCATTER || what == ORDER;
-}
-
-static constexpr unsigned threads_of(phase what)
-{
-    return puts_points(what) ? (unsigned)POINT_THREADS : (unsigned)KAC_THREADS;
 }
 
 KAC_HD static constexpr bool has_points(phase what)
@@ -400,11 +702,23 @@ KAC_HD static constexpr bool has_points(phase what)
     return puts_points(what) || what == MULTINOMIAL || what == KILLING || what == RESIDUAL;
 }
 
+KAC_HD static constexpr bool spreads(phase what)
+{
+    return what >= SYSTEMATIC && what <= SLOTS;
+}
+
+static constexpr unsigned threads_of(phase what)
+{
+    return puts_points(what) ? (unsigned)POINT_THREADS : (unsigned)KAC_THREADS;
+}
+
+/* Blocks that are to fit into a multiprocessor, 0: as the compiler thinks. */
 KAC_HD static constexpr int blocks_of(phase what)
 {
     return puts_points(what) ? 2 : has_points(what) ? 4 : 0;
 }
 
+/* Shared memory that a launch asks for. */
 static constexpr size_t bytes_of(phase what)
 {
     return what == SCATTER ? sizeof(scatter_memory) : what == ORDER ? sizeof(order_memory) : 0;
@@ -425,39 +739,46 @@ static __device__ void put_points(const pool_stage *s, const points *b, int32_t 
     }
 }
 
-/* One phase of one tile.  sums, counts: of the pool's tiles; b: its points, if any. */
+/* What tiles and their strips have found, from those of a pool on. */
+struct tile_findings {
+    unsigned long long *sum, *strip_sum;
+    int32_t *count, *strip_count;
+};
+
+/* One phase of one tile; b: the pool's points, if any. */
 template <phase PHASE>
 static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *state,
-                               unsigned long long *sums, int32_t *counts, const points *b)
+                               const tile_findings *all, const points *b)
 {
     const pool_part on = {tile * TILE, TILE};
-    const int32_t n = pool_end(on, s->p.candidates) - on.first;
+    const int32_t n = pool_end(on, s->p.candidates) - on.first, strips = tile * WARPS,
+                  strip = strips + (int32_t)threadIdx.x / KAC_WARP;
+    unsigned long long *sums = all->sum;
+    int32_t *counts = all->count;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
-    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile]);
-    if constexpr (PHASE == WEIGHTS) {
-        const int32_t own = pool_run_weights(s, on, kac_block_total(sums, tile));
-        const int32_t all = kac_block_sum(own);
-        if (threadIdx.x == 0) {
-            counts[tile] = all;
-            atomicAdd(&state->whole, all);
-        }
-    }
-    if constexpr (PHASE == SYSTEMATIC) spread_systematic(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == STRATIFIED) spread_stratified(s, on, kac_block_total(sums, tile));
+    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile], &all->strip_sum[strips]);
+    if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, sums[tile]);
+    if constexpr (PHASE == WHOLE)
+        find_whole(s, on, &state->by, &state->whole, &counts[tile], &all->strip_count[strips]);
+    if constexpr (PHASE == SYSTEMATIC)
+        spread_systematic(s, on, &state->by, sums[tile] + all->strip_sum[strip]);
+    if constexpr (PHASE == STRATIFIED)
+        spread_stratified(s, on, &state->by, sums[tile] + all->strip_sum[strip]);
     if constexpr (PHASE == MULTINOMIAL)
-        spread_multinomial(s, on, kac_block_total(sums, tile), b);
+        spread_multinomial(s, on, sums[tile] + all->strip_sum[strip], b);
     if constexpr (PHASE == KILLING)
-        spread_killing(s, on, kac_block_total(sums, tile), kac_block_total(counts, tile), b);
-    if constexpr (PHASE == RESIDUAL) spread_residual(s, on, kac_block_total(counts, tile), b);
+        spread_killing(s, on, sums[tile] + all->strip_sum[strip], kac_block_total(counts, tile),
+                       b);
+    if constexpr (PHASE == RESIDUAL)
+        spread_residual(s, on, &state->by, sums[tile] + all->strip_sum[strip],
+                        kac_block_total(counts, tile) + all->strip_count[strip], b);
     if constexpr (PHASE == SLOTS) spread_counts(s, on, kac_block_total(counts, tile));
-    if constexpr (PHASE == PLAY) play_tile(s, on, &sums[tile], &counts[tile]);
+    if constexpr (PHASE == PLAY) play_tile(s, on, &state->by, &sums[tile], &counts[tile]);
     if constexpr (PHASE == SORT) pool_sort(s->p.l, s->count + on.first, on.first, n);
     if constexpr (PHASE == MERGE) pool_merge(s->p.l, s->count + on.first, n, TILE / 2, false);
     if constexpr (PHASE == BEST_TILES) sum_best(s, on, &sums[tile]);
     if constexpr (PHASE == BEST) pool_run_best(s, on, kac_block_total(sums, tile));
-    if constexpr (PHASE == EMIT)
-        if (!s->v.selects || s->a->group_rule != KAC_RULE_CATEGORICAL)
-            pool_emit(s, on); /* else spread has */
+    if constexpr (PHASE == EMIT) pool_emit(s, on);
 }
 
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
@@ -474,29 +795,33 @@ static __global__ void __launch_bounds__(threads_of(PHASE), blocks_of(PHASE))
     const int32_t before = s.p.first / TILE + number; /* tiles of the pools before, or more */
     const int32_t tiles = (s.p.candidates + TILE - 1) / TILE;
     if (PHASE > TOP) s.v.top = from_rising(state->top);
-    if (PHASE > SUMS) {
-        pool_sums sums = {state->sum, state->coarse, state->low, state->high,
-                          INT32_MAX - (int32_t)state->best};
-        pool_judge(&s, &sums);
-        if (PHASE != EMIT && !s.v.selects) return;
+    if (PHASE > JUDGE) {
+        s.v.selects = state->selects;
+        s.p.sum = state->sum;
+        s.best = INT32_MAX - (int32_t)state->best;
+        if (PHASE != EMIT && !s.v.selects) {
+            if (spreads(PHASE)) pass_on(&s);
+            return;
+        }
     }
+    const tile_findings all = {call.tile_sum + before, call.strip_sum + (int64_t)before * WARPS,
+                               call.tile_count + before,
+                               call.strip_count + (int64_t)before * WARPS};
     points b;
-    if constexpr (has_points(PHASE)) { /* residual draws what whole offspring leave */
-        const int32_t draws = s.p.n - state->whole;
-        b = points_of(&s.p, &call.points, number, draws, &state->spilled);
-    }
-    if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
+    if constexpr (has_points(PHASE)) /* residual draws what whole offspring leave */
+        b = points_of(&s.p, &call.points, number, s.p.n - state->whole, &state->spilled);
+    if constexpr (PHASE == JUDGE) {
+        judge(&s, number, state, call.tile_sum + before);
+    } else if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
         pool_exchange(s.p.l, s.count, s.p.candidates, half, PHASE == MIRROR,
                       (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
     } else if constexpr (PHASE == PLAY_TILES) {
         play_tiles(&s, call.tile_sum + before, call.tile_count + before);
     } else if constexpr (puts_points(PHASE)) {
-        put_points<PHASE>(&s, &b, call.tile_count + before);
+        put_points<PHASE>(&s, &b, all.count);
     } else {
         for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
-            do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
-                           call.tile_count + before, &b);
-        if (PHASE == EMIT && blockIdx.x == 0) pool_tell(&s, number);
+            do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, &all, &b);
     }
 }
 
@@ -516,27 +841,27 @@ static kac_status draw_points(kac_device *dev, const tiles_call *c, dim3 grid)
 static kac_status draw_large(kac_device *dev, const tiles_call *c, dim3 grid)
 {
     switch (c->of.a.scheme) {
-    case KAC_SCHEME_SYSTEMATIC: DO(SYSTEMATIC, 0); return KAC_OK;
-    case KAC_SCHEME_STRATIFIED: DO(STRATIFIED, 0); return KAC_OK;
+    case KAC_SCHEME_SYSTEMATIC: DO(SYSTEMATIC, 0); break;
+    case KAC_SCHEME_STRATIFIED: DO(STRATIFIED, 0); break;
+    case KAC_SCHEME_RESIDUAL:
+        DO(WHOLE, 0);
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(RESIDUAL, 0);
+        break;
     case KAC_SCHEME_MULTINOMIAL:
         KAC_TRY(draw_points(dev, c, grid));
         DO(MULTINOMIAL, 0);
-        return KAC_OK;
+        break;
     case KAC_SCHEME_KILLING:
         if (c->of.a.held != NULL) DO(WEIGHTS, 0); /* for pool_retained */
         KAC_TRY(draw_points(dev, c, grid));
         DO(KILLING, 0);
-        return KAC_OK;
-    case KAC_SCHEME_RESIDUAL:
-        DO(WEIGHTS, 0);
-        KAC_TRY(draw_points(dev, c, grid));
-        DO(RESIDUAL, 0);
-        return KAC_OK;
+        break;
     case KAC_SCHEME_TOURNAMENT:
         DO(PLAY, 0);
         KAC_TRY(KAC_LAUNCH(dev, on_tiles<PLAY_TILES>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
         DO(SLOTS, 0);
-        return KAC_OK;
+        break;
     }
     return KAC_OK;
 }
@@ -564,9 +889,10 @@ static kac_status select_large(kac_device *dev, const tiles_call *c, dim3 grid)
     if (c->of.a.weights == KAC_WEIGHTS_SCALED) DO(UNIT, 0);
     DO(TOP, 0);
     DO(SUMS, 0);
+    KAC_TRY(KAC_LAUNCH(dev, on_tiles<JUDGE>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
     if (rule == KAC_RULE_CATEGORICAL) KAC_TRY(draw_large(dev, c, grid));
     if (rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE) KAC_TRY(sort_large(dev, c, grid));
-    DO(EMIT, 0);
+    if (rule != KAC_RULE_CATEGORICAL) DO(EMIT, 0);
     return KAC_OK;
 }
 
@@ -583,7 +909,7 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
     const size_t units = has_points ? (size_t)point_units(call->x.n, a->pools) + MOST_UNITS : 0;
     const size_t states = (pools * sizeof(pool_state) + 63) / 64 * 64;
-    const size_t sums = tiles * (sizeof(uint64_t) + sizeof(int32_t));
+    const size_t sums = tiles * (1 + WARPS) * (sizeof(uint64_t) + sizeof(int32_t));
     tiles_call large = {};
     const size_t points = point_layout(&large.points, units, NULL);
     void *scratch = NULL;
@@ -594,7 +920,9 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
     large.state = (pool_state *)(base + counts);
     (void)point_layout(&large.points, units, base + counts + states);
     large.tile_sum = (unsigned long long *)(base + counts + states + points);
-    large.tile_count = (int32_t *)(large.tile_sum + tiles);
+    large.strip_sum = large.tile_sum + tiles;
+    large.tile_count = (int32_t *)(large.strip_sum + tiles * WARPS);
+    large.strip_count = large.tile_count + tiles;
     KAC_TRY(kac_cuda_status(
         cudaMemsetAsync(large.state, 0, states + units * sizeof(int32_t), kac_stream(dev)),
         "select"));

@@ -1,6 +1,7 @@
 /* emu.cc -- the emulator's fibers, blocks and memory. */
 #include "emu.h"
 
+#include <fenv.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -481,6 +482,15 @@ uint32_t tf32(float x)
 uint32_t bf16_pair(float lo, float hi)
 {
     return bf16(hi) << 16 | bf16(lo);
+}
+
+double dadd_rz(double x, double y)
+{
+    volatile double first = x; /* read when the mode is set */
+    fesetround(FE_TOWARDZERO);
+    const volatile double sum = first + y;
+    fesetround(FE_TONEAREST);
+    return sum;
 }
 
 void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char *site)

@@ -130,6 +130,9 @@ void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char 
 void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int cols,
                const char *site);
 
+/* Rounded towards 0. */
+double dadd_rz(double x, double y);
+
 /* ---- memory and launches -------------------------------------------------------------------- */
 
 /* As on Hopper: what a block may have in all, and where cudaFuncSetAttribute has said nothing of
@@ -176,6 +179,8 @@ static void call(dim3 grid, dim3 block, size_t dynamic_bytes, void (*kernel)(P..
 #define __ballot_sync(m, p)        emu::ballot(m, p, KAC_EMU_SITE)
 #define __any_sync(m, p)           (emu::ballot(m, p, KAC_EMU_SITE) != 0)
 #define __all_sync(m, p)           (emu::ballot(m, p, KAC_EMU_SITE) == (unsigned)(m))
+
+#define __dadd_rz emu::dadd_rz
 
 static inline int __popc(unsigned x)
 {
