@@ -16,6 +16,24 @@ template <class T> static inline __device__ T kac_warp_scan(T value)
     return value;
 }
 
+#ifdef __CUDACC__
+/* The same in three instructions a step: the shuffle says whether there is such a lane. */
+static inline __device__ double kac_warp_scan(double value)
+{
+    KAC_UNROLL
+    for (int by = 1; by < KAC_WARP; by *= 2)
+        asm volatile("{ .reg .pred p; .reg .b32 lo, hi; .reg .f64 other;\n\t"
+                     "mov.b64 {lo, hi}, %0;\n\t"
+                     "shfl.sync.up.b32 lo|p, lo, %1, 0, 0xffffffff;\n\t"
+                     "shfl.sync.up.b32 hi|p, hi, %1, 0, 0xffffffff;\n\t"
+                     "mov.b64 other, {lo, hi};\n\t"
+                     "@p add.f64 %0, %0, other; }"
+                     : "+d"(value)
+                     : "r"(by));
+    return value;
+}
+#endif
+
 /* Sum of what the warps before this one bring, the same in all lanes of each; *total = of all. */
 template <class T> static inline __device__ T kac_warps_before(T value, T *total)
 {

@@ -64,19 +64,22 @@ typedef struct kac_quotients {
     kac_divisor by;
     uint64_t base;
     double one, each; /* one, and one n / s */
-    double rest;      /* about the quotient of the base, less `whole` */
-    int32_t whole;
+    double rest;      /* of the quotient of the base */
+    int32_t whole;    /* so much is 0 for kac_quotient_steps */
 } kac_quotients;
+
+/* Of a double from 2^25 to 2^26 the bits from 2^27 of its last place on, less its whole part. */
+enum { KAC_STEPS_FROM = 0x30000000 };
 
 KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t base, double one)
 {
     const double about = fma((double)base, by.each, by.first);
     const int32_t whole = (int32_t)about;
-    kac_quotients q = {by, base, one, one * by.each, about - whole, whole};
+    kac_quotients q = {by, base, one, one * by.each, about - whole, whole - KAC_STEPS_FROM};
     return q;
 }
 
-/* 2^25 + the quotient of x less q->whole, in steps of 2^-27: too large by a quarter of a step to six
+/* 2^25 + the quotient of x from about that of the base on, in steps of 2^-27: too large by a quarter of a step to six
  * of them, as three are added and roundings come to less.  That of x + y is
  * fma(y, q->each, that of x), within these bounds too. */
 KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
@@ -93,7 +96,7 @@ KAC_HD static inline bool kac_quotient_is_open(double near)
 
 KAC_HD static inline int32_t kac_quotient_steps(double near)
 {
-    return (int32_t)(kac_bits64(near) >> 27 & 0x1ffffffu);
+    return (int32_t)(uint32_t)(kac_bits64(near) >> 27);
 }
 
 /* How far the quotient of x is beyond q->whole, in any case. */

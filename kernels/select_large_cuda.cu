@@ -80,15 +80,21 @@ struct strip_sums {
 /* For the lanes. */
 static __device__ strip_sums add_strip(const double *l, int32_t n, double top)
 {
-    enum { SIDE = 8 }; /* side by side */
-    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP;
+    constexpr int32_t SIDE = 8; /* side by side */
+    const int32_t lane = (int32_t)(threadIdx.x % KAC_WARP);
     uint64_t sum[3] = {0, 0, 0};
     for (int32_t first = lane; first < STRIP; first += SIDE * KAC_WARP) {
         double x[SIDE];
-        KAC_UNROLL
-        for (int k = 0; k < SIDE; k++) {
-            const int32_t i = first + k * KAC_WARP;
-            x[k] = n >= STRIP || i < n ? l[i] : -(double)INFINITY;
+        if (n >= STRIP) {
+            KAC_UNROLL
+            for (int k = 0; k < SIDE; k++)
+                x[k] = l[first + k * KAC_WARP];
+        } else {
+            KAC_UNROLL
+            for (int k = 0; k < SIDE; k++) {
+                const int32_t i = first + k * KAC_WARP;
+                x[k] = i < n ? l[i] : -(double)INFINITY;
+            }
         }
         pool_add_weights<SIDE>(sum, x, top);
     }
@@ -184,25 +190,27 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
 enum {
     OWN = 4, /* neighbours that a lane takes */
     ROW = OWN * (int)KAC_WARP,
+    VIEW = 2 * OWN, /* and slots */
     WINDOW = 2 * ROW
 };
 
-/* OWN numbers from and into memory where they begin at 16 bytes. */
-template <class T> static __device__ void load_whole(T *to, const T *x)
+/* N numbers from and into memory where they begin at 16 bytes. */
+template <int N, class T> static __device__ void load_whole(T *to, const T *x)
 {
-    uint4 words[OWN * sizeof(T) / sizeof(uint4)];
+    uint4 words[N * sizeof(T) / sizeof(uint4)];
     KAC_UNROLL
     for (size_t k = 0; k < sizeof words / sizeof *words; k++)
         words[k] = reinterpret_cast<const uint4 *>(x)[k];
     memcpy(to, words, sizeof words);
 }
 
-static __device__ void store_whole(int32_t *to, const int32_t *x)
+template <int N, class T> static __device__ void store_whole(T *to, const T *x)
 {
-    uint4 words;
-    static_assert(sizeof words == OWN * sizeof *x, "one access");
-    memcpy(&words, x, sizeof words);
-    *reinterpret_cast<uint4 *>(to) = words;
+    uint4 words[N * sizeof(T) / sizeof(uint4)];
+    memcpy(words, x, sizeof words);
+    KAC_UNROLL
+    for (size_t k = 0; k < sizeof words / sizeof *words; k++)
+        reinterpret_cast<uint4 *>(to)[k] = words[k];
 }
 
 static __device__ bool is_aligned(const void *x)
@@ -215,7 +223,7 @@ template <class T>
 static __device__ void load_own(T *to, const T *x, bool whole, int32_t left, T none)
 {
     if (whole) {
-        load_whole(to, x);
+        load_whole<OWN>(to, x);
         return;
     }
     KAC_UNROLL
@@ -223,22 +231,23 @@ static __device__ void load_own(T *to, const T *x, bool whole, int32_t left, T n
         to[k] = k < left ? x[k] : none;
 }
 
-/* A warp's candidates and their slots: mark[slot] is the candidate whose first slot that is, else
- * 0. */
+/* Rows of a warp's candidates, and their slots: mark[slot] is the candidate whose first slot that is,
+ * else 0. */
 struct __align__(16) slot_window
 {
     int32_t mark[WINDOW], row[ROW];
 };
 
-/* The largest of the lanes up to this one. */
-static __device__ int32_t warp_max_scan(int32_t value)
+/* The largest of the lanes before this one, 0 for the first; none is below that. */
+static __device__ int32_t warp_max_before(int32_t value)
 {
     KAC_UNROLL
     for (int by = 1; by < KAC_WARP; by *= 2) {
         const int32_t other = __shfl_up_sync(KAC_WHOLE_WARP, value, by);
         if (other > value) value = other;
     }
-    return value;
+    value = __shfl_up_sync(KAC_WHOLE_WARP, value, 1);
+    return threadIdx.x % KAC_WARP > 0 ? value : 0;
 }
 
 /* The slots to[0 .. slots-1] of a row of candidates, WINDOW at most: a slot belongs to the last that is
@@ -247,36 +256,32 @@ static __device__ int32_t warp_max_scan(int32_t value)
 static __device__ void fill_window(slot_window *w, int32_t *to, int32_t slots, int32_t low,
                                    const int32_t *row, const int32_t *edge)
 {
-    const int32_t lane = (int32_t)threadIdx.x % KAC_WARP, none[OWN] = {0};
-    store_whole(&w->row[OWN * lane], row);
+    const int32_t lane = (int32_t)(threadIdx.x % KAC_WARP), none[VIEW] = {0};
+    int32_t *marks = &w->mark[VIEW * lane], owner[VIEW];
+    store_whole<OWN>(&w->row[OWN * lane], row);
     KAC_UNROLL
     for (int k = 0; k < OWN; k++)
         if (edge[k + 1] > edge[k]) w->mark[edge[k] - low] = OWN * lane + k;
     __syncwarp();
-    int32_t carry = 0;
-    for (int32_t first = 0; first < slots; first += ROW) {
-        int32_t *marks = &w->mark[first + OWN * lane], own[OWN];
-        load_whole(own, marks);
-        KAC_UNROLL
-        for (int k = 1; k < OWN; k++)
-            if (own[k - 1] > own[k]) own[k] = own[k - 1];
-        const int32_t upto = warp_max_scan(own[OWN - 1] > carry ? own[OWN - 1] : carry);
-        const int32_t left = __shfl_up_sync(KAC_WHOLE_WARP, upto, 1);
-        const int32_t before = lane > 0 ? left : carry;
-        carry = __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            if (before > own[k]) own[k] = before;
-        store_whole(marks, own);
-        __syncwarp();
-        KAC_UNROLL
-        for (int k = 0; k < OWN; k++) {
-            const int32_t j = first + k * KAC_WARP + lane;
-            if (j < slots) to[j] = w->row[w->mark[j]];
-        }
-        __syncwarp();
-        store_whole(marks, none);
+    load_whole<VIEW>(owner, marks);
+    KAC_UNROLL
+    for (int k = 1; k < VIEW; k++)
+        if (owner[k - 1] > owner[k]) owner[k] = owner[k - 1];
+    const int32_t before = warp_max_before(owner[VIEW - 1]);
+    KAC_UNROLL
+    for (int k = 0; k < VIEW; k++)
+        if (before > owner[k]) owner[k] = before;
+    store_whole<VIEW>(marks, owner);
+    __syncwarp();
+    to += lane;
+    KAC_UNROLL
+    for (int k = 0; k < VIEW; k++) {
+        if (k == OWN && slots <= ROW) break; /* half of it is mostly enough */
+        const int32_t mine = w->row[w->mark[k * KAC_WARP + lane]];
+        if (k * KAC_WARP + lane < slots) to[k * KAC_WARP] = mine;
     }
+    __syncwarp();
+    store_whole<VIEW>(marks, none);
     __syncwarp();
 }
 
@@ -293,39 +298,59 @@ static __device__ void take(const pool_stage *s, const share_of_slots *c, int32_
         s->p.chosen[j] = c->row;
 }
 
+/* Where a lane begins in the first row of its strip. */
+static __device__ int32_t first_own(pool_part on)
+{
+    return on.first + (int32_t)(threadIdx.x / KAC_WARP * STRIP + threadIdx.x % KAC_WARP * OWN);
+}
+
+/* Of the tile's slots. */
+static __device__ void clear_log_w(const pool_stage *s, pool_part on)
+{
+    double *to = s->a->log_w + s->p.first_slot + on.first + threadIdx.x;
+    const int32_t n = s->p.n - on.first;
+    if (n >= TILE) {
+        KAC_UNROLL
+        for (int k = 0; k < TILE; k += KAC_THREADS)
+            to[k] = 0;
+    } else {
+        for (int32_t k = 0; k + (int32_t)threadIdx.x < n; k += KAC_THREADS)
+            to[k] = 0;
+    }
+}
+
 /* Whether a part is a tile whose l, or counts, and rows load_whole serves. */
 static __device__ bool is_whole(const pool_stage *s, pool_part on, const void *x)
 {
     return s->p.candidates - on.first >= TILE && is_aligned(x) && is_aligned(s->p.row);
 }
 
-/* The slots of the candidates of a tile, of which each warp has a strip.  edges(i, edge), called by
- * whole warps, says for the OWN from i on that theirs are edge[k] .. edge[k + 1] - 1 beyond what it
- * returns.  Few slots go through a window of the warp, more are written candidate by candidate, and
+/* The slots of the candidates of a tile, of which each warp has a strip.  edges(edge, left), called
+ * by whole warps row after row, says for a lane's next OWN, of which there are `left`, that theirs
+ * are edge[k] .. edge[k + 1] - 1 beyond what it returns.  Few slots go through a window of the warp, more are written candidate by candidate, and
  * those of one that has very many by the block. */
 template <class Edges>
 static __device__ void spread(const pool_stage *s, pool_part on, bool whole, Edges edges)
 {
     enum { MANY = 128, LIST = 16 };
     const kac_pool *p = &s->p;
-    const int32_t end = pool_end(on, p->candidates), me = (int32_t)threadIdx.x,
-                  lane = me % KAC_WARP, none[OWN] = {0};
+    const int32_t me = (int32_t)threadIdx.x, lane = (int32_t)(threadIdx.x % KAC_WARP),
+                  warp = (int32_t)(threadIdx.x / KAC_WARP), none[VIEW] = {0};
     KAC_SHARED(slot_window, windows, WARPS);
     KAC_SHARED(int32_t, listed, 1);
     KAC_SHARED(share_of_slots, list, LIST);
-    slot_window *window = &windows[me / KAC_WARP];
-    for (int32_t m = 0; m < WINDOW; m += ROW)
-        store_whole(&window->mark[m + OWN * lane], none);
+    slot_window *window = &windows[warp];
+    store_whole<VIEW>(&window->mark[VIEW * lane], none);
     if (me == 0) *listed = 0;
     __syncthreads();
-    EACH_OF (j, on, p->n)
-        s->a->log_w[p->first_slot + j] = 0; /* what has offspring has weight */
-    const int32_t strip = on.first + me / KAC_WARP * STRIP;
-    for (int32_t first = strip; first < strip + STRIP && first < end; first += ROW) {
-        const int32_t i = first + OWN * lane;
+    clear_log_w(s, on); /* what has offspring has weight */
+    const int32_t *rows = p->row + first_own(on);
+    int32_t left = p->candidates - on.first - warp * STRIP;
+    if (left > STRIP) left = STRIP;
+    for (; left > 0; rows += ROW, left -= ROW) {
         int32_t row[OWN], edge[OWN + 1];
-        load_own(row, p->row + i, whole, end - i, 0);
-        const int32_t base = edges(i, edge);
+        load_own(row, rows, whole, left - OWN * lane, 0);
+        const int32_t base = edges(edge, left - OWN * lane);
         const int32_t low = __shfl_sync(KAC_WHOLE_WARP, edge[0], 0);
         const int32_t slots = __shfl_sync(KAC_WHOLE_WARP, edge[OWN], KAC_WARP - 1) - low;
         if (slots <= WINDOW) {
@@ -360,22 +385,21 @@ static __device__ void spread(const pool_stage *s, pool_part on, bool whole, Edg
 /* Offspring of each candidate are counted; those before the part are `before`. */
 static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t before)
 {
-    const int32_t *count = s->count, end = pool_end(on, s->p.candidates),
-                  strip = on.first + (int32_t)threadIdx.x / KAC_WARP * STRIP;
-    const bool whole = is_whole(s, on, count);
+    const bool whole = is_whole(s, on, s->count);
+    const int32_t first = first_own(on), *count = s->count + first;
     int32_t own[OWN], sum = 0, all;
-    for (int32_t first = strip; first < strip + STRIP && first < end; first += ROW) {
-        const int32_t i = first + OWN * ((int32_t)threadIdx.x % KAC_WARP);
-        load_own(own, count + i, whole, end - i, 0);
+    for (int32_t k = 0; k < STRIP; k += ROW) {
+        load_own(own, count + k, whole, s->p.candidates - first - k, 0);
         KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            sum += own[k];
+        for (int j = 0; j < OWN; j++)
+            sum += own[j];
     }
     int32_t passed =
         kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, kac_warp_scan(sum), KAC_WARP - 1), &all);
-    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+    spread(s, on, whole, [&](int32_t *edge, int32_t left) {
         int32_t total = 0;
-        load_own(own, count + i, whole, end - i, 0);
+        load_own(own, count, whole, left, 0);
+        count += ROW;
         KAC_UNROLL
         for (int k = 0; k < OWN; k++)
             total += own[k];
@@ -387,22 +411,25 @@ static __device__ void spread_counts(const pool_stage *s, pool_part on, int32_t 
         passed += __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
         return before;
     });
-    if (threadIdx.x == 0 && on.first == 0 && s->p.held && count[0] > 0) /* perhaps no weight */
+    if (threadIdx.x == 0 && on.first == 0 && s->p.held &&
+        s->count[0] > 0) /* perhaps no weight */
         s->a->log_w[s->p.first_slot] = kac_pool_log_w(s->p.l[0], true);
 }
 
-/* Systematic, where the weights before the warp's strip are `before`. */
+/* Systematic, where the weights before the warp's strip are `passed_by`. */
 static __device__ void spread_systematic(const pool_stage *s, pool_part on,
-                                         const kac_divisor *by, uint64_t before)
+                                         const kac_divisor *by, uint64_t passed_by)
 {
-    const double *l = s->p.l, top = s->v.top;
-    const int32_t end = pool_end(on, s->p.candidates);
-    const bool whole = is_whole(s, on, l);
-    const kac_quotients q = kac_quotients_of(*by, before, (double)KAC_WEIGHT_ONE);
+    const bool whole = is_whole(s, on, s->p.l);
+    const double *l = s->p.l + first_own(on), top = s->v.top;
+    kac_quotients q = kac_quotients_of(*by, passed_by, (double)KAC_WEIGHT_ONE);
+    q.rest = __shfl_sync(KAC_WHOLE_WARP, q.rest, 0);   /* the same, but compilers would make */
+    q.whole = __shfl_sync(KAC_WHOLE_WARP, q.whole, 0); /* these two again for each row */
     double passed = 0; /* weights of the strip, in units of that */
-    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+    spread(s, on, whole, [&](int32_t *edge, int32_t left) {
         double x[OWN], upto[OWN], sum = KAC_SUM_FROM;
-        load_own(x, l + i, whole, end - i, -(double)INFINITY);
+        load_own(x, l, whole, left, -(double)INFINITY);
+        l += ROW;
         kac_raw_weights<OWN>(x, top);
         KAC_UNROLL
         for (int k = 0; k < OWN; k++) {
@@ -410,7 +437,8 @@ static __device__ void spread_systematic(const pool_stage *s, pool_part on,
             upto[k] = sum - KAC_SUM_FROM;
         }
         const double scan = kac_warp_scan(upto[OWN - 1]),
-                     left = passed + (scan - upto[OWN - 1]), near = kac_quotient_near(&q, left);
+                     before = passed + (scan - upto[OWN - 1]),
+                     near = kac_quotient_near(&q, before);
         bool open = kac_quotient_is_open(near);
         edge[0] = kac_quotient_steps(near);
         KAC_UNROLL
@@ -420,10 +448,10 @@ static __device__ void spread_systematic(const pool_stage *s, pool_part on,
             open |= kac_quotient_is_open(next);
         }
         if (open) {
-            edge[0] = kac_quotient_exact(&q, left);
+            edge[0] = kac_quotient_exact(&q, before);
             KAC_UNROLL
             for (int k = 0; k < OWN; k++)
-                edge[k + 1] = kac_quotient_exact(&q, left + upto[k]);
+                edge[k + 1] = kac_quotient_exact(&q, before + upto[k]);
         }
         passed += __shfl_sync(KAC_WHOLE_WARP, scan, KAC_WARP - 1);
         return q.whole;
@@ -441,25 +469,27 @@ template <class Edges>
 static __device__ void spread_sums(const pool_stage *s, pool_part on, uint64_t before,
                                    Edges edges)
 {
-    const double *l = s->p.l, top = s->v.top;
-    const int32_t end = pool_end(on, s->p.candidates);
-    const bool whole = is_whole(s, on, l);
+    const bool whole = is_whole(s, on, s->p.l);
+    int32_t i = first_own(on);
+    const double *l = s->p.l + i, top = s->v.top;
     double passed = KAC_SUM_FROM; /* and weights of the strip, in units of KAC_WEIGHT_ONE */
-    spread(s, on, whole, [&](int32_t i, int32_t *edge) {
+    spread(s, on, whole, [&](int32_t *edge, int32_t left) {
         double x[OWN], own[OWN], sum = KAC_SUM_FROM;
-        load_own(x, l + i, whole, end - i, -(double)INFINITY);
+        load_own(x, l, whole, left, -(double)INFINITY);
+        l += ROW;
         kac_raw_weights<OWN>(x, top);
         KAC_UNROLL
         for (int k = 0; k < OWN; k++) {
             sum = kac_add_raw(sum, x[k]);
             own[k] = sum - KAC_SUM_FROM;
         }
-        const double scan = kac_warp_scan(own[OWN - 1]), left = passed + (scan - own[OWN - 1]);
-        uint64_t upto[EDGES] = {before + kac_sum_of(left)};
+        const double scan = kac_warp_scan(own[OWN - 1]), start = passed + (scan - own[OWN - 1]);
+        uint64_t upto[EDGES] = {before + kac_sum_of(start)};
         KAC_UNROLL
         for (int k = 0; k < OWN; k++)
-            upto[k + 1] = before + kac_sum_of(left + own[k]);
+            upto[k + 1] = before + kac_sum_of(start + own[k]);
         edges(i, x, upto, edge);
+        i += ROW;
         passed += __shfl_sync(KAC_WHOLE_WARP, scan, KAC_WARP - 1);
         return 0;
     });
@@ -559,26 +589,24 @@ static __device__ void whole_of(const kac_divisor *by, const double *raw, int32_
 static __device__ void find_whole(const pool_stage *s, pool_part on, const kac_divisor *by,
                                   int32_t *all, int32_t *tile_count, int32_t *strip_count)
 {
-    const double *l = s->p.l;
-    const int32_t end = pool_end(on, s->p.candidates), lane = (int32_t)threadIdx.x % KAC_WARP,
-                  warp = (int32_t)threadIdx.x / KAC_WARP, strip = on.first + warp * STRIP;
-    const bool is_all = is_whole(s, on, l);
+    const bool is_all = is_whole(s, on, s->p.l);
+    const int32_t first = first_own(on);
     int32_t sum = 0, total;
     KAC_UNROLL
-    for (int32_t i = strip + OWN * lane; i < strip + STRIP; i += ROW) {
+    for (int32_t k = 0; k < STRIP; k += ROW) {
         double x[OWN];
         int32_t whole[OWN];
-        load_own(x, l + i, is_all, end - i, -(double)INFINITY);
+        load_own(x, s->p.l + first + k, is_all, s->p.candidates - first - k, -(double)INFINITY);
         kac_raw_weights<OWN>(x, s->v.top);
         whole_of(by, x, whole);
         KAC_UNROLL
-        for (int k = 0; k < OWN; k++)
-            sum += whole[k];
+        for (int j = 0; j < OWN; j++)
+            sum += whole[j];
     }
     sum = kac_warp_scan(sum);
     const int32_t before =
         kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, sum, KAC_WARP - 1), &total);
-    if (lane == 0) strip_count[warp] = before;
+    if (threadIdx.x % KAC_WARP == 0) strip_count[threadIdx.x / KAC_WARP] = before;
     if (threadIdx.x > 0) return;
     *tile_count = total;
     atomicAdd(all, total);
@@ -639,7 +667,9 @@ static __device__ void play_tile(const pool_stage *s, pool_part on, const kac_di
         const int32_t t = k * KAC_THREADS + me;
         whole[k] = 0;
         if (t >= n) continue;
-        const kac_share share = kac_divide(by, kac_weight(p->l[on.first + t], s->v.top));
+        double raw = p->l[on.first + t];
+        kac_raw_weights<1>(&raw, s->v.top);
+        const kac_share share = kac_divide(by, kac_weight_of_raw(raw));
         whole[k] = share.whole;
         residue[apart(t)] = share.residue;
         champion[apart(t)] = (uint16_t)t;
@@ -712,10 +742,12 @@ static constexpr unsigned threads_of(phase what)
     return puts_points(what) ? (unsigned)POINT_THREADS : (unsigned)KAC_THREADS;
 }
 
-/* Blocks that are to fit into a multiprocessor, 0: as the compiler thinks. */
+/* How many blocks a multiprocessor is to hold, 0: as many as it happens to. */
 KAC_HD static constexpr int blocks_of(phase what)
 {
-    return puts_points(what) ? 2 : has_points(what) ? 4 : 0;
+    if (puts_points(what)) return 2;
+    if (what == SYSTEMATIC || what == SLOTS || what == SUMS) return 5;
+    return what == PLAY || has_points(what) || what == STRATIFIED ? 4 : 0;
 }
 
 /* Shared memory that a launch asks for. */

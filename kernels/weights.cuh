@@ -19,7 +19,8 @@ template <int N> static __device__ inline void kac_raw_weights(double *x, double
     KAC_UNROLL
     for (int k = 0; k < N; k++) {
         uint64_t gap = kac_bits64(top - x[k]); /* from 0 on, or NaN */
-        if ((uint32_t)(gap >> 32) >= 0x403b0000) gap = UINT64_C(0x404e0000) << 32 | (uint32_t)gap;
+        if ((uint32_t)(gap >> 32) >= 0x403b0000)
+            gap = UINT64_C(0x404e0000) << 32 | (uint32_t)gap;
         x[k] = kac_exp_near(-kac_from_bits64(gap)); /* from 27 on what is about 60 gives: 0 */
     }
 }

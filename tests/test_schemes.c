@@ -207,6 +207,55 @@ Test(schemes, large_weights_do_not_wrap)
     cr_expect_eq(kac_residual(c, whole, 2, many, 0, 2 * one - 2), 1);
 }
 
+/* The quotient of base + x + y as the selection of large pools takes it: where it is open the exact
+ * one serves, which must be right in any case. */
+static bool check_quotient(int32_t n, uint64_t u, uint64_t s, uint64_t base, uint64_t x,
+                           uint64_t y)
+{
+    const double one = 0x1p38;
+    const kac_quotients q = kac_quotients_of(kac_divisor_of(n, u, s), base, one);
+    const unsigned __int128 product = (unsigned __int128)(base + x + y) * (uint32_t)n + u;
+    const int32_t quotient = (int32_t)(product / s);
+    const double near = fma((double)y / one, q.each, kac_quotient_near(&q, (double)x / one));
+    const bool open = kac_quotient_is_open(near);
+    cr_assert_eq(kac_quotient_exact(&q, (double)(x + y) / one) + q.whole, quotient);
+    if (!open)
+        cr_assert_eq(kac_quotient_steps(near) + q.whole, quotient, "%d %lu %lu: %lu %lu %lu", n,
+                     u, s, base, x, y);
+    return open;
+}
+
+/* Beside where a quotient grows, for sums of weights that are a multiple of N and any others. */
+Test(schemes, quotients_near_integers)
+{
+    static const int32_t offspring[] = {1, 3, 1000, 16777213, 1 << 24};
+    const uint64_t one = UINT64_C(1) << 38, most = UINT64_C(1) << 50;
+    uint64_t state = 1, opened = 0, asked = 0;
+    for (size_t k = 0; k < sizeof offspring / sizeof *offspring; k++)
+        for (int round = 0; round < 20000; round++) {
+            uint64_t draw[6];
+            for (int i = 0; i < 6; i++) {
+                state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+                draw[i] = state ^ state >> 31;
+            }
+            const int32_t n = offspring[k];
+            const uint64_t units = 1 + draw[0] % (UINT64_C(1) << round % 25);
+            const uint64_t s = round % 3 ? units * one : units * one - draw[1] % (one / 2);
+            const uint64_t u = round % 4 ? draw[2] % s : round % 8 ? s - 1 : 0;
+            const uint64_t whole = 1 + draw[3] % (uint32_t)n;
+            /* the least c whose quotient is `whole` */
+            const unsigned __int128 left = (unsigned __int128)whole * s - u;
+            uint64_t c = (uint64_t)((left + (uint32_t)n - 1) / (uint32_t)n);
+            c += draw[4] % 3;
+            if (c > 0) c--;
+            if (c > s) c = s;
+            const uint64_t beyond = draw[5] % (c < most ? c + 1 : most), x = beyond / 3;
+            asked++;
+            opened += check_quotient(n, u, s, c - beyond, x, beyond - x);
+        }
+    cr_expect(opened > 0 && opened < asked);
+}
+
 /* ---- scalar rules -------------------------------------------------------------------------
  */
 
