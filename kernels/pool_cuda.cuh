@@ -148,7 +148,7 @@ static __device__ inline void pool_add_weights(uint64_t *sum, double *x, double 
         const uint32_t shortened = kac_coarse_of_raw(x[k]);
         few = kac_add_raw(few, x[k]);
         coarse += shortened;
-        square += (uint64_t)shortened * shortened;
+        square += kac_wide(shortened, shortened);
     }
     sum[0] += kac_sum_of(few);
     sum[1] += coarse;

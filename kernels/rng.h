@@ -16,24 +16,11 @@ typedef struct kac_u32x4 {
     uint32_t v[4];
 } kac_u32x4;
 
-/* a * b.  nvcc multiplies 64 bits where it has taken the halves of such a product apart and put them
- * together again, so it is told that these are 32. */
-KAC_HD static inline uint64_t kac_product(uint32_t a, uint32_t b)
-{
-#ifdef __CUDA_ARCH__
-    uint64_t product;
-    asm("mul.wide.u32 %0, %1, %2;" : "=l"(product) : "r"(a), "r"(b));
-    return product;
-#else
-    return (uint64_t)a * b;
-#endif
-}
-
 KAC_HD static inline kac_u32x4 kac_philox(kac_u32x4 c, uint32_t k0, uint32_t k1)
 {
     for (int round = 0; round < 10; round++) {
-        uint64_t a = kac_product(0xD2511F53u, c.v[0]);
-        uint64_t b = kac_product(0xCD9E8D57u, c.v[2]);
+        uint64_t a = kac_wide(0xD2511F53u, c.v[0]);
+        uint64_t b = kac_wide(0xCD9E8D57u, c.v[2]);
         c.v[0] = (uint32_t)(b >> 32) ^ c.v[1] ^ k0;
         c.v[1] = (uint32_t)b;
         c.v[2] = (uint32_t)(a >> 32) ^ c.v[3] ^ k1;

@@ -46,16 +46,22 @@ KAC_HD static inline kac_divisor kac_divisor_of(int32_t n, uint64_t u, uint64_t 
     return d;
 }
 
-/* An estimate in doubles, some 2^-50 of it wrong and so at most one beside the quotient, put right
- * by its remainder, of which 64 bits tell all.  A GPU takes hundreds of instructions to divide 128
- * bits, and tens for this; a divisor serves a whole loop. */
+/* By the integer next to an estimate, which is the quotient's whole part or one more, put right by
+ * the remainder, of which 64 bits tell all. */
+KAC_HD static inline kac_share kac_divide_about(const kac_divisor *d, uint64_t c, double about)
+{
+    const uint32_t whole = (uint32_t)kac_bits64(about + 0x1p52);
+    const uint64_t rest = c * d->n + d->u - whole * d->s; /* -s .. s - 1 */
+    const uint32_t over = (uint32_t)(rest >> 63);
+    kac_share share = {(int32_t)(whole - over), rest + (over ? d->s : 0)};
+    return share;
+}
+
+/* The estimate is some 2^-50 of it wrong.  A GPU takes hundreds of instructions to divide 128 bits, and
+ * tens for this; a divisor serves a whole loop. */
 KAC_HD static inline kac_share kac_divide(const kac_divisor *d, uint64_t c)
 {
-    int32_t whole = (int32_t)((double)c * d->each + d->first);
-    int64_t rest = (int64_t)(c * d->n + d->u - (uint64_t)whole * d->s); /* -s .. 2 s - 1 */
-    int32_t off = (rest >= (int64_t)d->s) - (rest < 0);
-    kac_share share = {whole + off, (uint64_t)(rest - off * (int64_t)d->s)};
-    return share;
+    return kac_divide_about(d, c, (double)c * d->each + d->first);
 }
 
 /* Quotients of many c = base + one x, x below 2^14 a multiple of 1 / one: one fma on doubles tells

@@ -661,19 +661,27 @@ static __device__ void play_tile(const pool_stage *s, pool_part on, const kac_di
     KAC_SHARED(uint8_t, gets, TILE);
     const kac_pool *p = &s->p;
     const int32_t n = pool_end(on, p->candidates) - on.first, me = (int32_t)threadIdx.x;
+    constexpr int32_t SIDE = 4; /* side by side */
+    const double each = (double)KAC_WEIGHT_ONE * by->each, *l = p->l + on.first;
     int32_t whole[EACH], sum = 0;
     KAC_UNROLL
-    for (int k = 0; k < EACH; k++) {
-        const int32_t t = k * KAC_THREADS + me;
-        whole[k] = 0;
-        if (t >= n) continue;
-        double raw = p->l[on.first + t];
-        kac_raw_weights<1>(&raw, s->v.top);
-        const kac_share share = kac_divide(by, kac_weight_of_raw(raw));
-        whole[k] = share.whole;
-        residue[apart(t)] = share.residue;
-        champion[apart(t)] = (uint16_t)t;
-        gets[t] = 0;
+    for (int32_t first = 0; first < EACH; first += SIDE) {
+        double x[SIDE];
+        KAC_UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            const int32_t t = (first + k) * KAC_THREADS + me;
+            x[k] = t < n ? l[t] : -(double)INFINITY;
+        }
+        kac_raw_weights<SIDE>(x, s->v.top);
+        KAC_UNROLL
+        for (int k = 0; k < SIDE; k++) {
+            const int32_t t = (first + k) * KAC_THREADS + me;
+            const kac_share share = kac_divide_about(by, kac_weight_of_raw(x[k]), x[k] * each);
+            whole[first + k] = share.whole;
+            residue[apart(t)] = share.residue;
+            champion[apart(t)] = (uint16_t)t;
+            gets[t] = 0;
+        }
     }
     __syncthreads();
     pool_play(p, pool_subtrees<uint16_t>{on.first, 1, n, residue, champion}, apart,
