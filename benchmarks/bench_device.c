@@ -321,9 +321,10 @@ static void bench_propose(int32_t n)
     free(entry);
 }
 
-/* ---- cnn1d of the published sizes ------------------------------------------------------------ */
+/* ---- networks of the published sizes --------------------------------------------------------- */
 
-enum { HIDDEN = 128, LAYERS = 20, KERNEL = 9 };
+enum { HIDDEN = 128, LAYERS = 20, KERNEL = 9 }; /* cnn1d */
+enum { CHANNELS = 64, STEM = 13, TAPS = 7 };    /* conv_regressor, as of make_models.py */
 
 typedef struct asking {
     kac_net *net;
@@ -334,6 +335,12 @@ static kac_status forward(void *argument)
 {
     const asking *a = argument;
     return dev->ops->networks.cnn1d.forward(dev, a->net, &a->query);
+}
+
+static kac_status reward(void *argument)
+{
+    const asking *a = argument;
+    return dev->ops->networks.conv_regressor.forward(dev, a->net, &a->query);
 }
 
 static float *random_floats(int64_t n, float scale)
@@ -403,6 +410,78 @@ static void bench_cnn1d(kac_precision precision, const char *name, int32_t lengt
     free(tokens);
 }
 
+/* Appends a layer and returns the FLOPs of a row. */
+static double add_layer(kac_conv_regressor_weights *w, kac_layer_kind kind, int32_t out,
+                        int32_t taps, const float *kernel, const float *bias)
+{
+    const kac_regressor_layer *last = w->layers > 0 ? &w->layer[w->layers - 1] : NULL;
+    kac_regressor_layer *l = &w->layer[w->layers++];
+    double pairs = 0;
+    *l = (kac_regressor_layer){.kind = kind,
+                               .act = kernel != NULL ? KAC_ACT_RELU : KAC_ACT_LINEAR,
+                               .in = last != NULL ? last->out : STATES,
+                               .in_length = last != NULL ? last->out_length : w->length,
+                               .taps = taps,
+                               .dilation = 1,
+                               .pad = (taps - 1) / 2,
+                               .size = kind == KAC_LAYER_MAXPOOL ? 2 : 1,
+                               .kernel = kernel,
+                               .bias = bias};
+    l->out = kind == KAC_LAYER_FLATTEN ? l->in * l->in_length : out > 0 ? out : l->in;
+    l->out_length = kind == KAC_LAYER_FLATTEN ? 1 : l->in_length / l->size;
+    for (int32_t k = 0; k < taps && kernel != NULL; k++)
+        pairs += l->in_length - abs(k - l->pad);
+    return 2 * pairs * l->in * l->out;
+}
+
+static void bench_conv_regressor(kac_precision precision, const char *name, int32_t length,
+                                 int32_t rows)
+{
+    const int32_t flat = length / 4 * CHANNELS;
+    kac_conv_regressor_weights w = {
+        .states = STATES, .length = length, .outputs = 1, .scale = 1};
+    float *stem = random_floats(STEM * STATES * CHANNELS, 0.2f);
+    float *conv = random_floats((int64_t)TAPS * CHANNELS * CHANNELS, 0.06f);
+    float *dense = random_floats((int64_t)flat * CHANNELS, 0.02f);
+    float *bias = random_floats(CHANNELS, 0.1f);
+    uint8_t *tokens = calloc((size_t)rows, STRIDE);
+    asking a = {0};
+    char text[64];
+    snprintf(text, sizeof text, "conv_regressor, L %d, %s", length, name);
+    if (tokens == NULL) must(KAC_ERR_NOMEM);
+    double flops = add_layer(&w, KAC_LAYER_CONV, CHANNELS, STEM, stem, bias);
+    flops += add_layer(&w, KAC_LAYER_CONV, CHANNELS, TAPS, conv, bias);
+    flops += add_layer(&w, KAC_LAYER_MAXPOOL, 0, 1, NULL, NULL);
+    flops += add_layer(&w, KAC_LAYER_CONV, CHANNELS, TAPS, conv, bias);
+    flops += add_layer(&w, KAC_LAYER_MAXPOOL, 0, 1, NULL, NULL);
+    flops += add_layer(&w, KAC_LAYER_FLATTEN, 0, 1, NULL, NULL);
+    flops += add_layer(&w, KAC_LAYER_DENSE, CHANNELS, 1, dense, bias);
+    flops += add_layer(&w, KAC_LAYER_DENSE, 1, 1, dense, bias);
+    for (int32_t i = 0; i < rows; i++)
+        for (int32_t l = 0; l < length; l++)
+            tokens[(size_t)i * STRIDE + (size_t)l] = (uint8_t)((i * 5 + l * 3) % STATES);
+    if (wanted(text) && kac_device_set_precision(dev, precision) == KAC_OK) {
+        must(dev->ops->networks.conv_regressor.pack(dev, &w, &a.net));
+        void *states = put(tokens, rows, STRIDE);
+        a.query = (kac_query){.tokens = states,
+                              .stride = STRIDE,
+                              .length = length,
+                              .capacity = rows,
+                              .out = take(rows, sizeof(float)),
+                              .out_stride = 1};
+        report_flops(text, rows, rows * flops, measure(reward, &a));
+        drop(states);
+        drop(a.query.out);
+        dev->ops->networks.conv_regressor.drop(dev, a.net);
+    }
+    must(kac_device_set_precision(dev, KAC_PRECISION_EXACT));
+    free(stem);
+    free(conv);
+    free(dense);
+    free(bias);
+    free(tokens);
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "cpu";
@@ -428,6 +507,9 @@ int main(int argc, char **argv)
         bench_cnn1d(KAC_PRECISION_EXACT, "exact", length, rows);
         bench_cnn1d(KAC_PRECISION_TF32, "tf32", length, rows);
         bench_cnn1d(KAC_PRECISION_BF16, "bf16", length, rows);
+        bench_conv_regressor(KAC_PRECISION_EXACT, "exact", length, rows);
+        bench_conv_regressor(KAC_PRECISION_TF32, "tf32", length, rows);
+        bench_conv_regressor(KAC_PRECISION_BF16, "bf16", length, rows);
     }
     kac_device_close(dev);
     return 0;

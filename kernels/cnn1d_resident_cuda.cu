@@ -1,8 +1,9 @@
 /* cnn1d_resident_cuda.cu -- see cnn1d_resident.cuh.
  *
- * A block takes a few sequences from tokens to logits: the residual stream stays in shared memory
- * as float32, and so does what a convolution reads, as bf16 (group_conv.cuh).  Bound by the
- * tensor cores, and between layers by the norms.
+ * A block takes a few sequences from tokens to logits.  The residual stream stays in shared memory
+ * as float32, each thread's own part of it, and so does what a convolution reads, as bf16
+ * (group_conv.cuh): a thread goes from the sums of a convolution to what the next one reads in its
+ * registers, and only sums over channels pass between threads.  Bound by the tensor cores.
  */
 #include "cnn1d_resident.cuh"
 
@@ -10,35 +11,70 @@
 
 struct resident_call {
     kac_query q;
-    kac_cuda_resident net;
     int32_t sequences; /* of a block */
+    int32_t states, kernel, layers;
+    kac_cuda_conv linear, final2;
+    const float *norm, *norm_bias, *shift;       /* [layers][C] */
+    group_layer layer[KAC_CNN1D_MAX_LAYERS + 1]; /* the last is final0 */
 };
 
-/* feat = relu(bias + weights of the tokens). */
-template <int C> static __device__ void embed(const resident_call *a, group_memory<C> *m)
+/* The shared memory of a block. */
+template <int C, int ROWS> struct resident_memory : group_input<C, ROWS> {
+    using shape = group_shape<C, ROWS>;
+    static constexpr int WARPS = C / (16 * shape::PARTS); /* that share rows */
+    float4 feat[shape::SUMS / 4][shape::THREADS]; /* the residual stream, each thread's own */
+    float2 norm[WARPS / 2][ROWS]; /* sums over channels, then what to multiply and add */
+
+    /* [ROWS][PITCH] in the place of h. */
+    __device__ float *rows()
+    {
+        static_assert(sizeof(float) * ROWS * shape::PITCH <= sizeof this->h, "in its place");
+        return reinterpret_cast<float *>(this->h);
+    }
+};
+
+/* Weights, or where they fit their copy in the place of feat, which is there after a barrier. */
+template <int C, int ROWS>
+static __device__ const float4 *near(resident_memory<C, ROWS> *m, const float *weight,
+                                     int count)
 {
-    const int length = a->q.length, half = a->net.kernel / 2, tokens = a->net.states + 1;
+    const float4 *from = reinterpret_cast<const float4 *>(weight);
+    if (count > (int)(sizeof m->feat / sizeof(float))) return from;
+    for (int i = (int)threadIdx.x; i < count / 4; i += m->THREADS)
+        (&m->feat[0][0])[i] = from[i];
+    return &m->feat[0][0];
+}
+
+/* rows = relu(bias + weights of the tokens). */
+template <int C, int ROWS>
+static __device__ void embed(const resident_call *a, resident_memory<C, ROWS> *m)
+{
+    uint8_t *token = reinterpret_cast<uint8_t *>(m->norm);
     const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
-    const float4 *weight = reinterpret_cast<const float4 *>(a->net.linear.weight);
-    const float4 *bias = reinterpret_cast<const float4 *>(a->net.linear.bias);
-    for (int i = (int)threadIdx.x; i < a->sequences * length * (C / 4); i += GROUP_THREADS) {
-        const int row = i / (C / 4), c = i % (C / 4), l = row / a->sequences;
+    const int rows = a->sequences * a->q.length, tokens = a->states + 1;
+    const int c = (int)threadIdx.x % (C / 4);
+    const float4 *weight = near(m, a->linear.weight, a->kernel * tokens * C) + c;
+    const float4 bias = reinterpret_cast<const float4 *>(a->linear.bias)[c];
+    for (int row = (int)threadIdx.x; row < rows; row += m->THREADS) {
         const int b = first + row % a->sequences;
-        const uint8_t *x = kac_query_tokens(&a->q, b < last ? b : last);
-        float4 sum = bias[c];
-        for (int k = 0; k < a->net.kernel; k++) {
-            const int from = l + k - half;
-            if (from < 0 || from >= length) continue;
-            const float4 y = weight[(k * tokens + x[from]) * (C / 4) + c];
+        token[row] = kac_query_tokens(&a->q, b < last ? b : last)[row / a->sequences];
+    }
+    __syncthreads();
+    for (int row = (int)threadIdx.x / (C / 4); row < rows; row += m->THREADS / (C / 4)) {
+        float4 sum = bias;
+        int from = row - a->kernel / 2 * a->sequences;
+        for (int k = 0; k < a->kernel; k++, from += a->sequences) {
+            if (from < 0 || from >= rows) continue;
+            const float4 y = weight[(k * tokens + token[from]) * (C / 4)];
             sum = {sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w};
         }
-        *reinterpret_cast<float4 *>(m->feat + row * m->PITCH + 4 * c) = {
+        *reinterpret_cast<float4 *>(m->rows() + row * m->PITCH + 4 * c) = {
             kac_relu(sum.x), kac_relu(sum.y), kac_relu(sum.z), kac_relu(sum.w)};
     }
 }
 
-/* Eight sums over a warp at once: that of x[r] in lanes 4 r .. 4 r + 3.  With each exchange a
- * lane gives away the half of its sums that others go on with. */
+/* Sums of x[r] over the eight lanes of equal lane % 4, that of x[r] in those with lane / 4 = r.
+ * With each exchange a lane gives away the half of its sums that others go on with. */
 static __device__ float sum_eight(float *x)
 {
     const int lane = (int)threadIdx.x % KAC_WARP;
@@ -51,157 +87,219 @@ static __device__ float sum_eight(float *x)
             x[i] = keep + __shfl_xor_sync(KAC_WHOLE_WARP, give, by);
         }
     }
-    x[0] += __shfl_xor_sync(KAC_WHOLE_WARP, x[0], 2);
-    return x[0] + __shfl_xor_sync(KAC_WHOLE_WARP, x[0], 1);
+    return x[0];
 }
 
-/* Neighbouring channels of a lane, that many: C / 32. */
-template <int C> struct channels {
-    static constexpr int N = C / KAC_WARP;
-    float x[N];
-};
-
-/* One access for a lane's channels. */
-template <int C> static __device__ channels<C> load(const float *from)
+/* norm[0] of each row = 1 / deviation of x over the channels, - mean / deviation.  By the block;
+ * with sums of squares, since what is normalised has bf16's 8 bits in the end. */
+template <int C, int ROWS>
+static __device__ void find_norms(resident_memory<C, ROWS> *m, const group_part<C, ROWS> *p,
+                                  const float *x)
 {
-    if constexpr (C == 128) {
-        const float4 v = *reinterpret_cast<const float4 *>(from);
-        return {v.x, v.y, v.z, v.w};
+    constexpr int TILES = m->TILES, AT_ONCE = 4, HALF = m->WARPS / 2;
+    const int lane = (int)threadIdx.x % KAC_WARP, warp = (int)threadIdx.x / KAC_WARP;
+    float2 mine[(TILES + AT_ONCE - 1) / AT_ONCE]; /* sums over the warp's channels */
+    KAC_UNROLL
+    for (int t = 0; t < TILES; t += AT_ONCE) {
+        float sum[2 * AT_ONCE] = {}, square[2 * AT_ONCE] = {};
+        KAC_UNROLL
+        for (int r = 0; r < 2 * AT_ONCE * m->PARTS; r++) {
+            const int i = r % (2 * AT_ONCE), j = r / (2 * AT_ONCE) * TILES + t + i / 2;
+            if (t + i / 2 >= TILES) continue;
+            const float one = x[4 * j + i % 2], two = x[4 * j + 2 + i % 2];
+            sum[i] += one + two;
+            square[i] = fmaf(one, one, fmaf(two, two, square[i]));
+        }
+        mine[t / AT_ONCE] = {sum_eight(sum), sum_eight(square)};
+    }
+    float2 *to = &m->norm[warp % HALF][p->row + lane / 8 * 8 + lane / 4 % 2];
+    auto each = [&](auto &&keep) {
+        KAC_UNROLL
+        for (int t = 0; t < TILES; t += AT_ONCE)
+            if (t + lane / 8 < TILES) keep(to[8 * t], mine[t / AT_ONCE]);
+    };
+    if (warp < HALF) each([](float2 &all, float2 own) { all = own; });
+    __syncthreads();
+    if (warp >= HALF)
+        each([](float2 &all, float2 own) { all = {all.x + own.x, all.y + own.y}; });
+    __syncthreads();
+    for (int row = (int)threadIdx.x; row < ROWS; row += m->THREADS) {
+        float2 all = {0, 0};
+        KAC_UNROLL
+        for (int w = 0; w < HALF; w++)
+            all = {all.x + m->norm[w][row].x, all.y + m->norm[w][row].y};
+        const float mean = all.x * (1.0f / C), variance = fmaf(all.y, 1.0f / C, -mean * mean);
+        const float scale = kac_rsqrt(kac_relu(variance) + 1e-5f);
+        m->norm[0][row] = {scale, -mean * scale};
+    }
+    __syncthreads();
+}
+
+/* norm[0] of each row = 1, 0.  By the block. */
+template <int C, int ROWS> static __device__ void pass_norms(resident_memory<C, ROWS> *m)
+{
+    __syncthreads(); /* the last layer's are no longer read, and neither is h */
+    for (int row = (int)threadIdx.x; row < ROWS; row += m->THREADS)
+        m->norm[0][row] = {1, 0};
+    __syncthreads();
+}
+
+/* h = gamma (x norm + what to add) + beta, in rows that are not there 0. */
+template <int C, int ROWS>
+static __device__ void spread(resident_memory<C, ROWS> *m, const group_part<C, ROWS> *p,
+                              int rows, const float *x, const float *gamma, const float *beta)
+{
+    constexpr int TILES = m->TILES;
+    const int lane = (int)threadIdx.x % KAC_WARP, channel = p->channel - lane / 4;
+    auto norm_of = [&](int j) {
+        return *reinterpret_cast<const float4 *>(&m->norm[0][p->row + 8 * (j < TILES ? j : 0)]);
+    };
+    KAC_UNROLL
+    for (int part = 0; part < m->PARTS; part++, x += 4 * TILES) {
+        const int c = channel + part * 64;
+        uint16_t *to = m->at(lane / 16 * 8 + lane % 8, c + lane / 8 % 2 * 8);
+        float4 norm[2] = {norm_of(0), norm_of(1)};
+        KAC_UNROLL
+        for (int j = 0; j < TILES; j += 2) {
+            const float4 next[2] = {norm_of(j + 2), norm_of(j + 3)}; /* before what is stored */
+            uint32_t pair[4];
+            KAC_UNROLL
+            for (int i = 0; i < 4; i++) {
+                const int t = i / 2, k = i % 2, kind = 2 * part + k;
+                if (j + t >= TILES) continue;
+                const float *from = x + 4 * (j + t) + 2 * k;
+                const float one = fmaf(from[0], norm[t].x, norm[t].y);
+                const float two = fmaf(from[1], norm[t].z, norm[t].w);
+                pair[i] = kac_bf16_pair(fmaf(one, gamma[kind], beta[kind]),
+                                        fmaf(two, gamma[kind], beta[kind]));
+            }
+            if (j + 1 < TILES)
+                kac_store_columns<4>(to + 8 * j * 8, pair);
+            else
+                kac_store_columns<2>(to + 8 * j * 8, pair);
+            norm[0] = next[0];
+            norm[1] = next[1];
+        }
+        __syncwarp();
+        for (int i = lane; i < 2 * (ROWS - rows); i += KAC_WARP)
+            *reinterpret_cast<uint4 *>(m->at(rows + i / 2, c + i % 2 * 8)) = {};
+    }
+}
+
+/* h = LayerNorm(x + shift) of a layer, before final0 h = x; x is lost.  By the block. */
+template <int C, int ROWS>
+static __device__ void normalise(const resident_call *a, resident_memory<C, ROWS> *m,
+                                 const group_part<C, ROWS> *p, float *x, int layer)
+{
+    constexpr int KINDS = 2 * m->PARTS;
+    float gamma[KINDS], beta[KINDS];
+    KAC_UNROLL
+    for (int k = 0; k < KINDS; k++) {
+        gamma[k] = 1;
+        beta[k] = 0;
+    }
+    if (layer == a->layers) {
+        pass_norms<C, ROWS>(m);
     } else {
-        const float2 v = *reinterpret_cast<const float2 *>(from);
-        return {v.x, v.y};
-    }
-}
-
-template <int C> static __device__ void store_bf16(uint16_t *to, const channels<C> &v)
-{
-    const uint32_t low = kac_bf16_pair(v.x[0], v.x[1]);
-    if constexpr (C == 128)
-        *reinterpret_cast<uint2 *>(to) = {low, kac_bf16_pair(v.x[2], v.x[3])};
-    else
-        *reinterpret_cast<uint32_t *>(to) = low;
-}
-
-/* h = LayerNorm(feat + shift) of a layer; before final0 h = feat.  A warp takes eight rows at
- * once, a lane neighbouring channels of each. */
-template <int C>
-static __device__ void normalise(const resident_call *a, group_memory<C> *m, int layer)
-{
-    constexpr int N = C / KAC_WARP, AT_ONCE = 8;
-    const int c = (int)threadIdx.x % KAC_WARP * N, rows = a->sequences * a->q.length;
-    const bool norms = layer < a->net.layers;
-    channels<C> shift = {}, gamma = {}, beta = {};
-    if (norms) {
-        shift = load<C>(a->net.shift + layer * C + c);
-        gamma = load<C>(a->net.norm + layer * C + c);
-        beta = load<C>(a->net.norm_bias + layer * C + c);
-    }
-    for (int row = (int)threadIdx.x / KAC_WARP * AT_ONCE; row < rows;
-         row += GROUP_THREADS / KAC_WARP * AT_ONCE) {
-        channels<C> y[AT_ONCE];
-        float sum[AT_ONCE];
+        float shift[KINDS];
         KAC_UNROLL
-        for (int r = 0; r < AT_ONCE; r++) { /* rows beyond the last are there, and not used */
-            y[r] = load<C>(m->feat + (row + r) * m->PITCH + c);
-            sum[r] = 0;
-            KAC_UNROLL
-            for (int i = 0; i < N; i++) {
-                y[r].x[i] += shift.x[i];
-                sum[r] += y[r].x[i];
-            }
-        }
-        if (norms) {
-            const float mean = sum_eight(sum) * (1.0f / C);
-            KAC_UNROLL
-            for (int r = 0; r < AT_ONCE; r++) {
-                const float of_row = __shfl_sync(KAC_WHOLE_WARP, mean, 4 * r);
-                sum[r] = 0;
-                KAC_UNROLL
-                for (int i = 0; i < N; i++) {
-                    y[r].x[i] -= of_row;
-                    sum[r] = fmaf(y[r].x[i], y[r].x[i], sum[r]);
-                }
-            }
-            const float scale = kac_rsqrt(fmaf(sum_eight(sum), 1.0f / C, 1e-5f));
-            KAC_UNROLL
-            for (int r = 0; r < AT_ONCE; r++) {
-                const float of_row = __shfl_sync(KAC_WHOLE_WARP, scale, 4 * r);
-                KAC_UNROLL
-                for (int i = 0; i < N; i++)
-                    y[r].x[i] = fmaf(y[r].x[i] * of_row, gamma.x[i], beta.x[i]);
-            }
+        for (int k = 0; k < KINDS; k++) {
+            const int c = layer * C + p->channel + k % 2 * 8 + k / 2 * 64;
+            shift[k] = a->shift[c];
+            gamma[k] = a->norm[c];
+            beta[k] = a->norm_bias[c];
         }
         KAC_UNROLL
-        for (int r = 0; r < AT_ONCE; r++)
-            if (row + r < rows) store_bf16<C>(group_at(m, row + r, c), y[r]);
+        for (int i = 0; i < m->SUMS; i++)
+            x[i] += shift[i / (m->SUMS / m->PARTS) * 2 + i / 2 % 2];
+        find_norms<C, ROWS>(m, p, x);
+    }
+    spread<C, ROWS>(m, p, a->sequences * a->q.length, x, gamma, beta);
+}
+
+/* x = feat += relu(x). */
+template <int C, int ROWS> static __device__ void settle(resident_memory<C, ROWS> *m, float *x)
+{
+    KAC_UNROLL
+    for (int j = 0; j < m->SUMS / 4; j++, x += 4) {
+        const float4 old = m->feat[j][threadIdx.x];
+        x[0] = kac_relu(x[0]) + old.x;
+        x[1] = kac_relu(x[1]) + old.y;
+        x[2] = kac_relu(x[2]) + old.z;
+        x[3] = kac_relu(x[3]) + old.w;
+        m->feat[j][threadIdx.x] = {x[0], x[1], x[2], x[3]};
     }
 }
 
-/* Of layer `layers`: final0. */
-static __device__ group_layer layer_of(const resident_call *a, int layer)
+/* The logits of rows, by final2's weights [C][step]. */
+template <int C, int ROWS>
+static __device__ void answer(const resident_call *a, resident_memory<C, ROWS> *m,
+                              const float4 *weight)
 {
-    const bool last = layer == a->net.layers;
-    const int64_t step = last ? 0 : (int64_t)a->net.dilation[layer] * a->sequences;
-    return {a->net.weight[layer],       a->net.bias[layer],          last ? 1 : a->net.kernel,
-            a->sequences * a->q.length, -(a->net.kernel / 2) * step, step};
-}
-
-/* feat += relu(bias + convolution of h); without `adds` feat = that. */
-template <int C>
-static __device__ void convolve(const group_layer *a, group_memory<C> *m, group_part<C> *part,
-                                bool adds)
-{
-    float *feat = m->feat;
-    group_convolve<C>(a, m, part, [=](int row, int channel, float sum) {
-        float *x = feat + row * group_memory<C>::PITCH + channel;
-        *x = kac_relu(sum) + (adds ? *x : 0.0f);
-    });
-}
-
-/* The logits of feat. */
-template <int C> static __device__ void answer(const resident_call *a, group_memory<C> *m)
-{
-    const int first = (int)blockIdx.x * a->sequences, states = a->net.states;
-    const int step = a->net.final2.step, left = kac_query_rows(&a->q) - first;
-    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += GROUP_THREADS) {
+    const int first = (int)blockIdx.x * a->sequences, states = a->states;
+    const int step = a->final2.step / 4, left = kac_query_rows(&a->q) - first;
+    for (int row = (int)threadIdx.x; row < a->sequences * a->q.length; row += m->THREADS) {
         const int l = row / a->sequences, b = row % a->sequences;
-        const float *x = m->feat + row * m->PITCH;
+        const float *x = m->rows() + row * m->PITCH;
         if (b >= left) continue;
         float *out = kac_query_out(&a->q, first + b) + l * states;
-        for (int s = 0; s < states; s += 4) {
-            float4 y = *reinterpret_cast<const float4 *>(a->net.final2.bias + s);
-            for (int c = 0; c < C; c++) {
-                const float4 w =
-                    *reinterpret_cast<const float4 *>(a->net.final2.weight + c * step + s);
-                y = {fmaf(x[c], w.x, y.x), fmaf(x[c], w.y, y.y), fmaf(x[c], w.z, y.z),
-                     fmaf(x[c], w.w, y.w)};
+        for (int s = 0; s < step; s++) {
+            float4 y = reinterpret_cast<const float4 *>(a->final2.bias)[s];
+            for (int c = 0; c < C; c += 4) {
+                const float4 of = *reinterpret_cast<const float4 *>(x + c);
+                const float four[4] = {of.x, of.y, of.z, of.w};
+                KAC_UNROLL
+                for (int i = 0; i < 4; i++) {
+                    const float4 w = weight[(c + i) * step + s];
+                    y = {fmaf(four[i], w.x, y.x), fmaf(four[i], w.y, y.y),
+                         fmaf(four[i], w.z, y.z), fmaf(four[i], w.w, y.w)};
+                }
             }
             const float z[4] = {y.x, y.y, y.z, y.w};
             KAC_UNROLL
             for (int i = 0; i < 4; i++)
-                if (s + i < states) out[s + i] = z[i];
+                if (4 * s + i < states) out[4 * s + i] = z[i];
         }
     }
 }
 
-template <int C>
-KAC_KERNEL __launch_bounds__(GROUP_THREADS, GROUP_BLOCKS<C>) reside(KAC_ARGS resident_call a)
+template <int C, int ROWS>
+KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>::BLOCKS)
+    reside(KAC_ARGS resident_call a)
 {
-    KAC_DYNAMIC_SHARED(group_memory<C>, m);
+    using memory = resident_memory<C, ROWS>;
+    KAC_DYNAMIC_SHARED(memory, m);
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
-    group_clear<C>(m);
-    embed<C>(&a, m);
+    group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer[0]);
+    float x[memory::SUMS];
+    embed<C, ROWS>(&a, m);
     __syncthreads();
-    for (int layer = 0; layer <= a.net.layers; layer++) {
-        const group_layer it = layer_of(&a, layer);
-        group_part<C> part = group_open<C>(&it);
-        normalise<C>(&a, m, layer);
+    group_each<C, ROWS>(&part, x, [=](int row, int channel, float &own) {
+        own = m->rows()[row * m->PITCH + channel];
+    });
+    KAC_UNROLL
+    for (int j = 0; j < m->SUMS / 4; j++)
+        m->feat[j][threadIdx.x] = {x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]};
+    __syncthreads();
+    m->clear();
+    for (int layer = 0;; layer++) {
+        const group_layer *it = &a.layer[layer];
+        const bool last = layer == a.layers;
+        part.fetch_bias(it);
+        normalise<C, ROWS>(&a, m, &part, x, layer);
         kac_shared_publish();
         __syncthreads();
-        convolve<C>(&it, m, &part, layer < a.net.layers);
-        __syncthreads();
+        group_accumulate<C, ROWS>(it, last ? it : it + 1, m, &part, x);
+        if (last) break;
+        settle<C, ROWS>(m, x);
     }
-    answer<C>(&a, m);
+    __syncthreads();
+    group_each<C, ROWS>(&part, x, [=](int row, int channel, float own) {
+        m->rows()[row * m->PITCH + channel] = kac_relu(own);
+    });
+    const float4 *weight = near(m, a.final2.weight, C * a.final2.step);
+    __syncthreads();
+    answer<C, ROWS>(&a, m, weight);
 }
 
 /* ---- run ---------------------------------------------------------------------------------- */
@@ -210,23 +308,34 @@ bool kac_cuda_resident_fits(const kac_cuda_resident *net, int32_t length)
 {
     for (int32_t i = 0; i <= net->layers; i++)
         if (net->weight[i] == NULL) return false;
-    return length <= GROUP_ROWS;
+    return length <= GROUP_MOST_ROWS;
 }
 
-template <int C> static kac_status launch(kac_device *dev, const resident_call *a)
+template <int C, int ROWS>
+static kac_status launch(kac_device *dev, const kac_cuda_resident *net, const kac_query *q)
 {
-    auto *kernel = reside<C>;
-    const int32_t blocks = (a->q.capacity + a->sequences - 1) / a->sequences;
-    KAC_TRY(kac_allow_shared(kernel, sizeof(group_memory<C>)));
-    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, GROUP_THREADS, sizeof(group_memory<C>),
-                      *a);
+    using memory = resident_memory<C, ROWS>;
+    const int32_t sequences = group_sequences<C, ROWS>(dev, q->length, q->capacity);
+    resident_call a = {*q,          sequences,   net->states, net->kernel,    net->layers,
+                       net->linear, net->final2, net->norm,   net->norm_bias, net->shift,
+                       {}};
+    for (int32_t i = 0; i <= net->layers; i++) {
+        const int32_t taps = i == net->layers ? 1 : net->kernel;
+        const int64_t step = i == net->layers ? 0 : (int64_t)net->dilation[i] * sequences;
+        a.layer[i] = group_layer_of(net->weight[i], net->bias[i], C, sequences * q->length,
+                                    taps, -(net->kernel / 2) * step, step);
+    }
+    auto *kernel = reside<C, ROWS>;
+    const int32_t blocks = (q->capacity + sequences - 1) / sequences;
+    KAC_TRY(kac_allow_shared(kernel, sizeof(memory)));
+    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, (unsigned)memory::THREADS, sizeof(memory),
+                      a);
 }
 
 kac_status kac_cuda_resident_run(kac_device *dev, const kac_cuda_resident *net,
                                  const kac_query *q)
 {
     if (q->capacity < 1) return KAC_OK;
-    const resident_call a = {
-        *q, *net, kac_cuda_group_sequences(dev, net->hidden, q->length, q->capacity)};
-    return net->hidden == 64 ? launch<64>(dev, &a) : launch<128>(dev, &a);
+    return group_choose(net->hidden, q->length,
+                        [&]<int C, int ROWS>() { return launch<C, ROWS>(dev, net, q); });
 }

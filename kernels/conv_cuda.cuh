@@ -19,6 +19,9 @@ struct conv_call {
 /* Queues one whose precision is not exact. */
 kac_status kac_cuda_conv_multiply(kac_device *dev, const conv_call *a);
 
+/* Queues an exact one of one tap with few rows (dense_cuda.cu). */
+kac_status kac_cuda_dense_by_rows(kac_device *dev, const conv_call *a);
+
 /* Whether warpgroups do it (group_conv.cuh), and queues it. */
 bool kac_cuda_conv_groups(const conv_call *a);
 kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a);
@@ -72,6 +75,17 @@ static inline __device__ float4 relu(float4 x)
 static inline __device__ float2 relu(float2 x)
 {
     return {kac_activate(KAC_ACT_RELU, x.x), kac_activate(KAC_ACT_RELU, x.y)};
+}
+
+static inline __device__ float larger(float most, float x)
+{
+    return most >= x || most != most ? most : x;
+}
+
+/* The larger ones, NaN where one is NaN. */
+static inline __device__ float4 larger(float4 most, float4 x)
+{
+    return {larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z), larger(most.w, x.w)};
 }
 
 /* Neighbouring outputs of a row, `at` floats into the arrays: float2 or float4. */

@@ -1,7 +1,7 @@
 /* conv_regressor_cuda.cu -- a window of rows through all layers of a conv_regressor, and back. */
 #include <stdlib.h>
 
-#include "layer_cuda.cuh"
+#include "conv_cuda.cuh"
 
 struct stage {
     kac_regressor_layer what;      /* its kernel and bias are the file's: not used */
@@ -118,11 +118,6 @@ static pool_call pool_of(const stage *s, const kac_query *q, const float *in, co
     return {*q, s->what.in_length, s->what.out_length, s->what.size, s->what.in, in, out};
 }
 
-static __device__ float larger(float most, float x)
-{
-    return most >= x || most != most ? most : x;
-}
-
 /* Bound by memory: a thread four channels of a window, side by side. */
 KAC_KERNEL take_largest(KAC_ARGS pool_call a, float *out)
 {
@@ -132,11 +127,8 @@ KAC_KERNEL take_largest(KAC_ARGS pool_call a, float *out)
         const kac_quotient at = kac_split(i, row);
         const float4 *in = from + at.whole * a.size * row + at.rest;
         float4 most = in[0];
-        for (int32_t t = 1; t < a.size; t++) {
-            const float4 x = in[t * row];
-            most = {larger(most.x, x.x), larger(most.y, x.y), larger(most.z, x.z),
-                    larger(most.w, x.w)};
-        }
+        for (int32_t t = 1; t < a.size; t++)
+            most = larger(most, in[t * row]);
         reinterpret_cast<float4 *>(out)[i] = most;
     }
 }
@@ -212,14 +204,36 @@ KAC_KERNEL scale_out(KAC_ARGS kac_query q, int32_t outputs, float scale, float o
     }
 }
 
+static bool is_largest(const stage *s)
+{
+    return s->what.kind == KAC_LAYER_MAXPOOL || s->what.kind == KAC_LAYER_GLOBALMAX;
+}
+
+/* Queues stage i and those behind it that its kernel takes in; gives the next one. */
+static kac_status run_stages(kac_device *dev, const kac_net *net, const kac_query *q, int32_t i,
+                             float *in, float *out, int32_t *next)
+{
+    const stage *s = &net->at[i];
+    const kac_cuda_shape shape = shape_of(s);
+    *next = i + 1;
+    if (i == 0) return run_first(dev, net, q, in, NULL, out);
+    if (*next == net->stages || !is_largest(&s[1]) || s->what.kind != KAC_LAYER_CONV ||
+        !kac_cuda_conv_pools(&s->layer.there, &shape, s->what.act))
+        return run_stage(dev, q, s, in, NULL, out);
+    *next = i + 2;
+    kac_cuda_pool pool = {s[1].what.size, false};
+    if (*next < net->stages && s[2].what.kind == KAC_LAYER_FLATTEN) {
+        *next = i + 3;
+        pool.flat = true;
+    }
+    return kac_cuda_conv_pooled(dev, q, &s->layer.there, &shape, s->what.act, &pool, in, out);
+}
+
 static kac_status run_window(kac_device *dev, const kac_net *net, const kac_query *q,
                              float *from, float *to)
 {
-    for (int32_t i = 0; i < net->stages; i++) {
-        if (i == 0)
-            KAC_TRY(run_first(dev, net, q, from, NULL, to));
-        else
-            KAC_TRY(run_stage(dev, q, &net->at[i], from, NULL, to));
+    for (int32_t i = 0; i < net->stages;) {
+        KAC_TRY(run_stages(dev, net, q, i, from, to, &i));
         float *result = to;
         to = from;
         from = result;
@@ -291,8 +305,7 @@ static kac_status stage_back(kac_device *dev, const kac_net *net, const kac_quer
     const float *out = kept + rows * (i + 1 < net->stages ? s[1].in_at : net->out_at);
     const kac_cuda_ending linear = {NULL, NULL, KAC_ACT_LINEAR, NULL, NULL};
     const pool_call pool = pool_of(s, q, kept + rows * s->in_at, out);
-    const bool largest =
-        s->what.kind == KAC_LAYER_MAXPOOL || s->what.kind == KAC_LAYER_GLOBALMAX;
+    const bool largest = is_largest(s);
     if (has_weights(s)) {
         const kac_cuda_shape shape = shape_of(s);
         const kac_cuda_shape back = kac_cuda_shape_back(&shape, s->what.taps);

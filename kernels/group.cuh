@@ -118,6 +118,24 @@ template <int SUMS> static __device__ inline void kac_group_keep(float *d)
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
+/* Stores N tiles, 2 or 4, of 8 x 8 halves: lane 4 g + t has row g, columns 2 t and one more of tile
+ * k as x[k], and lane 8 k + c says where column c of it goes: 16 bytes.  By a whole warp. */
+template <int N>
+static __device__ inline void kac_store_columns(uint16_t *to, const uint32_t *x)
+{
+    static_assert(N == 2 || N == 4, "tiles");
+    const uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    if constexpr (N == 2)
+        asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1,%2};" ::"r"(at),
+                     "r"(x[0]), "r"(x[1])
+                     : "memory");
+    else
+        asm volatile(
+            "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" ::"r"(at),
+            "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3])
+            : "memory");
+}
+
 /* About 1 / sqrt(x). */
 static __device__ inline float kac_rsqrt(float x)
 {
@@ -149,6 +167,10 @@ static inline kac_shared_tile kac_tile_move(kac_shared_tile t, int32_t rows)
 template <int COLS> static inline void kac_group_mma(float *d, uint4 a, kac_shared_tile b)
 {
     emu::group_mma(d, &a.x, b.at, (int)b.chunk_rows * 8, COLS, KAC_EMU_SITE);
+}
+template <int N> static inline void kac_store_columns(uint16_t *to, const uint32_t *x)
+{
+    emu::store_columns(to, x, N, KAC_EMU_SITE);
 }
 template <int SUMS> static inline void kac_group_keep(float *d)
 {

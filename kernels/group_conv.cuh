@@ -1,14 +1,15 @@
 /* group_conv.cuh -- bf16 convolutions by warpgroups, of rows that lie in shared memory: for
  * layers of as many inputs as outputs, 64 or 128, that keep the length of sequences.
  *
- * A block takes a few whole sequences, up to 208 rows: row l S + s is position l of sequence s of
+ * A block takes a few whole sequences, up to ROWS rows: row l S + s is position l of sequence s of
  * S.  Rows of neighbouring positions lie a constant distance apart, so a tap is the same tile some
  * rows further on, and a tap outside the sequence is a row outside the tile: zeros.
  *
  * The product is (channels x inputs) (inputs x rows), so that any number of rows costs no more
- * than its own.  One of two warpgroups has 64 channels of all rows; where there are no more, of
- * half the rows.  Weights go from memory to the registers of those who multiply with them, half a
- * tap ahead.
+ * than its own.  Weights go from memory to the registers of those who multiply with them, most
+ * of a tap ahead.  Tensor cores rest while a block does something else than products, so
+ * two blocks or more share a multiprocessor where their memory allows it: short sequences take
+ * blocks of few rows, in which a warpgroup has all channels.
  */
 #ifndef KAC_GROUP_CONV_CUH
 #define KAC_GROUP_CONV_CUH
@@ -16,144 +17,181 @@
 #include "group.cuh"
 #include "layer_cuda.cuh"
 
-constexpr int GROUP_ROWS = 2 * KAC_GROUP_COLS;
-constexpr int GROUP_THREADS = 2 * KAC_GROUP;
-constexpr int GROUP_PAD = GROUP_ROWS + 1; /* zeros before a chunk of h, and behind the last */
-constexpr int GROUP_CHUNK = GROUP_PAD + GROUP_ROWS; /* rows: odd, so that banks differ */
+constexpr int GROUP_MOST_ROWS = 2 * KAC_GROUP_COLS;
 
-/* The shared memory of a block of C channels: of 128 one fits into a multiprocessor, of 64 two. */
-template <int C> struct group_memory {
-    static constexpr int PITCH = C + 4;
-    static constexpr int H_ROWS = C / 8 * GROUP_CHUNK + GROUP_PAD;
-    float feat[GROUP_ROWS * PITCH]; /* [row][PITCH] */
-    uint16_t h[H_ROWS * 8];         /* what is convolved: [C / 8][GROUP_CHUNK][8], pads first */
-};
-template <int C> constexpr int GROUP_BLOCKS = C == 128 ? 1 : 2;
-
-/* Zeros in all of h, by the block. */
-template <int C> static __device__ void group_clear(group_memory<C> *m)
-{
-    uint4 *h = reinterpret_cast<uint4 *>(m->h);
-    for (int i = (int)threadIdx.x; i < m->H_ROWS; i += GROUP_THREADS)
-        h[i] = {};
-}
-
-/* Where in h eight channels of a row begin, from channel c on. */
-template <int C> static __device__ uint16_t *group_at(group_memory<C> *m, int row, int c)
-{
-    return m->h + ((c / 8 * GROUP_CHUNK + GROUP_PAD + row) * 8 + c % 8);
-}
-
-/* A layer for the rows of a block. */
-struct group_layer {
-    const uint16_t *weight; /* kac_cuda_conv.grouped */
-    const float *bias;      /* [C] */
-    int32_t taps, rows;
-    int64_t first, step; /* rows between an output and the input of tap 0; between taps */
+/* A block of C channels, 64 or 128, and ROWS rows, KAC_GROUP_COLS or twice that. */
+template <int C, int ROWS> struct group_shape {
+    static constexpr int PARTS = C == 128 && ROWS == KAC_GROUP_COLS ? 2 : 1;
+    static constexpr int THREADS = C / (64 * PARTS) * KAC_GROUP;
+    static constexpr int BLOCKS = 128 / C * GROUP_MOST_ROWS / ROWS; /* of a multiprocessor */
+    static constexpr int SUMS = PARTS * ROWS / 2;                   /* of a thread */
+    static constexpr int TILES = ROWS / 8;
+    static constexpr int PAD = ROWS + 1; /* zeros before a chunk of h, and behind the last */
+    static constexpr int CHUNK = PAD + ROWS; /* rows: odd, so that banks differ */
+    static constexpr int PITCH = C + 4;      /* floats of a row where rows lie one by one */
 };
 
-/* The first tap from `tap` on that reads some row for rows begin .. end - 1, or how many there
- * are. */
-static __device__ inline int group_next_tap(const group_layer *a, int tap, int begin, int end)
-{
-    const int last = end < a->rows ? end : a->rows;
-    for (; tap < a->taps; tap++) {
-        const int64_t shift = a->first + tap * a->step;
-        if (begin < last && begin + shift < a->rows && last + shift > 0) break;
+/* What a block convolves, in shared memory. */
+template <int C, int ROWS> struct group_input : group_shape<C, ROWS> {
+    static constexpr int H_ROWS =
+        C / 8 * group_shape<C, ROWS>::CHUNK + group_shape<C, ROWS>::PAD;
+    uint16_t h[H_ROWS * 8]; /* [C / 8][CHUNK][8], pads first */
+
+    /* Where in h eight channels of a row begin, from channel c on. */
+    __device__ uint16_t *at(int row, int c)
+    {
+        return h + ((c / 8 * this->CHUNK + this->PAD + row) * 8 + c % 8);
     }
-    return tap;
-}
 
-/* A thread's weights of half the channels that a tap reads. */
-template <int C> struct group_half {
-    static constexpr int N = C / 32; /* products */
-    uint4 w[N];
+    /* Zeros in all of it, by the block. */
+    __device__ void clear()
+    {
+        for (int i = (int)threadIdx.x; i < H_ROWS; i += this->THREADS)
+            reinterpret_cast<uint4 *>(h)[i] = {};
+    }
 };
 
-/* Those from channel half C / 2 on, for the 16 output channels of a warp from `channel` on. */
-template <int C>
-static __device__ group_half<C> group_weights(const group_layer *a, int tap, int half,
-                                              int channel)
-{
-    const uint4 *from =
-        reinterpret_cast<const uint4 *>(a->weight) + threadIdx.x % KAC_WARP +
-        ((tap * (C / 16) + half * (C / 32)) * (C / 16) + channel / 16) * KAC_WARP;
-    group_half<C> to;
-    KAC_UNROLL
-    for (int k = 0; k < group_half<C>::N; k++)
-        to.w[k] = from[k * (C / 16) * KAC_WARP];
-    return to;
-}
-
-/* Starts sum += weights of half a tap times h. */
-template <int C, int COLS>
-static __device__ void group_multiply(float *sum, const group_half<C> &w, kac_shared_tile h)
-{
-    kac_group_begin();
-    KAC_UNROLL
-    for (int k = 0; k < group_half<C>::N; k++)
-        kac_group_mma<COLS>(sum, w.w[k], kac_tile_move(h, 2 * k * GROUP_CHUNK));
-    kac_group_commit();
-}
-
-/* A thread's part of a layer: rows begin .. end - 1 of 16 channels of its warp, and what it
- * multiplies with first. */
-template <int C> struct group_part {
-    static constexpr int COLS = C / 64 * KAC_GROUP_COLS;
-    int begin, channel, tap;
-    group_half<C> low;
+/* A layer for the rows of a block: its taps but those that read rows outside for all of them. */
+struct group_layer {
+    const uint16_t *weight; /* of the first of them */
+    const float *bias;      /* [C] */
+    int32_t taps;
+    int32_t first, step; /* rows from an output to the input of the first; between taps */
 };
 
-/* Fetches that, so that it is there when h is. */
-template <int C> static __device__ group_part<C> group_open(const group_layer *a)
+/* The layer of C channels that is packed as `grouped` for that many rows; all taps given. */
+static inline group_layer group_layer_of(const uint16_t *grouped, const float *bias, int32_t C,
+                                         int32_t rows, int32_t taps, int64_t first,
+                                         int64_t step)
 {
-    const int group = (int)threadIdx.x / KAC_GROUP;
-    group_part<C> p = {};
-    p.begin = C == 64 ? group * p.COLS : 0;
-    p.channel = (C == 64 ? 0 : group * 64) + (int)threadIdx.x / KAC_WARP % 4 * 16;
-    p.tap = group_next_tap(a, 0, p.begin, p.begin + p.COLS);
-    if (p.tap < a->taps) p.low = group_weights<C>(a, p.tap, 0, p.channel);
+    while (taps > 1 && first <= -rows) {
+        grouped += (int64_t)C * C;
+        first += step;
+        taps--;
+    }
+    while (taps > 1 && first + (taps - 1) * step >= rows)
+        taps--;
+    return {grouped, bias, taps, (int32_t)first, (int32_t)step};
+}
+
+/* A thread's part of a layer.  Its sum at 4 j + 2 k + i is of row 8 j + row + i and channel
+ * channel + 8 k; where a warpgroup has two parts, those of TILES tiles j of the second, 64
+ * channels on, follow. */
+template <int C, int ROWS> struct group_part : group_shape<C, ROWS> {
+    using shape = group_shape<C, ROWS>;
+    static constexpr int CHUNKS = C / 64; /* of 16 channels, of a slice: a quarter of a tap */
+    int row, channel;
+    const uint4 *weight;               /* of the slice after those that are under way */
+    uint4 w[4][CHUNKS * shape::PARTS]; /* slices of a tap */
+    float bias[2 * shape::PARTS];      /* of channels channel + 8 k, then of the second part */
+
+    __device__ const uint4 *weight_of(const group_layer *a) const
+    {
+        return reinterpret_cast<const uint4 *>(a->weight) + channel / 16 * KAC_WARP +
+               threadIdx.x % KAC_WARP;
+    }
+
+    __device__ void fetch(int slice)
+    {
+        KAC_UNROLL
+        for (int k = 0; k < CHUNKS; k++) {
+            KAC_UNROLL
+            for (int p = 0; p < this->PARTS; p++)
+                w[slice][k * this->PARTS + p] = weight[(k * (C / 16) + 4 * p) * KAC_WARP];
+        }
+        weight += CHUNKS * (C / 16) * KAC_WARP;
+    }
+
+    __device__ void fetch_bias(const group_layer *a)
+    {
+        KAC_UNROLL
+        for (int p = 0; p < 2 * this->PARTS; p++)
+            bias[p] = a->bias[channel + p % 2 * 8 + p / 2 * 64];
+    }
+};
+
+/* Its place, and the first weights of the layer under way. */
+template <int C, int ROWS>
+static __device__ group_part<C, ROWS> group_open(const group_layer *a)
+{
+    const int lane = (int)threadIdx.x % KAC_WARP;
+    group_part<C, ROWS> p = {};
+    p.row = lane % 4 * 2;
+    p.channel =
+        (int)threadIdx.x / KAC_GROUP * 64 + (int)threadIdx.x / KAC_WARP % 4 * 16 + lane / 4;
+    p.weight = p.weight_of(a);
+    p.fetch(0);
+    p.fetch(1);
     return p;
 }
 
-/* store(row, channel, bias + convolution) for every channel of every row, and of some rows that
- * are not there.  By the block, between barriers; h is published. */
-template <int C, class Store>
-static __device__ void group_convolve(const group_layer *a, group_memory<C> *m,
-                                      group_part<C> *p, Store store)
+/* sum = bias + convolution, and of some rows that are not there.  h is published.  Leaves the
+ * first weights of layer `next` under way. */
+template <int C, int ROWS>
+static __device__ void group_accumulate(const group_layer *a, const group_layer *next,
+                                        group_input<C, ROWS> *m, group_part<C, ROWS> *p,
+                                        float *sum)
 {
-    constexpr int COLS = group_part<C>::COLS, SUMS = COLS / 2;
-    const int lane = (int)threadIdx.x % KAC_WARP, mine = p->channel + lane / 4;
-    const float bias[2] = {a->bias[mine], a->bias[mine + 8]};
-    const kac_shared_tile h = kac_tile_at(group_at(m, p->begin, 0), GROUP_CHUNK);
-    float sum[SUMS];
+    constexpr int PARTS = p->PARTS, SUMS = p->SUMS, CHUNKS = p->CHUNKS;
+    kac_shared_tile h = kac_tile_at(m->at(a->first, 0), p->CHUNK);
     KAC_UNROLL
     for (int i = 0; i < SUMS; i++)
-        sum[i] = bias[i / 2 % 2];
-
-    int tap = p->tap;
-    if (tap == a->taps) return; /* no row of this warpgroup's is there */
-    while (true) {
-        const kac_shared_tile x = kac_tile_move(h, (int)(a->first + tap * a->step));
-        group_multiply<C, COLS>(sum, p->low, x);
-        kac_group_wait<1>(); /* what was read from high */
-        const group_half<C> high = group_weights<C>(a, tap, 1, p->channel);
-        group_multiply<C, COLS>(sum, high, kac_tile_move(x, C / 16 * GROUP_CHUNK));
-        tap = group_next_tap(a, tap + 1, p->begin, p->begin + COLS);
-        if (tap == a->taps) break;
-        kac_group_wait<1>(); /* from low */
-        p->low = group_weights<C>(a, tap, 0, p->channel);
+        sum[i] = p->bias[i / (SUMS / PARTS) * 2 + i / 2 % 2];
+    KAC_ROLLED
+    for (int left = a->taps; left > 0; left--, h = kac_tile_move(h, a->step)) {
+        KAC_UNROLL
+        for (int slice = 0; slice < 4; slice++) {
+            kac_group_begin();
+            KAC_UNROLL
+            for (int k = 0; k < CHUNKS * PARTS; k++)
+                kac_group_mma<ROWS>(
+                    sum + k % PARTS * (SUMS / PARTS), p->w[slice][k],
+                    kac_tile_move(h, 2 * (slice * CHUNKS + k / PARTS) * p->CHUNK));
+            kac_group_commit();
+            kac_group_wait<1>(); /* the slice before is done */
+            if (slice == 0) p->fetch(2), p->fetch(3);
+            if (slice == 1 && left == 1) p->weight = p->weight_of(next);
+            if (slice == 1 || slice == 2) p->fetch(slice - 1);
+            __syncwarp(); /* or the compiler would fetch all in the end */
+        }
     }
     kac_group_wait<0>();
     kac_group_keep<SUMS>(sum);
-
-    KAC_UNROLL
-    for (int i = 0; i < SUMS; i++)
-        store(p->begin + i / 4 * 8 + lane % 4 * 2 + i % 2, mine + i / 2 % 2 * 8, sum[i]);
 }
 
-/* Sequences of a block, so that all multiprocessors of the device have some. */
-int32_t kac_cuda_group_sequences(const kac_device *dev, int32_t channels, int32_t length,
-                                 int32_t capacity);
+/* each(row, channel, x[i]) for all that a thread has. */
+template <int C, int ROWS, class Each>
+static __device__ void group_each(const group_part<C, ROWS> *p, float *x, Each each)
+{
+    constexpr int PART = p->SUMS / p->PARTS;
+    KAC_UNROLL
+    for (int i = 0; i < p->SUMS; i++)
+        each(i % PART / 4 * 8 + p->row + i % 2, p->channel + i / PART * 64 + i / 2 % 2 * 8,
+             x[i]);
+}
+
+/* Sequences of a block of ROWS rows, so that all multiprocessors of the device have some. */
+template <int C, int ROWS>
+static int32_t group_sequences(const kac_device *dev, int32_t length, int32_t capacity)
+{
+    const int32_t most = ROWS / length;
+    int processors = 1;
+    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
+    const int32_t blocks = processors * group_shape<C, ROWS>::BLOCKS;
+    const int32_t even = (capacity + blocks - 1) / blocks;
+    return even < 1 ? 1 : even < most ? even : most;
+}
+
+/* run<C, ROWS>() with the shape for channels and length. */
+template <class Run>
+static kac_status group_choose(int32_t channels, int32_t length, const Run &run)
+{
+    constexpr int FEW = KAC_GROUP_COLS, MOST = GROUP_MOST_ROWS;
+    if (channels == 64)
+        return length <= FEW ? run.template operator()<64, FEW>()
+                             : run.template operator()<64, MOST>();
+    return length <= FEW ? run.template operator()<128, FEW>()
+                         : run.template operator()<128, MOST>();
+}
 
 #endif /* KAC_GROUP_CONV_CUH */

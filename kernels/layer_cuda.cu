@@ -295,10 +295,13 @@ static kac_status launch_largest(kac_device *dev, const conv_call *a)
 {
     const unsigned enough = 96;
     const int32_t step = a->conv.step;
-    if (step <= 8) return launch<128, 2, 1>(dev, a);
-    dim3 large = tiles<256, 16, 2>(a), middle = tiles<128, 8, 2>(a);
+    const bool dense =
+        a->conv.taps == 1 && a->shape.pad == 0 && a->shape.in_length == a->shape.out_length;
+    dim3 large = tiles<256, 16, 2>(a), middle = tiles<128, 8, 2>(a), low = tiles<128, 2, 1>(a);
+    if (step <= 8 && (!dense || low.x >= enough)) return launch<128, 2, 1>(dev, a);
     if (step > 64 && large.x * large.y >= enough) return launch<256, 16, 2>(dev, a);
     if (step > 32 && middle.x * middle.y >= enough) return launch<128, 8, 2>(dev, a);
+    if (dense) return kac_cuda_dense_by_rows(dev, a);
     return launch<64, 8, 1>(dev, a);
 }
 

@@ -99,6 +99,20 @@ kac_status kac_cuda_gate(kac_device *dev, const kac_query *q, int64_t floats, co
 kac_status kac_cuda_add(kac_device *dev, const kac_query *q, int64_t floats, const float *x,
                         const float *y, float *out);
 
+/* A convolution with relu or without an activation, and behind it a pool: of each `size`
+ * positions the largest, from in_length to in_length / size positions; flat: to [batch][positions
+ * channels].  The bits are those of one after the other. */
+struct kac_cuda_pool {
+    int32_t size;
+    bool flat;
+};
+/* Whether one kernel does both, and queues it. */
+bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                         kac_activation act);
+kac_status kac_cuda_conv_pooled(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
+                                const kac_cuda_shape *shape, kac_activation act,
+                                const kac_cuda_pool *pool, const float *in, float *out);
+
 /* out[l] = the mean of in[l size] .. in[l size + size - 1], l in 0 .. length - 1, rows of `step`
  * floats: 16 lanes and a tree (exact.h). */
 kac_status kac_cuda_mean(kac_device *dev, const kac_query *q, int32_t length, int32_t size,

@@ -39,31 +39,107 @@ static __device__ kac_weigh_args args_of(const weigh_call *call)
     return a;
 }
 
-/* PLAIN: one completion a child and the sum of the terms, of which more threads fit. */
-template <bool PLAIN>
-KAC_KERNEL __launch_bounds__(KAC_THREADS, PLAIN ? 6 : 4) value(KAC_ARGS weigh_call call)
+static __device__ void note_bad(const kac_weigh_args *a, int64_t c, int32_t bad)
+{
+    if (bad < 0 || a->invalid_is_worst) return;
+    kac_fault_note(a->fault, {KAC_FAULT_NAN, (int32_t)(c / a->children), a->clock->move, bad});
+}
+
+KAC_KERNEL __launch_bounds__(KAC_THREADS, 4) value(KAC_ARGS weigh_call call)
 {
     kac_weigh_args a = args_of(&call);
-    const kac_objective *o = &call.a.objective;
     KAC_EACH (c, kac_children_in_use(&a)) {
         int32_t bad = -1;
-        if (PLAIN)
-            a.y->value[c] = kac_plain_value(&a, o, c, &bad);
-        else
-            a.y->value[c] = kac_child_value(&a, o, c, &bad);
-        if (bad >= 0 && !a.invalid_is_worst)
-            kac_fault_note(a.fault,
-                           {KAC_FAULT_NAN, (int32_t)(c / a.children), a.clock->move, bad});
+        a.y->value[c] = kac_child_value(&a, &call.a.objective, c, &bad);
+        note_bad(&a, c, bad);
+    }
+}
+
+/* The first term from k on that is looked at, or how many terms there are. */
+KAC_HD static int32_t next_term(const kac_objective *o, int32_t k)
+{
+    while (k < o->terms && o->term[k].column < 0)
+        k++;
+    return k;
+}
+
+/* The same where a child has one completion and r is the sum of its terms.  Bound by memory, for
+ * which a thread has several children, whose loads are under way together.  Where the terms are
+ * finite and within their bounds r is that sum and no more; other children are looked at again. */
+enum { PLAIN = 4, PLAIN_TILE = PLAIN * (int)KAC_THREADS }; /* children of a thread, a block */
+
+KAC_KERNEL __launch_bounds__(KAC_THREADS, 4) value_plain(KAC_ARGS weigh_call call)
+{
+    const kac_weigh_args a = args_of(&call);
+    const kac_objective *o = &call.a.objective;
+    const uint32_t n = (uint32_t)kac_children_in_use(&a);
+    for (uint32_t first = blockIdx.x * PLAIN_TILE + threadIdx.x; first < n;
+         first += gridDim.x * PLAIN_TILE) {
+        uint32_t c[PLAIN];
+        int32_t group[PLAIN], k = next_term(o, 0);
+        float x[PLAIN];
+        double w[PLAIN], d[PLAIN], sum[PLAIN] = {};
+        unsigned again = 0; /* a bit a child */
+        auto read = [&]() {
+            KAC_UNROLL
+            for (uint32_t j = 0; j < PLAIN; j++)
+                x[j] = a.terms[(int64_t)c[j] * a.columns + o->term[k].column];
+        };
+        KAC_UNROLL
+        for (uint32_t j = 0; j < PLAIN; j++)
+            c[j] = first + j * KAC_THREADS < n ? first + j * KAC_THREADS : first;
+        read();
+        if (a.children == 1) {
+            KAC_UNROLL
+            for (uint32_t j = 0; j < PLAIN; j++)
+                group[j] = a.x->group[c[j]];
+        } else {
+            KAC_UNROLL
+            for (uint32_t j = 0; j < PLAIN; j++)
+                group[j] = a.x->group[kac_parent_of(c[j], a.children)];
+        }
+        while (true) {
+            const kac_term t = o->term[k];
+            KAC_UNROLL
+            for (uint32_t j = 0; j < PLAIN; j++) {
+                w[j] = a.group_weight[(int64_t)group[j] * o->terms + k];
+                d[j] = (double)x[j];
+                const bool outside = kac_is_outside(&t, x[j]), finite = isfinite(x[j]);
+                again |= (unsigned)(outside | !finite) << j;
+            }
+            if (!isnan(t.low)) {
+                KAC_UNROLL
+                for (uint32_t j = 0; j < PLAIN; j++)
+                    d[j] = kac_desirability(&t, d[j]);
+            }
+            KAC_UNROLL
+            for (uint32_t j = 0; j < PLAIN; j++)
+                sum[j] = w[j] != 0 ? fma(w[j], d[j], sum[j]) : sum[j];
+            k = next_term(o, k + 1);
+            if (k == o->terms) break;
+            read();
+        }
+        KAC_UNROLL
+        for (uint32_t j = 0; j < PLAIN; j++)
+            if (c[j] == first + j * KAC_THREADS) a.y->value[c[j]] = sum[j];
+        for (; again != 0; again &= again - 1) {
+            const uint32_t at = first + (uint32_t)(__ffs((int)again) - 1) * KAC_THREADS;
+            int32_t bad = -1;
+            if (at >= n) continue;
+            a.y->value[at] = kac_plain_value(&a, o, at, &bad);
+            note_bad(&a, at, bad);
+        }
     }
 }
 
 kac_status kac_cuda_value(kac_device *dev, const kac_weigh_args *a)
 {
-    const unsigned blocks = kac_blocks((int64_t)a->x->n * a->children);
-    const bool plain =
-        a->samples == 1 && a->objective.combine == KAC_COMBINE_SUM && a->terms != NULL;
-    auto *values = plain ? value<true> : value<false>;
-    return KAC_LAUNCH(dev, values, blocks, KAC_THREADS, 0, call_of(a));
+    const int64_t n = (int64_t)a->x->n * a->children;
+    if (a->samples == 1 && a->objective.combine == KAC_COMBINE_SUM && a->terms != NULL &&
+        next_term(&a->objective, 0) < a->objective.terms)
+        return KAC_LAUNCH(dev, value_plain, kac_blocks((n + PLAIN - 1) / PLAIN), KAC_THREADS, 0,
+                          call_of(a));
+    return KAC_LAUNCH(dev, value, kac_blocks(n), KAC_THREADS, 0, call_of(a));
 }
 
 KAC_KERNEL weigh(KAC_ARGS weigh_call call)

@@ -30,10 +30,29 @@ static __device__ inline int64_t KAC_NANOSECONDS()
 }
 /* A loop of constant length over registers: only an unrolled one keeps them registers. */
 #define KAC_UNROLL _Pragma("unroll")
-/* A loop of few turns, mostly one or none. */
+/* A loop that stays one: of a copy of its body the compiler may want more registers. */
 #define KAC_ROLLED _Pragma("unroll 1")
 /* A device function that is compiled once and called. */
 #define KAC_OUT_OF_LINE __noinline__
+
+/* Begins to copy 16 bytes from global to shared memory, both aligned so; what a thread has begun
+ * since its last commit is a group, maybe empty.  A barrier shows others what it has waited for. */
+static __device__ inline void kac_copy16(void *to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     (uint32_t)__cvta_generic_to_shared(to)),
+                 "l"(from)
+                 : "memory");
+}
+static __device__ inline void kac_copy_commit()
+{
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/* Until no more than LEFT of the thread's latest groups are unfinished. */
+template <int LEFT> static __device__ inline void kac_copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
 
 /* x with 10 bits after the point, to nearest; lo and hi with 7, as two halves of a word. */
 static __device__ inline uint32_t kac_tf32(float x)
@@ -85,12 +104,19 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
 #define KAC_NANOSECONDS()           emu::nanoseconds()
 #ifdef __clang__
 #define KAC_UNROLL _Pragma("clang loop unroll(full)")
-#define KAC_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define KAC_UNROLL _Pragma("GCC unroll 16")
-#define KAC_ROLLED _Pragma("GCC unroll 1")
 #endif
+#define KAC_ROLLED
 #define KAC_OUT_OF_LINE       __attribute__((noinline))
+static inline void kac_copy16(void *to, const void *from)
+{
+    *static_cast<float4 *>(to) = *static_cast<const float4 *>(from);
+}
+#define kac_copy_commit()     ((void)0)
+template <int LEFT> static inline void kac_copy_wait()
+{
+}
 #define kac_tf32              emu::tf32
 #define kac_bf16_pair         emu::bf16_pair
 #define kac_mma_tf32(d, a, b) emu::mma(d, a, b, false, KAC_EMU_SITE)

@@ -502,6 +502,25 @@ Test(twins_conv, conv_regressor_ends)
     release_all();
 }
 
+/* Long sums behind a flatten: of whole slices and not, of more outputs than a block has. */
+Test(twins_conv, conv_regressor_flattened)
+{
+    static const int channels[] = {64, 21}, hidden[] = {64, 37};
+    for (int i = 0; i < 2; i++) {
+        seed = 60 + (uint64_t)i;
+        kac_conv_regressor_weights w = framed(4, 12, 0, 0);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, channels[i], 3, 1, true);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 2, 0, false);
+        add_layer(&w, KAC_LAYER_FLATTEN, KAC_ACT_LINEAR, 0, 0, 0, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_RELU, hidden[i], 1, 1, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_LINEAR, 1, 1, 1, false);
+        check_regressor(&w, &(ask){12, 1, 1, 0, false, false}, 0);
+        check_regressor(&w, &(ask){12, 40, 41, 0, false, true}, 1);
+        check_regressor(&w, &(ask){12, 90, 83, 0, true, false}, 2);
+        release_all();
+    }
+}
+
 /* A first layer that reads letters and masks: every size of a row of channels, taps beyond the
  * sequence, more sequences than a block has, and sums that stay zeros, whose signs show. */
 Test(twins_conv, conv_regressor_letters)
@@ -565,6 +584,47 @@ Test(twins_conv, conv_regressor_rounded)
         check_rounded(&net, 40, 9, precision[i], i == 0 ? 2e-3 : 2e-2);
         release_all();
     }
+}
+
+/* Layers that one kernel takes in are those one after the other: pools of single positions, which
+ * change nothing, keep it from them. */
+Test(twins_conv, conv_regressor_fused)
+{
+    enum { LENGTH = 24, ROWS = 9 };
+    const ask a = {LENGTH, ROWS, ROWS, 0, false, true};
+    float *got[2];
+    for (int apart = 0; apart < 2; apart++) {
+        seed = 70;
+        kac_conv_regressor_weights w = framed(4, LENGTH, 2, 1);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 64, 13, 1, true);
+        if (apart) add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 1, 0, false);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_RELU, 64, 7, 1, true);
+        if (apart) add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 1, 0, false);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 2, 0, false);
+        add_layer(&w, KAC_LAYER_CONV, KAC_ACT_LINEAR, 64, 5, 2, true);
+        if (apart) add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 1, 0, false);
+        add_layer(&w, KAC_LAYER_MAXPOOL, KAC_ACT_LINEAR, 0, 3, 0, false);
+        add_layer(&w, KAC_LAYER_FLATTEN, KAC_ACT_LINEAR, 0, 0, 0, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_RELU, 33, 1, 1, false);
+        add_layer(&w, KAC_LAYER_DENSE, KAC_ACT_LINEAR, 2, 1, 1, false);
+        const subject net = {&w,
+                             w.states,
+                             w.states,
+                             w.outputs,
+                             pack_regressor,
+                             forward_regressor,
+                             vjp_regressor,
+                             drop_regressor};
+        const size_t n = (size_t)ROWS * (size_t)(w.outputs + SPARE);
+        const inputs in = random_inputs(&net, &a);
+        got[apart] = make(n * sizeof **got);
+        if (!apart) check_rounded(&net, LENGTH, ROWS, KAC_PRECISION_BF16, 3e-2);
+        dev()->precision = KAC_PRECISION_BF16;
+        run(dev(), &net, &a, &in, got[apart], NULL);
+        dev()->precision = KAC_PRECISION_EXACT;
+        if (apart) expect_bytes(got[0], got[1], n, "one kernel", 0);
+    }
+    release_all();
 }
 
 /* ---- convgru ------------------------------------------------------------------------------ */

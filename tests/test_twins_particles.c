@@ -104,12 +104,12 @@ static kac_term roll_term(dice *d, int32_t column)
 /* Sums of one completion and all else, on the way and at the end. */
 Test(twins_particles, values_of_bounded_terms)
 {
-    enum { COLUMNS = 4, CHILDREN = 2, SAMPLES = 3 };
+    enum { COLUMNS = 4, SAMPLES = 3 };
     for (int32_t test = 0; test < 16; test++) {
-        int32_t samples = test < 8 ? 1 : SAMPLES;
+        int32_t samples = test < 8 ? 1 : SAMPLES, children = 1 + test / 4 % 2 + test / 8;
         kac_clock clock = {.level = test / 4 % 2, .move = 3};
         ground w = make_ground(sizes, GROUPS, 1, (uint64_t)test);
-        int64_t n = (int64_t)w.particles * CHILDREN * samples * COLUMNS;
+        int64_t n = (int64_t)w.particles * children * samples * COLUMNS;
         double weight[GROUPS * COLUMNS];
         float *row = malloc((size_t)n * sizeof *row);
         kac_particles x[TWINS], y[TWINS];
@@ -124,7 +124,7 @@ Test(twins_particles, values_of_bounded_terms)
             row[i] = (float)roll_number(&w.dice, test % 2 ? -HUGE_VAL : 0.3);
         pair_particles(&w, w.particles, 16, x);
         set_groups(&w, x);
-        pair_particles(&w, w.particles * CHILDREN, 16, y);
+        pair_particles(&w, w.particles * children, 16, y);
         void **at = pair_put(&w, "clock", &clock, sizeof clock);
         void **shared = pair_put(&w, "weight", weight, sizeof weight);
         void **terms = pair_put(&w, "terms", row, (size_t)n * sizeof *row);
@@ -136,7 +136,7 @@ Test(twins_particles, values_of_bounded_terms)
                                     .x = &x[k],
                                     .terms = terms[k],
                                     .columns = COLUMNS,
-                                    .children = CHILDREN,
+                                    .children = children,
                                     .samples = samples,
                                     .price = 1.5,
                                     .invalid_is_worst = 1,

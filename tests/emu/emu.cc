@@ -531,6 +531,17 @@ void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int co
     }
 }
 
+void store_columns(uint16_t *to, const uint32_t *x, int tiles, const char *site)
+{
+    const exchange all = *meet(0xffffffffu, x, (size_t)tiles * sizeof *x, site);
+    const int tile = lane() / 8, column = lane() % 8;
+    for (int row = 0; row < 8 && tile < tiles; row++) {
+        uint32_t theirs[4];
+        memcpy(theirs, all.lane[4 * row + column / 2], (size_t)tiles * sizeof *x);
+        to[row] = (uint16_t)(theirs[tile] >> 16 * (column % 2));
+    }
+}
+
 unsigned ballot(unsigned mask, bool vote, const char *site)
 {
     unsigned char mine = vote, all = 0;

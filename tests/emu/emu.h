@@ -129,6 +129,7 @@ void mma(float *d, const uint32_t *a, const uint32_t *b, bool pairs, const char 
 /* See group.cuh. */
 void group_mma(float *d, const uint32_t *a, const uint16_t *b, int chunk, int cols,
                const char *site);
+void store_columns(uint16_t *to, const uint32_t *x, int tiles, const char *site);
 
 /* Rounded towards 0. */
 double dadd_rz(double x, double y);
