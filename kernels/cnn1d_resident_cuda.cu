@@ -22,7 +22,11 @@ struct resident_call {
 template <int C, int ROWS> struct resident_memory : group_input<C, ROWS> {
     using shape = group_shape<C, ROWS>;
     static constexpr int WARPS = C / (16 * shape::PARTS); /* that share rows */
-    float4 feat[shape::SUMS / 4][shape::THREADS]; /* the residual stream, each thread's own */
+    /* Of a thread's float4 of the residual stream so many are in its registers, the others here. */
+    static constexpr int KEPT = C == 64 && ROWS == KAC_GROUP_COLS ? 0
+                                : shape::PARTS == 2               ? 8
+                                                                  : 16;
+    float4 feat[shape::SUMS / 4 - KEPT][shape::THREADS];
     float2 norm[WARPS / 2][ROWS]; /* sums over channels, then what to multiply and add */
 
     /* [ROWS][PITCH] in the place of h. */
@@ -51,7 +55,7 @@ static __device__ void embed(const resident_call *a, resident_memory<C, ROWS> *m
 {
     uint8_t *token = reinterpret_cast<uint8_t *>(m->norm);
     const int first = (int)blockIdx.x * a->sequences, last = kac_query_rows(&a->q) - 1;
-    const int rows = a->sequences * a->q.length, tokens = a->states + 1;
+    const int rows = a->sequences * a->q.length, tokens = a->states + 1, half = a->kernel / 2;
     const int c = (int)threadIdx.x % (C / 4);
     const float4 *weight = near(m, a->linear.weight, a->kernel * tokens * C) + c;
     const float4 bias = reinterpret_cast<const float4 *>(a->linear.bias)[c];
@@ -61,12 +65,16 @@ static __device__ void embed(const resident_call *a, resident_memory<C, ROWS> *m
     }
     __syncthreads();
     for (int row = (int)threadIdx.x / (C / 4); row < rows; row += m->THREADS / (C / 4)) {
+        const int l = row / a->sequences - half, first_tap = l < 0 ? -l : 0;
+        const int end = a->q.length - l < a->kernel ? a->q.length - l : a->kernel;
+        const uint8_t *x = token + row + (first_tap - half) * a->sequences;
+        const float4 *of = weight + first_tap * tokens * (C / 4);
         float4 sum = bias;
-        int from = row - a->kernel / 2 * a->sequences;
-        for (int k = 0; k < a->kernel; k++, from += a->sequences) {
-            if (from < 0 || from >= rows) continue;
-            const float4 y = weight[(k * tokens + token[from]) * (C / 4)];
+        for (int k = first_tap; k < end; k++) {
+            const float4 y = of[*x * (C / 4)];
             sum = {sum.x + y.x, sum.y + y.y, sum.z + y.z, sum.w + y.w};
+            x += a->sequences;
+            of += tokens * (C / 4);
         }
         *reinterpret_cast<float4 *>(m->rows() + row * m->PITCH + 4 * c) = {
             kac_relu(sum.x), kac_relu(sum.y), kac_relu(sum.z), kac_relu(sum.w)};
@@ -151,8 +159,9 @@ static __device__ void spread(resident_memory<C, ROWS> *m, const group_part<C, R
 {
     constexpr int TILES = m->TILES;
     const int lane = (int)threadIdx.x % KAC_WARP, channel = p->channel - lane / 4;
-    auto norm_of = [&](int j) {
-        return *reinterpret_cast<const float4 *>(&m->norm[0][p->row + 8 * (j < TILES ? j : 0)]);
+    const float2 *norms = m->norm[0] + p->row;
+    auto norm_of = [=](int j) {
+        return *reinterpret_cast<const float4 *>(norms + 8 * (j < TILES ? j : 0));
     };
     KAC_UNROLL
     for (int part = 0; part < m->PARTS; part++, x += 4 * TILES) {
@@ -217,17 +226,19 @@ static __device__ void normalise(const resident_call *a, resident_memory<C, ROWS
     spread<C, ROWS>(m, p, a->sequences * a->q.length, x, gamma, beta);
 }
 
-/* x = feat += relu(x). */
-template <int C, int ROWS> static __device__ void settle(resident_memory<C, ROWS> *m, float *x)
+/* x = the residual stream += relu(x). */
+template <int C, int ROWS>
+static __device__ void settle(resident_memory<C, ROWS> *m, float4 *kept, float *x)
 {
     KAC_UNROLL
     for (int j = 0; j < m->SUMS / 4; j++, x += 4) {
-        const float4 old = m->feat[j][threadIdx.x];
+        float4 *feat = j < m->KEPT ? &kept[j] : &m->feat[j - m->KEPT][threadIdx.x];
+        const float4 old = *feat;
         x[0] = kac_relu(x[0]) + old.x;
         x[1] = kac_relu(x[1]) + old.y;
         x[2] = kac_relu(x[2]) + old.z;
         x[3] = kac_relu(x[3]) + old.w;
-        m->feat[j][threadIdx.x] = {x[0], x[1], x[2], x[3]};
+        *feat = {x[0], x[1], x[2], x[3]};
     }
 }
 
@@ -272,6 +283,7 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
     group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer[0]);
     float x[memory::SUMS];
+    float4 kept[memory::KEPT + 1];
     embed<C, ROWS>(&a, m);
     __syncthreads();
     group_each<C, ROWS>(&part, x, [=](int row, int channel, float &own) {
@@ -279,7 +291,8 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
     });
     KAC_UNROLL
     for (int j = 0; j < m->SUMS / 4; j++)
-        m->feat[j][threadIdx.x] = {x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]};
+        (j < m->KEPT ? kept[j] : m->feat[j - m->KEPT][threadIdx.x]) = {
+            x[4 * j], x[4 * j + 1], x[4 * j + 2], x[4 * j + 3]};
     __syncthreads();
     m->clear();
     for (int layer = 0;; layer++) {
@@ -291,7 +304,7 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
         __syncthreads();
         group_accumulate<C, ROWS>(it, last ? it : it + 1, m, &part, x);
         if (last) break;
-        settle<C, ROWS>(m, x);
+        settle<C, ROWS>(m, kept, x);
     }
     __syncthreads();
     group_each<C, ROWS>(&part, x, [=](int row, int channel, float own) {

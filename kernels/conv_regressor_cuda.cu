@@ -209,24 +209,49 @@ static bool is_largest(const stage *s)
     return s->what.kind == KAC_LAYER_MAXPOOL || s->what.kind == KAC_LAYER_GLOBALMAX;
 }
 
-/* Queues stage i and those behind it that its kernel takes in; gives the next one. */
+static kac_cuda_first first_of(const kac_net *net)
+{
+    const stage *s = &net->at[0];
+    return {&net->frame, &s->layer.there, shape_of(s), s->what.act};
+}
+
+/* Whether the kernel of the second stage takes in the first one. */
+static bool takes_first(const kac_net *net, const kac_query *q)
+{
+    const stage *s = net->at;
+    if (net->stages < 2 || s[0].what.kind != KAC_LAYER_CONV || s[1].what.kind != KAC_LAYER_CONV)
+        return false;
+    const kac_cuda_first first = first_of(net);
+    const kac_cuda_shape shape = shape_of(&s[1]);
+    return kac_cuda_conv_reads(q, &first, &s[1].layer.there, &shape, s[1].what.act);
+}
+
+/* The pool that the kernel of stage s takes in, and the flatten behind that. */
+static kac_cuda_pool pool_behind(const kac_net *net, const stage *s)
+{
+    const stage *end = net->at + net->stages;
+    const kac_cuda_shape shape = shape_of(s);
+    if (s->what.kind != KAC_LAYER_CONV || s + 1 == end || !is_largest(s + 1) ||
+        !kac_cuda_conv_pools(&s->layer.there, &shape, s->what.act))
+        return {};
+    return {s[1].what.size, s + 2 < end && s[2].what.kind == KAC_LAYER_FLATTEN};
+}
+
+/* Queues stage i and those that one kernel takes in with it; gives the next one. */
 static kac_status run_stages(kac_device *dev, const kac_net *net, const kac_query *q, int32_t i,
                              float *in, float *out, int32_t *next)
 {
-    const stage *s = &net->at[i];
+    const bool letters = i == 0 && takes_first(net, q);
+    const stage *s = &net->at[letters ? 1 : i];
+    const kac_cuda_first first = first_of(net);
     const kac_cuda_shape shape = shape_of(s);
-    *next = i + 1;
-    if (i == 0) return run_first(dev, net, q, in, NULL, out);
-    if (*next == net->stages || !is_largest(&s[1]) || s->what.kind != KAC_LAYER_CONV ||
-        !kac_cuda_conv_pools(&s->layer.there, &shape, s->what.act))
-        return run_stage(dev, q, s, in, NULL, out);
-    *next = i + 2;
-    kac_cuda_pool pool = {s[1].what.size, false};
-    if (*next < net->stages && s[2].what.kind == KAC_LAYER_FLATTEN) {
-        *next = i + 3;
-        pool.flat = true;
-    }
-    return kac_cuda_conv_pooled(dev, q, &s->layer.there, &shape, s->what.act, &pool, in, out);
+    *next = 1;
+    if (i == 0 && !letters) return run_first(dev, net, q, in, NULL, out);
+    const kac_cuda_pool pool = pool_behind(net, s);
+    *next = (int32_t)(s - net->at) + 1 + (pool.size > 0) + pool.flat;
+    if (!letters && pool.size == 0) return run_stage(dev, q, s, in, NULL, out);
+    return kac_cuda_conv_fused(dev, q, letters ? &first : NULL, &s->layer.there, &shape,
+                               s->what.act, &pool, in, out);
 }
 
 static kac_status run_window(kac_device *dev, const kac_net *net, const kac_query *q,

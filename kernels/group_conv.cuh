@@ -53,10 +53,10 @@ template <int C, int ROWS> struct group_input : group_shape<C, ROWS> {
 
 /* A layer for the rows of a block: its taps but those that read rows outside for all of them. */
 struct group_layer {
-    const uint16_t *weight; /* of the first of them */
-    const float *bias;      /* [C] */
-    int32_t taps;
-    int32_t first, step; /* rows from an output to the input of the first; between taps */
+    const uint16_t *weight;    /* of the first of them */
+    const float *bias;         /* [C] */
+    int32_t taps, late, early; /* first those by which only the later half of the rows reads */
+    int32_t first, step;       /* rows from an output to the input of the first; between taps */
 };
 
 /* The layer of C channels that is packed as `grouped` for that many rows; all taps given. */
@@ -71,7 +71,14 @@ static inline group_layer group_layer_of(const uint16_t *grouped, const float *b
     }
     while (taps > 1 && first + (taps - 1) * step >= rows)
         taps--;
-    return {grouped, bias, taps, (int32_t)first, (int32_t)step};
+    const int32_t half = KAC_GROUP_COLS;
+    int32_t late = 0, early = 0;
+    while (rows > half && late < taps - 1 && first + late * step <= -half)
+        late++;
+    while (rows > half && late + early < taps - 1 &&
+           rows - (first + (taps - 1 - early) * step) <= half)
+        early++;
+    return {grouped, bias, taps, late, early, (int32_t)first, (int32_t)step};
 }
 
 /* A thread's part of a layer.  Its sum at 4 j + 2 k + i is of row 8 j + row + i and channel
@@ -132,31 +139,45 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
                                         group_input<C, ROWS> *m, group_part<C, ROWS> *p,
                                         float *sum)
 {
-    constexpr int PARTS = p->PARTS, SUMS = p->SUMS, CHUNKS = p->CHUNKS;
+    constexpr int PARTS = p->PARTS, SUMS = p->SUMS, CHUNKS = p->CHUNKS,
+                  PIECES = ROWS / KAC_GROUP_COLS;
     kac_shared_tile h = kac_tile_at(m->at(a->first, 0), p->CHUNK);
     KAC_UNROLL
     for (int i = 0; i < SUMS; i++)
         sum[i] = p->bias[i / (SUMS / PARTS) * 2 + i / 2 % 2];
-    KAC_ROLLED
-    for (int left = a->taps; left > 0; left--, h = kac_tile_move(h, a->step)) {
-        KAC_UNROLL
-        for (int slice = 0; slice < 4; slice++) {
-            kac_group_begin();
+    int left = a->taps;
+    /* Those that only the pieces FROM .. END - 1 of the rows read anything by. */
+    auto multiply = [&]<int FROM, int END>(int taps) {
+        KAC_ROLLED
+        for (; taps > 0; taps--, left--, h = kac_tile_move(h, a->step)) {
             KAC_UNROLL
-            for (int k = 0; k < CHUNKS * PARTS; k++)
-                kac_group_mma<ROWS>(
-                    sum + k % PARTS * (SUMS / PARTS), p->w[slice][k],
-                    kac_tile_move(h, 2 * (slice * CHUNKS + k / PARTS) * p->CHUNK));
-            kac_group_commit();
-            kac_group_wait<1>(); /* the slice before is done */
-            if (slice == 0) p->fetch(2), p->fetch(3);
-            if (slice == 1 && left == 1) p->weight = p->weight_of(next);
-            if (slice == 1 || slice == 2) p->fetch(slice - 1);
-            __syncwarp(); /* or the compiler would fetch all in the end */
+            for (int slice = 0; slice < 4; slice++) {
+                kac_group_begin();
+                KAC_UNROLL
+                for (int k = 0; k < CHUNKS * PARTS; k++) {
+                    const kac_shared_tile x =
+                        kac_tile_move(h, 2 * (slice * CHUNKS + k / PARTS) * p->CHUNK);
+                    KAC_UNROLL
+                    for (int piece = FROM; piece < END; piece++)
+                        kac_group_mma<KAC_GROUP_COLS>(
+                            sum + (k % PARTS * PIECES + piece) * (KAC_GROUP_COLS / 2),
+                            p->w[slice][k], kac_tile_move(x, piece * KAC_GROUP_COLS));
+                }
+                kac_group_commit();
+                kac_group_wait<1>(); /* the slice before is done */
+                if (slice == 0) p->fetch(2), p->fetch(3);
+                if (slice == 1 && left == 1) p->weight = p->weight_of(next);
+                if (slice == 1 || slice == 2) p->fetch(slice - 1);
+                __syncwarp(); /* or the compiler would fetch all in the end */
+            }
         }
-    }
-    kac_group_wait<0>();
+        kac_group_wait<0>();
+        kac_group_keep<SUMS>(sum);
+    };
     kac_group_keep<SUMS>(sum);
+    if constexpr (PIECES == 2) multiply.template operator()<1, 2>(a->late);
+    multiply.template operator()<0, PIECES>(left - a->early);
+    if constexpr (PIECES == 2) multiply.template operator()<0, 1>(a->early);
 }
 
 /* each(row, channel, x[i]) for all that a thread has. */
@@ -170,14 +191,19 @@ static __device__ void group_each(const group_part<C, ROWS> *p, float *x, Each e
              x[i]);
 }
 
+/* Blocks that the device has at once. */
+template <int C, int ROWS> static int32_t group_blocks(const kac_device *dev)
+{
+    int processors = 1;
+    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
+    return processors * group_shape<C, ROWS>::BLOCKS;
+}
+
 /* Sequences of a block of ROWS rows, so that all multiprocessors of the device have some. */
 template <int C, int ROWS>
 static int32_t group_sequences(const kac_device *dev, int32_t length, int32_t capacity)
 {
-    const int32_t most = ROWS / length;
-    int processors = 1;
-    (void)cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, dev->ordinal);
-    const int32_t blocks = processors * group_shape<C, ROWS>::BLOCKS;
+    const int32_t most = ROWS / length, blocks = group_blocks<C, ROWS>(dev);
     const int32_t even = (capacity + blocks - 1) / blocks;
     return even < 1 ? 1 : even < most ? even : most;
 }

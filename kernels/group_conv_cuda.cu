@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "conv_cuda.cuh"
+#include "letter_conv.cuh"
 
 /* ---- pack --------------------------------------------------------------------------------- */
 
@@ -66,6 +66,12 @@ template <int C, int ROWS> struct rows_memory : group_input<C, ROWS> {
     float rows[ROWS * group_shape<C, ROWS>::PITCH];
 };
 
+static __device__ uint4 pairs(float4 x, float4 y)
+{
+    return {kac_bf16_pair(x.x, x.y), kac_bf16_pair(x.z, x.w), kac_bf16_pair(y.x, y.y),
+            kac_bf16_pair(y.z, y.w)};
+}
+
 /* What a block has in rows goes to memory, through the layer's ending. */
 template <int C, int ROWS>
 static __device__ void give_rows(const rows_call *a, const rows_memory<C, ROWS> *m, int first,
@@ -102,44 +108,177 @@ static __device__ void give_largest(const rows_call *a, const rows_memory<C, ROW
     }
 }
 
-/* A block of rows comes and goes as float32. */
+/* Rows of float32 to h. */
+template <int C, int ROWS>
+static __device__ void read_rows(const rows_call *a, rows_memory<C, ROWS> *m, int first,
+                                 int batch)
+{
+    const int each = a->sequences, rows = each * a->of.shape.in_length;
+    for (int i = (int)threadIdx.x; i < rows * (C / 8); i += m->THREADS) {
+        const int row = i / (C / 8), c = i % (C / 8) * 8, b = first + row % each;
+        /* of sequences that are not there: the last one */
+        const int64_t at = (int64_t)(row / each) * batch + (b < batch ? b : batch - 1);
+        const float *x = a->of.in + at * C + c;
+        const float4 p = load4(x), q = load4(x + 4);
+        *reinterpret_cast<uint4 *>(m->at(row, c)) = pairs(p, q);
+    }
+}
+
+/* The sequences of a block, a few at a time: read(first, batch) writes their rows to h, and may
+ * use `rows`.  What lies between the rows of h is zeros throughout. */
+template <int C, int ROWS, class Read>
+static __device__ void convolve_block(const rows_call *a, rows_memory<C, ROWS> *m, Read read)
+{
+    const int32_t batch = kac_query_rows(&a->of.q), each = a->sequences;
+    int first = (int)blockIdx.x * each;
+    if (first >= batch) return;
+
+    group_part<C, ROWS> part = group_open<C, ROWS>(&a->layer);
+    part.fetch_bias(&a->layer);
+    m->clear();
+    for (; first < batch; first += (int)gridDim.x * each) {
+        __syncthreads(); /* h is cleared, `rows` has been read */
+        read(first, batch);
+        kac_shared_publish();
+        __syncthreads();
+        float sum[m->SUMS];
+        group_accumulate<C, ROWS>(&a->layer, &a->layer, m, &part, sum);
+        group_each<C, ROWS>(&part, sum, [=](int row, int channel, float x) {
+            m->rows[row * m->PITCH + channel] = x;
+        });
+        __syncthreads();
+        if (a->pool.size > 0)
+            give_largest<C, ROWS>(a, m, first, batch);
+        else
+            give_rows<C, ROWS>(a, m, first, batch);
+    }
+}
+
 template <int C, int ROWS>
 KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>::BLOCKS)
     convolve_rows(KAC_ARGS rows_call a)
 {
     using memory = rows_memory<C, ROWS>;
     KAC_DYNAMIC_SHARED(memory, m);
-    const kac_cuda_shape *shape = &a.of.shape;
-    const int32_t batch = kac_query_rows(&a.of.q), each = a.sequences;
-    const int first = (int)blockIdx.x * each, rows = each * shape->out_length;
-    if (first >= batch) return;
+    convolve_block<C, ROWS>(
+        &a, m, [&](int first, int batch) { read_rows<C, ROWS>(&a, m, first, batch); });
+}
 
-    group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer);
-    part.fetch_bias(&a.layer);
-    m->clear();
-    __syncthreads();
-    for (int i = (int)threadIdx.x; i < rows * (C / 8); i += m->THREADS) {
-        const int row = i / (C / 8), c = i % (C / 8) * 8, b = first + row % each;
-        /* of sequences that are not there: the last one */
-        const int64_t at = (int64_t)(row / each) * batch + (b < batch ? b : batch - 1);
-        const float *x = a.of.in + at * C + c;
-        const float4 p = load4(x), q = load4(x + 4);
-        *reinterpret_cast<uint4 *>(m->at(row, c)) = {
-            kac_bf16_pair(p.x, p.y), kac_bf16_pair(p.z, p.w), kac_bf16_pair(q.x, q.y),
-            kac_bf16_pair(q.z, q.w)};
+/* ---- run, from letters -------------------------------------------------------------------- */
+
+/* Where `rows` lie there are first the columns, which bf16 holds, 8 channels in 16 bytes; then for
+ * each row the places of its columns, tap by tap, and its letter. */
+struct stem_plan {
+    int32_t columns; /* uint4 of all */
+    int32_t step;    /* places of a row: an odd number of four, so that banks differ */
+    int64_t bytes;
+};
+
+KAC_HD static stem_plan plan_of(const kac_cuda_conv *conv, int32_t rows)
+{
+    const int32_t columns = letter_columns(conv) * (conv->out / 8);
+    const int32_t step = ((conv->taps + 3) / 4 | 1) * 4;
+    return {columns, step,
+            columns * (int64_t)sizeof(uint4) +
+                (int64_t)rows * (step + 1) * (int64_t)sizeof(int32_t)};
+}
+
+struct stem_call {
+    rows_call rows;
+    kac_cuda_frame frame;
+    kac_cuda_conv conv;
+    kac_cuda_shape shape;
+    kac_activation act;
+};
+
+/* x + 8 columns of bf16, which are the upper halves of float32. */
+static __device__ void add_pairs(float4 *x, uint4 y)
+{
+    const uint32_t upper = 0xffff0000u;
+    x[0] = plus(x[0], float4{kac_from_bits(y.x << 16), kac_from_bits(y.x & upper),
+                             kac_from_bits(y.y << 16), kac_from_bits(y.y & upper)});
+    x[1] = plus(x[1], float4{kac_from_bits(y.z << 16), kac_from_bits(y.z & upper),
+                             kac_from_bits(y.w << 16), kac_from_bits(y.w & upper)});
+}
+
+/* The first layer's outputs to h, as add_columns in letter_conv_cuda.cu has them.  A thread sums two
+ * rows at once, so that some loads are under way. */
+template <int C, int ROWS>
+static __device__ void read_letters(const stem_call *a, rows_memory<C, ROWS> *m, int first,
+                                    int batch)
+{
+    constexpr int PARTS = C / 8, LINES = m->THREADS / PARTS, BOTH = 2;
+    const int each = a->rows.sequences, length = a->shape.in_length, rows = each * length;
+    const int taps = a->conv.taps, me = (int)threadIdx.x, part = me % PARTS;
+    const stem_plan plan = plan_of(&a->conv, rows);
+    uint4 *columns = reinterpret_cast<uint4 *>(m->rows);
+    int32_t *places = reinterpret_cast<int32_t *>(columns + plan.columns);
+    int32_t *letters = places + rows * plan.step;
+    for (int i = me; i < plan.columns; i += m->THREADS)
+        columns[i] = pairs(load4(a->conv.columns + i * 8), load4(a->conv.columns + i * 8 + 4));
+    for (int row = me; row < rows; row += m->THREADS) {
+        const int b = first + row % each;
+        letters[row] = letter_at(&a->rows.of.q, &a->frame, a->conv.in,
+                                 b < batch ? b : batch - 1, row / each);
     }
-    kac_shared_publish();
     __syncthreads();
-    float sum[memory::SUMS];
-    group_accumulate<C, ROWS>(&a.layer, &a.layer, m, &part, sum);
-    group_each<C, ROWS>(&part, sum, [=](int row, int channel, float x) {
-        m->rows[row * m->PITCH + channel] = x;
+    for (int row = me; row < rows; row += m->THREADS) {
+        const int l = row / each;
+        int32_t column = 0; /* of the tap's first letter */
+        for (int k = 0; k < taps; k++, column += a->conv.in + 1) {
+            const int64_t shift = shift_of(&a->shape, k);
+            int32_t mine = letter_columns(&a->conv) - 1; /* outside the sequence */
+            if (l + shift >= 0 && l + shift < length)
+                mine = column + letters[row + (int)shift * each];
+            places[row * plan.step + k] = mine * PARTS;
+        }
+    }
+    __syncthreads();
+    const float4 bias[2] = {load4(a->conv.bias + part * 8), load4(a->conv.bias + part * 8 + 4)};
+    for (int row = me / PARTS; row < rows; row += BOTH * LINES) {
+        const int32_t *place[BOTH];
+        float4 x[BOTH][2];
+        int k = 0;
+        KAC_UNROLL
+        for (int j = 0; j < BOTH; j++) {
+            place[j] = places + (row + j * LINES < rows ? row + j * LINES : row) * plan.step;
+            x[j][0] = bias[0], x[j][1] = bias[1];
+        }
+        for (; k < taps - 3; k += 4) {
+            KAC_UNROLL
+            for (int j = 0; j < BOTH; j++) {
+                const int4 four = *reinterpret_cast<const int4 *>(place[j] + k);
+                add_pairs(x[j], columns[four.x + part]);
+                add_pairs(x[j], columns[four.y + part]);
+                add_pairs(x[j], columns[four.z + part]);
+                add_pairs(x[j], columns[four.w + part]);
+            }
+        }
+        for (; k < taps; k++) {
+            KAC_UNROLL
+            for (int j = 0; j < BOTH; j++)
+                add_pairs(x[j], columns[place[j][k] + part]);
+        }
+        KAC_UNROLL
+        for (int j = 0; j < BOTH; j++) {
+            if (a->act == KAC_ACT_RELU) x[j][0] = relu(x[j][0]), x[j][1] = relu(x[j][1]);
+            if (row + j * LINES < rows)
+                *reinterpret_cast<uint4 *>(m->at(row + j * LINES, part * 8)) =
+                    pairs(x[j][0], x[j][1]);
+        }
+    }
+}
+
+template <int C, int ROWS>
+KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>::BLOCKS)
+    convolve_letters(KAC_ARGS stem_call a)
+{
+    using memory = rows_memory<C, ROWS>;
+    KAC_DYNAMIC_SHARED(memory, m);
+    convolve_block<C, ROWS>(&a.rows, m, [&](int first, int batch) {
+        read_letters<C, ROWS>(&a, m, first, batch);
+        __syncthreads(); /* `rows` are free again */
     });
-    __syncthreads();
-    if (a.pool.size > 0)
-        give_largest<C, ROWS>(&a, m, first, batch);
-    else
-        give_rows<C, ROWS>(&a, m, first, batch);
 }
 
 bool kac_cuda_conv_groups(const conv_call *a)
@@ -152,33 +291,42 @@ bool kac_cuda_conv_groups(const conv_call *a)
 }
 
 template <int C, int ROWS>
-static kac_status launch(kac_device *dev, const conv_call *a, const kac_cuda_pool *pool)
+static kac_status launch(kac_device *dev, const conv_call *a, const kac_cuda_pool *pool,
+                         const kac_cuda_first *first)
 {
     using memory = rows_memory<C, ROWS>;
     const int32_t length = a->shape.out_length,
                   each = group_sequences<C, ROWS>(dev, length, a->q.capacity);
-    const rows_call call = {*a, *pool, each,
+    const rows_call rows = {*a, *pool, each,
                             group_layer_of(a->conv.grouped, a->conv.bias, C, each * length,
                                            a->conv.taps, -a->shape.pad * each,
                                            (int64_t)a->shape.dilation * each)};
-    auto *kernel = convolve_rows<C, ROWS>;
-    const int32_t blocks = (a->q.capacity + each - 1) / each;
+    const int32_t all = (a->q.capacity + each - 1) / each, most = group_blocks<C, ROWS>(dev);
+    const unsigned blocks = (unsigned)(all < most ? all : most), threads = memory::THREADS;
+    if (first == NULL) {
+        auto *kernel = convolve_rows<C, ROWS>;
+        KAC_TRY(kac_allow_shared(kernel, sizeof(memory)));
+        return KAC_LAUNCH(dev, kernel, blocks, threads, sizeof(memory), rows);
+    }
+    auto *kernel = convolve_letters<C, ROWS>;
+    const stem_call call = {rows, *first->frame, *first->conv, first->shape, first->act};
     KAC_TRY(kac_allow_shared(kernel, sizeof(memory)));
-    return KAC_LAUNCH(dev, kernel, (unsigned)blocks, (unsigned)memory::THREADS, sizeof(memory),
-                      call);
+    return KAC_LAUNCH(dev, kernel, blocks, threads, sizeof(memory), call);
 }
 
-static kac_status by_groups(kac_device *dev, const conv_call *a, const kac_cuda_pool *pool)
+static kac_status by_groups(kac_device *dev, const conv_call *a, const kac_cuda_pool *pool,
+                            const kac_cuda_first *first)
 {
     if (a->q.capacity < 1) return KAC_OK;
-    return group_choose(a->conv.in, a->shape.out_length,
-                        [&]<int C, int ROWS>() { return launch<C, ROWS>(dev, a, pool); });
+    return group_choose(a->conv.in, a->shape.out_length, [&]<int C, int ROWS>() {
+        return launch<C, ROWS>(dev, a, pool, first);
+    });
 }
 
 kac_status kac_cuda_conv_by_groups(kac_device *dev, const conv_call *a)
 {
     const kac_cuda_pool none = {0, false};
-    return by_groups(dev, a, &none);
+    return by_groups(dev, a, &none, NULL);
 }
 
 bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
@@ -188,10 +336,25 @@ bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
     return (act == KAC_ACT_LINEAR || act == KAC_ACT_RELU) && kac_cuda_conv_groups(&a);
 }
 
-kac_status kac_cuda_conv_pooled(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
-                                const kac_cuda_shape *shape, kac_activation act,
-                                const kac_cuda_pool *pool, const float *in, float *out)
+bool kac_cuda_conv_reads(const kac_query *q, const kac_cuda_first *first,
+                         const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                         kac_activation act)
+{
+    const int32_t rows = shape->out_length <= KAC_GROUP_COLS ? KAC_GROUP_COLS : GROUP_MOST_ROWS;
+    const int64_t room = (int64_t)rows * (conv->in + 4) * (int64_t)sizeof(float);
+    return kac_cuda_conv_pools(conv, shape, act) && q->soft == NULL &&
+           first->conv->columns != NULL && first->conv->precision == KAC_PRECISION_BF16 &&
+           (first->act == KAC_ACT_LINEAR || first->act == KAC_ACT_RELU) &&
+           first->conv->out == conv->in && first->shape.in_length == shape->in_length &&
+           first->shape.out_length == shape->in_length &&
+           plan_of(first->conv, rows).bytes <= room;
+}
+
+kac_status kac_cuda_conv_fused(kac_device *dev, const kac_query *q, const kac_cuda_first *first,
+                               const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                               kac_activation act, const kac_cuda_pool *pool, const float *in,
+                               float *out)
 {
     const conv_call a = {*q, *conv, *shape, {NULL, NULL, act, NULL, NULL}, in, out, conv->in};
-    return by_groups(dev, &a, pool);
+    return by_groups(dev, &a, pool, first);
 }

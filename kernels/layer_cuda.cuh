@@ -99,20 +99,6 @@ kac_status kac_cuda_gate(kac_device *dev, const kac_query *q, int64_t floats, co
 kac_status kac_cuda_add(kac_device *dev, const kac_query *q, int64_t floats, const float *x,
                         const float *y, float *out);
 
-/* A convolution with relu or without an activation, and behind it a pool: of each `size`
- * positions the largest, from in_length to in_length / size positions; flat: to [batch][positions
- * channels].  The bits are those of one after the other. */
-struct kac_cuda_pool {
-    int32_t size;
-    bool flat;
-};
-/* Whether one kernel does both, and queues it. */
-bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
-                         kac_activation act);
-kac_status kac_cuda_conv_pooled(kac_device *dev, const kac_query *q, const kac_cuda_conv *conv,
-                                const kac_cuda_shape *shape, kac_activation act,
-                                const kac_cuda_pool *pool, const float *in, float *out);
-
 /* out[l] = the mean of in[l size] .. in[l size + size - 1], l in 0 .. length - 1, rows of `step`
  * floats: 16 lanes and a tree (exact.h). */
 kac_status kac_cuda_mean(kac_device *dev, const kac_query *q, int32_t length, int32_t size,
@@ -135,6 +121,31 @@ kac_status kac_cuda_input(kac_device *dev, const kac_query *q, const kac_cuda_fr
 kac_status kac_cuda_first_run(kac_device *dev, const kac_query *q, const kac_cuda_frame *frame,
                               const kac_cuda_conv *conv, const kac_cuda_shape *shape,
                               const kac_cuda_ending *ending, float *x, float *out);
+
+/* Layers around a convolution that its kernel takes in, in bf16: before it a first layer that
+ * reads letters, behind it a pool.  Both convolutions end with relu or as they are.  The bits are
+ * those of one layer after the other. */
+struct kac_cuda_first {
+    const kac_cuda_frame *frame;
+    const kac_cuda_conv *conv;
+    kac_cuda_shape shape;
+    kac_activation act;
+};
+struct kac_cuda_pool {
+    int32_t size; /* the largest of so many positions; 0: there is no pool */
+    bool flat;    /* to [batch][positions channels] */
+};
+/* Whether it takes in a pool; that first layer. */
+bool kac_cuda_conv_pools(const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                         kac_activation act);
+bool kac_cuda_conv_reads(const kac_query *q, const kac_cuda_first *first,
+                         const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                         kac_activation act);
+/* Queues it; first: NULL, and it reads `in`. */
+kac_status kac_cuda_conv_fused(kac_device *dev, const kac_query *q, const kac_cuda_first *first,
+                               const kac_cuda_conv *conv, const kac_cuda_shape *shape,
+                               kac_activation act, const kac_cuda_pool *pool, const float *in,
+                               float *out);
 
 /* kac_query_out(q, b)[l][c] = x[from + l][b][c], c < channels, l < length; x rows of
  * kac_cuda_step(channels) floats. */

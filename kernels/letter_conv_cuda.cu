@@ -6,7 +6,7 @@
  * chain are those of adding the same chain begun at -0, which is the letter's column.  So in exact
  * precision every output has the bits of kac_cuda_conv_run; in others the factors are rounded alike.
  */
-#include "conv_cuda.cuh"
+#include "letter_conv.cuh"
 
 enum { ROWS = 64, MOST_TAPS = 192 }; /* of a block; whose columns fit 48 KB of shared memory */
 
@@ -25,7 +25,7 @@ static __device__ float rounded(kac_precision precision, float x)
 KAC_KERNEL make_columns(KAC_ARGS kac_cuda_conv conv, float *columns)
 {
     const int32_t letters = conv.in + 1;
-    KAC_EACH (i, ((int64_t)conv.taps * letters + 1) * conv.step) {
+    KAC_EACH (i, (int64_t)letter_columns(&conv) * conv.step) {
         const int64_t column = i / conv.step, k = column / letters;
         float x = -0.0f;
         for (int32_t c = 0; k < conv.taps && c < conv.in; c++)
@@ -39,8 +39,8 @@ KAC_KERNEL make_columns(KAC_ARGS kac_cuda_conv conv, float *columns)
 
 kac_status kac_cuda_conv_letters(kac_device *dev, kac_cuda_conv *conv)
 {
-    const int64_t floats = ((int64_t)conv->taps * (conv->in + 1) + 1) * conv->step;
     if (conv->taps > MOST_TAPS || conv->bias == NULL) return KAC_OK;
+    const int64_t floats = (int64_t)letter_columns(conv) * conv->step;
     conv->columns = kac_cuda_floats(dev, NULL, 0, floats);
     if (conv->columns == NULL) return KAC_ERR_NOMEM;
     return KAC_LAUNCH(dev, make_columns, kac_blocks(floats), KAC_THREADS, 0, *conv,
@@ -54,17 +54,6 @@ struct letters_call {
     kac_cuda_frame frame;
     int32_t chunks; /* of ROWS sequences, at each position */
 };
-
-/* Of the input at position l of sequence b; a mask's for what is none. */
-static __device__ int32_t letter_at(const letters_call *a, int32_t b, int64_t l)
-{
-    const kac_query *q = &a->of.q;
-    const int64_t end = (int64_t)a->frame.prefix_length + q->length;
-    const int32_t letter = l < a->frame.prefix_length ? a->frame.prefix[l]
-                           : l >= end                 ? a->frame.suffix[l - end]
-                                      : kac_query_tokens(q, b)[l - a->frame.prefix_length];
-    return letter < a->of.conv.in ? letter : a->of.conv.in;
-}
 
 static __device__ void end_with(const conv_call *a, int64_t at, float4 x)
 {
@@ -96,7 +85,8 @@ KAC_KERNEL add_columns(KAC_ARGS letters_call a)
         const int64_t from = l + shift_of(&a.of.shape, k);
         int32_t column = taps * letters; /* outside the sequence */
         if (from >= 0 && from < a.of.shape.in_length)
-            column = k * letters + letter_at(&a, first + row, from);
+            column =
+                k * letters + letter_at(&a.of.q, &a.frame, a.of.conv.in, first + row, from);
         places[row * step + k] = column * parts;
     }
     __syncthreads();

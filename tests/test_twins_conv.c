@@ -590,7 +590,7 @@ Test(twins_conv, conv_regressor_rounded)
  * change nothing, keep it from them. */
 Test(twins_conv, conv_regressor_fused)
 {
-    enum { LENGTH = 24, ROWS = 9 };
+    enum { LENGTH = 24, ROWS = 31 };
     const ask a = {LENGTH, ROWS, ROWS, 0, false, true};
     float *got[2];
     for (int apart = 0; apart < 2; apart++) {
