@@ -58,7 +58,7 @@ static inline size_t point_layout(point_memory *m, size_t units, char *at)
 {
     size_t bytes = 0;
     auto next = [&](size_t size) {
-        char *here = at + bytes;
+        char *here = at == NULL ? NULL : at + bytes;
         bytes += (units * size + 63) / 64 * 64;
         return here;
     };

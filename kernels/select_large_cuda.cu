@@ -480,12 +480,12 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
     const int64_t candidates = (int64_t)call->x.n * a->keep, mean = candidates / a->pools;
     const size_t pools = (size_t)a->pools;
     const size_t counts = ((size_t)candidates * sizeof(int32_t) + 63) / 64 * 64;
-    const bool has_points =
+    const bool by_points =
         a->group_rule == KAC_RULE_CATEGORICAL &&
         (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING ||
          a->scheme == KAC_SCHEME_RESIDUAL);
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
-    const size_t units = has_points ? (size_t)point_units(call->x.n, a->pools) + MOST_UNITS : 0;
+    const size_t units = by_points ? (size_t)point_units(call->x.n, a->pools) + MOST_UNITS : 0;
     const size_t states = (pools * sizeof(pool_state) + 63) / 64 * 64;
     const size_t sums = tiles * (1 + WARPS) * (sizeof(uint64_t) + sizeof(int32_t));
     tiles_call large = {};
