@@ -1,7 +1,9 @@
 /* select_large_cuda.cu -- the group stage of selection within large pools: a launch for each phase, a
  * block for each tile of candidates or offspring.
  */
-#include "slots.cuh"
+#include "point_slots.cuh"
+
+enum { EACH = (int)TILE / (int)KAC_THREADS };
 
 /* What the tiles of a pool find out together: largest numbers and sums, from 0 on. */
 struct pool_state {
@@ -11,6 +13,7 @@ struct pool_state {
     unsigned long long best; /* 2^31 - 1 - the first candidate with that */
     kac_divisor by;          /* n / sum, of a systematic draw plus its point */
     bool selects;
+    int32_t whole, spilled; /* residual: whole offspring; points that are spilled */
 };
 
 struct tiles_call {
@@ -20,9 +23,10 @@ struct tiles_call {
         tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
     unsigned long long
         *strip_sum;      /* [WARPS of each tile] of weights before a strip of a tile */
-    int32_t *tile_count; /* [tiles of all pools] of offspring */
-    int32_t *filled;     /* points in each bucket of all pools, zero at first */
-    uint64_t *point;     /* of all buckets */
+    int32_t *tile_count; /* [tiles of all pools] of offspring; killing: of those that stay */
+    int32_t *
+        strip_count; /* [WARPS of each tile] residual: whole offspring before a strip of a tile */
+    point_memory points;
 };
 
 /* Bits that are in the order of the numbers, and back; above 0 for every number. */
@@ -42,15 +46,17 @@ enum phase {
     UNIT,
     TOP,
     SUMS,
-    JUDGE,       /* a block for each pool */
-    WEIGHTS,     /* pool_run_weights */
-    SYSTEMATIC,  /* spread_systematic */
-    COUNT_TILES, /* offspring of each tile */
-    COUNTS,      /* pool_run_counts */
-    SLOTS,       /* spread_counts */
-    DRAW,
+    JUDGE,      /* a block for each pool */
+    WEIGHTS,    /* pool_run_weights */
+    WHOLE,      /* find_whole */
     SCATTER,    /* points into buckets */
-    SEARCH,     /* for the points of a bucket */
+    ORDER,      /* those of a bucket */
+    SYSTEMATIC, /* spread_... */
+    STRATIFIED,
+    MULTINOMIAL,
+    KILLING,
+    RESIDUAL,
+    SLOTS,      /* spread_counts */
     PLAY,       /* within tiles */
     PLAY_TILES, /* between them, a block for each pool */
     SORT,       /* tiles */
@@ -175,137 +181,6 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
              [=](int32_t i) { return (unsigned long long)kac_weight(l[order[i]], top); });
 }
 
-/* ---- points in buckets: multinomial and killing ---------------------------------------------
- *
- * Points are searched for in memory that neighbours have read: first they are written into
- * buckets by the first bits of their words, which are uniform whatever the weights are.  So a
- * bucket gets its share of them but for some of its standard deviations, and the few that do not
- * fit are searched for at once.
- */
-
-enum {
-    MOST_BUCKETS = 8192,
-    FULL = 1024,
-    SPARE = FULL / 16,
-    EACH = (int)TILE / (int)KAC_THREADS
-};
-
-/* Those of a pool. */
-struct buckets {
-    int32_t bits, room; /* 2^bits of them, and the points that fit into each */
-    int32_t *filled;
-    uint64_t *point; /* [2^bits][room] */
-};
-
-/* Buckets of FULL points or somewhat more, in memory of 17/16 as many as all pools have slots. */
-static __device__ buckets buckets_of(const kac_pool *p, const tiles_call *call, int32_t number)
-{
-    buckets b = {0, p->n, call->filled + p->first_slot / FULL + number,
-                 call->point + p->first_slot + p->first_slot / 16};
-    while (b.bits < 31 && 1 << b.bits < MOST_BUCKETS && p->n >> b.bits >= 2 * FULL)
-        b.bits++;
-    if (b.bits > 0) b.room = (p->n >> b.bits) + SPARE;
-    return b;
-}
-
-static __device__ int32_t bucket_of(const buckets *b, uint64_t word)
-{
-    return (int32_t)(word >> 1 >> (63 - b->bits));
-}
-
-/* The least word of a bucket. */
-static __device__ uint64_t word_of(const buckets *b, int32_t bucket)
-{
-    return (uint64_t)bucket << (63 - b->bits) << 1;
-}
-
-/* Bound by writing 8 bytes at a time, and by Philox. */
-static __device__ void scatter(const pool_stage *s, pool_part on, const buckets *b)
-{
-    KAC_SHARED(int32_t, place, MOST_BUCKETS); /* how many, then where the first of them goes */
-    const int32_t end = pool_end(on, s->p.n), me = (int32_t)threadIdx.x,
-                  retained = pool_retained(s);
-    uint64_t word[EACH];
-    int32_t nth[EACH]; /* of the bucket's, -1: no point */
-    for (int32_t i = me; i < 1 << b->bits; i += KAC_THREADS)
-        place[i] = 0;
-    __syncthreads();
-    KAC_UNROLL
-    for (int k = 0; k < EACH; k++) {
-        const int32_t j = on.first + k * KAC_THREADS + me;
-        nth[k] = -1;
-        if (j < end && pool_has_point(s, j, retained, &word[k]))
-            nth[k] = atomicAdd(&place[bucket_of(b, word[k])], 1);
-    }
-    __syncthreads();
-    for (int32_t i = me; i < 1 << b->bits; i += KAC_THREADS)
-        if (place[i] > 0) place[i] = atomicAdd(&b->filled[i], place[i]);
-    __syncthreads();
-    KAC_UNROLL
-    for (int k = 0; k < EACH; k++) {
-        if (nth[k] < 0) continue;
-        const int32_t bucket = bucket_of(b, word[k]), at = place[bucket] + nth[k];
-        const uint64_t point = kac_mulhi64(word[k], s->p.sum);
-        if (at < b->room)
-            b->point[(int64_t)bucket * b->room + at] = point;
-        else
-            pool_give(s, point);
-    }
-    __syncthreads();
-}
-
-/* kac_first_above by a warp. */
-static __device__ int32_t warp_first_above(const uint64_t *c, int32_t n, uint64_t u)
-{
-    const int32_t lane = (int32_t)(threadIdx.x % KAC_WARP);
-    int32_t low = 0;
-    while (n > 1) {
-        const int32_t step = (n + KAC_WARP - 1) / KAC_WARP, last = (lane + 1) * step - 1;
-        const unsigned above =
-            __ballot_sync(KAC_WHOLE_WARP, last >= n - 1 || c[low + last] > u);
-        const int32_t skipped = (__ffs((int)above) - 1) * step;
-        low += skipped;
-        n = n - skipped < step ? n - skipped : step;
-    }
-    return low;
-}
-
-/* Bound by shared memory: 11 steps of a search for each point among neighbouring sums. */
-static __device__ void search(const pool_stage *s, const buckets *b, int32_t bucket)
-{
-    enum { STAGED = 3072 };
-    const kac_pool *p = &s->p;
-    const int32_t me = (int32_t)threadIdx.x, warp = me / KAC_WARP;
-    KAC_SHARED(uint64_t, sums, STAGED);
-    KAC_SHARED(int32_t, count, STAGED);
-    KAC_SHARED(int32_t, ends, 2);
-    if (warp < 2) { /* the first and last candidates that a point may choose */
-        const uint64_t u = kac_mulhi64(word_of(b, bucket + warp) - (unsigned)warp, p->sum);
-        const int32_t found = warp_first_above(p->w, p->candidates, u);
-        if (me % KAC_WARP == 0) ends[warp] = found;
-    }
-    __syncthreads();
-    const int32_t low = ends[0], n = ends[1] - low + 1;
-    const bool staged = n <= STAGED;
-    for (int32_t i = me; staged && i < n; i += KAC_THREADS) {
-        sums[i] = p->w[low + i];
-        count[i] = 0;
-    }
-    __syncthreads();
-    const int32_t points = b->filled[bucket] < b->room ? b->filled[bucket] : b->room;
-    for (int32_t j = me; j < points; j += KAC_THREADS) {
-        const uint64_t u = b->point[(int64_t)bucket * b->room + j];
-        if (staged)
-            atomicAdd(&count[kac_first_above(sums, n, u)], 1);
-        else
-            atomicAdd(&s->count[low + kac_first_above(p->w + low, n, u)], 1);
-    }
-    __syncthreads();
-    for (int32_t i = me; staged && i < n; i += KAC_THREADS)
-        if (count[i] > 0) atomicAdd(&s->count[low + i], count[i]);
-    __syncthreads();
-}
-
 /* ---- the tournament of tiles -------------------------------------------------------------- */
 
 /* Where element t of an array lies so that elements a power of two apart differ in their bank. */
@@ -392,28 +267,90 @@ static __device__ void pass_on(const pool_stage *s)
     }
 }
 
-/* One phase of one tile.  sums, counts: of the pool's tiles; strips: of their strips. */
+/* Those in which a block has POINT_THREADS, those that ask for points, and those that write slots. */
+KAC_HD static constexpr bool puts_points(phase what)
+{
+    return what == SCATTER || what == ORDER;
+}
+
+KAC_HD static constexpr bool has_points(phase what)
+{
+    return puts_points(what) || what == MULTINOMIAL || what == KILLING || what == RESIDUAL;
+}
+
+KAC_HD static constexpr bool spreads(phase what)
+{
+    return what >= SYSTEMATIC && what <= SLOTS;
+}
+
+static constexpr unsigned threads_of(phase what)
+{
+    return puts_points(what) ? (unsigned)POINT_THREADS : (unsigned)KAC_THREADS;
+}
+
+/* How many blocks a multiprocessor is to hold, 0: as many as it happens to. */
+KAC_HD static constexpr int blocks_of(phase what)
+{
+    if (puts_points(what)) return 2;
+    if (what == SYSTEMATIC || what == SLOTS || what == SUMS) return 5;
+    return what == PLAY || has_points(what) || what == STRATIFIED ? 4 : 0;
+}
+
+/* Shared memory that a launch asks for. */
+static constexpr size_t bytes_of(phase what)
+{
+    return what == SCATTER ? sizeof(scatter_memory) : what == ORDER ? sizeof(order_memory) : 0;
+}
+
+/* SCATTER and ORDER: blocks share the tiles of draws, or the buckets. */
+template <phase PHASE>
+static __device__ void put_points(const pool_stage *s, const points *b, int32_t *counts)
+{
+    KAC_DYNAMIC_SHARED(unsigned char, memory);
+    const int32_t tiles = (b->draws + POINT_TILE - 1) / POINT_TILE,
+                  n = PHASE == SCATTER ? tiles : point_buckets(b);
+    for (int32_t i = (int32_t)blockIdx.x; i < n; i += (int32_t)gridDim.x) {
+        if constexpr (PHASE == SCATTER)
+            scatter_points(s, b, i * POINT_TILE, (scatter_memory *)memory, s->count,
+                           &counts[i]);
+        if constexpr (PHASE == ORDER) order_points(b, i, (order_memory *)memory);
+    }
+}
+
+/* What tiles and their strips have found, from those of a pool on. */
+struct tile_findings {
+    unsigned long long *sum, *strip_sum;
+    int32_t *count, *strip_count;
+};
+
+/* One phase of one tile; b: the pool's points, if any. */
 template <phase PHASE>
 static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *state,
-                               unsigned long long *sums, unsigned long long *strips,
-                               int32_t *counts)
+                               const tile_findings *all, const points *b)
 {
     const pool_part on = {tile * TILE, TILE};
-    const int32_t n = pool_end(on, s->p.candidates) - on.first;
+    const int32_t n = pool_end(on, s->p.candidates) - on.first, strips = tile * WARPS,
+                  strip = strips + (int32_t)threadIdx.x / KAC_WARP;
+    unsigned long long *sums = all->sum;
+    int32_t *counts = all->count;
     if constexpr (PHASE == UNIT || PHASE == TOP) find_largest(s, on, state, PHASE);
-    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile], &strips[tile * WARPS]);
+    if constexpr (PHASE == SUMS) find_sums(s, on, state, &sums[tile], &all->strip_sum[strips]);
     if constexpr (PHASE == WEIGHTS) pool_run_weights(s, on, sums[tile]);
-    if constexpr (PHASE == SYSTEMATIC) {
-        const int32_t strip = tile * WARPS + (int32_t)(threadIdx.x / KAC_WARP);
-        spread_systematic(s, on, &state->by, sums[tile] + strips[strip]);
-    }
-    if constexpr (PHASE == COUNT_TILES) {
-        const int32_t *count = s->count;
-        sum_part(on, s->p.candidates, &counts[tile], [=](int32_t i) { return count[i]; });
-    }
-    if constexpr (PHASE == COUNTS) pool_run_counts(s, on, kac_block_total(counts, tile));
+    if constexpr (PHASE == WHOLE)
+        find_whole(s, on, &state->by, &state->whole, &counts[tile], &all->strip_count[strips]);
+    if constexpr (PHASE == SYSTEMATIC)
+        spread_systematic(s, on, &state->by, sums[tile] + all->strip_sum[strip]);
+    if constexpr (PHASE == STRATIFIED)
+        spread_stratified(s, on, &state->by, sums[tile] + all->strip_sum[strip]);
+    if constexpr (PHASE == MULTINOMIAL)
+        spread_multinomial(s, on, sums[tile] + all->strip_sum[strip], b);
+    if constexpr (PHASE == KILLING)
+        spread_killing(s, on, sums[tile] + all->strip_sum[strip], kac_block_total(counts, tile),
+                       b);
+    if constexpr (PHASE == RESIDUAL)
+        spread_residual(s, on, &state->by, sums[tile] + all->strip_sum[strip],
+                        kac_block_total(counts, tile) + all->strip_count[strip], b);
     if constexpr (PHASE == SLOTS) spread_counts(s, on, kac_block_total(counts, tile));
-    if constexpr (PHASE == DRAW) pool_draw_residual(s, on);
     if constexpr (PHASE == PLAY) play_tile(s, on, &state->by, &sums[tile], &counts[tile]);
     if constexpr (PHASE == SORT) pool_sort(s->p.l, s->count + on.first, on.first, n);
     if constexpr (PHASE == MERGE) pool_merge(s->p.l, s->count + on.first, n, TILE / 2, false);
@@ -422,17 +359,11 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
     if constexpr (PHASE == EMIT) pool_emit(s, on);
 }
 
-/* How many blocks a multiprocessor is to hold, 0: as many as it happens to. */
-static constexpr int blocks_of(phase what)
-{
-    return what == SYSTEMATIC || what == SLOTS || what == SUMS ? 5 : what == PLAY ? 4 : 0;
-}
-
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
  * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
  * last one on, which TOP has left in the cache. */
 template <phase PHASE>
-static __global__ void __launch_bounds__(KAC_THREADS, blocks_of(PHASE))
+static __global__ void __launch_bounds__(threads_of(PHASE), blocks_of(PHASE))
     on_tiles(KAC_ARGS tiles_call call, int32_t half)
 {
     kac_select_args a = select_args_of(&call.of);
@@ -447,10 +378,16 @@ static __global__ void __launch_bounds__(KAC_THREADS, blocks_of(PHASE))
         s.p.sum = state->sum;
         s.best = INT32_MAX - (int32_t)state->best;
         if (PHASE != EMIT && !s.v.selects) {
-            if (PHASE == SYSTEMATIC || PHASE == SLOTS) pass_on(&s);
+            if (spreads(PHASE)) pass_on(&s);
             return;
         }
     }
+    const tile_findings all = {call.tile_sum + before, call.strip_sum + (int64_t)before * WARPS,
+                               call.tile_count + before,
+                               call.strip_count + (int64_t)before * WARPS};
+    points b;
+    if constexpr (has_points(PHASE)) /* residual draws what whole offspring leave */
+        b = points_of(&s.p, &call.points, number, s.p.n - state->whole, &state->spilled);
     if constexpr (PHASE == JUDGE) {
         judge(&s, number, state, call.tile_sum + before);
     } else if constexpr (PHASE == EXCHANGE || PHASE == MIRROR) {
@@ -458,48 +395,52 @@ static __global__ void __launch_bounds__(KAC_THREADS, blocks_of(PHASE))
                       (int32_t)(blockIdx.x * blockDim.x + threadIdx.x), step);
     } else if constexpr (PHASE == PLAY_TILES) {
         play_tiles(&s, call.tile_sum + before, call.tile_count + before);
-    } else if constexpr (PHASE == SCATTER || PHASE == SEARCH) {
-        const buckets b = buckets_of(&s.p, &call, number);
-        const int32_t n = PHASE == SCATTER ? (s.p.n + TILE - 1) / TILE : 1 << b.bits;
-        for (int32_t i = (int32_t)blockIdx.x; i < n; i += (int32_t)gridDim.x) {
-            if constexpr (PHASE == SCATTER) scatter(&s, {i * TILE, TILE}, &b);
-            if constexpr (PHASE == SEARCH) search(&s, &b, i);
-        }
+    } else if constexpr (puts_points(PHASE)) {
+        put_points<PHASE>(&s, &b, all.count);
     } else {
         for (int32_t i = (int32_t)blockIdx.x; i < tiles; i += (int32_t)gridDim.x)
-            do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, call.tile_sum + before,
-                           call.strip_sum + (int64_t)before * WARPS, call.tile_count + before);
+            do_tile<PHASE>(&s, PHASE == SUMS ? tiles - 1 - i : i, state, &all, &b);
     }
 }
 
 #define DO(phase, half)                                                                        \
-    KAC_TRY(KAC_LAUNCH(dev, on_tiles<phase>, grid, KAC_THREADS, 0, *c, half))
+    KAC_TRY(                                                                                   \
+        KAC_LAUNCH(dev, on_tiles<phase>, grid, threads_of(phase), bytes_of(phase), *c, half))
+
+static kac_status draw_points(kac_device *dev, const tiles_call *c, dim3 grid)
+{
+    KAC_TRY(kac_allow_shared(on_tiles<SCATTER>, bytes_of(SCATTER)));
+    KAC_TRY(kac_allow_shared(on_tiles<ORDER>, bytes_of(ORDER)));
+    DO(SCATTER, 0);
+    DO(ORDER, 0);
+    return KAC_OK;
+}
 
 static kac_status draw_large(kac_device *dev, const tiles_call *c, dim3 grid)
 {
     switch (c->of.a.scheme) {
-    case KAC_SCHEME_SYSTEMATIC: DO(SYSTEMATIC, 0); return KAC_OK;
-    case KAC_SCHEME_STRATIFIED: DO(WEIGHTS, 0); return KAC_OK;
+    case KAC_SCHEME_SYSTEMATIC: DO(SYSTEMATIC, 0); break;
+    case KAC_SCHEME_STRATIFIED: DO(STRATIFIED, 0); break;
     case KAC_SCHEME_RESIDUAL:
-        DO(WEIGHTS, 0);
-        DO(COUNT_TILES, 0);
-        DO(COUNTS, 0);
-        DO(DRAW, 0);
-        DO(COUNT_TILES, 0);
+        DO(WHOLE, 0);
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(RESIDUAL, 0);
         break;
     case KAC_SCHEME_MULTINOMIAL:
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(MULTINOMIAL, 0);
+        break;
     case KAC_SCHEME_KILLING:
-        DO(WEIGHTS, 0);
-        DO(SCATTER, 0);
-        DO(SEARCH, 0);
-        DO(COUNT_TILES, 0);
+        if (c->of.a.held != NULL) DO(WEIGHTS, 0); /* for pool_retained */
+        KAC_TRY(draw_points(dev, c, grid));
+        DO(KILLING, 0);
         break;
     case KAC_SCHEME_TOURNAMENT:
         DO(PLAY, 0);
         KAC_TRY(KAC_LAUNCH(dev, on_tiles<PLAY_TILES>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
+        DO(SLOTS, 0);
         break;
     }
-    DO(SLOTS, 0);
     return KAC_OK;
 }
 
@@ -529,7 +470,7 @@ static kac_status select_large(kac_device *dev, const tiles_call *c, dim3 grid)
     KAC_TRY(KAC_LAUNCH(dev, on_tiles<JUDGE>, dim3(1, grid.y), KAC_THREADS, 0, *c, 0));
     if (rule == KAC_RULE_CATEGORICAL) KAC_TRY(draw_large(dev, c, grid));
     if (rule == KAC_RULE_TOP_K || rule == KAC_RULE_REPLACE) KAC_TRY(sort_large(dev, c, grid));
-    if (rule != KAC_RULE_CATEGORICAL || c->of.a.scheme == KAC_SCHEME_STRATIFIED) DO(EMIT, 0);
+    if (rule != KAC_RULE_CATEGORICAL) DO(EMIT, 0);
     return KAC_OK;
 }
 
@@ -537,29 +478,32 @@ kac_status kac_select_large(kac_device *dev, const select_call *call)
 {
     const kac_select_args *a = &call->a;
     const int64_t candidates = (int64_t)call->x.n * a->keep, mean = candidates / a->pools;
-    const size_t pools = (size_t)a->pools, slots = (size_t)call->x.n;
+    const size_t pools = (size_t)a->pools;
     const size_t counts = ((size_t)candidates * sizeof(int32_t) + 63) / 64 * 64;
-    const bool points =
+    const bool by_points =
         a->group_rule == KAC_RULE_CATEGORICAL &&
-        (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING);
+        (a->scheme == KAC_SCHEME_MULTINOMIAL || a->scheme == KAC_SCHEME_KILLING ||
+         a->scheme == KAC_SCHEME_RESIDUAL);
     const size_t tiles = (size_t)(candidates / TILE) + pools + 1;
-    const size_t fills = slots / FULL + pools + 1, all_points = slots + slots / 16 + 1;
-    const size_t states = (pools * sizeof(pool_state) + fills * sizeof(int32_t) + 63) / 64 * 64;
-    const size_t sums = tiles * (1 + WARPS) * sizeof(uint64_t);
-    const size_t bytes = counts + states + sums + (points ? all_points * sizeof(uint64_t) : 0) +
-                         tiles * sizeof(int32_t);
+    const size_t units = by_points ? (size_t)point_units(call->x.n, a->pools) + MOST_UNITS : 0;
+    const size_t states = (pools * sizeof(pool_state) + 63) / 64 * 64;
+    const size_t sums = tiles * (1 + WARPS) * (sizeof(uint64_t) + sizeof(int32_t));
+    tiles_call large = {};
+    const size_t points = point_layout(&large.points, units, NULL);
     void *scratch = NULL;
-    KAC_TRY(kac_cuda_scratch(dev, bytes, &scratch));
+    KAC_TRY(kac_cuda_scratch(dev, counts + states + points + sums, &scratch));
     char *base = (char *)scratch;
-    tiles_call large = {*call, (pool_state *)(base + counts), NULL, NULL, NULL, NULL, NULL};
+    large.of = *call;
     large.of.count = (int32_t *)base;
-    large.filled = (int32_t *)(large.state + pools);
-    large.tile_sum = (unsigned long long *)(base + counts + states);
+    large.state = (pool_state *)(base + counts);
+    (void)point_layout(&large.points, units, base + counts + states);
+    large.tile_sum = (unsigned long long *)(base + counts + states + points);
     large.strip_sum = large.tile_sum + tiles;
-    large.point = (uint64_t *)(large.strip_sum + tiles * WARPS);
-    large.tile_count = (int32_t *)(points ? large.point + all_points : large.point);
-    KAC_TRY(
-        kac_cuda_status(cudaMemsetAsync(large.state, 0, states, kac_stream(dev)), "select"));
+    large.tile_count = (int32_t *)(large.strip_sum + tiles * WARPS);
+    large.strip_count = large.tile_count + tiles;
+    KAC_TRY(kac_cuda_status(
+        cudaMemsetAsync(large.state, 0, states + units * sizeof(int32_t), kac_stream(dev)),
+        "select"));
     const int64_t blocks = (mean + TILE - 1) / TILE * (a->pools > 1 ? 2 : 1);
     return select_large(dev, &large, dim3((unsigned)blocks, (unsigned)a->pools));
 }

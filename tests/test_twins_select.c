@@ -301,19 +301,24 @@ static void make_groups(world *w, dice *d, const int32_t *count, int32_t groups,
         }
 }
 
+static void draw_by(dice *d, const int32_t *count, int32_t groups, uint32_t kind, uint64_t seed,
+                    kac_scheme scheme)
+{
+    world w;
+    make_groups(&w, d, count, groups, kind);
+    w.a = (kac_select_args){.seed = seed,
+                            .parent_rule = KAC_RULE_NONE,
+                            .group_rule = KAC_RULE_CATEGORICAL,
+                            .scheme = scheme,
+                            .held = scheme % 2 == 0 ? w.held : NULL};
+    select_alike(&w, 10 * (int64_t)kind + scheme);
+    drop_world(&w);
+}
+
 static void draw_alike(dice *d, const int32_t *count, int32_t groups, uint32_t kind)
 {
-    for (int k = 0; k <= KAC_SCHEME_KILLING; k++) {
-        world w;
-        make_groups(&w, d, count, groups, kind);
-        w.a = (kac_select_args){.seed = 5 + kind,
-                                .parent_rule = KAC_RULE_NONE,
-                                .group_rule = KAC_RULE_CATEGORICAL,
-                                .scheme = (kac_scheme)k,
-                                .held = k % 2 == 0 ? w.held : NULL};
-        select_alike(&w, 10 * (int64_t)kind + k);
-        drop_world(&w);
-    }
+    for (int k = 0; k <= KAC_SCHEME_KILLING; k++)
+        draw_by(d, count, groups, kind, 5 + kind, (kac_scheme)k);
 }
 
 /* Points and tiles of any weights: spread, few alive, equal, one that has most or all of it. */
@@ -324,6 +329,23 @@ Test(twins_select, very_large_pools, .timeout = 600)
     dice d = {.seed = 9};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         draw_alike(&d, one, 1, kinds[i]);
+}
+
+/* By this seed 1156 of 16384 points of the multinomial scheme are in one 16th of the weights, where
+ * 1152 have room in a bucket. */
+Test(twins_select, points_without_room)
+{
+    static const int32_t one[] = {16384};
+    dice d = {.seed = 11};
+    draw_by(&d, one, 1, 0, 2996, KAC_SCHEME_MULTINOMIAL);
+}
+
+/* So large that a bucket has more cells, and pools after it. */
+Test(twins_select, wide_buckets, .timeout = 600)
+{
+    static const int32_t count[] = {33, 2100000, 5000, 17000};
+    dice d = {.seed = 12};
+    draw_by(&d, count, 4, 1, 6, KAC_SCHEME_MULTINOMIAL);
 }
 
 /* Large pools with small ones beside them. */
