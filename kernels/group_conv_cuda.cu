@@ -201,11 +201,33 @@ static __device__ void add_pairs(float4 *x, uint4 y)
                              kac_from_bits(y.w << 16), kac_from_bits(y.w & upper)});
 }
 
+/* The letters of a thread's rows. */
+template <int C, int ROWS> struct stem_letters : group_shape<C, ROWS> {
+    static constexpr int N =
+        (ROWS + group_shape<C, ROWS>::THREADS - 1) / group_shape<C, ROWS>::THREADS;
+    int32_t of[N]; /* of rows threadIdx.x + n THREADS */
+
+    /* Begins to read those of sequences from `first` on, if there are any; the last one's for what
+     * is not there. */
+    __device__ void fetch(const stem_call *a, int first, int batch)
+    {
+        const int each = a->rows.sequences, rows = each * a->shape.in_length;
+        if (first >= batch) return;
+        KAC_UNROLL
+        for (int n = 0; n < N; n++) {
+            const int row = (int)threadIdx.x + n * this->THREADS, b = first + row % each;
+            if (row < rows)
+                of[n] =
+                    letter_at(&a->rows.of.q, &a->frame, b < batch ? b : batch - 1, row / each);
+        }
+    }
+};
+
 /* The first layer's outputs to h, as add_columns in letter_conv_cuda.cu has them.  A thread sums two
  * rows at once, so that some loads are under way. */
 template <int C, int ROWS>
-static __device__ void read_letters(const stem_call *a, rows_memory<C, ROWS> *m, int first,
-                                    int batch)
+static __device__ void read_letters(const stem_call *a, rows_memory<C, ROWS> *m,
+                                    const stem_letters<C, ROWS> *mine)
 {
     constexpr int PARTS = C / 8, LINES = m->THREADS / PARTS, BOTH = 2;
     const int each = a->rows.sequences, length = a->shape.in_length, rows = each * length;
@@ -216,21 +238,20 @@ static __device__ void read_letters(const stem_call *a, rows_memory<C, ROWS> *m,
     int32_t *letters = places + rows * plan.step;
     for (int i = me; i < plan.columns; i += m->THREADS)
         columns[i] = pairs(load4(a->conv.columns + i * 8), load4(a->conv.columns + i * 8 + 4));
-    for (int row = me; row < rows; row += m->THREADS) {
-        const int b = first + row % each;
-        letters[row] = letter_at(&a->rows.of.q, &a->frame, a->conv.in,
-                                 b < batch ? b : batch - 1, row / each);
-    }
+    KAC_UNROLL
+    for (int n = 0; n < mine->N; n++)
+        if (me + n * m->THREADS < rows)
+            letters[me + n * m->THREADS] = column_of(&a->conv, mine->of[n]);
     __syncthreads();
     for (int row = me; row < rows; row += m->THREADS) {
         const int l = row / each;
         int32_t column = 0; /* of the tap's first letter */
         for (int k = 0; k < taps; k++, column += a->conv.in + 1) {
             const int64_t shift = shift_of(&a->shape, k);
-            int32_t mine = letter_columns(&a->conv) - 1; /* outside the sequence */
+            int32_t place = letter_columns(&a->conv) - 1; /* outside the sequence */
             if (l + shift >= 0 && l + shift < length)
-                mine = column + letters[row + (int)shift * each];
-            places[row * plan.step + k] = mine * PARTS;
+                place = column + letters[row + (int)shift * each];
+            places[row * plan.step + k] = place * PARTS;
         }
     }
     __syncthreads();
@@ -275,8 +296,11 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
 {
     using memory = rows_memory<C, ROWS>;
     KAC_DYNAMIC_SHARED(memory, m);
+    stem_letters<C, ROWS> letters = {};
+    letters.fetch(&a, (int)blockIdx.x * a.rows.sequences, kac_query_rows(&a.rows.of.q));
     convolve_block<C, ROWS>(&a.rows, m, [&](int first, int batch) {
-        read_letters<C, ROWS>(&a, m, first, batch);
+        read_letters<C, ROWS>(&a, m, &letters);
+        letters.fetch(&a, first + (int)gridDim.x * a.rows.sequences, batch);
         __syncthreads(); /* `rows` are free again */
     });
 }

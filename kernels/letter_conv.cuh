@@ -4,15 +4,20 @@
 
 #include "conv_cuda.cuh"
 
-/* Of the input at position l of sequence b; a mask's, which is `states`, for what is none. */
+/* Of the input at position l of sequence b. */
 static __device__ inline int32_t letter_at(const kac_query *q, const kac_cuda_frame *frame,
-                                           int32_t states, int32_t b, int64_t l)
+                                           int32_t b, int64_t l)
 {
     const int64_t end = (int64_t)frame->prefix_length + q->length;
-    const int32_t letter = l < frame->prefix_length ? frame->prefix[l]
-                           : l >= end               ? frame->suffix[l - end]
-                                      : kac_query_tokens(q, b)[l - frame->prefix_length];
-    return letter < states ? letter : states;
+    if (l < frame->prefix_length) return frame->prefix[l];
+    if (l >= end) return frame->suffix[l - end];
+    return kac_query_tokens(q, b)[l - frame->prefix_length];
+}
+
+/* Which of a tap's columns is for a letter; what is no letter has a mask's. */
+static __device__ inline int32_t column_of(const kac_cuda_conv *conv, int32_t letter)
+{
+    return letter < conv->in ? letter : conv->in;
 }
 
 /* Columns of a layer: of each tap one a letter and a mask's, and behind them one that changes

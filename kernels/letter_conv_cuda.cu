@@ -85,8 +85,8 @@ KAC_KERNEL add_columns(KAC_ARGS letters_call a)
         const int64_t from = l + shift_of(&a.of.shape, k);
         int32_t column = taps * letters; /* outside the sequence */
         if (from >= 0 && from < a.of.shape.in_length)
-            column =
-                k * letters + letter_at(&a.of.q, &a.frame, a.of.conv.in, first + row, from);
+            column = k * letters +
+                     column_of(&a.of.conv, letter_at(&a.of.q, &a.frame, first + row, from));
         places[row * step + k] = column * parts;
     }
     __syncthreads();

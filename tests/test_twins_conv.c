@@ -591,7 +591,8 @@ Test(twins_conv, conv_regressor_rounded)
 Test(twins_conv, conv_regressor_fused)
 {
     enum { LENGTH = 24, ROWS = 31 };
-    const ask a = {LENGTH, ROWS, ROWS, 0, false, true};
+    const ask a = {LENGTH, ROWS, ROWS, 0, false, true},
+              nothing = {LENGTH, ROWS, 0, 0, false, true};
     float *got[2];
     for (int apart = 0; apart < 2; apart++) {
         seed = 70;
@@ -620,6 +621,9 @@ Test(twins_conv, conv_regressor_fused)
         got[apart] = make(n * sizeof **got);
         if (!apart) check_rounded(&net, LENGTH, ROWS, KAC_PRECISION_BF16, 3e-2);
         dev()->precision = KAC_PRECISION_BF16;
+        run(dev(), &net, &nothing, &in, got[apart], NULL);
+        for (size_t i = 0; i < n; i++)
+            cr_assert(got[apart][i] == -1, "there is no row to answer");
         run(dev(), &net, &a, &in, got[apart], NULL);
         dev()->precision = KAC_PRECISION_EXACT;
         if (apart) expect_bytes(got[0], got[1], n, "one kernel", 0);
