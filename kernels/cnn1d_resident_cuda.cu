@@ -12,6 +12,7 @@
 struct resident_call {
     kac_query q;
     int32_t sequences; /* of a block */
+    int32_t blocks;    /* that the device has at once */
     int32_t states, kernel, layers;
     kac_cuda_conv linear, final2;
     const float *norm, *norm_bias, *shift;       /* [layers][C] */
@@ -281,6 +282,7 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
     using memory = resident_memory<C, ROWS>;
     KAC_DYNAMIC_SHARED(memory, m);
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
+    group_stagger<C, ROWS>(&a.layer[0], a.blocks);
     group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer[0]);
     float x[memory::SUMS];
     float4 kept[memory::KEPT + 1];
@@ -329,8 +331,17 @@ static kac_status launch(kac_device *dev, const kac_cuda_resident *net, const ka
 {
     using memory = resident_memory<C, ROWS>;
     const int32_t sequences = group_sequences<C, ROWS>(dev, q->length, q->capacity);
-    resident_call a = {*q,          sequences,   net->states, net->kernel,    net->layers,
-                       net->linear, net->final2, net->norm,   net->norm_bias, net->shift,
+    resident_call a = {*q,
+                       sequences,
+                       group_blocks<C, ROWS>(dev),
+                       net->states,
+                       net->kernel,
+                       net->layers,
+                       net->linear,
+                       net->final2,
+                       net->norm,
+                       net->norm_bias,
+                       net->shift,
                        {}};
     for (int32_t i = 0; i <= net->layers; i++) {
         const int32_t taps = i == net->layers ? 1 : net->kernel;

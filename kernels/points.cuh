@@ -134,17 +134,22 @@ static __device__ inline int32_t cell_of(const points *b, uint64_t x)
     return (int32_t)kac_mulhi64(x, b->scale);
 }
 
-/* x[0 .. 4 ROWS POINT_THREADS - 1], in shared memory, become the sums of those before each; returns
- * that of all.  Between barriers of the block. */
-template <int ROWS> static __device__ inline int32_t sums_before(int32_t *x)
+/* x[0 .. 4 ROWS POINT_THREADS - 1], in shared memory, become the sums of those before each.  PAIRS: of
+ * each the two halves are numbers.  Between barriers of the block; returns the sum of all. */
+template <int ROWS, bool PAIRS> static __device__ inline int32_t sums_before(uint32_t *x)
 {
     const int lane = (int)threadIdx.x % KAC_WARP, warp = (int)threadIdx.x / KAC_WARP;
-    int4 *at = (int4 *)x + warp * ROWS * KAC_WARP + lane, own[ROWS];
+    uint4 *at = (uint4 *)x + warp * ROWS * KAC_WARP + lane;
+    uint32_t own[ROWS][4];
     int32_t before[ROWS], all = 0, total;
     KAC_UNROLL
     for (int k = 0; k < ROWS; k++) {
-        own[k] = at[k * KAC_WARP];
-        const int32_t sum = own[k].x + own[k].y + own[k].z + own[k].w;
+        const uint4 four = at[k * KAC_WARP];
+        int32_t sum = 0;
+        own[k][0] = four.x, own[k][1] = four.y, own[k][2] = four.z, own[k][3] = four.w;
+        KAC_UNROLL
+        for (int i = 0; i < 4; i++)
+            sum += (int32_t)(PAIRS ? (own[k][i] & 0xffff) + (own[k][i] >> 16) : own[k][i]);
         const int32_t upto = kac_warp_scan(sum);
         before[k] = all + upto - sum;
         all += __shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1);
@@ -152,8 +157,15 @@ template <int ROWS> static __device__ inline int32_t sums_before(int32_t *x)
     const int32_t warps = kac_warps_before(all, &total);
     KAC_UNROLL
     for (int k = 0; k < ROWS; k++) {
-        const int32_t one = warps + before[k], two = one + own[k].x, three = two + own[k].y;
-        at[k * KAC_WARP] = {one, two, three, three + own[k].z};
+        uint32_t sum = (uint32_t)(warps + before[k]);
+        KAC_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const uint32_t one = PAIRS ? own[k][i] & 0xffff : own[k][i];
+            const uint32_t two = PAIRS ? own[k][i] >> 16 : 0;
+            own[k][i] = PAIRS ? sum | (sum + one) << 16 : sum;
+            sum += one + two;
+        }
+        at[k * KAC_WARP] = {own[k][0], own[k][1], own[k][2], own[k][3]};
     }
     return total;
 }
@@ -189,7 +201,7 @@ struct __align__(16) scatter_memory
 {
     uint64_t rest[POINT_TILE];
     int32_t cell[POINT_TILE];
-    int32_t first[MOST_BUCKETS];  /* points of the tile in each bucket, then in those before */
+    uint32_t first[MOST_BUCKETS]; /* points of the tile in each bucket, then in those before */
     uint32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in memory */
 };
 
@@ -214,7 +226,7 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
         own[k] = {0, 0};
         nth[k] = -1;
         if (j < b->draws && draw_point(s, b, j, retained, &own[k], &stays))
-            nth[k] = atomicAdd(&m->first[own[k].cell >> b->bits], 1);
+            nth[k] = (int32_t)atomicAdd(&m->first[own[k].cell >> b->bits], 1u);
         if (!kills) continue;
         const unsigned bits = __ballot_sync(KAC_WHOLE_WARP, stays);
         if (me % KAC_WARP == 0 && j < b->draws) stay[j / KAC_WARP] = (int32_t)bits;
@@ -224,8 +236,8 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
     int32_t points[MOST_BUCKETS / POINT_THREADS];
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++)
-        points[i] = m->first[i * POINT_THREADS + me];
-    const int32_t n = sums_before<MOST_BUCKETS / (4 * POINT_THREADS)>(m->first);
+        points[i] = (int32_t)m->first[i * POINT_THREADS + me];
+    const int32_t n = sums_before<MOST_BUCKETS / (4 * POINT_THREADS), false>(m->first);
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
         const int32_t bucket = i * POINT_THREADS + me;
@@ -235,12 +247,12 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
         const int32_t bucket = i * POINT_THREADS + me;
-        m->shift[bucket] = place_of(b, bucket) + (uint32_t)(points[i] - m->first[bucket]);
+        m->shift[bucket] = place_of(b, bucket) + (uint32_t)points[i] - m->first[bucket];
     }
     KAC_UNROLL
     for (int k = 0; k < POINTS_EACH; k++) {
         if (nth[k] < 0) continue;
-        const int32_t at = m->first[own[k].cell >> b->bits] + nth[k];
+        const int32_t at = (int32_t)m->first[own[k].cell >> b->bits] + nth[k];
         m->rest[at] = own[k].rest;
         m->cell[at] = own[k].cell;
     }
@@ -268,12 +280,20 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
     __syncthreads(); /* the memory is another tile's next */
 }
 
-/* Shared memory of order_points. */
+/* Shared memory of order_points: less than the 99 KB that any GPU gives a block. */
 struct __align__(16) order_memory
 {
     uint64_t rest[MOST_ROOM];
-    int32_t next[MOST_CELLS]; /* points of each cell, then where the next of them goes */
+    uint32_t next[MOST_CELLS / 2]; /* 16 bits each: the points of a cell, then where the next of
+                                      them goes */
 };
+
+/* Adds a point to a cell; what there was before. */
+static __device__ inline int32_t count_point(order_memory *m, uint32_t cell)
+{
+    return (int32_t)(atomicAdd(&m->next[cell / 2], 1u << cell % 2 * 16) >> cell % 2 * 16 &
+                     0xffff);
+}
 
 /* The points of a bucket into the order of their cells.  Bound by memory. */
 static __device__ inline void order_points(const points *b, int32_t bucket, order_memory *m)
@@ -284,7 +304,7 @@ static __device__ inline void order_points(const points *b, int32_t bucket, orde
     const uint32_t mask = (1u << b->bits) - 1;
     int32_t before = 0;
     KAC_UNROLL
-    for (int i = 0; i < MOST_CELLS; i += POINT_THREADS)
+    for (int i = 0; i < MOST_CELLS / 2; i += POINT_THREADS)
         m->next[i + me] = 0;
     for (int32_t i = me; i < bucket; i += POINT_THREADS)
         before += bucket_points(b, i);
@@ -295,18 +315,19 @@ static __device__ inline void order_points(const points *b, int32_t bucket, orde
         const uint32_t pair[4] = {read.x, read.y, read.z, read.w};
         KAC_UNROLL
         for (int k = 0; k < 8; k++)
-            if (i + k < n) atomicAdd(&m->next[pair[k / 2] >> k % 2 * 16 & mask], 1);
+            if (i + k < n) (void)count_point(m, pair[k / 2] >> k % 2 * 16 & mask);
     }
     __syncthreads();
-    (void)sums_before<MOST_CELLS / (4 * POINT_THREADS)>(m->next);
+    (void)sums_before<MOST_CELLS / (8 * POINT_THREADS), true>(m->next);
     __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
-        m->rest[atomicAdd(&m->next[cell[i] & mask], 1)] = rest[i];
+        m->rest[count_point(m, cell[i] & mask)] = rest[i];
     __syncthreads();
     for (int32_t i = me; i < n; i += POINT_THREADS)
         rest[i] = m->rest[i];
-    for (int32_t i = me; i < 1 << b->bits; i += POINT_THREADS)
-        b->end[(bucket << b->bits) + i] = (uint16_t)m->next[i];
+    uint32_t *end = (uint32_t *)(b->end + (bucket << b->bits));
+    for (int32_t i = me; i < 1 << b->bits >> 1; i += POINT_THREADS)
+        end[i] = m->next[i];
     __syncthreads(); /* the memory is another bucket's next */
 }
 

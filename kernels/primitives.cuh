@@ -21,6 +21,12 @@
     T *name = reinterpret_cast<T *>(kac_dynamic_)
 /* In a loop that waits for another block. */
 #define KAC_SPIN() __nanosleep(20)
+/* Lets so many cycles pass. */
+static __device__ inline void KAC_PAUSE(int64_t cycles)
+{
+    for (const int64_t from = clock64(); clock64() - from < cycles;)
+        KAC_SPIN();
+}
 /* A clock that all blocks share. */
 static __device__ inline int64_t KAC_NANOSECONDS()
 {
@@ -101,6 +107,7 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
         sizeof(T) * (n)))
 #define KAC_DYNAMIC_SHARED(T, name) T *name = static_cast<T *>(emu::dynamic_shared())
 #define KAC_SPIN()                  emu::spin(KAC_EMU_SITE)
+#define KAC_PAUSE(cycles)           ((void)(cycles))
 #define KAC_NANOSECONDS()           emu::nanoseconds()
 #ifdef __clang__
 #define KAC_UNROLL _Pragma("clang loop unroll(full)")
