@@ -1,9 +1,9 @@
 /* cnn1d_resident_cuda.cu -- see cnn1d_resident.cuh.
  *
- * A block takes a few sequences from tokens to logits.  The residual stream stays in shared memory
- * as float32, each thread's own part of it, and so does what a convolution reads, as bf16
- * (group_conv.cuh): a thread goes from the sums of a convolution to what the next one reads in its
- * registers, and only sums over channels pass between threads.  Bound by the tensor cores.
+ * A block takes a few sequences from tokens to logits.  Each thread keeps its own part of the residual
+ * stream as float32, in registers and in shared memory, where what a convolution reads lies as bf16
+ * (group_conv.cuh).  From the sums of a convolution to what the next one reads a thread goes in its
+ * registers; only sums over channels pass between threads.  Bound by the tensor cores.
  */
 #include "cnn1d_resident.cuh"
 
@@ -23,7 +23,7 @@ struct resident_call {
 template <int C, int ROWS> struct resident_memory : group_input<C, ROWS> {
     using shape = group_shape<C, ROWS>;
     static constexpr int WARPS = C / (16 * shape::PARTS); /* that share rows */
-    /* Of a thread's float4 of the residual stream so many are in its registers, the others here. */
+    /* Of a thread's SUMS / 4 float4 of the residual stream so many are in its registers. */
     static constexpr int KEPT = C == 64 && ROWS == KAC_GROUP_COLS ? 0
                                 : shape::PARTS == 2               ? 8
                                                                   : 16;

@@ -7,7 +7,7 @@
 
 enum { KAC_GROUP = 128 }; /* threads */
 
-/* Columns of a product: this many or twice that. */
+/* Columns of a product. */
 enum { KAC_GROUP_COLS = 104 };
 
 #ifdef __CUDACC__
@@ -36,66 +36,30 @@ static __device__ inline void kac_shared_publish()
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* Begins d += a b', a 64 rows and b COLS rows of two chunks, sums in float32.  Warp w, lane
- * 4 g + t has of d rows 16 w + g and 8 more, columns 8 j + 2 t and one more as d[4 j], d[4 j + 1]
- * and d[4 j + 2], d[4 j + 3]; of a those rows at entries 2 t and one more as x and y, at 8
+/* Begins d += a b', a 64 rows and b KAC_GROUP_COLS rows of two chunks, sums in float32.  Warp w,
+ * lane 4 g + t has of d rows 16 w + g and 8 more, columns 8 j + 2 t and one more as d[4 j],
+ * d[4 j + 1] and d[4 j + 2], d[4 j + 3]; of a those rows at entries 2 t and one more as x and y, at 8
  * further on as z and w.  By all threads of a warpgroup, between begin and commit; until the wait
  * neither d nor a may be touched. */
-template <int COLS>
 static __device__ inline void kac_group_mma(float *d, uint4 a, kac_shared_tile b)
 {
-    static_assert(COLS == KAC_GROUP_COLS || COLS == 2 * KAC_GROUP_COLS, "one or two pieces");
-    if constexpr (COLS == KAC_GROUP_COLS)
-        asm volatile("wgmma.mma_async.sync.aligned.m64n104k16.f32.bf16.bf16 {"
-                     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,"
-                     "%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-                     "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,"
-                     "%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
-                     "%50,%51"
-                     "}, {%52,%53,%54,%55}, %56, 1, 1, 1, 0;"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
-                       "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
-                       "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
-                       "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),
-                       "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),
-                       "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-                       "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),
-                       "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-                       "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),
-                       "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51])
-                     : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b.bits));
-    else
-        asm volatile(
-            "wgmma.mma_async.sync.aligned.m64n208k16.f32.bf16.bf16 {"
-            "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,"
-            "%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
-            "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,"
-            "%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
-            "%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,"
-            "%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,"
-            "%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,"
-            "%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,"
-            "%98,%99,%100,%101,%102,%103"
-            "}, {%104,%105,%106,%107}, %108, 1, 1, 1, 0;"
-            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
-              "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
-              "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]),
-              "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-              "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
-              "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]),
-              "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
-              "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-              "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]),
-              "+f"(d[54]), "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]),
-              "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]),
-              "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
-              "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]),
-              "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]),
-              "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]), "+f"(d[88]), "+f"(d[89]),
-              "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]),
-              "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]),
-              "+f"(d[102]), "+f"(d[103])
-            : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b.bits));
+    asm volatile("wgmma.mma_async.sync.aligned.m64n104k16.f32.bf16.bf16 {"
+                 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,"
+                 "%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,"
+                 "%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,"
+                 "%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,"
+                 "%50,%51"
+                 "}, {%52,%53,%54,%55}, %56, 1, 1, 1, 0;"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),
+                   "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),
+                   "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]),
+                   "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+                   "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]),
+                   "+f"(d[30]), "+f"(d[31]), "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]),
+                   "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),
+                   "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+                   "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51])
+                 : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "l"(b.bits));
 }
 static __device__ inline void kac_group_begin()
 {
@@ -164,9 +128,9 @@ static inline kac_shared_tile kac_tile_move(kac_shared_tile t, int32_t rows)
 {
     return {t.at + (ptrdiff_t)rows * 8, t.chunk_rows};
 }
-template <int COLS> static inline void kac_group_mma(float *d, uint4 a, kac_shared_tile b)
+static inline void kac_group_mma(float *d, uint4 a, kac_shared_tile b)
 {
-    emu::group_mma(d, &a.x, b.at, (int)b.chunk_rows * 8, COLS, KAC_EMU_SITE);
+    emu::group_mma(d, &a.x, b.at, (int)b.chunk_rows * 8, KAC_GROUP_COLS, KAC_EMU_SITE);
 }
 template <int N> static inline void kac_store_columns(uint16_t *to, const uint32_t *x)
 {

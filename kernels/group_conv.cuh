@@ -6,8 +6,8 @@
  * rows further on, and a tap outside the sequence is a row outside the tile: zeros.
  *
  * The product is (channels x inputs) (inputs x rows), so that any number of rows costs no more
- * than its own.  Weights go from memory to the registers of those who multiply with them, most
- * of a tap ahead.  Tensor cores rest while a block does something else than products, so
+ * than its own.  Weights go from memory to the registers of those who multiply with them, half
+ * a tap ahead.  Tensor cores rest while a block does something else than products, so
  * two blocks or more share a multiprocessor where their memory allows it: short sequences take
  * blocks of few rows, in which a warpgroup has all channels.
  */
@@ -158,7 +158,8 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
     for (int i = 0; i < SUMS; i++)
         sum[i] = p->bias[i / (SUMS / PARTS) * 2 + i / 2 % 2];
     int left = a->taps;
-    /* Those that only the pieces FROM .. END - 1 of the rows read anything by. */
+    /* Those by which only the pieces FROM .. END - 1 of the rows read.  Pieces are of one width, and
+     * sums are kept between calls, or the compiler would end each product before the next. */
     auto multiply = [&]<int FROM, int END>(int taps) {
         KAC_ROLLED
         for (; taps > 0; taps--, left--, h = kac_tile_move(h, a->step)) {
@@ -171,9 +172,8 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
                         kac_tile_move(h, 2 * (slice * CHUNKS + k / PARTS) * p->CHUNK);
                     KAC_UNROLL
                     for (int piece = FROM; piece < END; piece++)
-                        kac_group_mma<KAC_GROUP_COLS>(
-                            sum + (k % PARTS * PIECES + piece) * (KAC_GROUP_COLS / 2),
-                            p->w[slice][k], kac_tile_move(x, piece * KAC_GROUP_COLS));
+                        kac_group_mma(sum + (k % PARTS * PIECES + piece) * (KAC_GROUP_COLS / 2),
+                                      p->w[slice][k], kac_tile_move(x, piece * KAC_GROUP_COLS));
                 }
                 kac_group_commit();
                 kac_group_wait<1>(); /* the slice before is done */

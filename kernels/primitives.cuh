@@ -21,6 +21,11 @@
     T *name = reinterpret_cast<T *>(kac_dynamic_)
 /* In a loop that waits for another block. */
 #define KAC_SPIN() __nanosleep(20)
+/* Stores what is not read soon: the cache is to keep other things. */
+template <class T> static __device__ inline void kac_store_past(T *to, T x)
+{
+    __stcs(to, x);
+}
 /* Lets so many cycles pass. */
 static __device__ inline void KAC_PAUSE(int64_t cycles)
 {
@@ -116,6 +121,10 @@ static __device__ inline void kac_mma_bf16(float *d, const uint32_t *a, const ui
 #endif
 #define KAC_ROLLED
 #define KAC_OUT_OF_LINE       __attribute__((noinline))
+template <class T> static inline void kac_store_past(T *to, T x)
+{
+    *to = x;
+}
 static inline void kac_copy16(void *to, const void *from)
 {
     *static_cast<float4 *>(to) = *static_cast<const float4 *>(from);

@@ -104,7 +104,7 @@ static __device__ inline void fill_window(slot_window *w, int32_t *to, int32_t s
     for (int k = 0; k < VIEW; k++) {
         if (k == OWN && slots <= ROW) break; /* half of it is mostly enough */
         const int32_t mine = w->row[mark[k * KAC_WARP]];
-        if (k * KAC_WARP < left) to[k * KAC_WARP] = mine;
+        if (k * KAC_WARP < left) kac_store_past(&to[k * KAC_WARP], mine);
     }
     __syncwarp();
     store_whole<VIEW>(marks, none);
@@ -138,10 +138,10 @@ static __device__ inline void clear_log_w(const pool_stage *s, pool_part on)
     if (n >= TILE) {
         KAC_UNROLL
         for (int k = 0; k < TILE; k += KAC_THREADS)
-            to[k] = 0;
+            kac_store_past(&to[k], 0.0);
     } else {
         for (int32_t k = 0; k + (int32_t)threadIdx.x < n; k += KAC_THREADS)
-            to[k] = 0;
+            kac_store_past(&to[k], 0.0);
     }
 }
 
@@ -153,8 +153,8 @@ static __device__ inline bool is_whole(const pool_stage *s, pool_part on, const 
 
 /* The slots of the candidates of a tile, of which each warp has a strip.  edges(edge, left), called
  * by whole warps row after row, says for a lane's next OWN, of which there are `left`, that theirs
- * are edge[k] .. edge[k + 1] - 1 beyond what it returns.  Few slots go through a window of the warp, more are written candidate by candidate, and
- * those of one that has very many by the block. */
+ * are edge[k] .. edge[k + 1] - 1 beyond what it returns.  Few slots go through a window of the warp,
+ * more are written candidate by candidate, and those of one that has very many by the block. */
 template <class Edges>
 static __device__ inline void spread(const pool_stage *s, pool_part on, bool whole, Edges edges)
 {
