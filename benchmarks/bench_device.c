@@ -253,6 +253,9 @@ static void bench_particles(int32_t n)
     char name[64];
     bool tokens = (int64_t)n * STRIDE * 2 < INT64_C(16) << 30;
     open_population(&p, n, tokens);
+    must(value(&p)); /* what is selected by, also where only that is measured */
+    must(weigh(&p));
+    must(select_parent(&p));
     if (wanted("value")) report_bytes("value", n, 16.0 * n, measure(value, &p));
     if (wanted("weigh")) report_bytes("weigh", n, 60.0 * n, measure(weigh, &p));
     if (wanted("select_parent, none"))

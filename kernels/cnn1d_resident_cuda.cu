@@ -275,6 +275,17 @@ static __device__ void answer(const resident_call *a, resident_memory<C, ROWS> *
     }
 }
 
+/* Of the blocks that the device has at first, which share multiprocessors, each waits until its
+ * neighbours before it have multiplied once, so that they do not all normalise together. */
+template <int C, int ROWS> static __device__ void stagger(const resident_call *a)
+{
+    constexpr int CYCLES = C * C * ROWS / 2048; /* of a tap */
+    const int32_t block = (int32_t)blockIdx.x;
+    if (block < a->blocks)
+        KAC_PAUSE(block / (a->blocks / group_shape<C, ROWS>::BLOCKS) * a->layer[0].taps *
+                  CYCLES);
+}
+
 template <int C, int ROWS>
 KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>::BLOCKS)
     reside(KAC_ARGS resident_call a)
@@ -282,7 +293,7 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
     using memory = resident_memory<C, ROWS>;
     KAC_DYNAMIC_SHARED(memory, m);
     if ((int)blockIdx.x * a.sequences >= kac_query_rows(&a.q)) return;
-    group_stagger<C, ROWS>(&a.layer[0], a.blocks);
+    stagger<C, ROWS>(&a);
     group_part<C, ROWS> part = group_open<C, ROWS>(&a.layer[0]);
     float x[memory::SUMS];
     float4 kept[memory::KEPT + 1];

@@ -117,18 +117,6 @@ template <int C, int ROWS> struct group_part : group_shape<C, ROWS> {
     }
 };
 
-/* Blocks of a multiprocessor share its tensor cores evenly, so that those which begin together go on
- * together: all multiply, then none.  Of the blocks that the device has at first, `blocks`, each waits
- * until its neighbours before it have multiplied once. */
-template <int C, int ROWS>
-static __device__ void group_stagger(const group_layer *a, int32_t blocks)
-{
-    constexpr int CYCLES = C * C * ROWS / 2048; /* of a tap */
-    if ((int32_t)blockIdx.x < blocks)
-        KAC_PAUSE((int32_t)blockIdx.x / (blocks / group_shape<C, ROWS>::BLOCKS) * a->taps *
-                  CYCLES);
-}
-
 /* Its place, and the first weights of the layer under way. */
 template <int C, int ROWS>
 static __device__ group_part<C, ROWS> group_open(const group_layer *a)

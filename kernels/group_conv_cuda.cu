@@ -59,7 +59,6 @@ struct rows_call {
     conv_call of;
     kac_cuda_pool pool; /* behind it; of size 0: none */
     int32_t sequences;  /* of a block */
-    int32_t blocks;     /* that the device has at once */
     group_layer layer;
 };
 
@@ -134,7 +133,6 @@ static __device__ void convolve_block(const rows_call *a, rows_memory<C, ROWS> *
     int first = (int)blockIdx.x * each;
     if (first >= batch) return;
 
-    group_stagger<C, ROWS>(&a->layer, a->blocks);
     group_part<C, ROWS> part = group_open<C, ROWS>(&a->layer);
     part.fetch_bias(&a->layer);
     m->clear();
@@ -324,7 +322,7 @@ static kac_status launch(kac_device *dev, const conv_call *a, const kac_cuda_poo
     const int32_t length = a->shape.out_length,
                   each = group_sequences<C, ROWS>(dev, length, a->q.capacity);
     const int32_t all = (a->q.capacity + each - 1) / each, most = group_blocks<C, ROWS>(dev);
-    const rows_call rows = {*a, *pool, each, most,
+    const rows_call rows = {*a, *pool, each,
                             group_layer_of(a->conv.grouped, a->conv.bias, C, each * length,
                                            a->conv.taps, -a->shape.pad * each,
                                            (int64_t)a->shape.dilation * each)};
