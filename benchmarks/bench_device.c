@@ -443,7 +443,7 @@ static void bench_conv_regressor(kac_precision precision, const char *name, int3
     const int32_t flat = length / 4 * CHANNELS;
     kac_conv_regressor_weights w = {
         .states = STATES, .length = length, .outputs = 1, .scale = 1};
-    float *stem = random_floats(STEM * STATES * CHANNELS, 0.2f);
+    float *stem = random_floats((int64_t)STEM * STATES * CHANNELS, 0.2f);
     float *conv = random_floats((int64_t)TAPS * CHANNELS * CHANNELS, 0.06f);
     float *dense = random_floats((int64_t)flat * CHANNELS, 0.02f);
     float *bias = random_floats(CHANNELS, 0.1f);
