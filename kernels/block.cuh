@@ -1,5 +1,6 @@
 /* block.cuh -- what all threads of a block find out together.  Every thread calls, and gets the
- * result; the block has whole warps.  Sums are of integers, so no order shows in them. */
+ * result; the block has whole warps.  Sums are of integers, or of doubles that add up exactly,
+ * so no order shows in them. */
 #ifndef KAC_BLOCK_CUH
 #define KAC_BLOCK_CUH
 
@@ -34,7 +35,8 @@ static inline __device__ double kac_warp_scan(double value)
 }
 #endif
 
-/* Sum of what the warps before this one bring, the same in all lanes of each; *total = of all. */
+/* Sum of what the warps before this one bring, the same in all lanes of each; *total = of
+ * all. */
 template <class T> static inline __device__ T kac_warps_before(T value, T *total)
 {
     KAC_SHARED(T, sums, KAC_WARP);
@@ -49,13 +51,6 @@ template <class T> static inline __device__ T kac_warps_before(T value, T *total
     }
     *total = all;
     return before;
-}
-
-/* Sum of the values of the threads up to this one; *total = of all. */
-template <class T> static inline __device__ T kac_block_scan(T value, T *total)
-{
-    T upto = kac_warp_scan(value);
-    return upto + kac_warps_before(__shfl_sync(KAC_WHOLE_WARP, upto, KAC_WARP - 1), total);
 }
 
 /* x[0 .. N-1] = the sums of the threads' values. */
@@ -109,10 +104,11 @@ template <class T> static inline __device__ T kac_block_max(T value)
     return top;
 }
 
-/* Running sums over items first .. end - 1, a few rows of 32 at a time: give(i, upto, own), called
- * by whole warps, has for items i + 32 k, k < KAC_ROWS, of the lane own[k] = load(its number), or 0
- * where there is no item, and upto[k] = carry + the sum of all up to it.  Returns the last of them,
- * or the carry where there is no item.  What is given may overwrite what its own load read. */
+/* Running sums over items first .. end - 1, a few rows of 32 at a time: give(i, upto, own),
+ * called by whole warps, has for items i + 32 k, k < KAC_ROWS, of the lane own[k] = load(its
+ * number), or 0 where there is no item, and upto[k] = carry + the sum of all up to it.  Returns
+ * the last of them, or the carry where there is no item.  What is given may overwrite what its
+ * own load read. */
 enum { KAC_ROWS = 4 };
 template <class T, class Load, class Give>
 static inline __device__ T kac_block_sweep(int32_t first, int32_t end, T carry, Load load,

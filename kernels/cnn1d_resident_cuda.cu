@@ -1,9 +1,10 @@
 /* cnn1d_resident_cuda.cu -- see cnn1d_resident.cuh.
  *
- * A block takes a few sequences from tokens to logits.  Each thread keeps its own part of the residual
- * stream as float32, in registers and in shared memory, where what a convolution reads lies as bf16
- * (group_conv.cuh).  From the sums of a convolution to what the next one reads a thread goes in its
- * registers; only sums over channels pass between threads.  Bound by the tensor cores.
+ * A block takes a few sequences from tokens to logits.  Each thread keeps its own part of the
+ * residual stream as float32, in registers and in shared memory, where what a convolution reads
+ * lies as bf16 (group_conv.cuh).  From the sums of a convolution to what the next one reads a
+ * thread goes in its registers; only sums over channels pass between threads.  Bound by the
+ * tensor cores.
  */
 #include "cnn1d_resident.cuh"
 
@@ -38,7 +39,8 @@ template <int C, int ROWS> struct resident_memory : group_input<C, ROWS> {
     }
 };
 
-/* Weights, or where they fit their copy in the place of feat, which is there after a barrier. */
+/* Weights, or where they fit their copy in the place of feat, which is there after a
+ * barrier. */
 template <int C, int ROWS>
 static __device__ const float4 *near(resident_memory<C, ROWS> *m, const float *weight,
                                      int count)
@@ -99,8 +101,9 @@ static __device__ float sum_eight(float *x)
     return x[0];
 }
 
-/* norm[0] of each row = 1 / deviation of x over the channels, - mean / deviation.  By the block;
- * with sums of squares, since what is normalised has bf16's 8 bits in the end. */
+/* norm[0] of each row = 1 / deviation of x over the channels, - mean / deviation.  By the
+ * block; with sums of squares, of which bf16's 8 bits are right up to means of 100
+ * deviations. */
 template <int C, int ROWS>
 static __device__ void find_norms(resident_memory<C, ROWS> *m, const group_part<C, ROWS> *p,
                                   const float *x)

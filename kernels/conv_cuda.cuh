@@ -19,7 +19,7 @@ struct conv_call {
 /* Queues one whose precision is not exact. */
 kac_status kac_cuda_conv_multiply(kac_device *dev, const conv_call *a);
 
-/* Queues an exact one of one tap with few rows (dense_cuda.cu). */
+/* Queues an exact one of one tap, with few rows or outputs (dense_cuda.cu). */
 kac_status kac_cuda_dense_by_rows(kac_device *dev, const conv_call *a);
 
 /* Whether warpgroups do it (group_conv.cuh), and queues it. */

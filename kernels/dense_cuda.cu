@@ -1,9 +1,10 @@
-/* dense_cuda.cu -- dense layers of few rows, such as those behind a flatten, as exact chains. */
+/* dense_cuda.cu -- dense layers of few rows or few outputs, such as those behind a flatten, as
+ * exact chains. */
 #include "conv_cuda.cuh"
 
-/* A chain takes its products one after the other, and where rows are few so are chains: 4 warps a
- * multiprocessor, one for each of its schedulers.  To keep them busy a thread has 5 x 2 chains,
- * and memory is read three slices of 32 channels ahead, past the registers. */
+/* A chain takes its products one after the other, and where rows are few so are chains: 4 warps
+ * a multiprocessor, one for each of its schedulers.  To keep them busy a thread has 5 x 2
+ * chains, and memory is read three slices of 32 channels ahead, past the registers. */
 enum {
     THREADS = 128,
     ACROSS = 16,                    /* threads side by side */
@@ -15,7 +16,8 @@ enum {
     PITCH = DEEP + 4 /* so that banks differ */
 };
 
-struct slice {
+struct __align__(16) slice
+{
     float in[ROWS * PITCH], w[DEEP * COLS]; /* [ROWS][PITCH], [DEEP][COLS] */
 };
 

@@ -1,5 +1,6 @@
-/* group.cuh -- what the four warps of a warpgroup do together on Hopper: tensor-core products with
- * a factor that lies in shared memory.  Only for code of sm_90a; the emulator has its own. */
+/* group.cuh -- what the four warps of a warpgroup do together on Hopper: tensor-core products
+ * with a factor that lies in shared memory.  Only for code of sm_90a; the emulator has its
+ * own. */
 #ifndef KAC_GROUP_CUH
 #define KAC_GROUP_CUH
 
@@ -12,9 +13,9 @@ enum { KAC_GROUP_COLS = 104 };
 
 #ifdef __CUDACC__
 
-/* bf16 factors in shared memory: chunks of 8 entries along the sum, in a chunk row after row.  So
- * row r of chunk c is the 16 bytes from chunk_rows c + r such units on, and a tile may begin at
- * any row. */
+/* bf16 factors in shared memory: chunks of 8 entries along the sum, in a chunk row after row.
+ * So row r of chunk c is the 16 bytes from chunk_rows c + r such units on, and a tile may begin
+ * at any row. */
 struct kac_shared_tile {
     uint64_t
         bits; /* its place, and how far chunks and 8 rows lie apart, in units of 16 bytes */
@@ -36,11 +37,11 @@ static __device__ inline void kac_shared_publish()
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* Begins d += a b', a 64 rows and b KAC_GROUP_COLS rows of two chunks, sums in float32.  Warp w,
- * lane 4 g + t has of d rows 16 w + g and 8 more, columns 8 j + 2 t and one more as d[4 j],
- * d[4 j + 1] and d[4 j + 2], d[4 j + 3]; of a those rows at entries 2 t and one more as x and y, at 8
- * further on as z and w.  By all threads of a warpgroup, between begin and commit; until the wait
- * neither d nor a may be touched. */
+/* Begins d += a b', a 64 rows and b KAC_GROUP_COLS rows of two chunks, sums in float32.  Warp
+ * w, lane 4 g + t has of d rows 16 w + g and 8 more, columns 8 j + 2 t and one more as d[4 j],
+ * d[4 j + 1] and d[4 j + 2], d[4 j + 3]; of a those rows at entries 2 t and one more as x and
+ * y, at 8 further on as z and w.  By all threads of a warpgroup, between begin and commit;
+ * until the wait neither d nor a may be touched. */
 static __device__ inline void kac_group_mma(float *d, uint4 a, kac_shared_tile b)
 {
     asm volatile("wgmma.mma_async.sync.aligned.m64n104k16.f32.bf16.bf16 {"
@@ -82,8 +83,9 @@ template <int SUMS> static __device__ inline void kac_group_keep(float *d)
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* Stores N tiles, 2 or 4, of 8 x 8 halves: lane 4 g + t has row g, columns 2 t and one more of tile
- * k as x[k], and lane 8 k + c says where column c of it goes: 16 bytes.  By a whole warp. */
+/* Stores N tiles, 2 or 4, of 8 x 8 halves: lane 4 g + t has row g, columns 2 t and one more of
+ * tile k as x[k], and lane 8 k + c says where column c of it goes: 16 bytes.  By a whole
+ * warp. */
 template <int N>
 static __device__ inline void kac_store_columns(uint16_t *to, const uint32_t *x)
 {

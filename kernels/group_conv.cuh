@@ -1,14 +1,14 @@
 /* group_conv.cuh -- bf16 convolutions by warpgroups, of rows that lie in shared memory: for
  * layers of as many inputs as outputs, 64 or 128, that keep the length of sequences.
  *
- * A block takes a few whole sequences, up to ROWS rows: row l S + s is position l of sequence s of
- * S.  Rows of neighbouring positions lie a constant distance apart, so a tap is the same tile some
- * rows further on, and a tap outside the sequence is a row outside the tile: zeros.
+ * A block takes a few whole sequences, up to ROWS rows: row l S + s is position l of sequence s
+ * of S.  Rows of neighbouring positions lie a constant distance apart, so a tap is the same
+ * tile some rows further on, and a tap outside the sequence is a row outside the tile: zeros.
  *
  * The product is (channels x inputs) (inputs x rows), so that any number of rows costs no more
  * than its own.  Weights go from memory to the registers of those who multiply with them, half
- * a tap ahead.  Tensor cores rest while a block does something else than products, so
- * two blocks or more share a multiprocessor where their memory allows it: short sequences take
+ * a tap ahead.  Tensor cores rest while a block does something else than products, so two
+ * blocks or more share a multiprocessor where their memory allows it: short sequences take
  * blocks of few rows, in which a warpgroup has all channels.
  */
 #ifndef KAC_GROUP_CONV_CUH
@@ -51,7 +51,8 @@ template <int C, int ROWS> struct group_input : group_shape<C, ROWS> {
     }
 };
 
-/* A layer for the rows of a block: its taps but those that read rows outside for all of them. */
+/* A layer for the rows of a block: its taps but those that read rows outside for all of
+ * them. */
 struct group_layer {
     const uint16_t *weight;    /* of the first of them */
     const float *bias;         /* [C] */
@@ -146,8 +147,9 @@ static __device__ void group_accumulate(const group_layer *a, const group_layer 
     for (int i = 0; i < SUMS; i++)
         sum[i] = p->bias[i / (SUMS / PARTS) * 2 + i / 2 % 2];
     int left = a->taps;
-    /* Those by which only the pieces FROM .. END - 1 of the rows read.  Pieces are of one width, and
-     * sums are kept between calls, or the compiler would end each product before the next. */
+    /* Those by which only the pieces FROM .. END - 1 of the rows read.  Pieces are of one
+     * width, and sums are kept between calls, or the compiler would end each product before the
+     * next. */
     auto multiply = [&]<int FROM, int END>(int taps) {
         KAC_ROLLED
         for (; taps > 0; taps--, left--, h = kac_tile_move(h, a->step)) {

@@ -140,7 +140,7 @@ static __device__ void convolve_block(const rows_call *a, rows_memory<C, ROWS> *
         __syncthreads(); /* h is cleared, `rows` has been read */
         read(first, batch);
         kac_shared_publish();
-        __syncthreads();
+        __syncthreads(); /* h is there, `rows` are free again */
         float sum[m->SUMS];
         group_accumulate<C, ROWS>(&a->layer, &a->layer, m, &part, sum);
         group_each<C, ROWS>(&part, sum, [=](int row, int channel, float x) {
@@ -166,8 +166,8 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
 
 /* ---- run, from letters -------------------------------------------------------------------- */
 
-/* Where `rows` lie there are first the columns, which bf16 holds, 8 channels in 16 bytes; then for
- * each row the places of its columns, tap by tap, and its letter. */
+/* Where `rows` lie there are first the columns, which bf16 holds, 8 channels in 16 bytes; then
+ * for each row the places of its columns, tap by tap, and its letter. */
 struct stem_plan {
     int32_t columns; /* uint4 of all */
     int32_t step;    /* places of a row: an odd number of four, so that banks differ */
@@ -207,8 +207,8 @@ template <int C, int ROWS> struct stem_letters : group_shape<C, ROWS> {
         (ROWS + group_shape<C, ROWS>::THREADS - 1) / group_shape<C, ROWS>::THREADS;
     int32_t of[N]; /* of rows threadIdx.x + n THREADS */
 
-    /* Begins to read those of sequences from `first` on, if there are any; the last one's for what
-     * is not there. */
+    /* Begins to read those of sequences from `first` on, if there are any; the last one's for
+     * what is not there. */
     __device__ void fetch(const stem_call *a, int first, int batch)
     {
         const int each = a->rows.sequences, rows = each * a->shape.in_length;
@@ -223,8 +223,8 @@ template <int C, int ROWS> struct stem_letters : group_shape<C, ROWS> {
     }
 };
 
-/* The first layer's outputs to h, as add_columns in letter_conv_cuda.cu has them.  A thread sums two
- * rows at once, so that some loads are under way. */
+/* The first layer's outputs to h, as add_columns in letter_conv_cuda.cu has them.  A thread
+ * sums two rows at once, so that some loads are under way. */
 template <int C, int ROWS>
 static __device__ void read_letters(const stem_call *a, rows_memory<C, ROWS> *m,
                                     const stem_letters<C, ROWS> *mine)
@@ -301,7 +301,6 @@ KAC_KERNEL __launch_bounds__(group_shape<C, ROWS>::THREADS, group_shape<C, ROWS>
     convolve_block<C, ROWS>(&a.rows, m, [&](int first, int batch) {
         read_letters<C, ROWS>(&a, m, &letters);
         letters.fetch(&a, first + (int)gridDim.x * a.rows.sequences, batch);
-        __syncthreads(); /* `rows` are free again */
     });
 }
 

@@ -289,8 +289,8 @@ static kac_status launch(kac_device *dev, const conv_call *a)
     return KAC_LAUNCH(dev, convolution, (tiles<THREADS, ACROSS, GROUPS>(a)), THREADS, 0, *a);
 }
 
-/* The largest tile that is not mostly empty and gives most multiprocessors a block.  It does not
- * change a bit. */
+/* The largest tile that is not mostly empty and gives most multiprocessors a block; a dense layer
+ * that none suits has tiles of its own.  It does not change a bit. */
 static kac_status launch_largest(kac_device *dev, const conv_call *a)
 {
     const unsigned enough = 96;

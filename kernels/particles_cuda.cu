@@ -63,11 +63,11 @@ KAC_HD static int32_t next_term(const kac_objective *o, int32_t k)
     return k;
 }
 
-/* The same where a child has one completion and r is the sum of its terms.  Bound by memory, for
- * which a thread has several children, whose loads are under way together.  Where the terms are
- * finite and within their bounds r is that sum and no more; other children are looked at again. */
 enum { PLAIN = 4, PLAIN_TILE = PLAIN * (int)KAC_THREADS }; /* children of a thread, a block */
 
+/* Values where a child has one completion and r is the sum of its terms.  Bound by memory, for
+ * which a thread has several children, whose loads are under way together.  Where the terms are
+ * finite and within their bounds r is that sum and no more; other children are looked at again. */
 KAC_KERNEL __launch_bounds__(KAC_THREADS, 4) value_plain(KAC_ARGS weigh_call call)
 {
     const kac_weigh_args a = args_of(&call);

@@ -1,5 +1,5 @@
-/* point_slots.cuh -- slots by running sums of weights and residues: those of the schemes that draw more
- * than one point for a pool.
+/* point_slots.cuh -- slots by running sums of weights and residues: those of the schemes that
+ * draw more than one point for a pool.
  */
 #ifndef KAC_POINT_SLOTS_CUH
 #define KAC_POINT_SLOTS_CUH
@@ -10,8 +10,8 @@
 enum { EDGES = OWN + 1 };
 
 /* Slots from running sums of weights, where those before the warp's strip are `before`.
- * edges(i, x, upto, edge): of the OWN candidates from i on x[k] are the raw weights; slots up to the sum
- * upto[k] end at edge[k]. */
+ * edges(i, x, upto, edge): of the OWN candidates from i on x[k] are the raw weights; slots up
+ * to the sum upto[k] end at edge[k]. */
 template <class Edges>
 static __device__ inline void spread_sums(const pool_stage *s, pool_part on, uint64_t before,
                                           Edges edges)
@@ -42,8 +42,8 @@ static __device__ inline void spread_sums(const pool_stage *s, pool_part on, uin
     });
 }
 
-/* Stratified: below a sum are the points of all strata before its own, and that of its own if what
- * was drawn is below the remainder. */
+/* Stratified: below a sum are the points of all strata before its own, and that of its own if
+ * what was drawn is below the remainder. */
 static __device__ inline void spread_stratified(const pool_stage *s, pool_part on,
                                                 const kac_divisor *of, uint64_t before)
 {
@@ -93,8 +93,8 @@ static __device__ inline void spread_multinomial(const pool_stage *s, pool_part 
     tell_retained(s, on);
 }
 
-/* Killing: these, and the candidates that stay, of which `kept` are before the part; a retained one
- * has a slot for certain. */
+/* Killing: these, and the candidates that stay, of which `kept` are before the part; a retained
+ * one has a slot for certain. */
 static __device__ inline void spread_killing(const pool_stage *s, pool_part on, uint64_t before,
                                              int32_t kept, const points *b)
 {
@@ -161,8 +161,8 @@ static __device__ inline void find_whole(const pool_stage *s, pool_part on,
     atomicAdd(all, total);
 }
 
-/* Slots from these and the points below the running sum of residues (kac_residual), where the whole
- * offspring before the warp's strip are `passed`. */
+/* Slots from these and the points below the running sum of residues (kac_residual), where the
+ * whole offspring before the warp's strip are `passed`. */
 static __device__ inline void spread_residual(const pool_stage *s, pool_part on,
                                               const kac_divisor *of, uint64_t before,
                                               int32_t passed, const points *b)

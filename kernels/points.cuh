@@ -1,20 +1,21 @@
-/* points.cuh -- points that choose candidates, brought into order, so that a candidate finds how many
- * are below the end of its share: the slots up to it.
+/* points.cuh -- points that choose candidates, brought into order, so that a candidate finds
+ * how many are below the end of its share: the slots up to it.
  *
- * A point is a cell, of as many as there are offspring to draw, and the rest that orders the points
- * of a cell.  Every cell is as likely as any other whatever the weights are, so a cell has about one
- * point.  Points are written into buckets of neighbouring cells first, then a block takes each bucket
- * and brings its points into the order of their cells.  Neighbouring candidates look into neighbouring
- * cells, where nobody has to search.
+ * A point is a cell, of as many as there are offspring to draw, and the rest that orders the
+ * points of a cell.  Every cell is as likely as any other whatever the weights are, so a cell
+ * has about one point.  Points are written into buckets of neighbouring cells first, then a
+ * block takes each bucket and brings its points into the order of their cells.  Neighbouring
+ * candidates look into neighbouring cells, where nobody has to search.
  */
 #ifndef KAC_POINTS_CUH
 #define KAC_POINTS_CUH
 
 #include "pool_cuda.cuh"
 
-/* A bucket has 1024 cells, or in pools above 2^21 up to 8192, so that there are 2048 at most; memory
- * is in units of one with 1024.  There is room for an eighth more points than are expected, four
- * standard deviations and more; what is above that is spilled, few points if any. */
+/* A bucket has 1024 cells, or in pools above 2^21 up to 8192, so that there are 2048 at most;
+ * memory is in units of one with 1024.  There is room for an eighth more points than are
+ * expected, four standard deviations and more; what is above that is spilled, few points if
+ * any. */
 enum {
     UNIT_BITS = 10,
     UNIT_CELLS = 1 << UNIT_BITS,
@@ -24,8 +25,7 @@ enum {
     MOST_CELLS = MOST_UNITS * UNIT_CELLS,
     MOST_ROOM = MOST_UNITS * UNIT_ROOM,
     MOST_BUCKETS = 2048,
-    LARGE_BUCKETS =
-        MOST_BUCKETS * UNIT_CELLS, /* draws above which they are larger than a unit */
+    MOST_SMALL_DRAWS = MOST_BUCKETS * UNIT_CELLS, /* above, buckets are more than a unit */
     POINT_THREADS = 512,
     POINTS_EACH = 8,
     POINT_TILE = (int)POINTS_EACH * (int)POINT_THREADS /* draws that are written together */
@@ -46,14 +46,15 @@ struct point_memory {
     uint16_t *end;   /* [units][UNIT_CELLS] where the points of each cell end in the bucket */
 };
 
-/* Those of the pools before, or more: each may have one that is not full, and a last bucket that
- * is not. */
+/* Those of the pools before, or more: each may have one that is not full, and a last bucket
+ * that is not. */
 static __host__ __device__ inline int64_t point_units(int64_t slots, int64_t pools)
 {
-    return slots / UNIT_CELLS + pools + slots / LARGE_BUCKETS * (MOST_UNITS - 1);
+    return slots / UNIT_CELLS + pools + slots / MOST_SMALL_DRAWS * (MOST_UNITS - 1);
 }
 
-/* Lays it out in `bytes` from `at` on, of which those of `filled` come first; NULL: bytes alone. */
+/* Lays it out in `bytes` from `at` on, of which those of `filled` come first; NULL: bytes
+ * alone. */
 static inline size_t point_layout(point_memory *m, size_t units, char *at)
 {
     size_t bytes = 0;
@@ -96,7 +97,7 @@ static __device__ inline points points_of(const kac_pool *p, const point_memory 
     while (draws > MOST_BUCKETS << b.bits)
         b.bits++;
     b.room = UNIT_ROOM << (b.bits - UNIT_BITS);
-    b.most_spilled = draws / UNIT_CELLS * UNIT_SPILL;
+    b.most_spilled = (draws + UNIT_CELLS - 1) / UNIT_CELLS * UNIT_SPILL;
     /* Rounded down, so that what is below the sum is in a cell. */
     b.scale = (uint64_t)(draws / (double)p->sum * (0x1p64 * (1 - 0x1p-50)));
     b.n_spilled = n_spilled;
@@ -134,8 +135,9 @@ static __device__ inline int32_t cell_of(const points *b, uint64_t x)
     return (int32_t)kac_mulhi64(x, b->scale);
 }
 
-/* x[0 .. 4 ROWS POINT_THREADS - 1], in shared memory, become the sums of those before each.  PAIRS: of
- * each the two halves are numbers.  Between barriers of the block; returns the sum of all. */
+/* x[0 .. 4 ROWS POINT_THREADS - 1], in shared memory, become the sums of those before each.
+ * PAIRS: of each the two halves are numbers.  Between barriers of the block; returns the sum of
+ * all. */
 template <int ROWS, bool PAIRS> static __device__ inline int32_t sums_before(uint32_t *x)
 {
     const int lane = (int)threadIdx.x % KAC_WARP, warp = (int)threadIdx.x / KAC_WARP;
@@ -172,8 +174,8 @@ template <int ROWS, bool PAIRS> static __device__ inline int32_t sums_before(uin
 
 /* ---- drawing them ------------------------------------------------------------------------- */
 
-/* Whether draw j chooses a candidate by a point.  In killing the candidate may stay instead, or the
- * retained one goes on there. */
+/* Whether draw j chooses a candidate by a point.  In killing the candidate may stay instead, or
+ * the retained one goes on there. */
 static __device__ inline bool draw_point(const pool_stage *s, const points *b, int32_t j,
                                          int32_t retained, point *to, bool *stays)
 {
@@ -205,8 +207,8 @@ struct __align__(16) scatter_memory
     uint32_t shift[MOST_BUCKETS]; /* from a point's place in the tile to that in memory */
 };
 
-/* Points of draws first .. first + POINT_TILE - 1 into buckets; in killing the candidates that stay
- * are set in bits, and counted.  Bound by Philox, and by writing runs of few points. */
+/* Points of draws first .. first + POINT_TILE - 1 into buckets; in killing the candidates that
+ * stay are set in bits, and counted.  Bound by Philox, and by writing runs of few points. */
 static __device__ inline void scatter_points(const pool_stage *s, const points *b,
                                              int32_t first, scatter_memory *m, int32_t *stay,
                                              int32_t *tile_count)
@@ -233,21 +235,21 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
         staying += stays;
     }
     __syncthreads();
-    int32_t points[MOST_BUCKETS / POINT_THREADS];
+    int32_t wanted[MOST_BUCKETS / POINT_THREADS];
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++)
-        points[i] = (int32_t)m->first[i * POINT_THREADS + me];
+        wanted[i] = (int32_t)m->first[i * POINT_THREADS + me];
     const int32_t n = sums_before<MOST_BUCKETS / (4 * POINT_THREADS), false>(m->first);
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
         const int32_t bucket = i * POINT_THREADS + me;
-        if (points[i] > 0) points[i] = atomicAdd(&b->filled[bucket], points[i]);
+        if (wanted[i] > 0) wanted[i] = atomicAdd(&b->filled[bucket], wanted[i]);
     }
     __syncthreads();
     KAC_UNROLL
     for (int i = 0; i < MOST_BUCKETS / POINT_THREADS; i++) {
         const int32_t bucket = i * POINT_THREADS + me;
-        m->shift[bucket] = place_of(b, bucket) + (uint32_t)points[i] - m->first[bucket];
+        m->shift[bucket] = place_of(b, bucket) + (uint32_t)wanted[i] - m->first[bucket];
     }
     KAC_UNROLL
     for (int k = 0; k < POINTS_EACH; k++) {
@@ -273,7 +275,7 @@ static __device__ inline void scatter_points(const pool_stage *s, const points *
             b->cell[to] = (uint16_t)it.cell;
             continue;
         }
-        /* That there are more than most_spilled has a probability below 10^-40. */
+        /* That there are more than most_spilled has a probability below 10^-29. */
         const int32_t nth_spilled = atomicAdd(b->n_spilled, 1);
         if (nth_spilled < b->most_spilled) b->spilled[nth_spilled] = it;
     }
@@ -333,8 +335,8 @@ static __device__ inline void order_points(const points *b, int32_t bucket, orde
 
 /* ---- asking for them ---------------------------------------------------------------------- */
 
-/* below[k] = how many points are below to[k], for N of a thread at once: what is read first is under
- * way for all of them.  A cell may be one after the last. */
+/* below[k] = how many points are below to[k], for N of a thread at once: what is read first is
+ * under way for all of them.  A cell may be one after the last. */
 template <int N>
 static __device__ inline void points_below(const points *b, const point *to, int32_t *below)
 {

@@ -1,8 +1,8 @@
 /* pool_cuda.cuh -- what a block does with a pool of groups, or a part of one, in selection.
  *
- * The group stage is a list of phases, each parallel over candidates or offspring.  Those here serve
- * small pools, of which a block does all phases, and large ones, of which it does a part of one.
- * Weights are integers, so sums of any shape give the CPU's bits.
+ * The group stage is a list of phases, each parallel over candidates or offspring.  Those here
+ * serve small pools, of which a block does all phases, and large ones, of which it does a part
+ * of one.  Weights are integers, so sums of any shape give the CPU's bits.
  */
 #ifndef KAC_POOL_CUDA_CUH
 #define KAC_POOL_CUDA_CUH
@@ -135,10 +135,11 @@ struct pool_sums {
 enum { SQUARE_BITS = 40 };
 #define SQUARE_MASK ((UINT64_C(1) << SQUARE_BITS) - 1)
 
-/* Adds the weight, the shortened and its square of N log-weights, 2^10 at most. */
+/* Adds the weight, the shortened and its square of N log-weights. */
 template <int N>
 static __device__ inline void pool_add_weights(uint64_t *sum, double *x, double top)
 {
+    static_assert(N <= 128, "of a coarse sum 32 bits are read");
     double few = KAC_SUM_FROM;
     uint32_t coarse = 0;
     uint64_t square = 0;

@@ -46,8 +46,8 @@ KAC_HD static inline kac_divisor kac_divisor_of(int32_t n, uint64_t u, uint64_t 
     return d;
 }
 
-/* By the integer next to an estimate, which is the quotient's whole part or one more, put right by
- * the remainder, of which 64 bits tell all. */
+/* By the integer next to an estimate, which is the quotient's whole part or one more, put right
+ * by the remainder, of which 64 bits tell all. */
 KAC_HD static inline kac_share kac_divide_about(const kac_divisor *d, uint64_t c, double about)
 {
     const uint32_t whole = (uint32_t)kac_bits64(about + 0x1p52);
@@ -57,24 +57,24 @@ KAC_HD static inline kac_share kac_divide_about(const kac_divisor *d, uint64_t c
     return share;
 }
 
-/* The estimate is some 2^-50 of it wrong.  A GPU takes hundreds of instructions to divide 128 bits, and
- * tens for this; a divisor serves a whole loop. */
+/* The estimate is some 2^-50 of it wrong.  A GPU takes hundreds of instructions to divide 128
+ * bits, and tens for this; a divisor serves a whole loop. */
 KAC_HD static inline kac_share kac_divide(const kac_divisor *d, uint64_t c)
 {
     return kac_divide_about(d, c, (double)c * d->each + d->first);
 }
 
-/* Quotients of many c = base + one x, x below 2^14 a multiple of 1 / one: one fma on doubles tells
- * them unless they are very near to an integer. */
+/* Quotients of many c = base + one x, x below 2^14 a multiple of 1 / one: one fma on doubles
+ * tells them unless they are very near to an integer. */
 typedef struct kac_quotients {
     kac_divisor by;
     uint64_t base;
     double one, each; /* one, and one n / s */
     double rest;      /* of the quotient of the base */
-    int32_t whole;    /* so much is 0 for kac_quotient_steps */
+    int32_t whole;    /* what is added to kac_quotient_steps */
 } kac_quotients;
 
-/* Of a double from 2^25 to 2^26 the bits from 2^27 of its last place on, less its whole part. */
+/* The bits of 2^25 + m from its units on are this + m, modulo 2^32. */
 enum { KAC_STEPS_FROM = 0x30000000 };
 
 KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t base, double one)
@@ -85,16 +85,16 @@ KAC_HD static inline kac_quotients kac_quotients_of(kac_divisor by, uint64_t bas
     return q;
 }
 
-/* 2^25 + the quotient of x from about that of the base on, in steps of 2^-27: too large by a quarter of a step to six
- * of them, as three are added and roundings come to less.  That of x + y is
- * fma(y, q->each, that of x), within these bounds too. */
+/* 2^25 + the quotient of x from about that of the base on, in steps of 2^-27: too large by a
+ * quarter of a step to six of them, as three are added and roundings come to less.  That of x +
+ * y is fma(y, q->each, that of x), within these bounds too. */
 KAC_HD static inline double kac_quotient_near(const kac_quotients *q, double x)
 {
     return fma(x, q->each, q->rest) + (0x1p25 + 0x3p-27);
 }
 
-/* Whether it may be beyond an integer that the quotient is below; else kac_quotient_steps says how
- * far beyond q->whole it is. */
+/* Whether it may be beyond an integer that the quotient is below; else kac_quotient_steps says
+ * how far beyond q->whole it is. */
 KAC_HD static inline bool kac_quotient_is_open(double near)
 {
     return (kac_bits64(near) & 0x7fffff8u) == 0;
@@ -122,9 +122,9 @@ KAC_HD static inline int32_t kac_systematic(uint64_t c, int32_t offspring, uint6
     return kac_divide(&d, c).whole;
 }
 
-/* Stratified: offspring j of N is the candidate kac_first_above finds for the point
- * floor((j s + u) / N), u uniform below s, its own for each j.  N c[i] > j s + u is the same as
- * c[i] > the quotient.  With s = q N + r it is j q + (j r + u) / N, and nothing is beyond 64 bits.
+/* Stratified: offspring j of N is the candidate kac_first_above finds for the point floor((j s
+ * + u) / N), u uniform below s, its own for each j.  N c[i] > j s + u is the same as c[i] > the
+ * quotient.  With s = q N + r it is j q + (j r + u) / N, and nothing is beyond 64 bits.
  * Kitagawa, "Monte Carlo filter and smoother", J. Comput. Graph. Stat. 5(1), 1996. */
 KAC_HD static inline uint64_t kac_stratum(int32_t j, int32_t offspring, uint64_t u, uint64_t s)
 {
@@ -132,8 +132,8 @@ KAC_HD static inline uint64_t kac_stratum(int32_t j, int32_t offspring, uint64_t
     return k * (s / n) + (k * (s % n) + u) / n;
 }
 
-/* Residual and tournament: N w / s is what a candidate gets for certain, and what is left of it:
- * residue / s. */
+/* Residual and tournament: N w / s is what a candidate gets for certain, and what is left of
+ * it: residue / s. */
 KAC_HD static inline kac_share kac_share_of(uint64_t w, int32_t offspring, uint64_t s)
 {
     const kac_divisor d = kac_divisor_of(offspring, 0, s);

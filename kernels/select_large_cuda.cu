@@ -1,5 +1,5 @@
-/* select_large_cuda.cu -- the group stage of selection within large pools: a launch for each phase, a
- * block for each tile of candidates or offspring.
+/* select_large_cuda.cu -- the group stage of selection within large pools: a launch for each
+ * phase, a block for each tile of candidates or offspring.
  */
 #include "point_slots.cuh"
 
@@ -19,13 +19,13 @@ struct pool_state {
 struct tiles_call {
     select_call of;
     pool_state *state; /* [pools] */
-    unsigned long long *
-        tile_sum; /* [tiles of all pools] of weights, from JUDGE on of those before; then residues */
-    unsigned long long
-        *strip_sum;      /* [WARPS of each tile] of weights before a strip of a tile */
-    int32_t *tile_count; /* [tiles of all pools] of offspring; killing: of those that stay */
-    int32_t *
-        strip_count; /* [WARPS of each tile] residual: whole offspring before a strip of a tile */
+    /* [tiles of all pools]: sums of weights, from JUDGE on of those before, then residues;
+     * numbers of offspring, or with killing of those that stay. */
+    unsigned long long *tile_sum;
+    int32_t *tile_count;
+    /* [WARPS of each tile] before a strip of a tile: weights; with residual whole offspring. */
+    unsigned long long *strip_sum;
+    int32_t *strip_count;
     point_memory points;
 };
 
@@ -183,7 +183,8 @@ static __device__ void sum_best(const pool_stage *s, pool_part on, unsigned long
 
 /* ---- the tournament of tiles -------------------------------------------------------------- */
 
-/* Where element t of an array lies so that elements a power of two apart differ in their bank. */
+/* Where element t of an array lies so that elements a power of two apart differ in their
+ * bank. */
 static __device__ int32_t apart(int32_t t)
 {
     return t + t / 16;
@@ -267,7 +268,8 @@ static __device__ void pass_on(const pool_stage *s)
     }
 }
 
-/* Those in which a block has POINT_THREADS, those that ask for points, and those that write slots. */
+/* Those in which a block has POINT_THREADS, those that ask for points, and those that write
+ * slots. */
 KAC_HD static constexpr bool puts_points(phase what)
 {
     return what == SCATTER || what == ORDER;
@@ -302,7 +304,9 @@ static constexpr size_t bytes_of(phase what)
     return what == SCATTER ? sizeof(scatter_memory) : what == ORDER ? sizeof(order_memory) : 0;
 }
 
-/* SCATTER and ORDER: blocks share the tiles of draws, or the buckets. */
+/* SCATTER and ORDER: blocks share the tiles of draws, or the buckets.  In killing a draw is a
+ * candidate, and those that stay are counted by tiles of either. */
+static_assert((int)POINT_TILE == (int)TILE, "they are the same tiles");
 template <phase PHASE>
 static __device__ void put_points(const pool_stage *s, const points *b, int32_t *counts)
 {
@@ -360,8 +364,8 @@ static __device__ void do_tile(const pool_stage *s, int32_t tile, pool_state *st
 }
 
 /* Blocks in x share the tiles of pool y.  Bound by memory where nothing else is said: with
- * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from the
- * last one on, which TOP has left in the cache. */
+ * systematic the phases read and write 40 bytes a candidate in all.  SUMS takes the tiles from
+ * the last one on, which TOP has left in the cache. */
 template <phase PHASE>
 static __global__ void __launch_bounds__(threads_of(PHASE), blocks_of(PHASE))
     on_tiles(KAC_ARGS tiles_call call, int32_t half)

@@ -1,8 +1,8 @@
-/* slots.cuh -- the slots of the candidates of a tile: which candidate goes on in each, out of how many
- * offspring each has.
+/* slots.cuh -- the slots of the candidates of a tile: which candidate goes on in each, out of
+ * how many offspring each has.
  *
- * A warp goes along a strip of a tile, a row of candidates at a time.  Their slots are neighbours too,
- * so what is written is put in order in shared memory.
+ * A warp goes along a strip of a tile, a row of candidates at a time.  Their slots are
+ * neighbours too, so what is written is put in order in shared memory.
  */
 #ifndef KAC_SLOTS_CUH
 #define KAC_SLOTS_CUH
@@ -56,8 +56,8 @@ static __device__ inline void load_own(T *to, const T *x, bool whole, int32_t le
         to[k] = k < left ? x[k] : none;
 }
 
-/* Rows of a warp's candidates, and their slots: mark[slot] is the candidate whose first slot that is,
- * else 0. */
+/* Rows of a warp's candidates, and their slots: mark[slot] is the candidate whose first slot
+ * that is, else 0. */
 struct __align__(16) slot_window
 {
     int32_t mark[WINDOW], row[ROW];
@@ -75,9 +75,9 @@ static __device__ inline int32_t warp_max_before(int32_t value)
     return threadIdx.x % KAC_WARP > 0 ? value : 0;
 }
 
-/* The slots to[0 .. slots-1] of a row of candidates, WINDOW at most: a slot belongs to the last that is
- * marked up to it.  A lane's have these rows and slots edge[k] - low .. edge[k+1] - low - 1.  The marks
- * are 0 before and after. */
+/* The slots to[0 .. slots-1] of a row of candidates, WINDOW at most: a slot belongs to the last
+ * that is marked up to it.  A lane's have these rows and slots edge[k] - low .. edge[k+1] - low
+ * - 1.  The marks are 0 before and after. */
 static __device__ inline void fill_window(slot_window *w, int32_t *to, int32_t slots,
                                           int32_t low, const int32_t *row, const int32_t *edge)
 {
@@ -151,10 +151,11 @@ static __device__ inline bool is_whole(const pool_stage *s, pool_part on, const 
     return s->p.candidates - on.first >= TILE && is_aligned(x) && is_aligned(s->p.row);
 }
 
-/* The slots of the candidates of a tile, of which each warp has a strip.  edges(edge, left), called
- * by whole warps row after row, says for a lane's next OWN, of which there are `left`, that theirs
- * are edge[k] .. edge[k + 1] - 1 beyond what it returns.  Few slots go through a window of the warp,
- * more are written candidate by candidate, and those of one that has very many by the block. */
+/* The slots of the candidates of a tile, of which each warp has a strip.  edges(edge, left),
+ * called by whole warps row after row, says for a lane's next OWN, of which there are `left`,
+ * that theirs are edge[k] .. edge[k + 1] - 1 beyond what it returns.  Few slots go through a
+ * window of the warp, more are written candidate by candidate, and those of one that has very
+ * many by the block. */
 template <class Edges>
 static __device__ inline void spread(const pool_stage *s, pool_part on, bool whole, Edges edges)
 {
@@ -180,7 +181,7 @@ static __device__ inline void spread(const pool_stage *s, pool_part on, bool who
         const int32_t low = __shfl_sync(KAC_WHOLE_WARP, edge[0], 0);
         const int32_t slots = __shfl_sync(KAC_WHOLE_WARP, edge[OWN], KAC_WARP - 1) - low;
         if (slots <= WINDOW) {
-            fill_window(window, p->chosen + base + low, slots, low, row, edge);
+            fill_window(window, p->chosen + (base + low), slots, low, row, edge);
             continue;
         }
         KAC_UNROLL

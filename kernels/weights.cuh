@@ -1,12 +1,12 @@
-/* weights.cuh -- integer weights (kac_weight) in few instructions: adding to a sum in doubles cuts
- * them off to integers. */
+/* weights.cuh -- integer weights (kac_weight) in few instructions: adding to a sum in doubles
+ * cuts them off to integers. */
 #ifndef KAC_WEIGHTS_CUH
 #define KAC_WEIGHTS_CUH
 
 #include "particles.h"
 #include "primitives.cuh"
 
-/* Log-weights become e^(l - top): those of a pool that is not dead, none above its top. */
+/* Log-weights become e^(l - top), none above top; all 0 where top is -INFINITY. */
 template <int N> static __device__ inline void kac_raw_weights(double *x, double top)
 {
     if (top == (double)INFINITY) { /* then nothing finite has weight */
